@@ -1,0 +1,1 @@
+//! The chassis: plumbing that any service of any business needs, and no business noun.
