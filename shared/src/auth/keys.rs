@@ -1,0 +1,273 @@
+//! The keys behind user tokens: the issuer's own, and everybody else's copy of their public halves.
+//!
+//! Rotation: the issuer's file holds several private keys, newest first. The first signs, all are
+//! published, so tokens signed by yesterday's key stay good until that key is taken out of the file.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::pkcs8::DecodePrivateKey as _;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+
+use super::{Secret, TokenError, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims, token_error};
+
+/// A JSON Web Key Set (RFC 7517) of Ed25519 public keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jwks {
+    /// The keys.
+    pub keys: Vec<Jwk>,
+}
+
+/// One public key (RFC 8037).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jwk {
+    /// The key's name: its RFC 7638 thumbprint.
+    pub kid: String,
+    /// `OKP`.
+    pub kty: String,
+    /// `Ed25519`.
+    pub crv: String,
+    /// The public key, base64url.
+    pub x: String,
+    /// `EdDSA`.
+    #[serde(default)]
+    pub alg: String,
+    /// `sig`.
+    #[serde(default, rename = "use")]
+    pub usage: String,
+}
+
+/// The issuer's private keys.
+#[derive(Clone)]
+pub struct SigningKeys {
+    signer: EncodingKey,
+    kid: String,
+    jwks: Jwks,
+}
+
+impl SigningKeys {
+    /// Keys from one or more PKCS#8 PEM blocks, the signing one first.
+    ///
+    /// # Errors
+    /// When there is none, or one is not an Ed25519 private key.
+    pub fn from_pem(pem: &Secret) -> Result<Self, String> {
+        let blocks: Vec<&str> =
+            pem.expose().split_inclusive(PEM_END).filter(|block| block.contains(PEM_END)).collect();
+        let first = blocks.first().ok_or("the signing key file holds no PEM private key")?;
+        let signer = EncodingKey::from_ed_pem(first.trim().as_bytes()).map_err(|_| NOT_ED25519)?;
+        let keys = blocks.iter().map(|block| public_key(block)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { signer, kid: keys[0].kid.clone(), jwks: Jwks { keys } })
+    }
+
+    /// `claims` as a signed token.
+    ///
+    /// # Errors
+    /// When signing fails, which a loaded key does not.
+    pub fn sign(&self, claims: &UserClaims) -> Result<String, jsonwebtoken::errors::Error> {
+        let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, claims, &self.signer)
+    }
+
+    /// The public halves, to publish.
+    pub fn jwks(&self) -> &Jwks {
+        &self.jwks
+    }
+}
+
+const PEM_END: &str = "-----END PRIVATE KEY-----";
+const NOT_ED25519: &str = "the signing key file holds a key that is not Ed25519 (PKCS#8 PEM)";
+
+fn public_key(pem: &str) -> Result<Jwk, String> {
+    let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem.trim()).map_err(|_| NOT_ED25519)?;
+    let x = URL_SAFE_NO_PAD.encode(key.verifying_key().as_bytes());
+    let thumbprint = Sha256::digest(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#));
+    Ok(Jwk {
+        kid: URL_SAFE_NO_PAD.encode(thumbprint),
+        kty: "OKP".to_owned(),
+        crv: "Ed25519".to_owned(),
+        x,
+        alg: "EdDSA".to_owned(),
+        usage: "sig".to_owned(),
+    })
+}
+
+/// The public keys known to this process; clones share them.
+///
+/// Verified tokens are remembered until they expire, because checking a signature costs more than
+/// everything else that a gateway does for a request.
+#[derive(Clone, Default)]
+pub struct KeySet(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    keys: RwLock<BTreeMap<String, DecodingKey>>,
+    verified: RwLock<BTreeMap<[u8; 32], UserClaims>>,
+    wanted: Notify,
+    changed: Notify,
+}
+
+/// At most so many verified tokens are remembered; at the limit all are forgotten.
+const REMEMBERED: usize = 10_000;
+
+impl KeySet {
+    /// A set with these keys.
+    pub fn of(jwks: &Jwks) -> Self {
+        let set = Self::default();
+        set.replace(jwks);
+        set
+    }
+
+    /// Puts these keys in the place of all others.
+    pub fn replace(&self, jwks: &Jwks) {
+        let keys = jwks
+            .keys
+            .iter()
+            .filter(|key| key.kty == "OKP" && key.crv == "Ed25519")
+            .filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ed_components(&key.x).ok()?)))
+            .collect();
+        *self.0.keys.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = keys;
+        self.0.verified.write().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        self.0.changed.notify_waiters();
+    }
+
+    /// Whether any key is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.keys.read().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty()
+    }
+
+    /// What `token` says.
+    ///
+    /// # Errors
+    /// [`Unverified::UnknownKey`] when a newer key set might know better.
+    pub fn verify(&self, token: &str) -> Result<UserClaims, Unverified> {
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        if let Some(claims) =
+            self.0.verified.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&digest)
+        {
+            return if claims.exp > super::unix_now() {
+                Ok(claims.clone())
+            } else {
+                Err(TokenError::Expired.into())
+            };
+        }
+        let claims = self.verify_signature(token)?;
+        let mut verified = self.0.verified.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if verified.len() >= REMEMBERED {
+            verified.clear();
+        }
+        verified.insert(digest, claims.clone());
+        Ok(claims)
+    }
+
+    fn verify_signature(&self, token: &str) -> Result<UserClaims, Unverified> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+        if header.alg != Algorithm::EdDSA {
+            return Err(TokenError::Invalid.into());
+        }
+        let kid = header.kid.ok_or(TokenError::Invalid)?;
+        let keys = self.0.keys.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let key = keys.get(&kid).ok_or(Unverified::UnknownKey)?;
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_audience(&[USER_TOKEN_AUDIENCE]);
+        validation.set_issuer(&[USER_TOKEN_ISSUER]);
+        validation.leeway = 0;
+        jsonwebtoken::decode(token, key, &validation)
+            .map(|token| token.claims)
+            .map_err(|error| token_error(&error).into())
+    }
+
+    /// Asks whoever refreshes this set to do it now, and resolves at the next change.
+    pub async fn refreshed(&self) {
+        let changed = self.0.changed.notified();
+        self.0.wanted.notify_one();
+        changed.await;
+    }
+
+    /// Resolves when somebody met a key that is not in the set.
+    pub async fn wanted(&self) {
+        self.0.wanted.notified().await;
+    }
+}
+
+/// Why a token could not be verified with the keys at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unverified {
+    /// It is signed with a key that is not in the set.
+    UnknownKey,
+    /// It is bad whatever the keys.
+    Refused(TokenError),
+}
+
+impl From<TokenError> for Unverified {
+    fn from(error: TokenError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    /// An Ed25519 private key whose 32 secret bytes are all `byte`, in PEM.
+    pub(crate) fn pem(byte: u8) -> String {
+        let mut der = vec![
+            0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+        ];
+        der.extend([byte; 32]);
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    }
+
+    fn keys(bytes: &[u8]) -> SigningKeys {
+        SigningKeys::from_pem(&Secret::new(bytes.iter().map(|&byte| pem(byte)).collect::<String>())).unwrap()
+    }
+
+    fn claims(exp: u64) -> UserClaims {
+        UserClaims {
+            iss: USER_TOKEN_ISSUER.to_owned(),
+            aud: USER_TOKEN_AUDIENCE.to_owned(),
+            sub: Uuid::now_v7(),
+            roles: vec!["customer".to_owned()],
+            sid: Uuid::now_v7(),
+            iat: 0,
+            exp,
+        }
+    }
+
+    const FAR: u64 = 4_000_000_000;
+
+    #[test]
+    fn a_token_is_verified_with_the_published_key() {
+        let keys = keys(&[1]);
+        let token = keys.sign(&claims(FAR)).unwrap();
+        assert_eq!(KeySet::of(keys.jwks()).verify(&token).unwrap().exp, FAR);
+    }
+
+    #[test]
+    fn after_a_rotation_tokens_of_the_old_key_stay_good_until_it_is_withdrawn() {
+        let old = keys(&[1]).sign(&claims(FAR)).unwrap();
+        let set = KeySet::of(keys(&[2, 1]).jwks());
+        assert!(set.verify(&old).is_ok());
+        set.replace(keys(&[2]).jwks());
+        assert_eq!(set.verify(&old), Err(Unverified::UnknownKey));
+    }
+
+    #[test]
+    fn an_expired_a_tampered_and_an_unsigned_token_are_refused() {
+        let keys = keys(&[1]);
+        let set = KeySet::of(keys.jwks());
+        assert_eq!(set.verify(&keys.sign(&claims(1)).unwrap()), Err(TokenError::Expired.into()));
+        let token = keys.sign(&claims(FAR)).unwrap();
+        let (head, signature) = token.rsplit_once('.').unwrap();
+        let forged = format!("{head}.{}", signature.chars().rev().collect::<String>());
+        assert_eq!(set.verify(&forged), Err(TokenError::Invalid.into()));
+        assert_eq!(set.verify(&format!("{head}.")), Err(TokenError::Invalid.into()));
+        assert_eq!(set.verify("x"), Err(TokenError::Invalid.into()));
+    }
+}

@@ -1,0 +1,101 @@
+//! Tokens that services show each other.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Secret, TokenError, token_error, unix_now};
+
+/// Seconds a service token lives: enough for one call and its retries.
+const LIFETIME: u64 = 60;
+
+/// The stack's key for service tokens.
+#[derive(Clone)]
+pub struct ServiceKey {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+/// What a service token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceClaims {
+    /// The calling service.
+    pub iss: String,
+    /// The service called.
+    pub aud: String,
+    /// The person it acts for, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<Uuid>,
+    exp: u64,
+}
+
+impl ServiceKey {
+    /// The key from its base64 text.
+    ///
+    /// # Errors
+    /// When it is not base64, or shorter than the 32 bytes that HS256 wants (RFC 7518 §3.2).
+    pub fn from_base64(secret: &Secret) -> Result<Self, String> {
+        let bytes =
+            STANDARD.decode(secret.expose()).map_err(|_| "the service token key is not base64".to_owned())?;
+        if bytes.len() < 32 {
+            return Err("the service token key has fewer than 32 bytes".to_owned());
+        }
+        Ok(Self { encoding: EncodingKey::from_secret(&bytes), decoding: DecodingKey::from_secret(&bytes) })
+    }
+
+    /// A token for one call from `caller` to `callee`, acting for `person` if given.
+    pub fn mint(&self, caller: &str, callee: &str, person: Option<Uuid>) -> String {
+        let claims = ServiceClaims {
+            iss: caller.to_owned(),
+            aud: callee.to_owned(),
+            sub: person,
+            exp: unix_now() + LIFETIME,
+        };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding).unwrap_or_else(
+            |error| {
+                log::error!("a service token could not be made: {error}");
+                String::new()
+            },
+        )
+    }
+
+    /// What `token` says, if it was made for `callee`.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`] or [`TokenError::Expired`].
+    pub fn verify(&self, token: &str, callee: &str) -> Result<ServiceClaims, TokenError> {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[callee]);
+        validation.set_required_spec_claims(&["exp", "aud", "iss"]);
+        validation.leeway = 5;
+        jsonwebtoken::decode(token, &self.decoding, &validation)
+            .map(|token| token.claims)
+            .map_err(|error| token_error(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> ServiceKey {
+        ServiceKey::from_base64(&Secret::new(STANDARD.encode([byte; 32]))).unwrap()
+    }
+
+    #[test]
+    fn a_service_token_is_good_for_the_service_it_was_made_for_and_no_other() {
+        let person = Uuid::now_v7();
+        let token = key(1).mint("a-service", "b-service", Some(person));
+        let claims = key(1).verify(&token, "b-service").unwrap();
+        assert_eq!((claims.iss.as_str(), claims.sub), ("a-service", Some(person)));
+        assert_eq!(key(1).verify(&token, "c-service"), Err(TokenError::Invalid));
+        assert_eq!(key(2).verify(&token, "b-service"), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn a_short_key_is_refused() {
+        assert!(ServiceKey::from_base64(&Secret::new(STANDARD.encode([0; 16]))).is_err());
+    }
+}

@@ -1,0 +1,28 @@
+//! Tokens that people show.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Who issues user tokens.
+pub const USER_TOKEN_ISSUER: &str = "user-service";
+/// For whom they are: the public API as a whole.
+pub const USER_TOKEN_AUDIENCE: &str = "api";
+
+/// What a user token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserClaims {
+    /// Always [`USER_TOKEN_ISSUER`].
+    pub iss: String,
+    /// Always [`USER_TOKEN_AUDIENCE`].
+    pub aud: String,
+    /// The person's id.
+    pub sub: Uuid,
+    /// What the person may do: `customer`, `admin`.
+    pub roles: Vec<String>,
+    /// The session, so that it can be ended.
+    pub sid: Uuid,
+    /// Issued at, in seconds since 1970.
+    pub iat: u64,
+    /// Expires at, in seconds since 1970.
+    pub exp: u64,
+}

@@ -1,0 +1,264 @@
+//! Strict JSON bodies: every fault is named, by its path, in one answer.
+//!
+//! serde stops at the first fault, which makes people fix a form one field at a time. Here a request
+//! type reads itself from [`Fields`]: each field is parsed by serde into a domain type that exists
+//! only if it is valid, the faults are collected, and fields that nobody asked for are faults too.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::problem::{FieldError, Problem};
+
+/// The largest JSON body, in bytes; more is 413.
+pub const BODY_LIMIT: usize = 256 * 1024;
+
+/// The deepest nesting; more is 400.
+const DEPTH_LIMIT: usize = 32;
+
+/// A request type that reads itself from the fields of a JSON object.
+pub trait FromBody: Sized {
+    /// The value, or `None` if a field was missing or bad (which `fields` has noted).
+    fn from_body(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+/// A JSON body, parsed and valid, with the bytes it came from.
+#[derive(Debug, Clone)]
+pub struct Body<T> {
+    /// What it says.
+    pub value: T,
+    /// The bytes as sent: the fingerprint of an idempotent request.
+    pub bytes: web::Bytes,
+}
+
+/// The fields of one JSON object, and what is wrong with them.
+pub struct Fields<'a> {
+    path: String,
+    object: &'a Map<String, Value>,
+    asked: BTreeSet<&'static str>,
+    errors: &'a mut Vec<FieldError>,
+}
+
+impl<'a> Fields<'a> {
+    /// A field that must be there.
+    pub fn required<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
+        match self.take(name) {
+            Some(value) => self.parse(name, value),
+            None => self.missing(name),
+        }
+    }
+
+    /// A field that may be absent: `Some(None)` then, `None` if it is there and bad.
+    pub fn optional<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<Option<T>> {
+        match self.take(name) {
+            Some(value) => self.parse(name, value).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// An object that must be there.
+    pub fn object<T: FromBody>(&mut self, name: &'static str) -> Option<T> {
+        match self.take(name) {
+            Some(value) => read(value, self.path_of(name), self.errors),
+            None => self.missing(name),
+        }
+    }
+
+    /// An object that may be absent.
+    pub fn optional_object<T: FromBody>(&mut self, name: &'static str) -> Option<Option<T>> {
+        match self.take(name) {
+            Some(value) => read(value, self.path_of(name), self.errors).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A list of objects that must be there, with as many items as `count` allows.
+    pub fn list<T: FromBody>(&mut self, name: &'static str, count: RangeInclusive<usize>) -> Option<Vec<T>> {
+        let path = self.path_of(name);
+        let items = match self.take(name) {
+            None => return self.missing(name),
+            Some(Value::Array(items)) if count.contains(&items.len()) => items,
+            Some(Value::Array(_)) => {
+                return self.reject(name, format!("must have {} to {} items", count.start(), count.end()));
+            }
+            Some(_) => return self.reject(name, "must be a list"),
+        };
+        let read: Vec<Option<T>> = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| read(item, format!("{path}[{index}]"), self.errors))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    /// Notes a fault of a field.
+    pub fn reject<T>(&mut self, name: &str, message: impl Into<String>) -> Option<T> {
+        self.errors.push(FieldError { field: self.path_of(name), message: message.into() });
+        None
+    }
+
+    /// Whether the body has this field.
+    pub fn has(&self, name: &str) -> bool {
+        self.object.contains_key(name)
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.asked.insert(name);
+        self.object.get(name)
+    }
+
+    fn parse<T: DeserializeOwned>(&mut self, name: &'static str, value: &Value) -> Option<T> {
+        T::deserialize(value).map_err(|fault| self.reject::<()>(name, fault.to_string())).ok()
+    }
+
+    fn missing<T>(&mut self, name: &str) -> Option<T> {
+        self.reject(name, "is missing")
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn reject_unknown(&mut self) {
+        let unknown: Vec<_> =
+            self.object.keys().filter(|name| !self.asked.contains(name.as_str())).cloned().collect();
+        for name in unknown {
+            self.reject::<()>(&name, "is not a field of this");
+        }
+    }
+}
+
+fn read<T: FromBody>(value: &Value, path: String, errors: &mut Vec<FieldError>) -> Option<T> {
+    let Value::Object(object) = value else {
+        errors.push(FieldError { field: path, message: "must be an object".to_owned() });
+        return None;
+    };
+    let before = errors.len();
+    let mut fields = Fields { path, object, asked: BTreeSet::new(), errors };
+    let read = T::from_body(&mut fields);
+    fields.reject_unknown();
+    let faults = errors.len() - before;
+    read.filter(|_| faults == 0)
+}
+
+/// Parses a JSON body.
+///
+/// # Errors
+/// 400 `malformed_json` if it is not one JSON value, 422 naming every fault otherwise.
+pub fn parse<T: FromBody>(bytes: &[u8]) -> Result<T, Problem> {
+    let malformed =
+        || Problem::new(StatusCode::BAD_REQUEST, "malformed_json", "The body is not a JSON document.");
+    if too_deep(bytes) {
+        return Err(malformed());
+    }
+    let value: Value = serde_json::from_slice(bytes).map_err(|_| malformed())?;
+    let mut errors = Vec::new();
+    read(&value, String::new(), &mut errors).ok_or_else(|| Problem::validation(errors))
+}
+
+/// Whether brackets nest beyond the limit; what stands in strings does not count.
+fn too_deep(bytes: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for &byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_LIMIT {
+            return true;
+        }
+    }
+    false
+}
+
+impl<T: FromBody + 'static> FromRequest for Body<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let json = request.mime_type().ok().flatten().is_none_or(|mime| {
+            mime.essence_str() == "application/json" || mime.suffix().is_some_and(|suffix| suffix == "json")
+        });
+        let bytes = web::Bytes::from_request(request, payload);
+        Box::pin(async move {
+            let bytes = bytes.await.map_err(|error| Problem::of_status(error.error_response().status()))?;
+            if !json {
+                return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+            }
+            let value = parse(&bytes)?;
+            Ok(Self { value, bytes })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Item {
+        name: String,
+        count: u8,
+    }
+
+    impl FromBody for Item {
+        fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+            let (name, count) = (fields.required("name"), fields.required("count"));
+            Some(Self { name: name?, count: count? })
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Cart(Vec<Item>);
+
+    impl FromBody for Cart {
+        fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+            fields.list("items", 1..=3).map(Self)
+        }
+    }
+
+    fn faults(json: &str) -> Vec<String> {
+        let Value::Object(document) = serde_json::from_slice(
+            &parse::<Cart>(json.as_bytes()).unwrap_err().document("s", "r", time::OffsetDateTime::UNIX_EPOCH),
+        )
+        .unwrap() else {
+            unreachable!()
+        };
+        let errors: Vec<FieldError> = serde_json::from_value(document["errors"].clone()).unwrap();
+        errors.into_iter().map(|error| error.field).collect()
+    }
+
+    #[test]
+    fn every_fault_is_named_by_its_path() {
+        let json = r#"{"items":[{"name":"a","count":1},{"count":-1,"x":0},7],"note":null}"#;
+        assert_eq!(faults(json), ["items[1].name", "items[1].count", "items[1].x", "items[2]", "note"]);
+        assert_eq!(faults(r#"{"items":[]}"#), ["items"]);
+        assert_eq!(faults("[]"), [""]);
+    }
+
+    #[test]
+    fn a_good_body_is_read() {
+        let cart: Cart = parse(br#"{"items":[{"name":"a","count":1}]}"#).unwrap();
+        assert_eq!(cart, Cart(vec![Item { name: "a".to_owned(), count: 1 }]));
+    }
+
+    #[test]
+    fn what_is_not_one_json_document_is_malformed() {
+        let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
+        for body in [&b"{"[..], b"{} {}", b"\"\xff\"", b"", deep.as_bytes()] {
+            assert_eq!(parse::<Cart>(body).unwrap_err().code(), "malformed_json");
+        }
+        assert!(!too_deep(br#"{"a":"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["}"#));
+    }
+}

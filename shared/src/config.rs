@@ -1,0 +1,281 @@
+//! Configuration: read once at start, from variables, into types.
+//!
+//! A program's `Config::from_vars` asks [`Vars`] for each variable by name, default and a line of
+//! documentation. Whatever is missing or malformed is collected, so that one start names every
+//! mistake. Each variable is also a flag: `PORT=0` and `--port 0` say the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::auth::Secret;
+
+/// Reads variables and remembers what was asked, and what was wrong.
+pub struct Vars {
+    lookup: Box<dyn Fn(&str) -> Option<String>>,
+    flags: BTreeMap<String, String>,
+    documented: Vec<Documented>,
+    problems: Vec<String>,
+}
+
+struct Documented {
+    name: &'static str,
+    default: String,
+    doc: &'static str,
+}
+
+/// Every variable that was missing or malformed, one a line.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl Vars {
+    /// Variables from a list, for tests.
+    pub fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
+        let pairs: BTreeMap<String, String> =
+            pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self::new(move |name| pairs.get(name).cloned(), BTreeMap::new())
+    }
+
+    fn new(lookup: impl Fn(&str) -> Option<String> + 'static, flags: BTreeMap<String, String>) -> Self {
+        Self { lookup: Box::new(lookup), flags, documented: Vec::new(), problems: Vec::new() }
+    }
+
+    /// The variable, or `default` (written as a person would set it) when it is absent.
+    pub fn or<T: Variable>(&mut self, name: &'static str, default: &str, doc: &'static str) -> T {
+        self.document(name, default, doc);
+        let text = self.get(name).unwrap_or_else(|| default.to_owned());
+        self.parse(name, &text)
+    }
+
+    /// The variable, or `None` when it is absent or empty.
+    pub fn optional<T: Variable>(&mut self, name: &'static str, doc: &'static str) -> Option<T> {
+        self.document(name, "", doc);
+        let text = self.get(name).filter(|text| !text.is_empty())?;
+        Some(self.parse(name, &text))
+    }
+
+    /// The variable; its absence is a problem that [`Vars::finish`] reports.
+    pub fn required<T: Variable>(&mut self, name: &'static str, doc: &'static str) -> T {
+        self.document(name, "(required)", doc);
+        match self.get(name).filter(|text| !text.is_empty()) {
+            Some(text) => self.parse(name, &text),
+            None => {
+                self.problems.push(format!("{name} is missing: {doc}"));
+                T::placeholder()
+            }
+        }
+    }
+
+    /// Adds a problem of the caller's own, such as two variables that contradict each other.
+    pub fn reject(&mut self, problem: impl Into<String>) {
+        self.problems.push(problem.into());
+    }
+
+    /// `config`, if every variable was good.
+    ///
+    /// # Errors
+    /// All the problems found since the first variable was read.
+    pub fn finish<C>(mut self, config: C) -> Result<C, ConfigError> {
+        let known: BTreeSet<_> = self.documented.iter().map(|variable| variable.name).collect();
+        for flag in self.flags.keys().filter(|name| !known.contains(name.as_str())) {
+            self.problems.push(format!("--{} is not a flag of this program", flag_of(flag)));
+        }
+        if self.flags.contains_key(HELP) {
+            self.problems = vec![self.help()];
+        }
+        if self.problems.is_empty() { Ok(config) } else { Err(ConfigError(self.problems)) }
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        self.flags.get(name).cloned().or_else(|| (self.lookup)(name))
+    }
+
+    fn parse<T: Variable>(&mut self, name: &str, text: &str) -> T {
+        T::parse(text).unwrap_or_else(|why| {
+            self.problems.push(format!("{name} is not usable: {why}"));
+            T::placeholder()
+        })
+    }
+
+    fn document(&mut self, name: &'static str, default: &str, doc: &'static str) {
+        self.documented.push(Documented { name, default: default.to_owned(), doc });
+    }
+
+    fn help(&self) -> String {
+        let mut text = String::from("Every variable is also a flag: PORT is --port.\n");
+        for Documented { name, default, doc } in &self.documented {
+            text.push_str(&format!("  {name:<24} {doc} [{default}]\n"));
+        }
+        text
+    }
+}
+
+const HELP: &str = "HELP";
+
+fn flag_of(name: &str) -> String {
+    name.to_lowercase().replace('_', "-")
+}
+
+/// Reads this process's environment and flags; on a problem prints every one and exits with 2.
+pub fn load<C>(from_vars: impl FnOnce(Vars) -> Result<C, ConfigError>) -> C {
+    let vars = match flags(std::env::args().skip(1)) {
+        Ok(flags) => Vars::new(|name| std::env::var(name).ok(), flags),
+        Err(problem) => exit(&problem, 2),
+    };
+    let help = vars.flags.contains_key(HELP);
+    from_vars(vars).unwrap_or_else(|problems| exit(&problems.to_string(), if help { 0 } else { 2 }))
+}
+
+fn exit(text: &str, status: i32) -> ! {
+    if status == 0 {
+        println!("{text}")
+    } else {
+        eprintln!("{text}")
+    }
+    std::process::exit(status)
+}
+
+fn flags(args: impl Iterator<Item = String>) -> Result<BTreeMap<String, String>, String> {
+    let mut flags = BTreeMap::new();
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        let Some(flag) = arg.strip_prefix("--") else {
+            return Err(format!("{arg:?} is not a flag: write --name value"));
+        };
+        if flag == "help" {
+            flags.insert(HELP.to_owned(), String::new());
+            continue;
+        }
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name.to_owned(), value.to_owned()),
+            None => (flag.to_owned(), args.next().ok_or_else(|| format!("--{flag} wants a value"))?),
+        };
+        flags.insert(name.to_uppercase().replace('-', "_"), value);
+    }
+    Ok(flags)
+}
+
+/// A type that a variable's text can become.
+pub trait Variable: Sized {
+    /// The value, or what is wrong with the text (which must not repeat a secret).
+    fn parse(text: &str) -> Result<Self, String>;
+    /// Any value; it stands in for a bad one until [`Vars::finish`] refuses the configuration.
+    fn placeholder() -> Self;
+}
+
+macro_rules! variable_by_from_str {
+    ($($kind:ty),*) => {$(
+        impl Variable for $kind {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|why| bad(text, why))
+            }
+            fn placeholder() -> Self { <$kind>::default() }
+        }
+    )*};
+}
+variable_by_from_str!(String, PathBuf, u16, u32, u64, usize);
+
+fn bad(text: &str, why: impl Display) -> String {
+    format!("{text:?}: {why}")
+}
+
+/// `5s`, `300ms`, `2m`; a bare number is seconds.
+impl Variable for Duration {
+    fn parse(text: &str) -> Result<Self, String> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(split);
+        let number: u64 = digits.parse().map_err(|_| bad(text, "write 5s, 300ms or 2m"))?;
+        match unit {
+            "" | "s" => Ok(Self::from_secs(number)),
+            "ms" => Ok(Self::from_millis(number)),
+            "m" => Ok(Self::from_secs(60 * number)),
+            _ => Err(bad(text, "write 5s, 300ms or 2m")),
+        }
+    }
+    fn placeholder() -> Self {
+        Self::ZERO
+    }
+}
+
+/// `on` or `off`.
+impl Variable for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "on" | "true" | "1" => Ok(true),
+            "off" | "false" | "0" => Ok(false),
+            _ => Err(bad(text, "write on or off")),
+        }
+    }
+    fn placeholder() -> Self {
+        false
+    }
+}
+
+impl Variable for url::Url {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|why| bad(text, why))
+    }
+    #[allow(clippy::expect_used, reason = "a constant that parses")]
+    fn placeholder() -> Self {
+        Self::parse("none:").expect("a scheme alone is a URL")
+    }
+}
+
+/// A file's path; the secret is what the file holds, without surrounding white space.
+impl Variable for Secret {
+    fn parse(text: &str) -> Result<Self, String> {
+        let content = std::fs::read_to_string(text).map_err(|why| bad(text, why))?;
+        match content.trim() {
+            "" => Err(bad(text, "the file is empty")),
+            secret => Ok(Self::new(secret)),
+        }
+    }
+    fn placeholder() -> Self {
+        Self::new("")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Config {
+        port: u16,
+        wait: Duration,
+        name: String,
+    }
+
+    fn from_vars(mut vars: Vars) -> Result<Config, ConfigError> {
+        let config = Config {
+            port: vars.or("PORT", "80", "where to listen"),
+            wait: vars.or("WAIT", "5s", "how long"),
+            name: vars.required("NAME", "who"),
+        };
+        vars.finish(config)
+    }
+
+    #[test]
+    fn absent_variables_take_their_defaults() {
+        let config = from_vars(Vars::from_pairs([("NAME", "a"), ("WAIT", "300ms")])).unwrap();
+        assert_eq!((config.port, config.wait, config.name.as_str()), (80, Duration::from_millis(300), "a"));
+    }
+
+    #[test]
+    fn every_missing_or_bad_variable_is_named_at_once() {
+        let error = from_vars(Vars::from_pairs([("PORT", "http"), ("WAIT", "soon")])).unwrap_err();
+        assert_eq!(error.0.len(), 3, "{error}");
+        for name in ["PORT", "WAIT", "NAME"] {
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_flag_says_the_same_as_its_variable_and_an_unknown_one_is_refused() {
+        let args = ["--port", "0", "--name=b", "--colour", "red"].map(str::to_owned);
+        let vars = Vars::new(|_| None, flags(args.into_iter()).unwrap());
+        assert_eq!(from_vars(vars).unwrap_err().0, ["--colour is not a flag of this program"]);
+    }
+}

@@ -1,0 +1,127 @@
+//! One store, two databases.
+//!
+//! A service writes its SQL once, for PostgreSQL; the URL's scheme chooses the database at start:
+//! `postgres://` for a real deployment, `sqlite://` for one that installs nothing. Two things differ
+//! and are handled here, so that stores need not know:
+//!
+//! - **Types.** PostgreSQL columns are native (`uuid`, `timestamptz`, `jsonb`, `boolean`). SQLite has
+//!   none of these: ids, times (fixed width, so that they sort) and JSON are TEXT.
+//! - **Locks.** `FOR UPDATE [SKIP LOCKED]` is dropped on SQLite, where a write transaction
+//!   (`BEGIN IMMEDIATE`) has the whole database to itself.
+//!
+//! Every store runs its contract tests on both.
+
+mod connect;
+mod error;
+mod query;
+mod value;
+
+pub use connect::{Migrations, OpenError};
+pub use error::DbError;
+pub use query::{Conn, Query, Row, query};
+pub use value::{Column, Value, now};
+
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+/// A database, by a pool of connections; clones share it.
+#[derive(Clone, Debug)]
+pub struct Db(Pools);
+
+#[derive(Clone, Debug)]
+enum Pools {
+    /// SQLite allows one writer at a time: in this process they queue for one connection, which is
+    /// fairer and cheaper than spinning on the file's lock.
+    Sqlite {
+        readers: SqlitePool,
+        writer: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+impl Db {
+    /// Begins a transaction that may write.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] when no connection can be had in time.
+    pub async fn begin(&self) -> Result<Tx, DbError> {
+        let inner = match &self.0 {
+            Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres(pool) => TxInner::Postgres(pool.begin().await?),
+        };
+        Ok(Tx { inner, on_commit: Vec::new() })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// Whatever keeps it from answering.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        query("SELECT 1 AS one").fetch_one(self).await.map(drop)
+    }
+
+    /// Which database this is: `sqlite` or `postgres`.
+    pub fn kind(&self) -> &'static str {
+        match &self.0 {
+            Pools::Sqlite { .. } => "sqlite",
+            Pools::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Connections in use, and the most there may be.
+    pub fn pool_usage(&self) -> (u32, u32) {
+        let usage = |size: u32, idle: usize| size.saturating_sub(u32::try_from(idle).unwrap_or(u32::MAX));
+        match &self.0 {
+            Pools::Sqlite { readers, writer } => (
+                usage(readers.size(), readers.num_idle()) + usage(writer.size(), writer.num_idle()),
+                readers.options().get_max_connections() + 1,
+            ),
+            Pools::Postgres(pool) => {
+                (usage(pool.size(), pool.num_idle()), pool.options().get_max_connections())
+            }
+        }
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        match &self.0 {
+            Pools::Sqlite { readers, writer } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A transaction; dropped without [`Tx::commit`] it is rolled back.
+pub struct Tx {
+    inner: TxInner,
+    on_commit: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+enum TxInner {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    /// Runs `action` right after the commit, and never if there is none.
+    pub fn on_commit(&mut self, action: impl FnOnce() + Send + 'static) {
+        self.on_commit.push(Box::new(action));
+    }
+
+    /// Makes what was written last, then runs what waited for that.
+    ///
+    /// # Errors
+    /// When the database did not confirm; whether it committed is then unknown.
+    pub async fn commit(self) -> Result<(), DbError> {
+        match self.inner {
+            TxInner::Sqlite(tx) => tx.commit().await?,
+            TxInner::Postgres(tx) => tx.commit().await?,
+        }
+        for action in self.on_commit {
+            action();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Errors as clients see them: RFC 9457 problem documents.
+//!
+//! A [`Problem`] carries a status, a stable `code` and a plain sentence. What caused it stays in
+//! the log: no text of a database, a library or another service ever goes into one. The service
+//! template adds `service`, `timestamp` and `request_id` when the answer leaves.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The media type of every error body.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An error on its way to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    headers: Vec<(HeaderName, String)>,
+}
+
+/// One thing wrong with the input, by the path of the field (`lines[1].quantity`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// Where: a path into the body, or the name of a query parameter.
+    pub field: String,
+    /// What a person can do about it.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of `status` with a stable snake_case `code` and a sentence for people.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
+    }
+
+    /// The problem that an answer of `status` means when nothing more is known.
+    pub fn of_status(status: StatusCode) -> Self {
+        let (code, detail) = match status.as_u16() {
+            400 => ("invalid_parameter", "The request could not be understood."),
+            401 => ("missing_token", "This needs a bearer token."),
+            403 => ("forbidden", "This is not yours to do."),
+            404 => ("not_found", "There is nothing here."),
+            405 => ("method_not_allowed", "This resource does not have that method."),
+            406 => ("not_acceptable", "Answers are JSON."),
+            408 => ("request_timeout", "The request took too long to arrive."),
+            413 => ("body_too_large", "The body is too large."),
+            414 => ("uri_too_long", "The address is too long."),
+            415 => ("unsupported_media_type", "The body must be application/json."),
+            417 => ("expectation_failed", "That expectation cannot be met."),
+            422 => ("validation_failed", "The input is not valid."),
+            428 => ("idempotency_key_required", "Send an Idempotency-Key header."),
+            429 => ("rate_limited", "Too many requests; wait before the next."),
+            431 => ("headers_too_large", "The headers are too large."),
+            502 => ("bad_upstream", "The service behind this gave no usable answer."),
+            503 => ("unavailable", "This is not available right now; try again soon."),
+            504 => ("upstream_timeout", "The service behind this did not answer in time."),
+            400..=499 => ("bad_request", "The request could not be served."),
+            _ => ("internal", "Something went wrong on our side."),
+        };
+        Self::new(status, code, detail)
+    }
+
+    /// 500: the cause is in the log, under the request id.
+    pub fn internal() -> Self {
+        Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// 404: it does not exist, or it is somebody else's; the answer does not tell which.
+    pub fn not_found() -> Self {
+        Self::of_status(StatusCode::NOT_FOUND)
+    }
+
+    /// 503 with `Retry-After`.
+    pub fn unavailable(seconds: u32) -> Self {
+        Self::of_status(StatusCode::SERVICE_UNAVAILABLE).retry_after(seconds)
+    }
+
+    /// 400 for a query parameter or header that cannot be read.
+    pub fn invalid_parameter(name: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", format!("{name} cannot be used."))
+            .field(name, message)
+    }
+
+    /// 422 naming every fault found.
+    pub fn validation(errors: Vec<FieldError>) -> Self {
+        Self { errors, ..Self::of_status(StatusCode::UNPROCESSABLE_ENTITY) }
+    }
+
+    /// 401 with the challenge that RFC 6750 asks for.
+    pub fn unauthorized(code: &'static str, detail: &str) -> Self {
+        let challenge = match code {
+            "missing_token" => "Bearer".to_owned(),
+            _ => format!("Bearer error=\"invalid_token\", error_description=\"{detail}\""),
+        };
+        Self::new(StatusCode::UNAUTHORIZED, code, detail).header(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// 405 with the methods that the resource has.
+    pub fn method_not_allowed(allow: &str) -> Self {
+        Self::of_status(StatusCode::METHOD_NOT_ALLOWED).header(ALLOW, allow)
+    }
+
+    /// Adds one fault to `errors`.
+    pub fn field(mut self, field: &str, message: impl Into<String>) -> Self {
+        self.errors.push(FieldError { field: field.to_owned(), message: message.into() });
+        self
+    }
+
+    /// Adds a header to the answer.
+    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Says after how many seconds another try makes sense.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        self.header(RETRY_AFTER, seconds.to_string())
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The document, as bytes of JSON.
+    pub fn document(&self, service: &str, request_id: &str, now: OffsetDateTime) -> Vec<u8> {
+        let mut document = serde_json::json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+            "service": service,
+            "timestamp": now.format(&Rfc3339).unwrap_or_default(),
+            "request_id": request_id,
+        });
+        if !self.errors.is_empty() {
+            document["errors"] = serde_json::json!(self.errors);
+        }
+        document.to_string().into_bytes()
+    }
+
+    /// The answer with `document` as its body.
+    pub fn response(&self, service: &str, request_id: &str, now: OffsetDateTime) -> HttpResponse {
+        self.head().content_type(PROBLEM_JSON).body(self.document(service, request_id, now))
+    }
+
+    fn head(&self) -> actix_web::HttpResponseBuilder {
+        let mut head = HttpResponse::build(self.status);
+        for (name, value) in &self.headers {
+            head.insert_header((name.clone(), value.as_str()));
+        }
+        head
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.status.as_u16(), self.code, self.detail)
+    }
+}
+
+/// Inside the service the answer has no body yet: the template writes it, when all is known.
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = self.head().finish();
+        response.extensions_mut().insert(self.clone());
+        response
+    }
+}
