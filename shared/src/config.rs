@@ -13,11 +13,13 @@ use crate::auth::Secret;
 
 /// Reads variables and remembers what was asked, and what was wrong.
 pub struct Vars {
-    lookup: Box<dyn Fn(&str) -> Option<String>>,
+    lookup: Lookup,
     flags: BTreeMap<String, String>,
     documented: Vec<Documented>,
     problems: Vec<String>,
 }
+
+type Lookup = Box<dyn Fn(&str) -> Option<String>>;
 
 struct Documented {
     name: &'static str,

@@ -14,6 +14,8 @@
 mod connect;
 mod error;
 mod query;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod value;
 
 pub use connect::{Migrations, OpenError};

@@ -2,8 +2,21 @@
 //!
 //! Suggested reading order: top to bottom.
 
-pub mod auth; // who is calling: user tokens and service tokens
-pub mod body; // strict JSON bodies: every fault named at once
 pub mod config; // variables, read once, into types
-pub mod db;
-pub mod problem; // errors as RFC 9457 problem documents // one store, two databases
+pub mod problem; // errors as RFC 9457 problem documents
+pub mod body; // strict JSON bodies: every fault named at once
+pub mod stop; // how a program's tasks learn that they should finish
+pub mod telemetry; // logs
+pub mod metrics; // numbers
+pub mod auth; // who is calling: user tokens and service tokens
+pub mod request; // ids, paging, versions and preferences in a request
+pub mod db; // one store, two databases
+pub mod idempotency; // a request that is sent twice happens once
+pub mod openapi; // what every OpenAPI document has in common
+pub mod resilience; // policies that keep one failure from becoming many
+pub mod registry; // who is there
+pub mod balancer; // whom to ask
+pub mod client; // one service asks another
+pub mod service; // the service template: everything that is the same in every program
+pub mod stack; // a service among others
+pub mod messages; // work that must survive a crash

@@ -22,6 +22,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, String)>,
+    cause: Option<String>,
 }
 
 /// One thing wrong with the input, by the path of the field (`lines[1].quantity`).
@@ -36,7 +37,7 @@ pub struct FieldError {
 impl Problem {
     /// A problem of `status` with a stable snake_case `code` and a sentence for people.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
+        Self { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new(), cause: None }
     }
 
     /// The problem that an answer of `status` means when nothing more is known.
@@ -60,7 +61,7 @@ impl Problem {
             502 => ("bad_upstream", "The service behind this gave no usable answer."),
             503 => ("unavailable", "This is not available right now; try again soon."),
             504 => ("upstream_timeout", "The service behind this did not answer in time."),
-            400..=499 => ("bad_request", "The request could not be served."),
+            _ if status.is_client_error() => ("bad_request", "The request could not be served."),
             _ => ("internal", "Something went wrong on our side."),
         };
         Self::new(status, code, detail)
@@ -123,6 +124,26 @@ impl Problem {
         self.header(RETRY_AFTER, seconds.to_string())
     }
 
+    /// Keeps what led to this, with all its sources, for the log; the client never sees it.
+    pub fn because(mut self, error: &dyn std::error::Error) -> Self {
+        let mut chain = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            if !chain.ends_with(&text) {
+                chain = format!("{chain}: {text}");
+            }
+            source = error.source();
+        }
+        self.cause = Some(chain);
+        self
+    }
+
+    /// What led to this, for the log.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -170,6 +191,8 @@ impl std::fmt::Display for Problem {
         write!(f, "{} {}: {}", self.status.as_u16(), self.code, self.detail)
     }
 }
+
+impl std::error::Error for Problem {}
 
 /// Inside the service the answer has no body yet: the template writes it, when all is known.
 impl ResponseError for Problem {

@@ -81,15 +81,14 @@ impl Authenticator {
         &self.users
     }
 
-    /// The person behind `token`.
+    /// The person behind `token`, or behind the service that shows it.
     ///
     /// # Errors
     /// Any [`TokenError`].
     pub async fn caller(&self, token: &str) -> Result<Caller, TokenError> {
-        let refused = match self.users.verify(token) {
-            Ok(claims) => return Ok(Caller::new(claims.sub, Some(claims.sid), claims.roles)),
-            Err(Unverified::UnknownKey) => return self.caller_by_new_keys(token).await,
-            Err(Unverified::Refused(refused)) => refused,
+        let refused = match self.person(token).await {
+            Ok(caller) => return Ok(caller),
+            Err(refused) => refused,
         };
         match self.service(token) {
             Ok(ServiceCaller { person: Some(person), .. }) => Ok(Caller::new(person, None, Vec::new())),
@@ -97,16 +96,28 @@ impl Authenticator {
         }
     }
 
-    async fn caller_by_new_keys(&self, token: &str) -> Result<Caller, TokenError> {
-        let refreshed = tokio::time::timeout(KEY_WAIT, self.users.refreshed()).await;
-        match self.users.verify(token) {
-            Ok(claims) => Ok(Caller::new(claims.sub, Some(claims.sid), claims.roles)),
-            Err(Unverified::Refused(refused)) => Err(refused),
-            Err(Unverified::UnknownKey) if refreshed.is_err() && self.users.is_empty() => {
-                Err(TokenError::KeysUnavailable)
+    /// The person whose own token this is. A key that is not known yet is waited for.
+    ///
+    /// # Errors
+    /// Any [`TokenError`].
+    pub async fn person(&self, token: &str) -> Result<Caller, TokenError> {
+        let claims = match self.users.verify(token) {
+            Err(Unverified::UnknownKey) => {
+                let refreshed = tokio::time::timeout(KEY_WAIT, self.users.refreshed()).await;
+                self.users.verify(token).map_err(|unverified| match unverified {
+                    Unverified::Refused(refused) => refused,
+                    Unverified::UnknownKey if refreshed.is_err() && self.users.is_empty() => {
+                        TokenError::KeysUnavailable
+                    }
+                    Unverified::UnknownKey => TokenError::Invalid,
+                })?
             }
-            Err(Unverified::UnknownKey) => Err(TokenError::Invalid),
-        }
+            verified => verified.map_err(|unverified| match unverified {
+                Unverified::Refused(refused) => refused,
+                Unverified::UnknownKey => TokenError::Invalid,
+            })?,
+        };
+        Ok(Caller::new(claims.sub, Some(claims.sid), claims.roles))
     }
 
     /// The service behind `token`.

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::{Secret, TokenError, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims, token_error};
+use crate::config::Variable;
 
 /// A JSON Web Key Set (RFC 7517) of Ed25519 public keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,16 @@ impl SigningKeys {
     /// The public halves, to publish.
     pub fn jwks(&self) -> &Jwks {
         &self.jwks
+    }
+}
+
+/// A file's path; the keys are what the file holds.
+impl Variable for SigningKeys {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::from_pem(&Secret::parse(text)?)
+    }
+    fn placeholder() -> Self {
+        Self { signer: EncodingKey::from_secret(&[]), kid: String::new(), jwks: Jwks::default() }
     }
 }
 

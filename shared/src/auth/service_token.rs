@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Secret, TokenError, token_error, unix_now};
+use crate::config::Variable;
 
 /// Seconds a service token lives: enough for one call and its retries.
 const LIFETIME: u64 = 60;
@@ -73,6 +74,16 @@ impl ServiceKey {
         jsonwebtoken::decode(token, &self.decoding, &validation)
             .map(|token| token.claims)
             .map_err(|error| token_error(&error))
+    }
+}
+
+/// A file's path; the key is what the file holds.
+impl Variable for ServiceKey {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::from_base64(&Secret::parse(text)?)
+    }
+    fn placeholder() -> Self {
+        Self { encoding: EncodingKey::from_secret(&[]), decoding: DecodingKey::from_secret(&[]) }
     }
 }
 

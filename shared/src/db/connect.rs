@@ -26,6 +26,18 @@ pub struct Migrations {
     pub postgres: Migrator,
 }
 
+impl Migrations {
+    /// No tables but the chassis' own; those of others are left as they are.
+    pub fn none() -> Self {
+        let none = || {
+            let mut none = Migrator::with_migrations(Vec::new());
+            none.set_ignore_missing(true);
+            none
+        };
+        Self { sqlite: none(), postgres: none() }
+    }
+}
+
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -34,6 +34,7 @@ impl DbError {
             Self::Unavailable(_) | Self::Locked(_) => Problem::unavailable(1),
             Self::Taken(_) | Self::Refused(_) => Problem::internal(),
         }
+        .because(self)
     }
 }
 

@@ -1,0 +1,217 @@
+//! The circuit breaker of one replica.
+//!
+//! ```text
+//! Closed ──5 bad in a row, or < 80 % good of 20 in 10 s, or unreachable──► Open (1, 2, 4 … 30 s)
+//!   ▲                                                                        │ time is over
+//!   └──────── good answer ─────── HalfOpen (one request probes) ◄────────────┘
+//!                                     └──── bad ────► Open, longer
+//! ```
+//!
+//! Answers to requests that were sent before it opened are old news: under load there are always some,
+//! and one good one among them must not close it.
+
+use std::time::{Duration, Instant};
+
+const CONSECUTIVE: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(10);
+const ENOUGH: u32 = 20;
+const GOOD_SHARE: f64 = 0.8;
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Closed,
+    Open { since: Instant, until: Instant, times: u32 },
+    HalfOpen { since: Instant, times: u32 },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Ejection {
+    state: State,
+    bad_in_a_row: u32,
+    window_began: Instant,
+    good: u32,
+    bad: u32,
+}
+
+/// How bad an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Good,
+    Bad,
+    Unreachable,
+}
+
+impl Ejection {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { state: State::Closed, bad_in_a_row: 0, window_began: now, good: 0, bad: 0 }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Since when it has been open, if it is.
+    pub(super) fn since(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed => None,
+            State::Open { since, .. } | State::HalfOpen { since, .. } => Some(since),
+        }
+    }
+
+    /// Whether the time has come to probe with a real request.
+    pub(super) fn wants_probe(&self, now: Instant) -> bool {
+        matches!(self.state, State::Open { until, .. } if until <= now)
+    }
+
+    /// A request goes out as a probe.
+    pub(super) fn probe(&mut self) {
+        if let State::Open { since, times, .. } = self.state {
+            self.state = State::HalfOpen { since, times };
+        }
+    }
+
+    /// A probe ended without a verdict, such as by the client's going away: the next request probes.
+    pub(super) fn probe_again(&mut self) {
+        if let State::HalfOpen { since, times } = self.state {
+            self.state = State::Open { since, until: since, times };
+        }
+    }
+
+    /// Takes in the answer to a request that was sent at `sent`; tells whether the replica just came
+    /// back.
+    pub(super) fn record(&mut self, verdict: Verdict, sent: Instant, may_eject: bool, now: Instant) -> bool {
+        if self.since().is_some_and(|since| sent <= since) {
+            return false;
+        }
+        self.count(verdict, now);
+        match (self.state, verdict) {
+            (State::Closed, _) if may_eject && self.is_too_bad(verdict) => self.open(1, now),
+            (State::HalfOpen { .. } | State::Open { .. }, Verdict::Good) => {
+                *self = Self::new(now);
+                return true;
+            }
+            (State::HalfOpen { times, .. }, _) => self.open(times + 1, now),
+            (State::Closed | State::Open { .. }, _) => {}
+        }
+        false
+    }
+
+    fn open(&mut self, times: u32, now: Instant) {
+        let base = FIRST.saturating_mul(1 << (times - 1).min(10)).min(LONGEST);
+        // ± 50 %, so that several balancers do not probe together.
+        let until = now + base.mul_f64(0.5 + rand::random::<f64>());
+        self.state = State::Open { since: now, until, times };
+    }
+
+    fn count(&mut self, verdict: Verdict, now: Instant) {
+        if now.saturating_duration_since(self.window_began) >= WINDOW {
+            (self.window_began, self.good, self.bad) = (now, 0, 0);
+        }
+        match verdict {
+            Verdict::Good => (self.good, self.bad_in_a_row) = (self.good + 1, 0),
+            _ => (self.bad, self.bad_in_a_row) = (self.bad + 1, self.bad_in_a_row + 1),
+        }
+    }
+
+    fn is_too_bad(&self, verdict: Verdict) -> bool {
+        let seen = self.good + self.bad;
+        verdict == Verdict::Unreachable
+            || self.bad_in_a_row >= CONSECUTIVE
+            || (seen >= ENOUGH && f64::from(self.good) < GOOD_SHARE * f64::from(seen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(ejection: &mut Ejection, verdicts: &[Verdict], now: Instant) -> bool {
+        for verdict in verdicts {
+            ejection.record(*verdict, now, true, now);
+        }
+        ejection.is_closed()
+    }
+
+    #[test]
+    fn five_bad_answers_in_a_row_eject() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        assert!(after(&mut ejection, &[Verdict::Bad; 4], now));
+        assert!(after(&mut ejection, &[Verdict::Good], now));
+        assert!(after(&mut ejection, &[Verdict::Bad; 4], now));
+        assert!(!after(&mut ejection, &[Verdict::Bad], now));
+    }
+
+    #[test]
+    fn under_eighty_per_cent_good_of_twenty_in_ten_seconds_ejects() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        for answer in 0..20 {
+            assert!(ejection.is_closed(), "{answer}");
+            // 15 of 20 are good.
+            after(&mut ejection, &[if answer % 4 == 3 { Verdict::Bad } else { Verdict::Good }], now);
+        }
+        assert!(!ejection.is_closed());
+    }
+
+    #[test]
+    fn eighty_per_cent_good_is_good_enough() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        for answer in 0..100 {
+            after(&mut ejection, &[if answer % 5 == 4 { Verdict::Bad } else { Verdict::Good }], now);
+        }
+        assert!(ejection.is_closed());
+    }
+
+    #[test]
+    fn old_failures_are_forgotten() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        for answer in 0..40u32 {
+            let at = now + Duration::from_secs(1) * answer;
+            after(&mut ejection, &[if answer % 3 == 0 { Verdict::Bad } else { Verdict::Good }], at);
+        }
+        assert!(ejection.is_closed(), "never 20 within 10 s");
+    }
+
+    #[test]
+    fn an_unreachable_replica_is_ejected_at_once_and_probed_later_and_later() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        assert!(!after(&mut ejection, &[Verdict::Unreachable], now));
+        let mut at = now;
+        for (times, base) in [1, 2, 4, 8, 16, 30, 30].into_iter().enumerate() {
+            let base = Duration::from_secs(base);
+            assert!(!ejection.wants_probe(at + base.mul_f64(0.49)), "{times}");
+            at += base.mul_f64(1.51);
+            assert!(ejection.wants_probe(at), "{times}");
+            ejection.probe();
+            assert!(!ejection.wants_probe(at), "one probe at a time");
+            after(&mut ejection, &[Verdict::Bad], at);
+        }
+    }
+
+    #[test]
+    fn one_good_answer_brings_it_back() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        after(&mut ejection, &[Verdict::Unreachable], now);
+        ejection.probe();
+        let later = now + Duration::from_secs(2);
+        assert!(ejection.record(Verdict::Good, later, true, later));
+        assert!(ejection.is_closed());
+    }
+
+    #[test]
+    fn answers_to_requests_sent_before_the_ejection_change_nothing() {
+        let now = Instant::now();
+        let mut ejection = Ejection::new(now);
+        let ejected = now + Duration::from_secs(1);
+        after(&mut ejection, &[Verdict::Unreachable], ejected);
+        assert!(!ejection.record(Verdict::Good, now, true, ejected + Duration::from_millis(1)));
+        assert!(!ejection.is_closed());
+    }
+}

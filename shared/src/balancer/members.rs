@@ -1,0 +1,174 @@
+//! Who belongs to a pool, and who of them may be asked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ejection::Ejection;
+use super::picker::Picker;
+use super::pool::{Newcomers, NoReplica};
+use super::replica::{Outcome, Replica, ReplicaKey, Report};
+use crate::registry::Instance;
+
+/// No mean latency counts for more.
+const SLOW: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// Sorted by key, that is by arrival.
+    replicas: Vec<Replica>,
+    next_key: u64,
+}
+
+impl Members {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter()
+    }
+
+    pub(super) fn get(&mut self, key: ReplicaKey) -> Option<&mut Replica> {
+        self.replicas.iter_mut().find(|replica| replica.key == key)
+    }
+
+    pub(super) fn update(&mut self, instances: &[Instance], newcomers: Newcomers, now: Instant) {
+        for replica in &mut self.replicas {
+            replica.leaving = !instances.contains(&replica.instance);
+        }
+        self.forget_who_is_gone();
+        for instance in instances {
+            self.add(instance, newcomers, now);
+        }
+        self.release_surplus(now);
+    }
+
+    fn add(&mut self, instance: &Instance, newcomers: Newcomers, now: Instant) {
+        if self.replicas.iter().any(|replica| *replica.instance == *instance) {
+            return;
+        }
+        let trusted = newcomers == Newcomers::Trusted;
+        let slowly = trusted && self.has_settled(now);
+        let key = ReplicaKey(self.next_key);
+        self.next_key += 1;
+        let mut replica = Replica::new(key, Arc::new(instance.clone()), trusted, now);
+        if slowly {
+            replica.start_slowly(now);
+        }
+        self.replicas.push(replica);
+    }
+
+    /// A pool that shrank may have more ejected than it should: the ones ejected first come back.
+    fn release_surplus(&mut self, now: Instant) {
+        let (ejected, most) = self.ejected();
+        let mut since: Vec<_> =
+            self.registered().filter_map(|one| one.ejection.since().map(|since| (since, one.key))).collect();
+        since.sort_unstable();
+        for (_, key) in since.into_iter().take(ejected.saturating_sub(most)) {
+            if let Some(replica) = self.get(key) {
+                replica.ejection = Ejection::new(now);
+            }
+        }
+    }
+
+    pub(super) fn report_check(&mut self, id: &str, report: Report, now: Instant) {
+        let slowly = self.has_settled(now);
+        for replica in self.replicas.iter_mut().filter(|replica| replica.instance.id == id) {
+            let was_available = replica.is_available();
+            replica.report(report);
+            if slowly && !was_available && replica.is_available() {
+                replica.start_slowly(now);
+            }
+        }
+    }
+
+    /// An ejected replica whose time for a probe has come.
+    pub(super) fn due_probe(&self, tried: &[ReplicaKey], now: Instant) -> Option<ReplicaKey> {
+        let mut due = self.all().filter(|one| one.wants_probe(now) && !tried.contains(&one.key));
+        due.next().map(|replica| replica.key)
+    }
+
+    pub(super) fn choose(
+        &self,
+        picker: &Picker,
+        affinity: Option<&str>,
+        tried: &[ReplicaKey],
+        max_in_flight: usize,
+        now: Instant,
+    ) -> Result<ReplicaKey, NoReplica> {
+        let mut candidates = self.candidates(tried, now);
+        if candidates.is_empty() {
+            return Err(NoReplica::None);
+        }
+        candidates.retain(|replica| replica.in_flight < max_in_flight);
+        picker.pick(&candidates, affinity, now).ok_or(NoReplica::Busy)
+    }
+
+    /// The best of these groups that is not empty: the available ones that do not push back, the
+    /// available ones, all but the last resort, all.
+    fn candidates(&self, tried: &[ReplicaKey], now: Instant) -> Vec<&Replica> {
+        let groups: [&dyn Fn(&Replica) -> bool; 4] = [
+            &|one| one.is_available() && !one.is_pushing_back(now),
+            &|one| one.is_available(),
+            &|one| !one.is_last_resort(),
+            &|_| true,
+        ];
+        let first = if self.is_panicking() { 2 } else { 0 };
+        let members = |group: &dyn Fn(&Replica) -> bool| {
+            let left = self.registered().filter(|one| !tried.contains(&one.key));
+            left.filter(|one| group(one)).collect::<Vec<_>>()
+        };
+        let mut groups = groups.into_iter().skip(first).map(members);
+        groups.find(|group| !group.is_empty()).unwrap_or_default()
+    }
+
+    /// With less than half of the pool available, these alone would be overrun: then the whole pool is
+    /// used (Envoy's panic threshold).
+    fn is_panicking(&self) -> bool {
+        let expected = self.registered().filter(|one| one.is_expected());
+        2 * self.registered().filter(|one| one.is_available()).count() < expected.count()
+    }
+
+    /// How many are ejected and how many may be: half of the pool, and never its only member.
+    fn ejected(&self) -> (usize, usize) {
+        let ejected = self.registered().filter(|replica| !replica.ejection.is_closed()).count();
+        (ejected, self.registered().count() / 2)
+    }
+
+    pub(super) fn record(&mut self, key: ReplicaKey, outcome: Outcome, sent: Instant, now: Instant) {
+        let (ejected, most) = self.ejected();
+        let (slowly, mean) = (self.has_settled(now), self.mean_latency(now));
+        let Some(replica) = self.get(key) else { return };
+        // One that fails fast must not look like the best: an error costs ten times the mean. The cap
+        // keeps errors, which raise that mean, from raising each other.
+        let took = now.saturating_duration_since(sent);
+        replica.ewma.observe(if outcome.is_failure() { took.max(10 * mean.min(SLOW)) } else { took }, now);
+        if replica.record(outcome, sent, ejected < most, now) && slowly {
+            replica.start_slowly(now);
+        }
+    }
+
+    pub(super) fn give_back(&mut self, key: ReplicaKey, probe_again: bool) {
+        if let Some(replica) = self.get(key) {
+            replica.in_flight -= 1;
+            if probe_again {
+                replica.ejection.probe_again();
+            }
+        }
+        self.forget_who_is_gone();
+    }
+
+    fn forget_who_is_gone(&mut self) {
+        self.replicas.retain(|replica| !replica.leaving || replica.in_flight > 0);
+    }
+
+    fn registered(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().filter(|replica| !replica.leaving)
+    }
+
+    /// Whether somebody can carry the load while another starts slowly.
+    fn has_settled(&self, now: Instant) -> bool {
+        self.replicas.iter().any(|replica| replica.is_settled(now))
+    }
+
+    fn mean_latency(&self, now: Instant) -> Duration {
+        let known: Vec<f64> = self.replicas.iter().filter_map(|replica| replica.ewma.seconds(now)).collect();
+        Duration::from_secs_f64(known.iter().sum::<f64>() / known.len().max(1) as f64)
+    }
+}

@@ -1,0 +1,162 @@
+//! The strategies: which of the candidates is next.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::replica::{Replica, ReplicaKey};
+
+/// How the next replica is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// In turn.
+    #[default]
+    RoundRobin,
+    /// By chance.
+    Random,
+    /// The one with the fewest requests in flight.
+    LeastConnections,
+    /// In turn, in proportion to the `weight` of each instance's metadata (1 if absent), smoothly
+    /// (nginx's algorithm).
+    WeightedRoundRobin,
+    /// The better of two taken by chance, by latency times requests in flight (Mitzenmacher 2001;
+    /// Finagle's peak EWMA).
+    P2cEwma,
+    /// The same one for the same key, with little change when replicas come and go (Karger 1997).
+    ConsistentHash,
+}
+
+/// One route's strategy, switchable while it runs, and where it stands.
+#[derive(Debug)]
+pub struct Picker {
+    strategy: ArcSwap<Strategy>,
+    turn: Mutex<Turn>,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    last: Option<ReplicaKey>,
+    credits: BTreeMap<ReplicaKey, f64>,
+}
+
+/// Points on the ring for each replica.
+const POINTS: u32 = 100;
+
+impl Picker {
+    /// A picker that begins with `strategy`.
+    pub fn new(strategy: Strategy) -> Self {
+        Self { strategy: ArcSwap::from_pointee(strategy), turn: Mutex::default() }
+    }
+
+    /// The strategy in force.
+    pub fn strategy(&self) -> Strategy {
+        **self.strategy.load()
+    }
+
+    /// Picks by `strategy` from the next request on.
+    pub fn switch(&self, strategy: Strategy) {
+        self.strategy.store(strategy.into());
+    }
+
+    /// One of `candidates`, which are sorted by key; `None` if there are none.
+    pub(super) fn pick(
+        &self,
+        candidates: &[&Replica],
+        affinity: Option<&str>,
+        now: Instant,
+    ) -> Option<ReplicaKey> {
+        if let [] | [_] = candidates {
+            return candidates.first().map(|only| only.key);
+        }
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let picked = match self.strategy() {
+            Strategy::RoundRobin => turn.next(candidates, |one| rand::random::<f64>() < one.weight(now)),
+            Strategy::Random => by_chance(candidates, now),
+            Strategy::LeastConnections => turn.fewest(candidates, now),
+            Strategy::WeightedRoundRobin => turn.weighted(candidates, now),
+            Strategy::P2cEwma => better_of_two(candidates, now),
+            Strategy::ConsistentHash => match affinity {
+                Some(text) => on_ring(candidates, hash(text)),
+                None => by_chance(candidates, now),
+            },
+        };
+        turn.last = picked;
+        picked
+    }
+}
+
+impl Turn {
+    /// The first after the last one that `accepts`, or just the next.
+    fn next(&self, candidates: &[&Replica], accepts: impl Fn(&Replica) -> bool) -> Option<ReplicaKey> {
+        let start = candidates.partition_point(|one| Some(one.key) <= self.last);
+        let (before, after) = candidates.split_at(start);
+        let mut ordered = after.iter().chain(before);
+        let next = ordered.clone().next();
+        ordered.find(|one| accepts(one)).or(next).map(|one| one.key)
+    }
+
+    fn fewest(&self, candidates: &[&Replica], now: Instant) -> Option<ReplicaKey> {
+        let load = |one: &Replica| (one.in_flight + 1) as f64 / one.weight(now);
+        let least = candidates.iter().map(|one| load(one)).min_by(f64::total_cmp)?;
+        // Equals take turns: the first would get all when requests come one at a time.
+        self.next(candidates, |one| load(one) <= least)
+    }
+
+    fn weighted(&mut self, candidates: &[&Replica], now: Instant) -> Option<ReplicaKey> {
+        let mut total = 0.0;
+        self.credits.retain(|key, _| candidates.iter().any(|one| one.key == *key));
+        for one in candidates {
+            let weight = one.instance.weight() * one.weight(now);
+            *self.credits.entry(one.key).or_default() += weight;
+            total += weight;
+        }
+        let (key, credit) = self.credits.iter_mut().max_by(|one, other| one.1.total_cmp(other.1))?;
+        *credit -= total;
+        Some(*key)
+    }
+}
+
+fn by_chance(candidates: &[&Replica], now: Instant) -> Option<ReplicaKey> {
+    let total: f64 = candidates.iter().map(|one| one.weight(now)).sum();
+    let mut point = rand::random::<f64>() * total;
+    let hit = candidates.iter().find(|one| {
+        point -= one.weight(now);
+        point < 0.0
+    });
+    hit.or(candidates.last()).map(|one| one.key)
+}
+
+fn better_of_two(candidates: &[&Replica], now: Instant) -> Option<ReplicaKey> {
+    let first = rand::random_range(0..candidates.len());
+    let second = (first + rand::random_range(1..candidates.len())) % candidates.len();
+    let (first, second) = (candidates[first], candidates[second]);
+    let (one, other) = (first.ewma.seconds(now), second.ewma.seconds(now));
+    // Nobody knows how fast a newcomer is: it counts as fast as the other, not as infinitely fast.
+    let [one, other] = [one.or(other), other.or(one)].map(|seconds| seconds.unwrap_or_default() + 1e-6);
+    let load = |one: &Replica, seconds: f64| seconds * (one.in_flight + 1) as f64 / one.weight(now);
+    let (one, other) = (load(first, one), load(second, other));
+    Some(if other < one { second.key } else { first.key })
+}
+
+/// The owner of the first point at or after `key`, around the ring.
+fn on_ring(candidates: &[&Replica], key: u64) -> Option<ReplicaKey> {
+    let distances =
+        candidates.iter().flat_map(|one| one.points.iter().map(|point| (point.wrapping_sub(key), one.key)));
+    distances.min().map(|(_, owner)| owner)
+}
+
+/// The points on the ring of the instance `id`.
+pub(super) fn points(id: &str) -> Vec<u64> {
+    (0..POINTS).map(|point| hash(&format!("{id}#{point}"))).collect()
+}
+
+/// A stable hash of `text`, for [`Strategy::ConsistentHash`].
+fn hash(text: &str) -> u64 {
+    let digest = Sha256::digest(text);
+    digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
+}

@@ -1,0 +1,437 @@
+//! What a pool promises, rule by rule.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::StatusCode;
+use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
+
+use super::*;
+use crate::balancer::{Health, Outcome, Strategy};
+
+const FAST: Duration = Duration::from_millis(5);
+
+fn instance(id: &str) -> Instance {
+    Instance::new(id, &format!("http://127.0.0.1:1/{id}"))
+}
+
+fn pool(size: usize, now: Instant) -> Arc<Pool> {
+    let pool = Pool::new("a-service", Settings::default());
+    pool.update(&instances(size), now);
+    pool
+}
+
+fn instances(size: usize) -> Vec<Instance> {
+    (0..size).map(|index| instance(&index.to_string())).collect()
+}
+
+fn answered(status: StatusCode) -> Outcome {
+    Outcome::Answered { status, retry_after: None }
+}
+
+fn ok() -> Outcome {
+    answered(StatusCode::OK)
+}
+
+/// How many of `requests` each replica gets.
+fn shares(pool: &Arc<Pool>, picker: &Picker, requests: usize, now: Instant) -> BTreeMap<String, usize> {
+    let mut shares = BTreeMap::new();
+    for _ in 0..requests {
+        let mut lease = pool.pick(picker, None, &[], now).unwrap();
+        lease.record(ok(), now + FAST);
+        *shares.entry(lease.instance().id.clone()).or_default() += 1;
+    }
+    shares
+}
+
+/// Makes requests to the replica `id` fail with `outcome`, `times` times.
+fn fail(pool: &Arc<Pool>, id: &str, outcome: Outcome, times: usize, now: Instant) {
+    let mut left = times;
+    while left > 0 {
+        let mut lease = pool.pick(&Picker::new(Strategy::Random), None, &[], now).unwrap();
+        if lease.instance().id == id {
+            lease.record(outcome, now);
+            left -= 1;
+        }
+    }
+}
+
+fn health(pool: &Pool, id: &str, now: Instant) -> Health {
+    pool.snapshot(now).into_iter().find(|seen| seen.instance.id == id).unwrap().health
+}
+
+#[test]
+fn round_robin_is_exactly_even() {
+    let now = Instant::now();
+    let shares = shares(&pool(3, now), &Picker::new(Strategy::RoundRobin), 600, now);
+    assert!(shares.values().all(|share| *share == 200), "{shares:?}");
+}
+
+#[test]
+fn random_is_even_within_four_standard_deviations() {
+    let now = Instant::now();
+    let shares = shares(&pool(2, now), &Picker::new(Strategy::Random), 600, now);
+    let sigma = (600.0f64 * 0.25).sqrt();
+    assert!(shares.values().all(|share| (*share as f64 - 300.0).abs() < 4.0 * sigma), "{shares:?}");
+}
+
+#[test]
+fn least_connections_avoids_who_is_busy_and_takes_turns_among_equals() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::LeastConnections));
+    assert_eq!(shares(&pool, &picker, 10, now).len(), 2);
+    let busy = pool.pick(&picker, None, &[], now).unwrap();
+    let shares = shares(&pool, &picker, 10, now);
+    assert_eq!(shares.len(), 1);
+    assert!(!shares.contains_key(&busy.instance().id));
+}
+
+#[test]
+fn weighted_round_robin_gives_shares_by_weight() {
+    let now = Instant::now();
+    let pool = Pool::new("a-service", Settings::default());
+    let heavy = instance("heavy").with("weight", "3");
+    pool.update(&[heavy, instance("light")], now);
+    let shares = shares(&pool, &Picker::new(Strategy::WeightedRoundRobin), 400, now);
+    assert_eq!((shares["heavy"], shares["light"]), (300, 100));
+}
+
+#[test]
+fn p2c_prefers_the_fast_and_an_error_that_comes_fast_is_not_fast() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::P2cEwma));
+    let mut bad_share = 0;
+    for _ in 0..100 {
+        let mut lease = pool.pick(&picker, None, &[], now).unwrap();
+        if lease.instance().id == "0" {
+            bad_share += 1;
+            let at = now + Duration::from_micros(10);
+            lease.record(answered(StatusCode::INTERNAL_SERVER_ERROR), at);
+        } else {
+            lease.record(ok(), now + FAST);
+        }
+    }
+    assert!(bad_share < 10, "{bad_share}");
+}
+
+#[test]
+fn consistent_hash_keeps_a_key_on_its_replica_and_moves_few_when_one_leaves() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(4, now), Picker::new(Strategy::ConsistentHash));
+    let owners = |pool: &Arc<Pool>| -> Vec<String> {
+        (0..200)
+            .map(|key| {
+                let lease = pool.pick(&picker, Some(&format!("key {key}")), &[], now).unwrap();
+                lease.instance().id.clone()
+            })
+            .collect()
+    };
+    let before = owners(&pool);
+    assert_eq!(before, owners(&pool));
+    pool.update(&instances(3), now);
+    let moved = before.iter().zip(owners(&pool)).filter(|(owner, after)| *owner != after).count();
+    let orphans = before.iter().filter(|owner| *owner == "3").count();
+    assert_eq!(moved, orphans, "only the keys of the one that left move");
+    assert!((20..=90).contains(&orphans), "{orphans}");
+}
+
+#[test]
+fn p2c_takes_a_newcomer_for_as_fast_as_the_others() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(1, now), Picker::new(Strategy::P2cEwma));
+    shares(&pool, &picker, 1, now);
+    pool.update(&instances(2), now);
+    let leases: Vec<_> = (0..100).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
+    let newcomers = leases.iter().filter(|lease| lease.instance().id == "1").count();
+    assert!((40..=60).contains(&newcomers), "not all, though it has not taken any time yet: {newcomers}");
+}
+
+#[test]
+fn an_unreachable_replica_is_ejected_at_once_probed_and_comes_back_slowly() {
+    let began = Instant::now();
+    let (pool, picker) = (pool(2, began), Picker::new(Strategy::RoundRobin));
+    let now = began + Duration::from_secs(10);
+    fail(&pool, "0", Outcome::Unreachable, 1, now);
+    assert_eq!(health(&pool, "0", now), Health::Ejected);
+    assert_eq!(shares(&pool, &picker, 10, now).len(), 1);
+
+    let later = now + Duration::from_secs(2);
+    let mut probe = pool.pick(&picker, None, &[], later).unwrap();
+    assert!(probe.is_probe() && probe.instance().id == "0");
+    assert_eq!(pool.pick(&picker, None, &[], later).unwrap().instance().id, "1", "one probe at a time");
+    probe.record(ok(), later);
+    drop(probe);
+    let share = shares(&pool, &picker, 1000, later)["0"];
+    assert!((20..300).contains(&share), "a tenth of what the other gets, about: {share}");
+    let settled = later + Duration::from_secs(11);
+    assert_eq!(shares(&pool, &picker, 1000, settled)["0"], 500);
+}
+
+#[test]
+fn bad_answers_eject_after_five_in_a_row_and_stragglers_do_not_bring_back() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
+    let mut leases: Vec<_> = (0..12).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
+    let mut bad: Vec<_> = leases.iter_mut().filter(|lease| lease.instance().id == "0").collect();
+    let later = now + FAST;
+    for (times, lease) in bad.iter_mut().take(5).enumerate() {
+        assert_eq!(health(&pool, "0", now), Health::Healthy, "{times}");
+        lease.record(answered(StatusCode::BAD_GATEWAY), later);
+    }
+    assert_eq!(health(&pool, "0", now), Health::Ejected);
+    bad[5].record(ok(), later + FAST);
+    assert_eq!(health(&pool, "0", now), Health::Ejected, "that was sent before");
+}
+
+#[test]
+fn a_newcomer_starts_slowly_only_beside_somebody_who_has_settled() {
+    let began = Instant::now();
+    let (pool, picker) = (pool(1, began), Picker::new(Strategy::RoundRobin));
+    let now = began + Duration::from_secs(9);
+    pool.update(&instances(2), now);
+    assert_eq!(shares(&pool, &picker, 100, now)["1"], 50, "a stack that starts shares evenly at once");
+    let now = began + Duration::from_secs(10);
+    pool.update(&instances(3), now);
+    let share = shares(&pool, &picker, 3000, now)["2"];
+    assert!((50..500).contains(&share), "a tenth of a third, about: {share}");
+}
+
+#[test]
+fn nothing_is_charged_to_a_replica_that_it_has_not_done() {
+    let now = Instant::now();
+    let pool = pool(2, now);
+    fail(&pool, "0", Outcome::OwnFault, 50, now);
+    fail(&pool, "0", Outcome::StaleConnection, 50, now);
+    assert_eq!(health(&pool, "0", now), Health::Healthy);
+    assert_eq!(pool.snapshot(now)[0].latency, Duration::ZERO);
+}
+
+#[test]
+fn a_replica_whose_checks_fail_is_not_probed_with_requests() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
+    fail(&pool, "0", Outcome::Unreachable, 1, now);
+    (0..3).for_each(|_| pool.report_check("0", Report::Refused, now));
+    let later = now + Duration::from_secs(60);
+    assert_eq!(shares(&pool, &picker, 10, later).len(), 1);
+    (0..2).for_each(|_| pool.report_check("0", Report::Passed, later));
+    assert!(pool.pick(&picker, None, &[], later).unwrap().is_probe());
+}
+
+#[test]
+fn a_replica_that_says_it_will_stop_gets_nothing_more_at_once() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(3, now), Picker::new(Strategy::RoundRobin));
+    pool.report_check("0", Report::Draining, now);
+    assert_eq!(health(&pool, "0", now), Health::Draining);
+    assert_eq!(shares(&pool, &picker, 10, now).len(), 2);
+    pool.report_check("1", Report::Draining, now);
+    assert_eq!(shares(&pool, &picker, 10, now).len(), 1, "who goes is not missed: no panic");
+    pool.report_check("2", Report::Draining, now);
+    assert_eq!(shares(&pool, &picker, 9, now).len(), 3, "it still answers, and nobody else does");
+}
+
+#[test]
+fn newcomers_that_were_never_checked_do_not_make_a_pool_panic() {
+    let now = Instant::now();
+    let settings = Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() };
+    let pool = Pool::new("a-service", settings);
+    pool.update(&instances(3), now);
+    pool.report_check("0", Report::Passed, now);
+    assert_eq!(shares(&pool, &Picker::new(Strategy::RoundRobin), 10, now)["0"], 10);
+}
+
+#[test]
+fn a_pool_that_shrinks_takes_back_whom_it_ejected() {
+    let now = Instant::now();
+    let pool = pool(4, now);
+    fail(&pool, "0", Outcome::Unreachable, 1, now);
+    fail(&pool, "1", Outcome::Unreachable, 1, now + FAST);
+    assert_eq!([health(&pool, "0", now), health(&pool, "1", now)], [Health::Ejected; 2]);
+    pool.update(&instances(2), now);
+    assert_eq!([health(&pool, "0", now), health(&pool, "1", now)], [Health::Healthy, Health::Ejected]);
+    pool.update(&instances(2)[1..], now);
+    assert_eq!(health(&pool, "1", now), Health::Healthy, "the only one is never ejected");
+}
+
+#[test]
+fn a_probe_that_told_nothing_is_sent_again() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
+    fail(&pool, "0", Outcome::Unreachable, 1, now);
+    let later = now + Duration::from_secs(2);
+    drop(pool.pick(&picker, None, &[], later).unwrap());
+    let mut again = pool.pick(&picker, None, &[], later).unwrap();
+    assert!(again.is_probe());
+    again.record(Outcome::OwnFault, later);
+    drop(again);
+    assert!(pool.pick(&picker, None, &[], later).unwrap().is_probe());
+}
+
+#[test]
+fn pushback_steers_away_but_never_ejects() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
+    let busy = Outcome::Answered {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        retry_after: Some(Duration::from_secs(2)),
+    };
+    fail(&pool, "0", busy, 1, now);
+    assert_eq!(health(&pool, "0", now), Health::Healthy);
+    assert_eq!(shares(&pool, &picker, 10, now).len(), 1);
+    assert_eq!(shares(&pool, &picker, 10, now + Duration::from_secs(3)).len(), 2);
+}
+
+#[test]
+fn the_only_replica_is_never_ejected() {
+    let now = Instant::now();
+    let pool = pool(1, now);
+    fail(&pool, "0", Outcome::Unreachable, 10, now);
+    assert_eq!(health(&pool, "0", now), Health::Healthy);
+}
+
+#[test]
+fn below_half_available_the_whole_pool_is_used_and_who_refused_comes_last() {
+    let now = Instant::now();
+    let pool = Pool::new("a-service", Settings::default());
+    pool.update(&instances(4), now);
+    fail(&pool, "0", Outcome::Unreachable, 1, now);
+    for id in ["1", "2"] {
+        (0..3).for_each(|_| pool.report_check(id, Report::Failed, now));
+    }
+    let shares = shares(&pool, &Picker::new(Strategy::RoundRobin), 300, now);
+    assert_eq!(shares.keys().collect::<Vec<_>>(), ["1", "2", "3"], "the refused one is left out");
+}
+
+#[test]
+fn active_checks_take_down_after_three_and_up_after_two() {
+    let now = Instant::now();
+    let pool = pool(2, now);
+    let after = |report| {
+        pool.report_check("0", report, now);
+        health(&pool, "0", now)
+    };
+    assert_eq!(after(Report::Failed), Health::Healthy);
+    assert_eq!(after(Report::Failed), Health::Healthy);
+    assert_eq!(after(Report::Failed), Health::Unhealthy);
+    assert_eq!(after(Report::Passed), Health::Unhealthy);
+    assert_eq!(after(Report::Passed), Health::Healthy);
+}
+
+#[test]
+fn a_newcomer_waits_for_its_first_check_where_newcomers_are_not_trusted() {
+    let now = Instant::now();
+    let pool = Pool::new("a-service", Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() });
+    pool.update(&instances(1), now);
+    assert!(!pool.is_available());
+    pool.report_check("0", Report::Passed, now);
+    assert!(pool.is_available());
+}
+
+#[test]
+fn who_left_the_registry_finishes_what_it_has() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
+    let running = pool.pick(&picker, None, &[], now).unwrap();
+    let id = running.instance().id.clone();
+    let others: Vec<_> = instances(2).into_iter().filter(|instance| instance.id != id).collect();
+    pool.update(&others, now);
+    assert_eq!(health(&pool, &id, now), Health::Draining);
+    assert_eq!(shares(&pool, &picker, 4, now).len(), 1);
+    drop(running);
+    assert_eq!(pool.snapshot(now).len(), 1);
+}
+
+#[test]
+fn a_retry_goes_to_another_replica_or_nowhere() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
+    let first = pool.pick(&picker, None, &[], now).unwrap();
+    let second = pool.pick(&picker, None, &[first.key()], now).unwrap();
+    assert_ne!(first.key(), second.key());
+    let none = pool.pick(&picker, None, &[first.key(), second.key()], now);
+    assert_eq!(none.unwrap_err(), NoReplica::None);
+}
+
+#[test]
+fn a_replica_gets_no_more_than_it_may_have_at_once() {
+    let now = Instant::now();
+    let pool = Pool::new("a-service", Settings { max_in_flight: 2, ..Settings::default() });
+    pool.update(&instances(1), now);
+    let picker = Picker::new(Strategy::RoundRobin);
+    let leases: Vec<_> = (0..2).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
+    assert_eq!(pool.pick(&picker, None, &[], now).unwrap_err(), NoReplica::Busy);
+    drop(leases);
+    assert!(pool.pick(&picker, None, &[], now).is_ok());
+}
+
+/// What may happen to a pool.
+#[derive(Debug, Clone)]
+enum Event {
+    Request(Outcome),
+    Check(usize, Report),
+    Registered(usize),
+}
+
+fn event() -> impl proptest::strategy::Strategy<Value = Event> {
+    let outcome = prop::sample::select(vec![
+        Outcome::Unreachable,
+        Outcome::Reset,
+        Outcome::TimedOut,
+        Outcome::OwnFault,
+        answered(StatusCode::BAD_GATEWAY),
+        answered(StatusCode::TOO_MANY_REQUESTS),
+        ok(),
+    ]);
+    let report =
+        prop::sample::select(vec![Report::Passed, Report::Failed, Report::Draining, Report::Refused]);
+    prop_oneof![
+        8 => outcome.prop_map(Event::Request),
+        2 => (0usize..6, report).prop_map(|(id, report)| Event::Check(id, report)),
+        1 => (1usize..6).prop_map(Event::Registered),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_at_most_half_is_ejected_and_somebody_is_picked(
+        events in prop::collection::vec((event(), 0u64..4000), 1..200),
+    ) {
+        let (mut now, mut size) = (Instant::now(), 3);
+        let (pool, picker) = (pool(size, now), Picker::new(Strategy::RoundRobin));
+        for (event, pause) in events {
+            now += Duration::from_millis(pause);
+            match event {
+                Event::Request(outcome) => pool.pick(&picker, None, &[], now).unwrap().record(outcome, now),
+                Event::Check(id, report) => pool.report_check(&id.to_string(), report, now),
+                Event::Registered(instances) => {
+                    size = instances;
+                    pool.update(&self::instances(size), now);
+                }
+            }
+            let seen = pool.snapshot(now);
+            let ejected = seen.iter().filter(|seen| seen.health == Health::Ejected).count();
+            prop_assert!(ejected <= size / 2, "{ejected} of {size}");
+            prop_assert!(seen.iter().all(|seen| seen.active_requests == 0));
+        }
+    }
+
+    #[test]
+    fn round_robin_stays_exactly_even_whatever_runs_at_once(
+        size in 1usize..8,
+        finished in prop::collection::vec(any::<prop::sample::Index>(), 1..300),
+    ) {
+        let now = Instant::now();
+        let (pool, picker) = (pool(size, now), Picker::new(Strategy::RoundRobin));
+        let mut running = Vec::new();
+        for finish in &finished {
+            running.push(pool.pick(&picker, None, &[], now).unwrap());
+            if running.len() > 10 {
+                running.swap_remove(finish.index(running.len())).record(ok(), now);
+            }
+        }
+        let requests: Vec<u64> = pool.snapshot(now).iter().map(|seen| seen.requests).collect();
+        let (least, most) = (requests.iter().min().unwrap(), requests.iter().max().unwrap());
+        prop_assert!(most - least <= 1, "{requests:?}");
+    }
+}

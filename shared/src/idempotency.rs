@@ -1,0 +1,395 @@
+//! `Idempotency-Key`: a request that is sent twice happens once.
+//!
+//! The key is claimed in the transaction of the effect, and the answer is saved there, so that there
+//! is never an effect without its answer or the reverse. A refusal rolls the transaction back and so
+//! leaves the key free. Keys are scoped to caller, method and path and kept for 24 hours.
+//!
+//! ```text
+//! no row ──claim──► claimed (in the transaction) ──save + commit──► answered ──24 h──► no row
+//!                     └──rollback──► no row
+//! ```
+
+use std::collections::BTreeSet;
+use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex};
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder, web};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use time::Duration;
+use uuid::Uuid;
+
+use crate::db::{Db, DbError, Tx, now, query};
+use crate::problem::Problem;
+
+/// How long an answer is kept.
+const KEPT: Duration = Duration::hours(24);
+
+/// The header's name.
+pub const HEADER: &str = "idempotency-key";
+
+/// The `Idempotency-Key` of a request, if it has one.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey {
+    key: Option<String>,
+    /// Method and path.
+    target: String,
+    running: Arc<Running>,
+}
+
+/// The claims of this process whose requests have not been answered yet. Lives in the app's data.
+#[derive(Debug, Default)]
+pub struct Running(Mutex<BTreeSet<(String, String)>>);
+
+/// A request's right to happen; without a key it always does.
+#[derive(Debug)]
+pub struct Claim(Option<Keyed>);
+
+#[derive(Debug)]
+struct Keyed {
+    scope: String,
+    key: String,
+    fingerprint: String,
+    running: Arc<Running>,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// Nobody used this key: do the work, then [`Claim::save`] the answer.
+    First,
+    /// It was done before, with this answer.
+    Replay(Answer),
+    /// The key was used with another body.
+    OtherBody,
+    /// The same request is running now.
+    InFlight,
+}
+
+/// A successful answer that can be kept and given again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+    #[serde(skip)]
+    replayed: bool,
+}
+
+/// Runs `effect` in one transaction with the claim of its key, at most once per key.
+///
+/// # Errors
+/// Those of `effect`, of the database, and 422 or 409 if the key is used otherwise or still running.
+pub async fn once<E>(
+    db: &Db,
+    claim: &Claim,
+    effect: impl AsyncFnOnce(&mut Tx) -> Result<Answer, E>,
+) -> Result<Answer, E>
+where
+    E: From<DbError> + From<Problem>,
+{
+    let mut tx = db.begin().await?;
+    match claim.begin(&mut tx).await? {
+        Claimed::First => {}
+        Claimed::Replay(answer) => return Ok(answer),
+        Claimed::OtherBody => return Err(reused().into()),
+        Claimed::InFlight => return Err(in_progress().into()),
+    }
+    let answer = effect(&mut tx).await?;
+    claim.save(&mut tx, &answer).await?;
+    tx.commit().await?;
+    Ok(answer)
+}
+
+impl IdempotencyKey {
+    /// The key, which must be there.
+    ///
+    /// # Errors
+    /// 428 if it is not.
+    pub fn required(self) -> Result<Self, Problem> {
+        match self.key {
+            Some(_) => Ok(self),
+            None => Err(Problem::of_status(StatusCode::PRECONDITION_REQUIRED)),
+        }
+    }
+
+    /// Claims the key for `caller` (nobody, on a public route) and the body's `bytes`.
+    ///
+    /// # Errors
+    /// 409 if this process is still busy with the same key.
+    pub fn claim(self, caller: Option<Uuid>, bytes: &[u8]) -> Result<Claim, Problem> {
+        let Some(key) = self.key else { return Ok(Claim(None)) };
+        let caller = caller.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let scope = format!("{caller} {}", self.target);
+        if !self.running.enter(&scope, &key) {
+            return Err(in_progress());
+        }
+        let digest = Sha256::digest(bytes);
+        let fingerprint = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Claim(Some(Keyed { scope, key, fingerprint, running: self.running })))
+    }
+}
+
+impl FromRequest for IdempotencyKey {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let running = request.app_data::<web::Data<Running>>().cloned().map(web::Data::into_inner);
+        let target = format!("{} {}", request.method(), request.path());
+        ready(key_of(request).map(|key| Self { key, target, running: running.unwrap_or_default() }))
+    }
+}
+
+fn key_of(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let mut values = request.headers().get_all(HEADER);
+    let Some(value) = values.next() else { return Ok(None) };
+    let bytes = value.as_bytes();
+    let visible = (1..=255).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+    match String::from_utf8(bytes.to_vec()) {
+        Ok(key) if visible && values.next().is_none() => Ok(Some(key)),
+        _ => Err(Problem::invalid_parameter("Idempotency-Key", "must be 1 to 255 visible ASCII characters")),
+    }
+}
+
+impl Running {
+    fn enter(&self, scope: &str, key: &str) -> bool {
+        let mut running = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        running.insert((scope.to_owned(), key.to_owned()))
+    }
+
+    fn leave(&self, scope: &str, key: &str) {
+        let mut running = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        running.remove(&(scope.to_owned(), key.to_owned()));
+    }
+}
+
+impl Drop for Keyed {
+    fn drop(&mut self) {
+        self.running.leave(&self.scope, &self.key);
+    }
+}
+
+impl Claim {
+    /// Claims the key in `tx`. The same request on another replica waits here for the first to end.
+    ///
+    /// # Errors
+    /// Any [`DbError`].
+    pub async fn begin(&self, tx: &mut Tx) -> Result<Claimed, DbError> {
+        let Some(Keyed { scope, key, fingerprint, .. }) = &self.0 else { return Ok(Claimed::First) };
+        let now = now();
+        let claimed = query(
+            "INSERT INTO idempotency_keys (scope, key, fingerprint, answer, expires_at) \
+             VALUES ($1, $2, $3, NULL, $4) \
+             ON CONFLICT (scope, key) DO UPDATE \
+             SET fingerprint = excluded.fingerprint, answer = NULL, expires_at = excluded.expires_at \
+             WHERE idempotency_keys.expires_at < $5",
+        )
+        .bind(scope.as_str())
+        .bind(key.as_str())
+        .bind(fingerprint.as_str())
+        .bind(now + KEPT)
+        .bind(now)
+        .execute(&mut *tx)
+        .await;
+        match claimed {
+            Ok(0) => self.earlier(tx).await,
+            Ok(_) => Ok(Claimed::First),
+            Err(DbError::Locked(_)) => Ok(Claimed::InFlight),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn earlier(&self, tx: &mut Tx) -> Result<Claimed, DbError> {
+        let Some(Keyed { scope, key, fingerprint, .. }) = &self.0 else { return Ok(Claimed::First) };
+        let row = query("SELECT fingerprint, answer FROM idempotency_keys WHERE scope = $1 AND key = $2")
+            .bind(scope.as_str())
+            .bind(key.as_str())
+            .fetch_one(&mut *tx)
+            .await?;
+        if row.get::<String>("fingerprint")? != *fingerprint {
+            return Ok(Claimed::OtherBody);
+        }
+        let saved: Option<serde_json::Value> = row.get("answer")?;
+        Ok(match saved.and_then(|saved| serde_json::from_value::<Answer>(saved).ok()) {
+            Some(answer) => Claimed::Replay(Answer { replayed: true, ..answer }),
+            None => Claimed::InFlight,
+        })
+    }
+
+    /// Keeps `answer` for whoever sends the same again.
+    ///
+    /// # Errors
+    /// Any [`DbError`].
+    pub async fn save(&self, tx: &mut Tx, answer: &Answer) -> Result<(), DbError> {
+        let Some(Keyed { scope, key, .. }) = &self.0 else { return Ok(()) };
+        query("UPDATE idempotency_keys SET answer = $3 WHERE scope = $1 AND key = $2")
+            .bind(scope.as_str())
+            .bind(key.as_str())
+            .bind(serde_json::json!(answer))
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Answer {
+    /// An answer of `status` with `body` as JSON.
+    pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        let body = serde_json::to_string(body).unwrap_or_else(|error| {
+            log::error!(error:%; "an answer cannot be written as JSON");
+            "null".to_owned()
+        });
+        Self { status: status.as_u16(), headers: Vec::new(), body, replayed: false }
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, (name, value): (HeaderName, String)) -> Self {
+        self.headers.push((name.as_str().to_owned(), value));
+        self
+    }
+
+    /// Whether this is the answer to an earlier request.
+    pub fn is_replayed(&self) -> bool {
+        self.replayed
+    }
+
+    /// The answer to send.
+    pub fn response(&self) -> HttpResponse {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK);
+        let mut response = HttpResponse::build(status);
+        for (name, value) in &self.headers {
+            response.insert_header((name.as_str(), value.as_str()));
+        }
+        if self.replayed {
+            response.insert_header(("idempotency-replayed", "true"));
+        }
+        response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        response.body(self.body.clone())
+    }
+}
+
+impl Responder for Answer {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        self.response()
+    }
+}
+
+fn reused() -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "idempotency_key_reused",
+        "This Idempotency-Key was used with another body.",
+    )
+}
+
+fn in_progress() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "idempotency_in_progress",
+        "The first request with this Idempotency-Key is still running.",
+    )
+    .retry_after(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::testing;
+    use actix_web::test::TestRequest;
+
+    fn claim(key: &str, body: &str) -> Claim {
+        let request = TestRequest::post().uri("/api/things").insert_header((HEADER, key)).to_http_request();
+        let key = IdempotencyKey::extract(&request).into_inner().unwrap();
+        key.required().unwrap().claim(None, body.as_bytes()).unwrap()
+    }
+
+    fn answer() -> Answer {
+        Answer::json(StatusCode::CREATED, &"made").header(crate::request::etag(1))
+    }
+
+    async fn happen(db: &Db, claim: &Claim) -> Result<Answer, Problem> {
+        once(db, claim, async |_| Ok::<_, Failed>(answer())).await.map_err(|Failed(problem)| problem)
+    }
+
+    struct Failed(Problem);
+    impl From<DbError> for Failed {
+        fn from(error: DbError) -> Self {
+            Self(error.problem())
+        }
+    }
+    impl From<Problem> for Failed {
+        fn from(problem: Problem) -> Self {
+            Self(problem)
+        }
+    }
+
+    #[actix_web::test]
+    async fn the_same_request_happens_once_and_its_answer_is_replayed() {
+        for db in testing::databases().await {
+            let first = happen(&db, &claim("k", "{}")).await.unwrap();
+            let again = happen(&db, &claim("k", "{}")).await.unwrap();
+            assert!(!first.is_replayed() && again.is_replayed());
+            assert_eq!(Answer { replayed: false, ..again }, first);
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_key_is_good_for_one_body() {
+        for db in testing::databases().await {
+            happen(&db, &claim("k", "{}")).await.unwrap();
+            let refused = happen(&db, &claim("k", "{ }")).await.unwrap_err();
+            assert_eq!(refused.code(), "idempotency_key_reused");
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_refusal_leaves_the_key_free() {
+        for db in testing::databases().await {
+            let refusal = once(&db, &claim("k", "{}"), async |_| Err(Failed(Problem::not_found()))).await;
+            assert!(refusal.is_err());
+            assert!(!happen(&db, &claim("k", "{}")).await.unwrap().is_replayed());
+        }
+    }
+
+    #[actix_web::test]
+    async fn an_expired_key_is_free() {
+        for db in testing::databases().await {
+            happen(&db, &claim("k", "{}")).await.unwrap();
+            query("UPDATE idempotency_keys SET expires_at = $1")
+                .bind(now() - Duration::seconds(1))
+                .execute(&db)
+                .await
+                .unwrap();
+            assert!(!happen(&db, &claim("k", "other")).await.unwrap().is_replayed());
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_in_use_in_this_process_is_refused_until_its_request_ends() {
+        let running = Arc::new(Running::default());
+        let key = || IdempotencyKey {
+            key: Some("k".to_owned()),
+            target: "POST /api/things".to_owned(),
+            running: running.clone(),
+        };
+        let first = key().claim(None, b"").unwrap();
+        assert_eq!(key().claim(None, b"").unwrap_err().code(), "idempotency_in_progress");
+        assert!(key().claim(Some(Uuid::now_v7()), b"").is_ok(), "another caller's key is another key");
+        drop(first);
+        assert!(key().claim(None, b"").is_ok());
+    }
+
+    #[test]
+    fn a_key_of_other_characters_or_length_is_refused() {
+        for bad in [String::new(), "a b".to_owned(), "é".to_owned(), "k".repeat(256)] {
+            let request = TestRequest::post().insert_header((HEADER, bad)).to_http_request();
+            assert_eq!(IdempotencyKey::extract(&request).into_inner().unwrap_err().status(), 400);
+        }
+    }
+}

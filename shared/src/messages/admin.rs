@@ -1,0 +1,78 @@
+//! What an admin can see and do about messages.
+
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::inbox::{HandleError, Inbox};
+use super::{Outbox, dead_letters};
+use crate::auth::Admin;
+use crate::db::{Db, DbError, now, query};
+use crate::problem::Problem;
+use crate::request::PathId;
+use crate::service::resource;
+
+pub(super) fn configure(app: &mut web::ServiceConfig) {
+    app.service(resource("/admin/outbox").get(outbox))
+        .service(resource("/admin/dead-letters").get(list))
+        .service(resource("/admin/dead-letters/{id}").delete(discard))
+        .service(resource("/admin/dead-letters/{id}/replay").post(replay));
+}
+
+/// Unsent events, and the age of the oldest in seconds.
+pub(super) async fn backlog(db: &Db) -> Result<(i64, i64), DbError> {
+    let row =
+        query("SELECT COUNT(*) AS pending, MIN(created_at) AS oldest FROM outbox WHERE sent_at IS NULL")
+            .fetch_one(db)
+            .await?;
+    let oldest: Option<OffsetDateTime> = row.get("oldest")?;
+    Ok((row.get("pending")?, oldest.map_or(0, |oldest| (now() - oldest).whole_seconds())))
+}
+
+async fn outbox(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
+    let (pending, oldest_age_s) = backlog(inbox.db()).await.map_err(|error| error.problem())?;
+    Ok(HttpResponse::Ok().json(json!({ "pending": pending, "oldest_age_s": oldest_age_s })))
+}
+
+async fn list(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
+    let dead_letters = dead_letters::list(inbox.db()).await.map_err(|error| error.problem())?;
+    Ok(HttpResponse::Ok().json(json!({ "dead_letters": dead_letters })))
+}
+
+async fn discard(_: Admin, id: PathId, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
+    let taken = async {
+        let mut tx = inbox.db().begin().await?;
+        let taken = dead_letters::take(&mut tx, id.0).await?;
+        tx.commit().await?;
+        Ok::<_, DbError>(taken)
+    };
+    match taken.await.map_err(|error| error.problem())? {
+        Some(_) => Ok(HttpResponse::NoContent().finish()),
+        None => Err(Problem::not_found()),
+    }
+}
+
+/// One of ours goes to the outbox again; one that was sent to us is handled again.
+async fn replay(
+    _: Admin,
+    id: PathId,
+    inbox: web::Data<Inbox>,
+    outbox: web::Data<Outbox>,
+) -> Result<HttpResponse, Problem> {
+    let replayed = async {
+        let mut tx = inbox.db().begin().await?;
+        let Some((destination, event)) = dead_letters::take(&mut tx, id.0).await? else { return Ok(false) };
+        if destination == inbox.service() {
+            inbox.again(&mut tx, &event).await?;
+        } else {
+            outbox.put(&mut tx, &destination, event).await?;
+        }
+        tx.commit().await?;
+        Ok::<_, HandleError>(true)
+    };
+    match replayed.await {
+        Ok(true) => Ok(HttpResponse::NoContent().finish()),
+        Ok(false) => Err(Problem::not_found()),
+        Err(error) => Err(super::http::problem(&error)),
+    }
+}

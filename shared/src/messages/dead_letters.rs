@@ -1,0 +1,79 @@
+//! Events that could not be delivered or understood, kept for a person to decide about.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Event;
+use crate::db::{Db, DbError, Row, Tx, now, query};
+
+/// A dead letter, as an admin sees it.
+#[derive(Debug, Serialize)]
+pub(super) struct DeadLetter {
+    id: Uuid,
+    r#type: String,
+    subject: String,
+    attempts: i64,
+    last_error: String,
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
+}
+
+/// Keeps `event`, on its way to `destination`.
+pub(super) async fn keep(
+    tx: &mut Tx,
+    destination: &str,
+    event: &Event,
+    attempts: i64,
+    why: &str,
+) -> Result<(), DbError> {
+    query(
+        "INSERT INTO dead_letters (id, destination, type, subject, event, attempts, last_error, at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(event.id)
+    .bind(destination)
+    .bind(event.kind.as_str())
+    .bind(event.subject.as_str())
+    .bind(event.to_json())
+    .bind(attempts)
+    .bind(why)
+    .bind(now())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The newest hundred.
+pub(super) async fn list(db: &Db) -> Result<Vec<DeadLetter>, DbError> {
+    let rows = query(
+        "SELECT id, type, subject, attempts, last_error, at FROM dead_letters ORDER BY at DESC LIMIT 100",
+    )
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(dead_letter).collect()
+}
+
+fn dead_letter(row: &Row) -> Result<DeadLetter, DbError> {
+    Ok(DeadLetter {
+        id: row.get("id")?,
+        r#type: row.get("type")?,
+        subject: row.get("subject")?,
+        attempts: row.get("attempts")?,
+        last_error: row.get("last_error")?,
+        at: row.get("at")?,
+    })
+}
+
+/// Takes one out: its destination and the event.
+pub(super) async fn take(tx: &mut Tx, id: Uuid) -> Result<Option<(String, Event)>, DbError> {
+    let taken = query("DELETE FROM dead_letters WHERE id = $1 RETURNING destination, event").bind(id);
+    let Some(row) = taken.fetch_optional(tx).await? else { return Ok(None) };
+    match serde_json::from_value(row.get("event")?) {
+        Ok(event) => Ok(Some((row.get("destination")?, event))),
+        Err(error) => {
+            log::error!(id = id.to_string(), error:%; "a dead letter cannot be read");
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! CloudEvents 1.0 in JSON.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::client::Context;
+
+/// Something that happened, or is to be done (CloudEvents 1.0, structured JSON).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    specversion: SpecVersion,
+    /// Its id, by which repetitions are noticed.
+    pub id: Uuid,
+    /// The service that sent it.
+    pub source: String,
+    /// What it is, with the version of its data: `thing.done.v1`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it is about: the id of an aggregate. Events of one subject stay in order.
+    pub subject: String,
+    /// When it was written.
+    #[serde(with = "time::serde::rfc3339")]
+    pub time: OffsetDateTime,
+    /// The W3C trace it belongs to (CloudEvents' distributed tracing extension).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    #[serde(default = "json")]
+    datacontenttype: String,
+    /// What the type says it is.
+    #[serde(default)]
+    pub data: Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum SpecVersion {
+    #[serde(rename = "1.0")]
+    V1,
+}
+
+fn json() -> String {
+    "application/json".to_owned()
+}
+
+impl Event {
+    /// A new event of `source`.
+    pub fn new(source: &str, kind: &str, subject: impl ToString, data: impl Serialize) -> Self {
+        Self {
+            specversion: SpecVersion::V1,
+            id: Uuid::now_v7(),
+            source: source.to_owned(),
+            kind: kind.to_owned(),
+            subject: subject.to_string(),
+            time: crate::db::now(),
+            traceparent: None,
+            datacontenttype: json(),
+            data: serde_json::to_value(data).unwrap_or_default(),
+        }
+    }
+
+    /// Makes it part of the trace of `context`.
+    pub fn within(mut self, context: &Context) -> Self {
+        self.traceparent = context.traceparent().map(str::to_owned);
+        self
+    }
+
+    /// The trace it belongs to, for what is done because of it.
+    pub fn context(&self) -> Context {
+        Context::in_trace(self.traceparent.clone())
+    }
+
+    /// The data as its type says; unknown fields are ignored, so that a sender may add some.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, super::HandleError> {
+        T::deserialize(&self.data)
+            .map_err(|error| super::HandleError::Rejected(format!("{}: {error}", self.kind)))
+    }
+
+    /// As JSON.
+    pub fn to_json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_event_is_a_cloud_event() {
+        let trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+        let event = Event::new("a-service", "thing.done.v1", "7", json!({ "size": 1 }));
+        let event = event.within(&Context::in_trace(trace.clone()));
+        let json = event.to_json();
+        for (attribute, value) in [
+            ("specversion", "1.0"),
+            ("source", "a-service"),
+            ("type", "thing.done.v1"),
+            ("subject", "7"),
+            ("datacontenttype", "application/json"),
+        ] {
+            assert_eq!(json[attribute], value);
+        }
+        let read: Event = serde_json::from_value(json).unwrap();
+        assert_eq!(read, event);
+        assert_eq!(read.traceparent, trace);
+    }
+
+    #[test]
+    fn what_is_no_cloud_event_1_0_is_refused_and_other_extensions_are_ignored() {
+        let good = Event::new("a", "b", "c", ()).to_json();
+        let with = |name: &str, value: Value| {
+            let mut event = good.clone();
+            event[name] = value;
+            serde_json::from_value::<Event>(event)
+        };
+        assert!(with("partitionkey", json!("x")).is_ok());
+        assert!(with("specversion", json!("0.3")).is_err());
+        assert!(with("id", json!("not a uuid")).is_err());
+        assert!(with("time", json!("yesterday")).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! The transport by HTTP: events are pushed to a healthy replica of the receiver.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+
+use super::inbox::{Delivery, HandleError, Inbox};
+use super::{Event, Outgoing, SendError, Transport};
+use crate::auth::ServiceCaller;
+use crate::client::{ClientError, ServiceClient};
+use crate::db::DbError;
+use crate::problem::Problem;
+use crate::service::resource;
+use crate::stack::Stack;
+
+const CLOUD_EVENT: &str = "application/cloudevents+json";
+const ATTEMPT: &str = "x-message-attempt";
+
+/// Pushes events to `POST /messages` of the receivers.
+pub struct HttpTransport(BTreeMap<String, ServiceClient>);
+
+impl HttpTransport {
+    /// A transport to these services.
+    pub fn new(stack: &Stack, destinations: &[&str]) -> Self {
+        Self(destinations.iter().map(|name| ((*name).to_owned(), stack.client(name))).collect())
+    }
+
+    async fn push(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+        let Outgoing { destination, event, attempts, .. } = outgoing;
+        let Some(receiver) = self.0.get(destination) else {
+            return Err(SendError::Rejected(format!("{destination} is not a receiver")));
+        };
+        let call = receiver.post("/messages").json(event).content_type(CLOUD_EVENT).repeatable();
+        let call = call.context(&event.context()).header(ATTEMPT, (attempts + 1).to_string());
+        match call.send().await {
+            Ok(answer) => match answer.status.as_u16() {
+                200..=299 => Ok(()),
+                429 | 502..=504 => Err(SendError::Unavailable(answer.status.to_string())),
+                401 | 403 | 500.. => Err(SendError::Failed(answer.status.to_string())),
+                _ => Err(SendError::Rejected(answer.status.to_string())),
+            },
+            Err(error @ ClientError::Malformed(..)) => Err(SendError::Failed(error.to_string())),
+            Err(error) => Err(SendError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        self.push(outgoing).boxed_local()
+    }
+}
+
+pub(super) fn configure(app: &mut web::ServiceConfig) {
+    app.service(resource("/messages").post(receive));
+}
+
+async fn receive(
+    _: ServiceCaller,
+    request: HttpRequest,
+    inbox: web::Data<Inbox>,
+    body: web::Bytes,
+) -> Result<HttpResponse, Problem> {
+    let event: Event = serde_json::from_slice(&body)
+        .map_err(|error| rejected("The body is not a CloudEvent.").because(&error))?;
+    let attempt = request.headers().get(ATTEMPT).and_then(|value| value.to_str().ok());
+    let delivery = Delivery { attempt: attempt.and_then(|attempt| attempt.parse().ok()).unwrap_or(1) };
+    match inbox.receive(&event, delivery).await {
+        Ok(received) => {
+            log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
+            Ok(HttpResponse::NoContent().finish())
+        }
+        Err(error) => Err(problem(&error)),
+    }
+}
+
+/// How the sender sees that an event had no effect.
+pub(super) fn problem(error: &HandleError) -> Problem {
+    match error {
+        HandleError::UnknownType | HandleError::Rejected(_) => {
+            rejected("The event cannot be handled.").because(error)
+        }
+        HandleError::Db(error @ (DbError::Unavailable(_) | DbError::Locked(_))) => error.problem(),
+        HandleError::Db(error) => error.problem(),
+    }
+}
+
+fn rejected(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "message_rejected", detail)
+}

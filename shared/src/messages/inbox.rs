@@ -1,0 +1,122 @@
+//! The inbox: what has been received, so that its effect happens once.
+
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+
+use super::{Event, dead_letters};
+use crate::db::{Db, DbError, Tx, now, query};
+
+/// What a service does with the events it receives.
+pub trait Handler {
+    /// Does the work of `event` in `tx`, quickly: what takes long is written down there and done
+    /// after. Repetitions have been sorted out, but events may be late or out of order.
+    fn handle<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        event: &'a Event,
+        delivery: Delivery,
+    ) -> LocalBoxFuture<'a, Result<(), HandleError>>;
+}
+
+/// How an event came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// The try at which it came, from 1.
+    pub attempt: i64,
+}
+
+/// Why an event had no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// This version does not know its type: it is kept until one does.
+    #[error("the type is not known here")]
+    UnknownType,
+    /// It can never be handled.
+    #[error("it cannot be handled: {0}")]
+    Rejected(String),
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Its effect happened now.
+    Done,
+    /// It had happened before.
+    Duplicate,
+    /// It is kept as a dead letter, because its type is not known.
+    Kept,
+}
+
+pub(super) struct Inbox {
+    service: &'static str,
+    db: Db,
+    handler: Arc<dyn Handler + Send + Sync>,
+}
+
+impl Inbox {
+    pub(super) fn new(service: &'static str, db: Db, handler: Arc<dyn Handler + Send + Sync>) -> Self {
+        Self { service, db, handler }
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(super) fn service(&self) -> &'static str {
+        self.service
+    }
+
+    /// Takes in one event: inbox row and effect in one transaction.
+    pub(super) async fn receive(&self, event: &Event, delivery: Delivery) -> Result<Received, HandleError> {
+        let mut tx = self.db.begin().await?;
+        if !self.record(&mut tx, event).await? {
+            return Ok(Received::Duplicate);
+        }
+        match self.handler.handle(&mut tx, event, delivery).await {
+            Ok(()) => {
+                tx.commit().await?;
+                Ok(Received::Done)
+            }
+            Err(HandleError::UnknownType) => {
+                // Not in the transaction of the handler, which may have written something.
+                drop(tx);
+                self.keep(event, delivery).await?;
+                Ok(Received::Kept)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Handles an event again that was kept; it is in the inbox already.
+    pub(super) async fn again(&self, tx: &mut Tx, event: &Event) -> Result<(), HandleError> {
+        self.handler.handle(tx, event, Delivery { attempt: 1 }).await
+    }
+
+    async fn keep(&self, event: &Event, delivery: Delivery) -> Result<(), DbError> {
+        log::warn!(kind = event.kind, id = event.id.to_string(); "an event of an unknown type is kept");
+        let mut tx = self.db.begin().await?;
+        if self.record(&mut tx, event).await? {
+            let why = HandleError::UnknownType.to_string();
+            dead_letters::keep(&mut tx, self.service, event, delivery.attempt, &why).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Whether this is the first time.
+    async fn record(&self, tx: &mut Tx, event: &Event) -> Result<bool, DbError> {
+        let recorded = query(
+            "INSERT INTO inbox (consumer, id, seen_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (consumer, id) DO NOTHING",
+        )
+        .bind(self.service)
+        .bind(event.id)
+        .bind(now())
+        .execute(tx)
+        .await?;
+        Ok(recorded == 1)
+    }
+}

@@ -1,0 +1,118 @@
+//! Who is there: the replicas of each service, by one of several registries.
+//!
+//! | URL | kept by |
+//! |---|---|
+//! | `memory://host:port` | the gateway at that admin address, with [`Leases`] |
+//! | `static://service=http://a:1,http://b:1;other=…` | nobody: they are listed |
+//!
+//! A service keeps itself registered with a [`Heartbeat`]; a [`Directory`] follows the replicas of the
+//! services that somebody asks for, and goes on with the last known ones while the registry is away.
+
+mod directory; // follows the replicas of services
+mod heartbeat; // keeps this replica registered
+mod instance; // one registered replica
+mod leases; // the registry in memory
+mod listed; // static://
+mod memory; // memory://, by HTTP
+
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+
+pub use directory::Directory;
+pub use heartbeat::Heartbeat;
+pub use instance::{Instance, InvalidUrl};
+pub use leases::{LEASE, Leases};
+pub use listed::ListedRegistry;
+pub use memory::MemoryRegistry;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::client::TokenSource;
+use crate::config::Variable;
+
+/// A registry. Used on the main thread only.
+pub trait Registry {
+    /// Registers `instance` of `service`, or renews it; answers for how long that holds.
+    fn register<'a>(
+        &'a self,
+        service: &'a str,
+        instance: &'a Instance,
+    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>>;
+
+    /// Takes the instance out; it is no error if it is not there.
+    fn deregister<'a>(
+        &'a self,
+        service: &'a str,
+        id: &'a str,
+    ) -> LocalBoxFuture<'a, Result<(), RegistryError>>;
+
+    /// The instances of `service`. With `seen`, what an earlier call answered, it waits until they are
+    /// others, or for a while.
+    fn instances<'a>(
+        &'a self,
+        service: &'a str,
+        seen: Option<&'a Instances>,
+    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>>;
+}
+
+/// The instances of a service, at one version of the registry's knowledge.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Instances {
+    /// Who is there, sorted by id.
+    pub instances: Vec<Instance>,
+    /// Which version, if the registry counts them.
+    pub version: u64,
+}
+
+/// Why a registry could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// It did not answer.
+    #[error("the registry does not answer: {0}")]
+    Unavailable(String),
+    /// It refused.
+    #[error("the registry refused: {0}")]
+    Refused(String),
+}
+
+/// Which registry to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryUrl {
+    /// The one in the gateway's memory, at this address of its admin port.
+    Memory(String),
+    /// The listed instances.
+    Static(ListedRegistry),
+}
+
+impl RegistryUrl {
+    /// Connects to it; `tokens` makes the service tokens that changes need.
+    pub fn open(&self, tokens: &TokenSource) -> Rc<dyn Registry> {
+        match self {
+            Self::Memory(address) => Rc::new(MemoryRegistry::new(address, tokens.clone())),
+            Self::Static(listed) => Rc::new(listed.clone()),
+        }
+    }
+}
+
+impl Variable for RegistryUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            Some(("memory", address)) if Instance::parse("", &format!("http://{address}")).is_ok() => {
+                Ok(Self::Memory(address.to_owned()))
+            }
+            Some(("static", list)) => list.parse().map(Self::Static),
+            _ => Err(format!("{text:?}: write memory://host:port or static://service=http://host:port,…")),
+        }
+    }
+
+    fn placeholder() -> Self {
+        Self::Static(ListedRegistry::default())
+    }
+}
+
+#[cfg(test)]
+#[path = "registry/tests.rs"]
+mod tests;

@@ -1,0 +1,80 @@
+//! `static://`: the instances are listed, and that is that.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+
+use super::{Instance, Instances, Registry, RegistryError};
+
+/// Listed instances: `user-service=http://a:1,http://b:1;order-service=http://c:1`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListedRegistry(BTreeMap<String, Vec<Instance>>);
+
+impl FromStr for ListedRegistry {
+    type Err = String;
+
+    fn from_str(list: &str) -> Result<Self, String> {
+        let mut services = BTreeMap::new();
+        for service in list.split(';').filter(|part| !part.is_empty()) {
+            let (name, urls) = service
+                .split_once('=')
+                .ok_or_else(|| format!("{service:?}: write service=http://host:port,http://host:port"))?;
+            let instances = urls.split(',').map(listed).collect::<Result<Vec<_>, _>>()?;
+            services.insert(name.to_owned(), instances);
+        }
+        Ok(Self(services))
+    }
+}
+
+/// A listed instance is named by its address.
+fn listed(url: &str) -> Result<Instance, String> {
+    let instance = Instance::parse("", url).map_err(|error| error.to_string())?;
+    Ok(Instance { id: instance.authority().to_owned(), ..instance })
+}
+
+impl Registry for ListedRegistry {
+    fn register<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a Instance,
+    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
+        async { Ok(Duration::from_secs(3600)) }.boxed_local()
+    }
+
+    fn deregister<'a>(&'a self, _: &'a str, _: &'a str) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
+        async { Ok(()) }.boxed_local()
+    }
+
+    fn instances<'a>(
+        &'a self,
+        service: &'a str,
+        seen: Option<&'a Instances>,
+    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
+        async move {
+            if seen.is_some() {
+                std::future::pending::<()>().await;
+            }
+            let instances = self.0.get(service).cloned().unwrap_or_default();
+            Ok(Instances { instances, version: 0 })
+        }
+        .boxed_local()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn a_list_is_read_and_what_is_no_address_is_refused() {
+        let listed: ListedRegistry = "a=http://h:1,http://h:2;b=http://i:1".parse().unwrap();
+        let found = listed.instances("a", None).await.unwrap().instances;
+        assert_eq!(found, [Instance::new("h:1", "http://h:1"), Instance::new("h:2", "http://h:2")]);
+        assert!(listed.instances("c", None).await.unwrap().instances.is_empty());
+        for bad in ["a", "a=h:1", "a=ftp://h:1", "a="] {
+            assert!(bad.parse::<ListedRegistry>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `memory://`: the registry in the gateway, asked over its admin port.
+
+use std::time::Duration;
+
+use actix_web::http::{Method, StatusCode};
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Instance, Instances, Registry, RegistryError};
+use crate::client::TokenSource;
+use crate::client::transport::{Call, exchange};
+
+/// How often the gateway is asked for changes.
+const POLL: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Whom the service tokens are for.
+const AUDIENCE: &str = "gateway";
+
+/// A client of the registry in the gateway.
+pub struct MemoryRegistry {
+    address: String,
+    tokens: TokenSource,
+}
+
+#[derive(Deserialize)]
+struct Registered {
+    lease_s: u64,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    instances: Vec<Instance>,
+}
+
+impl MemoryRegistry {
+    /// The registry at `address`, `host:port` of the gateway's admin listener.
+    pub fn new(address: &str, tokens: TokenSource) -> Self {
+        Self { address: address.to_owned(), tokens }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let url = format!("http://{}{path}", self.address);
+        let mut call = Call::new(method.clone(), url, PATIENCE);
+        if method != Method::GET {
+            call = call.bearer(self.tokens.mint(AUDIENCE, None));
+        }
+        if let Some(body) = body {
+            call = call.json(body.to_string());
+        }
+        let answer = exchange(call).await.map_err(|error| RegistryError::Unavailable(error.to_string()))?;
+        match answer.status {
+            status if status.is_success() => Ok(answer.body.to_vec()),
+            StatusCode::NOT_FOUND if method == Method::DELETE => Ok(Vec::new()),
+            status if status.is_server_error() => Err(RegistryError::Unavailable(status.to_string())),
+            status => Err(RegistryError::Refused(status.to_string())),
+        }
+    }
+}
+
+fn path(service: &str, id: &str) -> String {
+    format!("/registry/services/{service}/instances/{id}")
+}
+
+fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RegistryError> {
+    serde_json::from_slice(body).map_err(|error| RegistryError::Refused(error.to_string()))
+}
+
+impl Registry for MemoryRegistry {
+    fn register<'a>(
+        &'a self,
+        service: &'a str,
+        instance: &'a Instance,
+    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
+        async move {
+            let body = json!({ "url": instance.url, "metadata": instance.metadata });
+            let answer = self.call(Method::PUT, &path(service, &instance.id), Some(body)).await?;
+            Ok(Duration::from_secs(parsed::<Registered>(&answer)?.lease_s))
+        }
+        .boxed_local()
+    }
+
+    fn deregister<'a>(
+        &'a self,
+        service: &'a str,
+        id: &'a str,
+    ) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
+        async move { self.call(Method::DELETE, &path(service, id), None).await.map(drop) }.boxed_local()
+    }
+
+    fn instances<'a>(
+        &'a self,
+        service: &'a str,
+        seen: Option<&'a Instances>,
+    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
+        async move {
+            if seen.is_some() {
+                tokio::time::sleep(POLL).await;
+            }
+            let answer = self.call(Method::GET, &format!("/registry/services/{service}"), None).await?;
+            Ok(Instances { instances: parsed::<Found>(&answer)?.instances, version: 0 })
+        }
+        .boxed_local()
+    }
+}

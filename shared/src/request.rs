@@ -1,0 +1,299 @@
+//! What handlers take from a request beside its body.
+
+use std::collections::BTreeMap;
+use std::future::{Ready, ready};
+use std::str::FromStr;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ETAG, HeaderName, IF_MATCH};
+use actix_web::{FromRequest, HttpRequest, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+/// The id in the path `…/{id}…`; one that is malformed cannot exist: 404.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathId(pub Uuid);
+
+/// The parameters of the query; unknown ones are ignored.
+#[derive(Debug, Clone, Default)]
+pub struct Params(BTreeMap<String, String>);
+
+/// Which part of a list: `?limit=&cursor=`, newest first.
+///
+/// A store asks for [`Paging::fetch`] rows with `id < cursor` (ids are UUIDv7 and so sort by age) and
+/// [`Paging::page`] makes the page of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paging {
+    /// Most items on a page: 1 to 100, 20 if the client does not say.
+    pub limit: usize,
+    /// The last id of the page before.
+    pub cursor: Option<Uuid>,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items, newest first.
+    pub items: Vec<T>,
+    /// What to send as `cursor` for the next page; `None` at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// The `If-Match` header: which versions a change may be made to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfMatch(Option<String>);
+
+/// `Prefer: wait=N` (RFC 7240), at most 30 s; one that cannot be read is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreferWait(pub Option<Duration>);
+
+/// The `ETag` of a resource's version.
+pub fn etag(version: i64) -> (HeaderName, String) {
+    (ETAG, format!("\"{version}\""))
+}
+
+impl FromStr for PathId {
+    type Err = Problem;
+
+    /// Only the hyphenated form, so that one resource has one path.
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        match Uuid::try_parse(text) {
+            Ok(id) if text.len() == 36 => Ok(Self(id)),
+            _ => Err(Problem::not_found()),
+        }
+    }
+}
+
+impl FromRequest for PathId {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(request.match_info().get("id").ok_or_else(Problem::not_found).and_then(str::parse))
+    }
+}
+
+impl Params {
+    /// The parameter `name`, if it is there.
+    ///
+    /// # Errors
+    /// 400 if it is there and cannot be read as `T`; `wanted` tells the client what can.
+    pub fn optional<T: FromStr>(&self, name: &str, wanted: &str) -> Result<Option<T>, Problem> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Problem::invalid_parameter(name, format!("must be {wanted}"))),
+        }
+    }
+}
+
+impl FromRequest for Params {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
+        ready(match pairs {
+            Ok(pairs) => Ok(Self(pairs.into_inner().into_iter().collect())),
+            Err(_) => Err(Problem::invalid_parameter("query", "must be name=value pairs")),
+        })
+    }
+}
+
+impl Paging {
+    /// Rows to fetch: one more than fits, to know whether there is a next page.
+    pub fn fetch(&self) -> i64 {
+        self.limit as i64 + 1
+    }
+
+    /// The page of the `fetched` rows.
+    pub fn page<T>(&self, mut fetched: Vec<T>, id: impl Fn(&T) -> Uuid) -> Page<T> {
+        let more = fetched.len() > self.limit;
+        fetched.truncate(self.limit);
+        let next_cursor = fetched.last().filter(|_| more).map(|last| cursor_of(id(last)));
+        Page { items: fetched, next_cursor }
+    }
+
+    fn from_params(params: &Params) -> Result<Self, Problem> {
+        let limit = params.optional("limit", LIMITS)?.unwrap_or(20);
+        if !(1..=100).contains(&limit) {
+            return Err(Problem::invalid_parameter("limit", format!("must be {LIMITS}")));
+        }
+        let cursor = params.optional::<Cursor>("cursor", "a next_cursor of this list")?;
+        Ok(Self { limit, cursor: cursor.map(|Cursor(id)| id) })
+    }
+}
+
+const LIMITS: &str = "a number from 1 to 100";
+
+impl FromRequest for Paging {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let params = Params::from_request(request, payload).into_inner();
+        ready(params.and_then(|params| Self::from_params(&params)))
+    }
+}
+
+/// An id with a checksum, so that a cursor that was tampered with is noticed.
+struct Cursor(Uuid);
+
+fn cursor_of(id: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode([&id.as_bytes()[..], &checksum(id)].concat())
+}
+
+fn checksum(id: Uuid) -> [u8; 4] {
+    let digest = Sha256::digest([&b"cursor"[..], id.as_bytes()].concat());
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(drop)?;
+        let (id, sum) = bytes.split_at_checked(16).ok_or(())?;
+        let id = Uuid::from_slice(id).map_err(drop)?;
+        if sum == checksum(id) { Ok(Self(id)) } else { Err(()) }
+    }
+}
+
+impl IfMatch {
+    /// Whether a resource of `version` may be changed (strong comparison, RFC 9110 §13.1.1).
+    ///
+    /// # Errors
+    /// 412 `stale_version` if the client saw another one.
+    pub fn check(&self, version: i64) -> Result<(), Problem> {
+        let Some(wanted) = &self.0 else { return Ok(()) };
+        let current = etag(version).1;
+        if wanted.split(',').map(str::trim).any(|tag| tag == "*" || tag == current) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "stale_version",
+            format!("This has version {current} now: read it again before you change it."),
+        ))
+    }
+}
+
+impl FromRequest for IfMatch {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let tags: Vec<_> = request
+            .headers()
+            .get_all(IF_MATCH)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect();
+        ready(Ok(Self((!tags.is_empty()).then(|| tags.join(",")))))
+    }
+}
+
+impl PreferWait {
+    const LONGEST: u64 = 30;
+
+    fn from_header(text: &str) -> Option<Duration> {
+        let seconds = text.split([',', ';']).find_map(|preference| {
+            let (name, value) = preference.split_once('=')?;
+            let value = value.trim().trim_matches('"');
+            name.trim().eq_ignore_ascii_case("wait").then(|| value.parse::<u64>().ok()).flatten()
+        })?;
+        Some(Duration::from_secs(seconds.min(Self::LONGEST)))
+    }
+}
+
+impl FromRequest for PreferWait {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let mut values = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+        ready(Ok(Self(values.find_map(Self::from_header))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    fn paging(query: &str) -> Result<Paging, Problem> {
+        let request = TestRequest::with_uri(&format!("/things?{query}")).to_http_request();
+        Paging::extract(&request).into_inner()
+    }
+
+    fn if_match(value: &'static str) -> IfMatch {
+        let request = TestRequest::default().insert_header((IF_MATCH, value)).to_http_request();
+        IfMatch::extract(&request).into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_cursor_leads_to_the_next_page_and_a_tampered_one_is_refused() {
+        let first = paging("limit=2").unwrap();
+        let ids: Vec<Uuid> = (0..3).map(|_| Uuid::now_v7()).collect();
+        assert_eq!(first.fetch(), 3);
+        let page = first.page(ids.clone(), |id| *id);
+        assert_eq!(page.items, ids[..2]);
+        let cursor = page.next_cursor.unwrap();
+        assert_eq!(paging(&format!("cursor={cursor}")).unwrap().cursor, Some(ids[1]));
+
+        let tampered = format!("{}{}", if cursor.starts_with('A') { 'B' } else { 'A' }, &cursor[1..]);
+        for bad in [tampered.as_str(), "", "%00", &cursor[..10]] {
+            assert_eq!(paging(&format!("cursor={bad}")).unwrap_err().status(), 400, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_page_has_no_next_cursor() {
+        let page = paging("limit=2").unwrap().page(vec![Uuid::now_v7(), Uuid::now_v7()], |id| *id);
+        assert_eq!(page.next_cursor, None);
+    }
+
+    #[test]
+    fn a_limit_outside_1_to_100_is_refused_and_other_names_are_ignored() {
+        for bad in ["0", "101", "-1", "many", "", "1e1"] {
+            assert_eq!(paging(&format!("limit={bad}")).unwrap_err().code(), "invalid_parameter", "{bad}");
+        }
+        assert_eq!(paging("colour=red").unwrap().limit, 20);
+    }
+
+    #[test]
+    fn only_a_matching_or_any_version_may_be_changed() {
+        for good in ["\"3\"", "*", "\"1\", \"3\""] {
+            assert_eq!(if_match(good).check(3), Ok(()), "{good}");
+        }
+        for stale in ["\"2\"", "W/\"3\"", "3", ""] {
+            assert_eq!(if_match(stale).check(3).unwrap_err().code(), "stale_version", "{stale}");
+        }
+        let absent = IfMatch::extract(&TestRequest::default().to_http_request()).into_inner().unwrap();
+        assert_eq!(absent.check(3), Ok(()));
+    }
+
+    #[test]
+    fn a_wish_to_wait_is_capped_and_an_unreadable_one_ignored() {
+        let seconds = |text| PreferWait::from_header(text).map(|wait| wait.as_secs());
+        assert_eq!(seconds("wait=5"), Some(5));
+        assert_eq!(seconds("respond-async, wait=100"), Some(30));
+        assert_eq!(seconds("wait=soon"), None);
+        assert_eq!(seconds("handling=lenient"), None);
+    }
+
+    #[test]
+    fn a_malformed_id_is_not_found() {
+        assert!("018f3f1e-0000-7000-8000-000000000000".parse::<PathId>().is_ok());
+        for bad in ["", "7", "018f3f1e000070008000000000000000", "{018f3f1e-0000-7000-8000-000000000000}"] {
+            assert_eq!(bad.parse::<PathId>().unwrap_err().code(), "not_found");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A limit on what runs at once, with a short queue: work that would wait long is refused early.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// At most so many at once, and so many waiting for so long. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    running: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    queue: usize,
+    patience: Duration,
+}
+
+/// The right to run; dropping it lets the next one in.
+#[derive(Debug)]
+pub struct Permit {
+    _place: OwnedSemaphorePermit,
+}
+
+/// Everything is in use and the queue is full or too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests are running")]
+pub struct Busy;
+
+impl Limiter {
+    /// `running` at once, `queue` waiting for at most `patience`.
+    pub fn new(running: usize, queue: usize, patience: Duration) -> Self {
+        Self { running: Arc::new(Semaphore::new(running)), waiting: Arc::default(), queue, patience }
+    }
+
+    /// Waits for its turn.
+    ///
+    /// # Errors
+    /// [`Busy`] if the queue is full, or the turn does not come in time.
+    pub async fn enter(&self) -> Result<Permit, Busy> {
+        if let Ok(permit) = self.running.clone().try_acquire_owned() {
+            return Ok(Permit { _place: permit });
+        }
+        let _place = Place::take(&self.waiting, self.queue)?;
+        match tokio::time::timeout(self.patience, self.running.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Permit { _place: permit }),
+            _ => Err(Busy),
+        }
+    }
+}
+
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, queue: usize) -> Result<Self, Busy> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) < queue { Ok(place) } else { Err(Busy) }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_or_finds_the_queue_full_is_refused() {
+        let limiter = Limiter::new(1, 1, Duration::from_millis(100));
+        let running = limiter.enter().await.unwrap();
+        let waiting = tokio::spawn({
+            let limiter = limiter.clone();
+            async move { limiter.enter().await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(limiter.enter().await.err(), Some(Busy), "the queue is full");
+        assert_eq!(waiting.await.unwrap(), Err(Busy), "100 ms are over");
+        drop(running);
+        assert!(limiter.enter().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gets_the_next_place() {
+        let limiter = Limiter::new(1, 1, Duration::from_millis(100));
+        let running = limiter.enter().await.unwrap();
+        let (entered, ()) = tokio::join!(limiter.enter(), async { drop(running) });
+        assert!(entered.is_ok());
+    }
+}

@@ -1,0 +1,167 @@
+//! What may be tried again. Pure: the gateway and the service client ask the same rule.
+//!
+//! | what happened | who may be retried | how often |
+//! |---|---|---|
+//! | no connection could be made | everything: nothing was sent | at once, on another replica, twice |
+//! | a reset before the answer, or 502, 503, 504 | safe methods and requests with a key, if the body can be sent again, by the outermost hop only, within the budget | once, after a jittered pause |
+//! | anything else | nothing | never |
+
+use std::time::{Duration, Instant};
+
+use actix_web::http::{Method, StatusCode};
+
+use super::{Backoff, Budget};
+
+/// What is known about a request before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// Sending it twice does no more than sending it once.
+    pub repeatable: bool,
+    /// Its body is kept, so that it can be sent again.
+    pub replayable: bool,
+    /// Nobody before this hop retries.
+    pub outermost: bool,
+}
+
+/// How an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection could be made.
+    Unreachable,
+    /// The connection broke before the answer.
+    Reset,
+    /// An answer came.
+    Answered(StatusCode),
+    /// No answer came in time.
+    TimedOut,
+}
+
+/// What to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Try another replica after this pause.
+    Again(Duration),
+    /// Give the failure to the caller.
+    GiveUp,
+}
+
+/// The attempts of one request so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attempts {
+    unreachable: u32,
+    others: u32,
+}
+
+/// Tries that fail to connect, beside the first.
+const RECONNECTS: u32 = 2;
+/// Bodies up to this size are kept for a retry, in bytes.
+pub const REPLAY_LIMIT: usize = 64 * 1024;
+
+const PAUSE: Backoff = Backoff { first: Duration::from_millis(25), longest: Duration::from_millis(25) };
+
+impl Attempts {
+    /// What to do about `failure`; a retry is taken out of the `budget`.
+    pub fn decide(
+        &mut self,
+        request: Request,
+        failure: Failure,
+        left: Duration,
+        budget: &Budget,
+        now: Instant,
+    ) -> Decision {
+        let pause = match failure {
+            Failure::Unreachable if self.unreachable < RECONNECTS => {
+                self.unreachable += 1;
+                Duration::ZERO
+            }
+            Failure::Reset | Failure::Answered(_)
+                if self.others == 0 && request.allows_another() && failure.passes() && budget.take(now) =>
+            {
+                self.others += 1;
+                PAUSE.delay(1)
+            }
+            _ => return Decision::GiveUp,
+        };
+        if pause < left { Decision::Again(pause) } else { Decision::GiveUp }
+    }
+
+    /// How many attempts failed.
+    pub fn count(&self) -> u32 {
+        self.unreachable + self.others
+    }
+}
+
+impl Request {
+    fn allows_another(self) -> bool {
+        self.repeatable && self.replayable && self.outermost
+    }
+}
+
+impl Failure {
+    fn passes(self) -> bool {
+        match self {
+            Self::Answered(status) => matches!(status.as_u16(), 502..=504),
+            Self::Reset | Self::Unreachable => true,
+            Self::TimedOut => false,
+        }
+    }
+}
+
+/// Whether `method` changes nothing (RFC 9110 §9.2.1).
+pub fn is_safe(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYED: Request = Request { repeatable: true, replayable: true, outermost: true };
+    const BAD: Failure = Failure::Answered(StatusCode::BAD_GATEWAY);
+    const LEFT: Duration = Duration::from_secs(5);
+
+    fn decisions(request: Request, failure: Failure) -> usize {
+        let now = Instant::now();
+        let (mut attempts, budget) = (Attempts::default(), Budget::new(now));
+        (0..10)
+            .take_while(|_| attempts.decide(request, failure, LEFT, &budget, now) != Decision::GiveUp)
+            .count()
+    }
+
+    #[test]
+    fn what_was_never_sent_is_tried_on_two_more_replicas_whatever_it_is() {
+        let unsafe_request = Request { repeatable: false, replayable: false, outermost: false };
+        assert_eq!(decisions(unsafe_request, Failure::Unreachable), 2);
+    }
+
+    #[test]
+    fn a_repeatable_request_is_tried_once_more_after_a_reset_or_a_passing_failure() {
+        for failure in [Failure::Reset, BAD, Failure::Answered(StatusCode::SERVICE_UNAVAILABLE)] {
+            assert_eq!(decisions(KEYED, failure), 1, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_tried_again() {
+        for failure in [Failure::TimedOut, Failure::Answered(StatusCode::INTERNAL_SERVER_ERROR)] {
+            assert_eq!(decisions(KEYED, failure), 0, "{failure:?}");
+        }
+        for request in [
+            Request { repeatable: false, ..KEYED },
+            Request { replayable: false, ..KEYED },
+            Request { outermost: false, ..KEYED },
+        ] {
+            assert_eq!(decisions(request, BAD), 0, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn no_retry_goes_past_the_deadline_or_the_budget() {
+        let now = Instant::now();
+        let budget = Budget::new(now);
+        let late = Attempts::default().decide(KEYED, BAD, Duration::ZERO, &budget, now);
+        assert_eq!(late, Decision::GiveUp);
+        while budget.take(now) {}
+        assert_eq!(Attempts::default().decide(KEYED, BAD, LEFT, &budget, now), Decision::GiveUp);
+    }
+}

@@ -1,0 +1,242 @@
+//! What every request passes through, outside in: [`frame`], then [`deadline`], then the handler.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse, web};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::drain::{Drain, InFlight};
+use crate::client::ATTEMPT_HEADER;
+use crate::problem::{PROBLEM_JSON, Problem};
+use crate::resilience::Deadline;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+pub(super) struct Frame {
+    service: &'static str,
+    drain: Drain,
+    edge: bool,
+}
+
+/// What a handler that serves many paths puts into its answer's extensions, to be counted under.
+#[derive(Debug, Clone)]
+pub struct RouteLabel(pub String);
+
+impl Frame {
+    pub(super) fn new(service: &'static str, drain: Drain, edge: bool) -> Self {
+        Self { service, drain, edge }
+    }
+}
+
+/// Routes that programs ask all the time.
+const QUIET: [&str; 5] = ["/health", "/metrics", "/registry", "/openapi.json", "/.well-known"];
+
+/// What is known of a request before its handler runs, and needed after.
+struct Seen {
+    started: Instant,
+    method: Method,
+    path: String,
+    request_id: String,
+    trace_id: String,
+}
+
+/// Gives a request its id and trace, renders errors, and writes the log.
+pub(super) async fn frame(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let Some(frame) = request.app_data::<web::Data<Frame>>().cloned() else {
+        return Err(Problem::internal().into());
+    };
+    let in_flight = frame.drain.enter();
+    let seen = Seen::new(&mut request, frame.edge);
+    let answered = match acceptable(&request) {
+        true => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
+        false => Ok(request.error_response(Problem::of_status(StatusCode::NOT_ACCEPTABLE))),
+    };
+    match answered {
+        Ok(answered) => {
+            let (request, response) = answered.into_parts();
+            let label = response.extensions().get::<RouteLabel>().map(|label| label.0.clone());
+            let route = label.or_else(|| request.match_pattern()).unwrap_or_else(|| "-".to_owned());
+            let response = frame.finish(&seen, &route, response);
+            Ok(ServiceResponse::new(request, response)
+                .map_body(|_, body| Counted { body, _in_flight: in_flight }))
+        }
+        Err(error) => {
+            let response = frame.finish(&seen, "-", error.error_response());
+            Err(InternalError::from_response(error, response).into())
+        }
+    }
+}
+
+impl Seen {
+    fn new(request: &mut ServiceRequest, edge: bool) -> Self {
+        let headers = request.headers_mut();
+        if edge {
+            // Only the hops of the stack say these to each other.
+            headers.remove(Deadline::HEADER);
+            headers.remove(ATTEMPT_HEADER);
+        }
+        let request_id = request_id(headers);
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            headers.insert(REQUEST_ID, value);
+        }
+        let (traceparent, trace_id) = traceparent(headers);
+        if let Ok(value) = HeaderValue::from_str(&traceparent) {
+            headers.insert(TRACEPARENT, value);
+        }
+        Self {
+            started: Instant::now(),
+            method: request.method().clone(),
+            path: request.path().to_owned(),
+            request_id,
+            trace_id,
+        }
+    }
+}
+
+/// The client's id if it is one, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()) {
+        Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(allowed) => id.to_owned(),
+        _ => Uuid::now_v7().to_string(),
+    }
+}
+
+/// The `traceparent` and the trace id in it (W3C Trace Context); a new trace if there is none.
+fn traceparent(headers: &HeaderMap) -> (String, String) {
+    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    let parsed = given.and_then(|text| {
+        let parts: Vec<&str> = text.split('-').collect();
+        let [version, trace, span, flags, ..] = parts[..] else { return None };
+        let hex = |part: &str, length| {
+            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+        let good = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
+        (good && !zero(trace) && !zero(span)).then(|| (text.to_owned(), trace.to_owned()))
+    });
+    parsed.unwrap_or_else(|| {
+        let trace = Uuid::new_v4().simple().to_string();
+        let span = Uuid::new_v4().simple().to_string();
+        (format!("00-{trace}-{}-01", &span[..16]), trace)
+    })
+}
+
+/// Whether the client takes JSON, or the event stream that some resources have.
+fn acceptable(request: &ServiceRequest) -> bool {
+    const SERVED: [&str; 5] = ["*/*", "application/*", "application/json", PROBLEM_JSON, "text/event-stream"];
+    if !request.path().starts_with("/api/") {
+        return true;
+    }
+    let mut accepts = request.headers().get_all(header::ACCEPT).peekable();
+    accepts.peek().is_none()
+        || accepts.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let refused = parts.any(|part| {
+                part.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
+            });
+            SERVED.contains(&kind.as_str()) && !refused
+        })
+}
+
+impl Frame {
+    fn finish(&self, seen: &Seen, route: &str, response: HttpResponse<BoxBody>) -> HttpResponse<BoxBody> {
+        let (mut response, problem) = self.render(seen, response);
+        if let Ok(value) = HeaderValue::from_str(&seen.request_id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        if self.drain.has_begun() {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        let status = response.status().as_u16();
+        let took = seen.started.elapsed();
+        crate::metrics::request(seen.method.as_str(), route, status, took);
+        // Probes and heartbeats come every few seconds from several sides: they would hide the rest.
+        let quiet = QUIET.iter().any(|quiet| route.starts_with(quiet)) && status < 500;
+        let failed = status >= 500 && status != 503;
+        let level = match (quiet, failed) {
+            (true, _) => log::Level::Debug,
+            (_, true) => log::Level::Error,
+            _ => log::Level::Info,
+        };
+        log::log!(
+            target: "request", level,
+            method = seen.method.as_str(), path = seen.path, route, status,
+            ms = took.as_secs_f64() * 1000.0, request_id = seen.request_id, trace_id = seen.trace_id;
+            "{}", problem.as_ref().map_or("served", Problem::code)
+        );
+        if let Some(cause) = problem.as_ref().and_then(Problem::cause) {
+            log::error!(target: "request", cause, request_id = seen.request_id; "what went wrong");
+        }
+        response
+    }
+
+    /// Turns every error into a problem document, also those of actix itself.
+    fn render(&self, seen: &Seen, response: HttpResponse) -> (HttpResponse, Option<Problem>) {
+        let status = response.status();
+        if !(status.is_client_error() || status.is_server_error()) {
+            return (response, None);
+        }
+        let known = response.extensions().get::<Problem>().cloned();
+        // A handler that wrote its own document, such as a health report, keeps it.
+        if known.is_none() && response.headers().contains_key(header::CONTENT_TYPE) && is_json(&response) {
+            return (response, None);
+        }
+        let problem = known.unwrap_or_else(|| Problem::of_status(status));
+        let document = problem.document(self.service, &seen.request_id, OffsetDateTime::now_utc());
+        let mut response = response.set_body(BoxBody::new(document));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        (response, Some(problem))
+    }
+}
+
+fn is_json(response: &HttpResponse) -> bool {
+    response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().ends_with(b"json"))
+}
+
+/// Gives up when the caller's deadline is past: nobody waits for the answer any more.
+pub(super) async fn deadline(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let Some(deadline) = Deadline::from_headers(request.headers()) else { return next.call(request).await };
+    match tokio::time::timeout(deadline.remaining(), next.call(request)).await {
+        Ok(answered) => answered,
+        Err(_) => Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into()),
+    }
+}
+
+/// A body that counts as running until it has been sent.
+struct Counted {
+    body: BoxBody,
+    _in_flight: InFlight,
+}
+
+impl MessageBody for Counted {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
+}

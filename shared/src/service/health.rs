@@ -1,0 +1,154 @@
+//! `/health`, `/health/live`, `/health/ready`, `/metrics` and `/openapi.json`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use futures_util::future::{LocalBoxFuture, join_all};
+use serde::Serialize;
+
+use super::Replica;
+use super::drain::Drain;
+use super::resource::resource;
+use crate::problem::Problem;
+
+/// A dependency that takes longer than this has failed its check.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Something this service depends on.
+pub struct Check {
+    name: &'static str,
+    critical: bool,
+    run: Box<dyn Fn() -> LocalBoxFuture<'static, Result<(), String>> + Send + Sync>,
+}
+
+impl Check {
+    pub(super) fn new(
+        name: &'static str,
+        critical: bool,
+        run: impl Fn() -> LocalBoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, critical, run: Box::new(run) }
+    }
+
+    async fn passes(&self) -> bool {
+        let result = tokio::time::timeout(PATIENCE, (self.run)()).await;
+        match result.unwrap_or_else(|_| Err("it takes too long".to_owned())) {
+            Ok(()) => true,
+            Err(why) => {
+                log::warn!(check = self.name, why; "a health check fails");
+                false
+            }
+        }
+    }
+}
+
+pub(super) struct Health {
+    service: &'static str,
+    version: &'static str,
+    instance: String,
+    started: Instant,
+    checks: Vec<Check>,
+    drain: Drain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Ok,
+    Degraded,
+    Down,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    status: Status,
+    service: &'a str,
+    version: &'a str,
+    instance: &'a str,
+    uptime: u64,
+    checks: BTreeMap<&'a str, Status>,
+}
+
+impl Health {
+    pub(super) fn new(replica: &Replica, version: &'static str, checks: Vec<Check>, drain: Drain) -> Self {
+        Self {
+            service: replica.service,
+            version,
+            instance: replica.instance.clone(),
+            started: Instant::now(),
+            checks,
+            drain,
+        }
+    }
+
+    fn response(&self, checks: BTreeMap<&str, Status>) -> HttpResponse {
+        let worst = match self.drain.has_begun() {
+            true => Status::Down,
+            false if checks.values().any(|status| *status == Status::Down) => Status::Down,
+            false if checks.values().any(|status| *status == Status::Degraded) => Status::Degraded,
+            false => Status::Ok,
+        };
+        let code = match worst {
+            Status::Ok | Status::Degraded => StatusCode::OK,
+            Status::Down => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        HttpResponse::build(code).json(Report {
+            status: worst,
+            service: self.service,
+            version: self.version,
+            instance: &self.instance,
+            uptime: self.started.elapsed().as_secs(),
+            checks,
+        })
+    }
+}
+
+async fn ready(health: web::Data<Health>) -> HttpResponse {
+    let results = join_all(health.checks.iter().map(|check| async {
+        let status = match (check.passes().await, check.critical) {
+            (true, _) => Status::Ok,
+            (false, true) => Status::Down,
+            (false, false) => Status::Degraded,
+        };
+        (check.name, status)
+    }));
+    health.response(results.await.into_iter().collect())
+}
+
+/// Asks no dependency: an outage elsewhere is no reason to restart this.
+async fn live(health: web::Data<Health>) -> HttpResponse {
+    HttpResponse::Ok().json(Report {
+        status: Status::Ok,
+        service: health.service,
+        version: health.version,
+        instance: &health.instance,
+        uptime: health.started.elapsed().as_secs(),
+        checks: BTreeMap::new(),
+    })
+}
+
+pub(super) struct OpenApiDocument(pub(super) Option<String>);
+
+async fn openapi(document: web::Data<OpenApiDocument>) -> Result<HttpResponse, Problem> {
+    let document = document.0.clone().ok_or_else(Problem::not_found)?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(document))
+}
+
+async fn metrics() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(crate::metrics::text())
+}
+
+/// The public port of an edge service shows neither numbers nor, unless it has one, a document.
+pub(super) fn configure(app: &mut web::ServiceConfig, edge: bool, documented: bool) {
+    app.service(resource("/health").get(ready))
+        .service(resource("/health/ready").get(ready))
+        .service(resource("/health/live").get(live));
+    if !edge {
+        app.service(resource("/metrics").get(metrics));
+    }
+    if documented {
+        app.service(resource("/openapi.json").get(openapi));
+    }
+}
