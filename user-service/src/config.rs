@@ -1,0 +1,58 @@
+//! What can be set from outside.
+
+use std::time::Duration;
+
+use shared::auth::{Secret, SigningKeys};
+use shared::config::{ConfigError, Vars};
+use shared::service::HttpConfig;
+use shared::stack::StackConfig;
+
+/// The configuration of user-service.
+pub struct Config {
+    /// How to serve HTTP.
+    pub http: HttpConfig,
+    /// How to reach the others.
+    pub stack: StackConfig,
+    /// `sqlite://…` or `postgres://…`.
+    pub database_url: String,
+    /// The keys that sign user tokens.
+    pub signing_keys: SigningKeys,
+    /// How long an access token is good.
+    pub access_token_ttl: Duration,
+    /// The first admin, made at the first start.
+    pub admin: Option<Admin>,
+}
+
+/// The first admin's login.
+pub struct Admin {
+    /// The address.
+    pub email: String,
+    /// The password.
+    pub password: Secret,
+}
+
+impl Config {
+    /// Reads every variable.
+    ///
+    /// # Errors
+    /// All that are missing or bad.
+    pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
+        let email = vars.optional("ADMIN_EMAIL", "address of the first admin");
+        let password: Option<String> = vars.optional("ADMIN_PASSWORD", "password of the first admin");
+        if email.is_some() != password.is_some() {
+            vars.reject("ADMIN_EMAIL and ADMIN_PASSWORD go together");
+        }
+        let admin =
+            email.zip(password).map(|(email, password)| Admin { email, password: Secret::new(password) });
+        let config = Self {
+            http: HttpConfig::from_vars(&mut vars, "3001"),
+            stack: StackConfig::from_vars(&mut vars),
+            database_url: vars.or("DATABASE_URL", "sqlite://data/users.db", "sqlite://file or postgres://…"),
+            signing_keys: vars
+                .required("SIGNING_KEY_FILE", "file with the Ed25519 keys (PEM) of user tokens"),
+            access_token_ttl: vars.or("ACCESS_TOKEN_TTL", "300s", "how long an access token is good"),
+            admin,
+        };
+        vars.finish(config)
+    }
+}

@@ -1,0 +1,90 @@
+//! Hashing passwords with argon2id: slow and hungry on purpose.
+//!
+//! 19 MiB, two passes, one lane: what OWASP's Password Storage Cheat Sheet recommends first. At most
+//! two run at once, so that a burst of logins cannot take all memory; who waits long is told to come
+//! again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use shared::resilience::Limiter;
+
+use crate::domain::Password;
+use crate::error::UserError;
+
+const AT_ONCE: usize = 2;
+const QUEUE: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Hashes and checks passwords. Clones share the limit.
+#[derive(Clone)]
+pub struct Passwords {
+    limiter: Limiter,
+    /// The hash of a password nobody has: checked when there is nobody to check, so that the answer
+    /// takes as long.
+    nobody: Arc<str>,
+}
+
+impl Passwords {
+    /// A hasher, with its limit.
+    #[allow(clippy::new_without_default, reason = "it computes a hash, which takes time")]
+    pub fn new() -> Self {
+        let nobody: [u8; 16] = rand::random();
+        let nobody = hashed(&nobody).unwrap_or_default();
+        Self { limiter: Limiter::new(AT_ONCE, QUEUE, PATIENCE), nobody: nobody.into() }
+    }
+
+    /// The hash of `password`, as a PHC string.
+    ///
+    /// # Errors
+    /// [`UserError::Busy`] if too many wait.
+    pub async fn hash(&self, password: Password) -> Result<String, UserError> {
+        self.run(move || hashed(password.expose().as_bytes())).await
+    }
+
+    /// Whether `hash` is that of `password`; without a hash `false`, after the same time.
+    ///
+    /// # Errors
+    /// [`UserError::Busy`] if too many wait.
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, UserError> {
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.nobody.to_string());
+        let matches =
+            self.run(move || Ok(argon2().verify_password(password.as_bytes(), hash.as_str()).is_ok()));
+        Ok(matches.await? && known)
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Result<T, UserError> {
+        let _permit = self.limiter.enter().await.map_err(|_| UserError::Busy)?;
+        let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string());
+        done.and_then(|result| result).map_err(UserError::Hashing)
+    }
+}
+
+fn argon2() -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
+}
+
+fn hashed(password: &[u8]) -> Result<String, String> {
+    argon2().hash_password(password).map(|hash| hash.to_string()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hash_fits_its_password_and_no_other() {
+        let passwords = Passwords::new();
+        let password = Password::try_from("a long enough one".to_owned()).unwrap();
+        let hash = passwords.hash(password).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(passwords.verify("a long enough one".to_owned(), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify("another long one".to_owned(), Some(hash)).await.unwrap());
+        assert!(!passwords.verify("a long enough one".to_owned(), None).await.unwrap());
+    }
+}

@@ -1,0 +1,196 @@
+//! Logins and refresh tokens.
+//!
+//! ```text
+//! login ──► session ──► token 1 ──refresh──► token 2 ──refresh──► …
+//!                          └── used again ──► the session is revoked (RFC 9700 §4.14.2)
+//! ```
+
+use shared::db::{DbError, Tx, now, query};
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::{COLUMNS, Store, user};
+use crate::domain::User;
+use crate::error::UserError;
+
+const REFRESH_TOKENS_LIVE: Duration = Duration::days(30);
+/// Tries are counted for so long.
+const WINDOW: Duration = Duration::minutes(15);
+const TRIES: i64 = 10;
+
+/// Somebody who may have an address wants to log in from a client.
+#[derive(Debug, Clone)]
+pub struct LoginTry {
+    /// The address, in lower case.
+    pub email_key: String,
+    /// The client's network address.
+    pub client: String,
+}
+
+/// Whose password is to be checked.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The person.
+    pub user: User,
+    /// The hash that the password must fit.
+    pub password_hash: String,
+}
+
+/// A session that goes on.
+#[derive(Debug, Clone)]
+pub struct Refreshed {
+    /// The session.
+    pub session: Uuid,
+    /// Whose it is.
+    pub user: User,
+}
+
+impl Store {
+    /// Counts a try to log in, and finds whose password to check; `None` if nobody has the address
+    /// or they left.
+    ///
+    /// # Errors
+    /// [`UserError::Throttled`] after ten tries in 15 minutes.
+    pub async fn try_login(&self, login: &LoginTry) -> Result<Option<Login>, UserError> {
+        let mut tx = self.db.begin().await?;
+        let now = now();
+        let counted = query(
+            "INSERT INTO login_tries (email_key, client, tries, began_at) VALUES ($1, $2, 1, $3) \
+             ON CONFLICT (email_key, client) DO UPDATE SET \
+                tries = CASE WHEN login_tries.began_at < $4 THEN 1 ELSE login_tries.tries + 1 END, \
+                began_at = CASE WHEN login_tries.began_at < $4 THEN $3 ELSE login_tries.began_at END \
+             RETURNING tries, began_at",
+        )
+        .bind(login.email_key.as_str())
+        .bind(login.client.as_str())
+        .bind(now)
+        .bind(now - WINDOW)
+        .fetch_one(&mut tx)
+        .await?;
+        let began: OffsetDateTime = counted.get("began_at")?;
+        if counted.get::<i64>("tries")? > TRIES {
+            // The count is not written: it would run for ever.
+            let wait = (began + WINDOW - now).whole_seconds().max(1);
+            return Err(UserError::Throttled(wait.try_into().unwrap_or(u32::MAX)));
+        }
+        let found = query(format!(
+            "SELECT {COLUMNS}, password_hash FROM users WHERE email_key = $1 AND deactivated = FALSE"
+        ))
+        .bind(login.email_key.as_str())
+        .fetch_optional(&mut tx)
+        .await?;
+        tx.commit().await?;
+        found.map(|row| Ok(Login { user: user(&row)?, password_hash: row.get("password_hash")? })).transpose()
+    }
+
+    /// Begins a session whose refresh token has the hash `token`, and forgets the tries before.
+    ///
+    /// # Errors
+    /// Any [`DbError`].
+    pub async fn begin_session(&self, login: &LoginTry, user: Uuid, token: &str) -> Result<Uuid, DbError> {
+        let mut tx = self.db.begin().await?;
+        let (session, now) = (Uuid::now_v7(), now());
+        query("DELETE FROM login_tries WHERE email_key = $1 AND client = $2")
+            .bind(login.email_key.as_str())
+            .bind(login.client.as_str())
+            .execute(&mut tx)
+            .await?;
+        query("INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
+            .bind(session)
+            .bind(user)
+            .bind(now)
+            .bind(now + REFRESH_TOKENS_LIVE)
+            .execute(&mut tx)
+            .await?;
+        keep(&mut tx, session, token).await?;
+        tx.commit().await?;
+        Ok(session)
+    }
+
+    /// Spends the refresh token with the hash `spent`; `next` takes its place.
+    ///
+    /// # Errors
+    /// [`UserError::TokenReused`] if it was spent before, which revokes the session;
+    /// [`UserError::InvalidToken`] if it never was, or the session is over.
+    pub async fn refresh(&self, spent: &str, next: &str) -> Result<Refreshed, UserError> {
+        let mut tx = self.db.begin().await?;
+        let now = now();
+        let found = query(
+            "SELECT s.id, s.user_id, s.revoked_at, s.expires_at, t.spent_at FROM refresh_tokens t \
+             JOIN sessions s ON s.id = t.session_id WHERE t.hash = $1 FOR UPDATE",
+        )
+        .bind(spent)
+        .fetch_optional(&mut tx)
+        .await?;
+        let row = found.ok_or(UserError::InvalidToken)?;
+        let session: Uuid = row.get("id")?;
+        if row.get::<Option<OffsetDateTime>>("spent_at")?.is_some() {
+            revoke(&mut tx, session).await?;
+            tx.commit().await?;
+            return Err(UserError::TokenReused);
+        }
+        let expires_at: OffsetDateTime = row.get("expires_at")?;
+        if row.get::<Option<OffsetDateTime>>("revoked_at")?.is_some() || expires_at <= now {
+            return Err(UserError::InvalidToken);
+        }
+        query("UPDATE refresh_tokens SET spent_at = $2 WHERE hash = $1")
+            .bind(spent)
+            .bind(now)
+            .execute(&mut tx)
+            .await?;
+        keep(&mut tx, session, next).await?;
+        query("UPDATE sessions SET expires_at = $2 WHERE id = $1")
+            .bind(session)
+            .bind(now + REFRESH_TOKENS_LIVE)
+            .execute(&mut tx)
+            .await?;
+        let person = query(format!("SELECT {COLUMNS} FROM users WHERE id = $1"))
+            .bind(row.get::<Uuid>("user_id")?)
+            .fetch_one(&mut tx)
+            .await?;
+        let user = user(&person)?;
+        tx.commit().await?;
+        Ok(Refreshed { session, user })
+    }
+
+    /// Ends a session; it is no error if it is over.
+    ///
+    /// # Errors
+    /// Any [`DbError`].
+    pub async fn end_session(&self, session: Uuid) -> Result<(), DbError> {
+        let mut tx = self.db.begin().await?;
+        revoke(&mut tx, session).await?;
+        tx.commit().await
+    }
+}
+
+async fn keep(tx: &mut Tx, session: Uuid, token: &str) -> Result<(), DbError> {
+    query("INSERT INTO refresh_tokens (hash, session_id) VALUES ($1, $2)")
+        .bind(token)
+        .bind(session)
+        .execute(tx)
+        .await
+        .map(drop)
+}
+
+async fn revoke(tx: &mut Tx, session: Uuid) -> Result<(), DbError> {
+    query("UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
+        .bind(session)
+        .bind(now())
+        .execute(tx)
+        .await
+        .map(drop)
+}
+
+pub(super) async fn revoke_all_but(tx: &mut Tx, user: Uuid, kept: Option<Uuid>) -> Result<(), DbError> {
+    query(
+        "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL \
+         AND ($3 IS NULL OR id <> $3)",
+    )
+    .bind(user)
+    .bind(now())
+    .bind(kept)
+    .execute(tx)
+    .await
+    .map(drop)
+}
