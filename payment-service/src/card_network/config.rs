@@ -1,0 +1,34 @@
+//! The variables of the card network.
+
+use shared::config::{ConfigError, Vars};
+use shared::service::HttpConfig;
+
+/// How the card network is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How it serves HTTP.
+    pub http: HttpConfig,
+    /// Its state file.
+    pub database_url: String,
+}
+
+impl Config {
+    /// Reads the variables.
+    ///
+    /// # Errors
+    /// Every variable that is bad.
+    pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
+        let config = Self {
+            http: HttpConfig::from_vars(&mut vars, "3031"),
+            database_url: vars.or(
+                "DATABASE_URL",
+                "sqlite://data/card-network.db",
+                "sqlite:// URL of its state file",
+            ),
+        };
+        if !config.database_url.starts_with("sqlite:") {
+            vars.reject("DATABASE_URL must start with sqlite:// here");
+        }
+        vars.finish(config)
+    }
+}

@@ -1,0 +1,289 @@
+//! Random lives of a payment, against a card network that loses requests and answers.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::*;
+
+const PATIENCE: Patience = Patience { authorize: Duration::from_secs(20), others: Duration::from_secs(60) };
+const AMOUNT: i64 = 1000;
+
+#[derive(Debug, Clone, Copy)]
+enum Card {
+    Good,
+    Declines,
+    DeclinesCapture,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Answers,
+    LosesRequest,
+    LosesAnswer,
+    IsAway,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Move {
+    Capture,
+    Void,
+    RefundRest,
+    Refund(i64),
+    Ask(Fate),
+    Wait(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Held {
+    Nothing,
+    Money,
+    Taken,
+    LetGo,
+    Refused,
+}
+
+/// The truth about the money.
+struct Network {
+    card: Card,
+    held: Held,
+    times_taken: u32,
+    refunds: BTreeMap<Uuid, i64>,
+}
+
+impl Network {
+    fn asked(&mut self, question: Question, refund: Option<&Refund>) -> Answer {
+        match question {
+            Question::Authorize => {
+                if self.held == Held::Nothing {
+                    self.held = if matches!(self.card, Card::Declines) { Held::Refused } else { Held::Money };
+                }
+                self.status(Intent::Authorize)
+            }
+            Question::Capture if self.held == Held::Money && matches!(self.card, Card::DeclinesCapture) => {
+                Answer::CaptureDeclined("card_declined".to_owned())
+            }
+            Question::Capture => {
+                if self.held == Held::Money {
+                    self.held = Held::Taken;
+                    self.times_taken += 1;
+                }
+                self.status(Intent::Capture)
+            }
+            Question::Void => {
+                if self.held != Held::Taken {
+                    self.held = Held::LetGo;
+                }
+                self.status(Intent::Void)
+            }
+            Question::Refund => {
+                let refund = refund.expect("a refund is pending").clone();
+                self.refunds.insert(refund.id, refund.amount.amount());
+                Answer::RefundDone(refund)
+            }
+            Question::Status => unreachable!("asked with the intent"),
+        }
+    }
+
+    fn status(&self, intent: Intent) -> Answer {
+        match (self.held, intent) {
+            (Held::Money, Intent::Authorize) => Answer::Approved,
+            (Held::Nothing | Held::Money, _) => Answer::NotDone,
+            (Held::Taken, _) => Answer::Captured,
+            (Held::LetGo, _) => Answer::Voided,
+            (Held::Refused, _) => Answer::Declined("card_declined".to_owned()),
+        }
+    }
+}
+
+struct Life {
+    payment: Payment,
+    network: Network,
+    refunds: Vec<Refund>,
+    /// What the ledger says we have.
+    ours: i64,
+    captures: u32,
+    now: OffsetDateTime,
+}
+
+impl Life {
+    fn begin(card: Card) -> Self {
+        let purchase = Purchase {
+            id: Uuid::now_v7(),
+            order_id: Uuid::now_v7(),
+            customer_id: Uuid::now_v7(),
+            amount: eur(AMOUNT),
+        };
+        let now = OffsetDateTime::UNIX_EPOCH;
+        Self {
+            payment: Payment::authorize(purchase, "tok".to_owned(), now),
+            network: Network { card, held: Held::Nothing, times_taken: 0, refunds: BTreeMap::new() },
+            refunds: Vec::new(),
+            ours: 0,
+            captures: 0,
+            now,
+        }
+    }
+
+    fn makes(&mut self, what: Move) {
+        let payment = self.payment.clone();
+        match what {
+            Move::Wait(seconds) => self.now += Duration::from_secs(seconds),
+            Move::Ask(fate) => self.ask(fate),
+            Move::Capture => self.reacts(payment.capture(self.now)),
+            Move::Void => self.reacts(payment.void(self.now)),
+            Move::RefundRest => self.reacts(payment.refund_rest("test", self.now)),
+            Move::Refund(amount) => {
+                if let Ok((change, _)) = payment.refund(Some(eur(amount)), "test", self.now) {
+                    self.changes(change);
+                }
+            }
+        }
+    }
+
+    fn reacts(&mut self, reaction: Result<Reaction, Refusal>) {
+        if let Ok(Reaction::Changed(change)) = reaction {
+            self.changes(*change);
+        }
+    }
+
+    fn ask(&mut self, fate: Fate) {
+        let Some(question) = self.payment.question() else { return };
+        let refund = self.refunds.iter().find(|refund| refund.status == RefundStatus::Pending).cloned();
+        let mut asked = || match (question, self.payment.state.intent) {
+            (Question::Status, Some(intent)) => self.network.status(intent),
+            (question, _) => self.network.asked(question, refund.as_ref()),
+        };
+        let answer = match fate {
+            Fate::Answers => asked(),
+            Fate::LosesRequest => Answer::NoAnswer,
+            Fate::IsAway => Answer::Failed,
+            Fate::LosesAnswer => {
+                asked();
+                Answer::NoAnswer
+            }
+        };
+        let change = self.payment.clone().hears(answer.clone(), &PATIENCE, self.now);
+        self.changes(change.unwrap_or_else(|payment| panic!("{answer:?} contradicts {payment:?}")));
+    }
+
+    fn changes(&mut self, change: Change) {
+        let (before, after) = (&self.payment, &change.payment);
+        assert!(after.version > before.version, "every change has a version");
+        let from_final = matches!(before.state.status, Status::Voided | Status::Declined | Status::Refunded);
+        assert!(!from_final || before.state.status == after.state.status, "{before:?} is final");
+        assert!(after.refunded.amount() + after.refund_pending.amount() <= AMOUNT, "{after:?}");
+        if let Some(transfer) = change.transfer {
+            self.captures += u32::from(transfer.cause == Cause::Capture);
+            let ours = transfer.entries().into_iter().find(|(account, _)| *account == Account::CardNetwork);
+            self.ours += ours.expect("money moves to or from the network").1;
+        }
+        if let Some(refund) = change.refund {
+            self.refunds.retain(|other| other.id != refund.id);
+            self.refunds.push(refund);
+        }
+        self.payment = change.payment;
+    }
+
+    fn comes_to_rest(&mut self) {
+        for _ in 0..20 {
+            self.ask(Fate::Answers);
+        }
+        assert_eq!(self.payment.question(), None, "{:?}", self.payment);
+    }
+
+    fn agrees_with_the_network(&self) {
+        let refunded: i64 = self.network.refunds.values().sum();
+        let taken = if self.network.held == Held::Taken { AMOUNT } else { 0 };
+        assert_eq!(self.ours, taken - refunded, "the ledger");
+        assert!(self.captures <= 1 && self.network.times_taken <= 1, "charged twice");
+        assert_eq!(self.payment.refunded.amount(), refunded);
+        match self.payment.state.status {
+            Status::Authorized => assert_eq!(self.network.held, Held::Money),
+            Status::Captured | Status::PartiallyRefunded | Status::Refunded => {
+                assert_eq!(self.network.held, Held::Taken);
+            }
+            Status::Declined | Status::Voided => {
+                assert!(!matches!(self.network.held, Held::Money | Held::Taken), "{:?}", self.network.held);
+            }
+            Status::Authorizing | Status::Unknown | Status::Refunding => panic!("{:?}", self.payment),
+        }
+    }
+}
+
+fn eur(amount: i64) -> Money {
+    Money::new(amount, "EUR".try_into().unwrap()).unwrap()
+}
+
+const FATES: &[Fate] = &[Fate::Answers, Fate::Answers, Fate::LosesRequest, Fate::LosesAnswer, Fate::IsAway];
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        4 => select(FATES).prop_map(Move::Ask),
+        2 => Just(Move::Capture),
+        1 => Just(Move::Void),
+        1 => Just(Move::RefundRest),
+        2 => (1..=AMOUNT + 1).prop_map(Move::Refund),
+        1 => (1..30u64).prop_map(Move::Wait),
+    ];
+    prop::collection::vec(one, 0..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn whatever_happens_the_payment_ends_as_the_network_has_it_and_nobody_pays_twice(
+        card in select(&[Card::Good, Card::Good, Card::Declines, Card::DeclinesCapture][..]),
+        moves in moves(),
+    ) {
+        let mut life = Life::begin(card);
+        for what in moves {
+            life.makes(what);
+        }
+        life.comes_to_rest();
+        life.agrees_with_the_network();
+    }
+}
+
+#[test]
+fn an_authorization_that_nobody_answers_is_given_up_and_undone() {
+    let mut life = Life::begin(Card::Good);
+    life.makes(Move::Ask(Fate::LosesAnswer));
+    life.makes(Move::Wait(21));
+    life.makes(Move::Ask(Fate::IsAway));
+    assert_eq!(life.payment.standing(), Some(Notice::Declined(payment::UNAVAILABLE.to_owned())));
+    life.comes_to_rest();
+    assert_eq!(life.network.held, Held::LetGo);
+}
+
+#[test]
+fn a_capture_that_nobody_answers_is_said_to_be_stuck_once_and_still_succeeds() {
+    let mut life = Life::begin(Card::Good);
+    life.makes(Move::Ask(Fate::Answers));
+    life.makes(Move::Capture);
+    life.makes(Move::Wait(61));
+    let stuck = |life: &Life| {
+        let heard = life.payment.clone().hears(Answer::Failed, &PATIENCE, life.now);
+        heard.map(|change| change.notice).map_err(drop)
+    };
+    assert_eq!(stuck(&life), Ok(Some(Notice::Stuck("capture_unanswered"))));
+    life.makes(Move::Ask(Fate::IsAway));
+    assert_eq!(stuck(&life), Ok(None));
+    life.comes_to_rest();
+    assert_eq!(life.payment.standing(), Some(Notice::Captured));
+}
+
+#[test]
+fn a_void_that_loses_to_the_capture_ends_captured() {
+    let mut life = Life::begin(Card::Good);
+    life.makes(Move::Ask(Fate::Answers));
+    life.makes(Move::Capture);
+    life.makes(Move::Ask(Fate::LosesAnswer));
+    life.makes(Move::Void);
+    life.comes_to_rest();
+    assert_eq!((life.payment.state.status, life.captures), (Status::Captured, 1));
+}

@@ -1,0 +1,60 @@
+//! What can be refused, and how a client sees it.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
+use shared::db::DbError;
+use shared::problem::Problem;
+
+use crate::domain::Refusal;
+
+/// Why a request was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such payment, or it is somebody else's.
+    #[error("no such payment")]
+    NotFound,
+    /// The payment does not do that.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The chassis has said it already.
+    #[error("{0}")]
+    Problem(Problem),
+}
+
+impl Error {
+    fn problem(&self) -> Problem {
+        let conflict = |code, detail: &str| Problem::new(StatusCode::CONFLICT, code, detail);
+        match self {
+            Self::NotFound => Problem::not_found(),
+            Self::Refused(Refusal::NotRefundable | Refusal::Never(_)) => {
+                conflict("not_refundable", "Only a captured payment can be refunded.")
+            }
+            Self::Refused(Refusal::ExceedsCaptured) => {
+                conflict("exceeds_captured", "That is more than was captured and not yet refunded.")
+            }
+            Self::Refused(Refusal::OtherCurrency) => Problem::validation(Vec::new())
+                .field("amount.currency", "must be the currency of the payment"),
+            Self::Db(error) => error.problem(),
+            Self::Problem(problem) => problem.clone(),
+        }
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        self.problem().status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.problem().error_response()
+    }
+}

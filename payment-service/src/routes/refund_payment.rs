@@ -1,0 +1,133 @@
+//! `POST /api/payments/{id}/refunds`
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Deserialize;
+use shared::auth::Admin;
+use shared::body::{Body, Fields, FromBody};
+use shared::client::Context;
+use shared::idempotency::{Answer, IdempotencyKey, once};
+use shared::openapi::Problem;
+use shared::request::PathId;
+use utoipa::ToSchema;
+
+use super::views::RefundView;
+use crate::domain::{Currency, Money};
+use crate::error::Error;
+use crate::store::Store;
+
+/// What to give back, and why.
+#[derive(Debug, ToSchema)]
+pub struct RefundRequest {
+    /// How much; all that is left if absent.
+    #[schema(value_type = Option<super::views::MoneyView>)]
+    pub amount: Option<Money>,
+    /// Why, in 1 to 500 characters.
+    #[schema(value_type = String, min_length = 1, max_length = 500)]
+    pub reason: Reason,
+}
+
+/// Why something is given back.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Reason(String);
+
+/// Gives back some of a captured payment, or all that is left. The order stays as it is.
+///
+/// # Errors
+/// 409 if there is not so much to give back.
+#[utoipa::path(
+    post, path = "/api/payments/{id}/refunds", tag = "payments", operation_id = "refund_payment",
+    security(("user" = [])),
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = String, Header, description = "Required")),
+    request_body = RefundRequest,
+    responses(
+        (status = 201, description = "The refund, on its way", body = RefundView),
+        (
+            status = 400, description = "`malformed_json`, `invalid_parameter`",
+            body = Problem, content_type = "application/problem+json"
+        ),
+        (
+            status = 401, description = "`missing_token`, `invalid_token`, `expired_token`",
+            body = Problem, content_type = "application/problem+json"
+        ),
+        (
+            status = 403, description = "`forbidden`: only admins refund",
+            body = Problem, content_type = "application/problem+json"
+        ),
+        (
+            status = 404, description = "`not_found`",
+            body = Problem, content_type = "application/problem+json"
+        ),
+        (
+            status = 409, description = "`not_refundable`, `exceeds_captured`, `idempotency_in_progress`",
+            body = Problem, content_type = "application/problem+json"
+        ),
+        (
+            status = 413, description = "`body_too_large`",
+            body = Problem, content_type = "application/problem+json"
+        ),
+        (
+            status = 415, description = "`unsupported_media_type`",
+            body = Problem, content_type = "application/problem+json"
+        ),
+        (
+            status = 422, description = "`validation_failed`, `idempotency_key_reused`",
+            body = Problem, content_type = "application/problem+json"
+        ),
+        (
+            status = 428, description = "`idempotency_key_required`",
+            body = Problem, content_type = "application/problem+json"
+        ),
+    )
+)]
+pub async fn refund(
+    Admin(admin): Admin,
+    id: PathId,
+    key: IdempotencyKey,
+    body: Body<RefundRequest>,
+    context: Context,
+    store: web::Data<Store>,
+) -> Result<Answer, Error> {
+    let claim = key.required()?.claim(Some(admin.id), &body.bytes)?;
+    let RefundRequest { amount, reason } = body.value;
+    once(store.db(), &claim, async |tx| {
+        let asked = store.refund(tx, id.0, amount, &reason.0, context.traceparent()).await?;
+        let refund = asked.ok_or(Error::NotFound)??;
+        Ok(Answer::json(StatusCode::CREATED, &RefundView::from(&refund)))
+    })
+    .await
+}
+
+impl FromBody for RefundRequest {
+    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        let amount = fields.optional_object::<Amount>("amount");
+        let reason = fields.required("reason");
+        Some(Self { amount: amount?.map(|Amount(money)| money), reason: reason? })
+    }
+}
+
+/// Money to give back: more than nothing.
+struct Amount(Money);
+
+impl FromBody for Amount {
+    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        let (amount, currency) = (fields.required::<i64>("amount"), fields.required::<Currency>("currency"));
+        let amount = match amount {
+            Some(amount) if amount < 1 => fields.reject("amount", "must be at least 1"),
+            amount => amount,
+        };
+        Money::new(amount?, currency?).ok().map(Self)
+    }
+}
+
+impl TryFrom<String> for Reason {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.trim().chars().count() {
+            1..=500 => Ok(Self(text)),
+            _ => Err("must have 1 to 500 characters"),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Payments, refunds and money as JSON.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::domain::{Money, Payment, Refund};
+
+/// A payment.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Payment)]
+pub struct PaymentView {
+    /// Its id.
+    pub id: Uuid,
+    /// What is paid for.
+    pub order_id: Uuid,
+    /// Who pays.
+    pub customer_id: Uuid,
+    /// How much.
+    pub amount: MoneyView,
+    /// How much went back.
+    pub refunded: MoneyView,
+    /// `authorizing`, `authorized`, `captured`, `declined`, `voided`, `refunding`,
+    /// `partially_refunded`, `refunded` or `unknown`.
+    pub status: &'static str,
+    /// Why it was declined.
+    pub decline_code: Option<String>,
+    /// When it was ordered.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+    /// Grows with every change; the `ETag`.
+    pub version: i64,
+}
+
+/// A refund.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Refund)]
+pub struct RefundView {
+    /// Its id.
+    pub id: Uuid,
+    /// The payment it is part of.
+    pub payment_id: Uuid,
+    /// How much.
+    pub amount: MoneyView,
+    /// Why.
+    pub reason: String,
+    /// `pending`, `succeeded` or `failed`.
+    pub status: &'static str,
+    /// When it was asked for.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// Money.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Money)]
+pub struct MoneyView {
+    /// Minor units (cents).
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+impl From<&Payment> for PaymentView {
+    fn from(payment: &Payment) -> Self {
+        Self {
+            id: payment.id,
+            order_id: payment.order_id,
+            customer_id: payment.customer_id,
+            amount: payment.amount.into(),
+            refunded: payment.refunded.into(),
+            status: payment.state.status.as_str(),
+            decline_code: payment.decline_code.clone(),
+            created_at: payment.created_at,
+            updated_at: payment.updated_at,
+            version: payment.version,
+        }
+    }
+}
+
+impl From<&Refund> for RefundView {
+    fn from(refund: &Refund) -> Self {
+        Self {
+            id: refund.id,
+            payment_id: refund.payment_id,
+            amount: refund.amount.into(),
+            reason: refund.reason.clone(),
+            status: refund.status.as_str(),
+            created_at: refund.created_at,
+        }
+    }
+}
+
+impl From<Money> for MoneyView {
+    fn from(money: Money) -> Self {
+        Self { amount: money.amount(), currency: money.currency().into() }
+    }
+}

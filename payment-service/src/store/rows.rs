@@ -1,0 +1,162 @@
+//! Payments as rows.
+
+use shared::db::{Conn, Db, DbError, Query, Row, Tx, now, query};
+use shared::request::Paging;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Filter;
+use crate::domain::{Currency, Facts, Intent, Money, MoneyError, Payment, State, Status};
+
+const COLUMNS: &str = "id, order_id, customer_id, amount, currency, refunded, refund_pending, refund_all, \
+    token, status, intent, decline_code, intended_at, attempts, stuck, traceparent, version, created_at, \
+    updated_at";
+
+/// A payment and the trace that it belongs to.
+type Kept = (Payment, Option<String>);
+
+/// Writes a new payment; `false` if there is one of that id.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    payment: &Payment,
+    due: Option<OffsetDateTime>,
+    traceparent: Option<&str>,
+) -> Result<bool, DbError> {
+    let insert = query(
+        "INSERT INTO payments (refunded, refund_pending, refund_all, token, status, intent, decline_code, \
+            intended_at, attempts, stuck, version, updated_at, due_at, traceparent, \
+            id, order_id, customer_id, amount, currency, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+         ON CONFLICT (id) DO NOTHING",
+    );
+    let inserted = bind_changing(insert, payment, due)
+        .bind(traceparent)
+        .bind(payment.id)
+        .bind(payment.order_id)
+        .bind(payment.customer_id)
+        .bind(payment.amount.amount())
+        .bind(payment.amount.currency().as_str())
+        .bind(payment.created_at)
+        .execute(tx)
+        .await?;
+    Ok(inserted == 1)
+}
+
+/// Writes what may change of a payment, if it still has the version `from`.
+pub(super) async fn update(
+    tx: &mut Tx,
+    from: i64,
+    payment: &Payment,
+    due: Option<OffsetDateTime>,
+    traceparent: Option<&str>,
+) -> Result<bool, DbError> {
+    let update = query(
+        "UPDATE payments SET refunded = $1, refund_pending = $2, refund_all = $3, token = $4, status = $5, \
+            intent = $6, decline_code = $7, intended_at = $8, attempts = $9, stuck = $10, version = $11, \
+            updated_at = $12, due_at = $13, traceparent = COALESCE($14, traceparent) \
+         WHERE id = $15 AND version = $16",
+    );
+    let updated =
+        bind_changing(update, payment, due).bind(traceparent).bind(payment.id).bind(from).execute(tx).await?;
+    Ok(updated == 1)
+}
+
+fn bind_changing(query: Query, payment: &Payment, due: Option<OffsetDateTime>) -> Query {
+    query
+        .bind(payment.refunded.amount())
+        .bind(payment.refund_pending.amount())
+        .bind(payment.refund_all)
+        .bind(payment.token.as_deref())
+        .bind(payment.state.status.as_str())
+        .bind(payment.state.intent.map(Intent::as_str))
+        .bind(payment.decline_code.as_deref())
+        .bind(payment.intended_at)
+        .bind(payment.attempts)
+        .bind(payment.stuck)
+        .bind(payment.version)
+        .bind(payment.updated_at)
+        .bind(due)
+}
+
+/// The payment, locked until the end of `tx`.
+pub(super) async fn locked(tx: &mut Tx, id: Uuid) -> Result<Option<Kept>, DbError> {
+    let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id = $1 FOR UPDATE")).bind(id);
+    select.fetch_optional(tx).await?.as_ref().map(kept).transpose()
+}
+
+/// The payment.
+pub(super) async fn one<'c>(conn: impl Into<Conn<'c>>, id: Uuid) -> Result<Option<Payment>, DbError> {
+    let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id = $1")).bind(id);
+    select.fetch_optional(conn).await?.as_ref().map(payment).transpose()
+}
+
+/// A page, newest first, and one more.
+pub(super) async fn list(db: &Db, filter: Filter, paging: &Paging) -> Result<Vec<Payment>, DbError> {
+    let wanted =
+        [("customer_id =", filter.customer_id), ("order_id =", filter.order_id), ("id <", paging.cursor)];
+    let wanted: Vec<_> = wanted.into_iter().filter_map(|(column, id)| Some((column, id?))).collect();
+    let conditions: Vec<_> =
+        wanted.iter().enumerate().map(|(index, (column, _))| format!("{column} ${}", index + 1)).collect();
+    let conditions = if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
+    let limit = wanted.len() + 1;
+    let sql = format!("SELECT {COLUMNS} FROM payments WHERE {conditions} ORDER BY id DESC LIMIT ${limit}");
+    let select = wanted.into_iter().fold(query(sql), |query, (_, id)| query.bind(id));
+    select.bind(paging.fetch()).fetch_all(db).await?.iter().map(payment).collect()
+}
+
+/// Leases payments that are due, those first that have waited longest.
+pub(super) async fn claim(
+    tx: &mut Tx,
+    leased_until: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<Kept>, DbError> {
+    let claim = query(format!(
+        "UPDATE payments SET due_at = $1, version = version + 1 WHERE id IN ( \
+            SELECT id FROM payments WHERE due_at <= $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
+         RETURNING {COLUMNS}"
+    ));
+    claim.bind(leased_until).bind(now()).bind(limit).fetch_all(tx).await?.iter().map(kept).collect()
+}
+
+fn kept(row: &Row) -> Result<Kept, DbError> {
+    Ok((payment(row)?, row.get("traceparent")?))
+}
+
+fn payment(row: &Row) -> Result<Payment, DbError> {
+    let currency = Currency::try_from(row.get::<String>("currency")?).map_err(unreadable)?;
+    let money = |column| money(row.get(column)?, currency);
+    let status: String = row.get("status")?;
+    let intent: Option<String> = row.get("intent")?;
+    let intent = intent.map(|name| Intent::named(&name).ok_or_else(|| unknown(&name))).transpose()?;
+    Ok(Payment::restored(Facts {
+        id: row.get("id")?,
+        order_id: row.get("order_id")?,
+        customer_id: row.get("customer_id")?,
+        amount: money("amount")?,
+        refunded: money("refunded")?,
+        refund_pending: money("refund_pending")?,
+        refund_all: row.get("refund_all")?,
+        token: row.get("token")?,
+        state: State { status: Status::named(&status).ok_or_else(|| unknown(&status))?, intent },
+        decline_code: row.get("decline_code")?,
+        intended_at: row.get("intended_at")?,
+        attempts: row.get("attempts")?,
+        stuck: row.get("stuck")?,
+        version: row.get("version")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    }))
+}
+
+pub(super) fn money(amount: i64, currency: Currency) -> Result<Money, DbError> {
+    Money::new(amount, currency).map_err(unreadable)
+}
+
+fn unreadable(error: MoneyError) -> DbError {
+    sqlx::Error::Decode(Box::new(error)).into()
+}
+
+/// A name that this version of the service does not know.
+pub(super) fn unknown(name: &str) -> DbError {
+    sqlx::Error::Decode(format!("{name:?} is not known here").into()).into()
+}

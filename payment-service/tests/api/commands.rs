@@ -1,0 +1,170 @@
+//! Commands that come twice, out of order, too late, or while the card network is away.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use payment_service::config::Timing;
+use payment_service::domain::Patience;
+use serde_json::json;
+use shared::resilience::Backoff;
+use shared::service::{HttpConfig, Service, resource};
+
+use crate::harness::{Ordered, Setup, TRACE, World, authorize_command, command, eventually};
+
+/// Everything as usual, only sooner.
+fn soon() -> Timing {
+    Timing {
+        question: Duration::from_millis(500),
+        lease: Duration::from_secs(2),
+        poll: Duration::from_millis(50),
+        backoff: Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(200) },
+        patience: Patience { authorize: Duration::from_secs(1), others: Duration::from_secs(1) },
+    }
+}
+
+#[actix_web::test]
+async fn a_message_that_comes_twice_has_one_effect() {
+    let world = World::start().await;
+    let ordered = Ordered::new();
+    let message = authorize_command(&ordered, "tok_visa");
+    for _ in 0..3 {
+        world.deliver(&message).await.expect(204);
+    }
+    world.told(&ordered, "payment.authorized.v1").await;
+    assert_eq!(world.statement(&ordered).await.len(), 1);
+    assert_eq!(world.others.told(ordered.order_id).len(), 1);
+}
+
+#[actix_web::test]
+async fn a_command_that_is_sent_again_is_answered_again_and_charges_nothing() {
+    let world = World::start().await;
+    let ordered = world.captured().await;
+    world.authorize(&ordered, "tok_visa").await;
+    world.capture(&ordered).await;
+    eventually("both are answered", async || {
+        let told = world.others.told(ordered.order_id);
+        (told.iter().filter(|(kind, _)| kind == "payment.captured.v1").count() == 3).then_some(())
+    })
+    .await;
+    assert_eq!(world.statement(&ordered).await[0]["times_captured"], 1);
+}
+
+#[actix_web::test]
+async fn a_void_that_comes_before_its_authorization_wins() {
+    let world = World::start().await;
+    let ordered = Ordered::new();
+    world.void(&ordered).await;
+    world.told(&ordered, "payment.voided.v1").await;
+    world.authorize(&ordered, "tok_visa").await;
+    assert_eq!(world.payment(&ordered).await["status"], "voided");
+    assert!(world.statement(&ordered).await.is_empty());
+}
+
+#[actix_web::test]
+async fn a_void_while_the_card_network_thinks_ends_voided_and_holds_nothing() {
+    let world = World::start().await;
+    let ordered = Ordered::new();
+    world.authorize(&ordered, "tok_slow").await;
+    eventually("the card network has been asked", async || {
+        (!world.statement(&ordered).await.is_empty()).then_some(())
+    })
+    .await;
+    world.void(&ordered).await;
+    world.told(&ordered, "payment.voided.v1").await;
+    assert_eq!(world.statement(&ordered).await[0]["voided"], true);
+    assert_eq!(world.payment(&ordered).await["status"], "voided");
+}
+
+#[actix_web::test]
+async fn a_void_that_loses_to_the_capture_is_told_that_the_money_was_taken() {
+    let world = World::start().await;
+    let ordered = world.captured().await;
+    world.void(&ordered).await;
+    eventually("the void is answered", async || {
+        let told = world.others.told(ordered.order_id);
+        (told.iter().filter(|(kind, _)| kind == "payment.captured.v1").count() == 2).then_some(())
+    })
+    .await;
+    world.refund_rest(&ordered).await;
+    world.told(&ordered, "payment.refunded.v1").await;
+    assert_eq!(world.payment(&ordered).await["status"], "refunded");
+    world.ledger().await;
+}
+
+#[actix_web::test]
+async fn an_authorization_is_declined_when_the_card_network_is_away_for_too_long() {
+    // Nobody listens there: the port is reserved.
+    let setup =
+        Setup { timing: soon(), card_network_url: Some("http://127.0.0.1:1".to_owned()), ..Setup::default() };
+    let world = World::with(setup).await;
+    let ordered = Ordered::new();
+    world.authorize(&ordered, "tok_visa").await;
+    assert_eq!(world.told(&ordered, "payment.declined.v1").await["code"], "payment_unavailable");
+    let payment = world.payment(&ordered).await;
+    assert_eq!(
+        (&payment["status"], &payment["decline_code"]),
+        (&json!("declined"), &json!("payment_unavailable"))
+    );
+}
+
+#[actix_web::test]
+async fn a_capture_that_takes_too_long_is_said_to_be_stuck_and_its_late_success_is_told() {
+    let timing = Timing {
+        // The five failures of this card take longer than that.
+        backoff: Backoff { first: Duration::from_millis(400), longest: Duration::from_millis(800) },
+        patience: Patience { others: Duration::ZERO, ..soon().patience },
+        ..soon()
+    };
+    let world = World::with(Setup { timing, ..Setup::default() }).await;
+    let ordered = Ordered::new();
+    world.authorize(&ordered, "tok_capture_flaky").await;
+    world.told(&ordered, "payment.authorized.v1").await;
+    world.capture(&ordered).await;
+    assert_eq!(world.told(&ordered, "payment.stuck.v1").await["reason"], "capture_unanswered");
+    world.told(&ordered, "payment.captured.v1").await;
+    let told: Vec<_> = world.others.told(ordered.order_id).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(told, ["payment.authorized.v1", "payment.stuck.v1", "payment.captured.v1"]);
+}
+
+#[actix_web::test]
+async fn a_card_network_that_talks_nonsense_is_tried_again_and_not_believed() {
+    let nonsense = Service::new("card-network", HttpConfig::for_tests())
+        .routes(|app| {
+            let say = || async { HttpResponse::Ok().json(json!({ "status": "paid, I guess" })) };
+            app.service(resource("/authorizations").post(say));
+        })
+        .build()
+        .await
+        .unwrap();
+    let url = format!("http://{}", nonsense.address());
+    actix_web::rt::spawn(nonsense.run());
+    let world = World::with(Setup { timing: soon(), card_network_url: Some(url), ..Setup::default() }).await;
+    let ordered = Ordered::new();
+    world.authorize(&ordered, "tok_visa").await;
+    assert_eq!(world.told(&ordered, "payment.declined.v1").await["code"], "payment_unavailable");
+}
+
+#[actix_web::test]
+async fn what_cannot_be_carried_out_is_rejected_and_what_is_not_known_is_kept() {
+    let world = World::start().await;
+    let ordered = Ordered::new();
+    let capture = command(&ordered, "payment.capture.v1", json!({ "payment_id": ordered.payment_id }));
+    world.deliver(&capture).await.expect_problem(422, "message_rejected");
+    let bad = command(&ordered, "payment.authorize.v1", json!({ "payment_id": "x" }));
+    world.deliver(&bad).await.expect_problem(422, "message_rejected");
+    world.deliver(&command(&ordered, "payment.dance.v1", json!({}))).await.expect(204);
+    let kept = world.as_admin().get("/admin/dead-letters").await.expect(200);
+    assert_eq!(kept["dead_letters"][0]["type"], "payment.dance.v1");
+}
+
+#[actix_web::test]
+async fn the_trace_of_a_command_goes_on_in_its_answer() {
+    let world = World::start().await;
+    let ordered = Ordered::new();
+    world.authorize(&ordered, "tok_visa").await;
+    let event = world.others.event(ordered.order_id, "payment.authorized.v1").await;
+    let trace = |text: &str| text.split('-').nth(1).unwrap().to_owned();
+    assert_eq!(trace(event["traceparent"].as_str().unwrap()), trace(TRACE));
+    assert_eq!(event["source"], "payment-service");
+    assert_eq!(event["data"]["payment_id"], json!(ordered.payment_id));
+}

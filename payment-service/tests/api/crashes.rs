@@ -1,0 +1,94 @@
+//! The real program, killed in the middle of its work.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use actix_web::http::Method;
+use serde_json::json;
+use shared::db::testing;
+use uuid::Uuid;
+
+use crate::harness::{Http, Ordered, Others, World, card_network, eventually, registry};
+
+/// A payment-service process; killed when it is dropped.
+struct Process(Child);
+
+impl Process {
+    fn start(world: &World, database_url: &str, key_file: &str) -> Self {
+        let port = world.service.base.rsplit(':').next().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_payment-service"))
+            .env("PORT", port)
+            .env("DATABASE_URL", database_url)
+            .env("REGISTRY_URL", registry(&world.others))
+            .env("SERVICE_TOKEN_KEY_FILE", key_file)
+            .env("CARD_NETWORK_URL", &world.network.base)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Everything but the service itself, which is to run as a process.
+async fn around() -> (World, String) {
+    let others = Others::start().await;
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let key_file = std::env::temp_dir().join(format!("test-{}.key", Uuid::now_v7()));
+    std::fs::write(&key_file, &others.service_key_text).unwrap();
+    let service = Http::at(format!("http://{free}"));
+    let world = World { service, network: card_network().await, others, admin: Uuid::now_v7() };
+    (world, key_file.display().to_string())
+}
+
+async fn ready(world: &World) {
+    eventually("the program is ready", async || {
+        let reply = world.as_admin().try_send(Method::GET, "/api/payments", &[], None).await?;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn a_program_killed_while_it_charges_goes_on_after_its_restart_and_charges_once() {
+    let (world, key_file) = around().await;
+    let database_url = testing::sqlite_url();
+    let process = Process::start(&world, &database_url, &key_file);
+    ready(&world).await;
+    let (slow, flaky, undone) = (Ordered::new(), Ordered::new(), Ordered::new());
+    world.authorize(&flaky, "tok_capture_flaky").await;
+    world.told(&flaky, "payment.authorized.v1").await;
+    world.authorize(&slow, "tok_slow").await;
+    world.authorize(&undone, "tok_slow").await;
+    world.void(&undone).await;
+    world.capture(&flaky).await;
+    eventually("the card network has been asked", async || {
+        (!world.statement(&slow).await.is_empty()).then_some(())
+    })
+    .await;
+    drop(process);
+
+    let _process = Process::start(&world, &database_url, &key_file);
+    ready(&world).await;
+    world.told(&slow, "payment.authorized.v1").await;
+    world.capture(&slow).await;
+    world.told(&slow, "payment.captured.v1").await;
+    world.told(&flaky, "payment.captured.v1").await;
+    world.told(&undone, "payment.voided.v1").await;
+    for paid in [&slow, &flaky] {
+        let charges = world.statement(paid).await;
+        assert_eq!(charges.len(), 1);
+        assert_eq!((&charges[0]["captured"], &charges[0]["times_captured"]), (&json!(1000), &json!(1)));
+    }
+    for charge in world.statement(&undone).await {
+        assert_eq!((&charge["captured"], &charge["voided"]), (&json!(0), &json!(true)));
+    }
+    assert_eq!(world.ledger().await["entries"], 4);
+}

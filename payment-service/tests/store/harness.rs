@@ -1,0 +1,144 @@
+//! A store on each database, and the verbs that the promises are told in.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use payment_service::domain::{Answer, Money, Patience, Payment, Purchase, Refund, Refusal};
+use payment_service::store::{Commanded, Job, Recorded, Store, migrations};
+use shared::db::{Db, now, query, testing};
+use shared::messages::{Outgoing, Relay, SendError, Transport};
+use tokio::sync::mpsc::UnboundedReceiver;
+use uuid::Uuid;
+
+const PATIENCE: Patience = Patience { authorize: Duration::from_secs(20), others: Duration::from_secs(60) };
+const LEASE: Duration = Duration::from_secs(10);
+
+/// One replica's store.
+pub(crate) struct Replica {
+    pub(crate) store: Store,
+    pub(crate) db: Db,
+    jobs: UnboundedReceiver<Job>,
+    // Keeps the outbox open, and sends nothing.
+    _relay: Relay,
+}
+
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        async { Err(SendError::Unavailable("nobody is there".to_owned())) }.boxed_local()
+    }
+}
+
+/// A replica on a new database of each kind.
+pub(crate) async fn replicas() -> Vec<Replica> {
+    let mut replicas = Vec::new();
+    for url in testing::urls().await {
+        replicas.push(Replica::on(Db::open(&url, migrations()).await.unwrap(), LEASE));
+    }
+    replicas
+}
+
+pub(crate) fn eur(amount: i64) -> Money {
+    Money::new(amount, "EUR".try_into().unwrap()).unwrap()
+}
+
+pub(crate) fn purchase() -> Purchase {
+    Purchase { id: Uuid::now_v7(), order_id: Uuid::now_v7(), customer_id: Uuid::now_v7(), amount: eur(1000) }
+}
+
+impl Replica {
+    pub(crate) fn on(db: Db, lease: Duration) -> Self {
+        let (outbox, relay) = Relay::new(db.clone(), Rc::new(Nowhere));
+        let (store, jobs) = Store::new(db.clone(), outbox, lease);
+        Self { store, db, jobs, _relay: relay }
+    }
+
+    /// Another replica on the same database.
+    pub(crate) fn other(&self) -> Self {
+        Self::on(self.db.clone(), LEASE)
+    }
+
+    /// The job that a commit of this replica left to it.
+    pub(crate) fn job(&mut self) -> Option<Job> {
+        self.jobs.try_recv().ok()
+    }
+
+    pub(crate) async fn authorize(&self, purchase: &Purchase) -> Commanded {
+        let mut tx = self.db.begin().await.unwrap();
+        let token = "tok_visa".to_owned();
+        let commanded = self.store.authorize(&mut tx, purchase.clone(), token, None).await.unwrap();
+        tx.commit().await.unwrap();
+        commanded
+    }
+
+    pub(crate) async fn capture(&self, id: Uuid) -> Commanded {
+        let mut tx = self.db.begin().await.unwrap();
+        let commanded = self.store.capture(&mut tx, id, None).await.unwrap();
+        tx.commit().await.unwrap();
+        commanded
+    }
+
+    pub(crate) async fn void(&self, purchase: &Purchase) -> Commanded {
+        let mut tx = self.db.begin().await.unwrap();
+        let commanded = self.store.void(&mut tx, purchase.clone(), None).await.unwrap();
+        tx.commit().await.unwrap();
+        commanded
+    }
+
+    pub(crate) async fn refund_rest(&self, id: Uuid) -> Commanded {
+        let mut tx = self.db.begin().await.unwrap();
+        let commanded = self.store.refund_rest(&mut tx, id, "cancelled", None).await.unwrap();
+        tx.commit().await.unwrap();
+        commanded
+    }
+
+    pub(crate) async fn refund(&self, id: Uuid, amount: Option<Money>) -> Result<Refund, Refusal> {
+        let mut tx = self.db.begin().await.unwrap();
+        let refunded = self.store.refund(&mut tx, id, amount, "a gift", None).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        refunded
+    }
+
+    /// Records what the card network answered to `job`.
+    pub(crate) async fn answer(&self, job: &Job, answer: Answer) -> Recorded {
+        let change = job.payment.clone().hears(answer, &PATIENCE, now()).unwrap();
+        self.store.record(job, change, Duration::ZERO).await.unwrap()
+    }
+
+    /// A captured payment of 10.00.
+    pub(crate) async fn captured(&mut self) -> Payment {
+        let purchase = purchase();
+        self.authorize(&purchase).await;
+        let job = self.job().unwrap();
+        assert_eq!(self.answer(&job, Answer::Approved).await, Recorded::AtRest);
+        self.capture(purchase.id).await;
+        let job = self.job().unwrap();
+        assert_eq!(self.answer(&job, Answer::Captured).await, Recorded::AtRest);
+        self.payment(purchase.id).await
+    }
+
+    pub(crate) async fn payment(&self, id: Uuid) -> Payment {
+        self.store.payment(id).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn status(&self, id: Uuid) -> &'static str {
+        self.payment(id).await.state.status.as_str()
+    }
+
+    /// The types of the events written for an order, oldest first.
+    pub(crate) async fn told(&self, order_id: Uuid) -> Vec<String> {
+        let rows = query("SELECT event FROM outbox WHERE subject = $1 ORDER BY seq")
+            .bind(order_id.to_string())
+            .fetch_all(&self.db)
+            .await
+            .unwrap();
+        let kind = |event: serde_json::Value| event["type"].as_str().unwrap().to_owned();
+        rows.iter().map(|row| kind(row.get("event").unwrap())).collect()
+    }
+
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        query(sql).fetch_one(&self.db).await.unwrap().get("number").unwrap()
+    }
+}

@@ -1,0 +1,9 @@
+//! The store's promises, kept on every database.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod harness;
+mod ledger;
+mod listing;
+mod refunds;
+mod work;

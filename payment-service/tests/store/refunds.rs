@@ -1,0 +1,99 @@
+//! Refunds never exceed what was captured.
+
+use payment_service::domain::{Answer, Money, Refusal};
+use payment_service::store::{Commanded, Recorded};
+
+use crate::harness::{Replica, eur, purchase, replicas};
+
+/// Carries out every refund that is waiting.
+async fn settle(replica: &mut Replica) {
+    while let Some(leased) = replica.job() {
+        let mut job = Some(leased);
+        while let Some(next) = job {
+            let refund = next.refund.clone().unwrap();
+            replica.answer(&next, Answer::RefundDone(refund)).await;
+            job = replica.store.claim_due(1).await.unwrap().pop();
+        }
+    }
+}
+
+#[actix_web::test]
+async fn two_partial_refunds_at_once_are_both_carried_out() {
+    for mut replica in replicas().await {
+        let payment = replica.captured().await;
+        let (one, two) = futures_util::join!(
+            replica.refund(payment.id, Some(eur(400))),
+            replica.refund(payment.id, Some(eur(600)))
+        );
+        assert!(one.is_ok() && two.is_ok());
+        assert_eq!(replica.status(payment.id).await, "refunding");
+        settle(&mut replica).await;
+        let payment = replica.payment(payment.id).await;
+        assert_eq!((payment.state.status.as_str(), payment.refunded), ("refunded", eur(1000)));
+        let told = replica.told(payment.order_id).await;
+        assert!(!told.contains(&"payment.refunded.v1".to_owned()), "the order did not ask");
+    }
+}
+
+#[actix_web::test]
+async fn of_two_refunds_at_once_that_are_too_much_together_one_is_refused() {
+    for mut replica in replicas().await {
+        let payment = replica.captured().await;
+        let (one, two) = futures_util::join!(
+            replica.refund(payment.id, Some(eur(600))),
+            replica.refund(payment.id, Some(eur(600)))
+        );
+        let refused: Vec<_> = [one, two].into_iter().filter_map(Result::err).collect();
+        assert_eq!(refused, [Refusal::ExceedsCaptured]);
+        settle(&mut replica).await;
+        assert_eq!(replica.payment(payment.id).await.refunded, eur(600));
+        assert_eq!(replica.status(payment.id).await, "partially_refunded");
+    }
+}
+
+#[actix_web::test]
+async fn the_order_gets_back_what_an_admin_has_not_given() {
+    for mut replica in replicas().await {
+        let payment = replica.captured().await;
+        replica.refund(payment.id, Some(eur(1))).await.unwrap();
+        replica.refund_rest(payment.id).await;
+        replica.refund_rest(payment.id).await;
+        settle(&mut replica).await;
+        let payment = replica.payment(payment.id).await;
+        assert_eq!((payment.state.status.as_str(), payment.refunded), ("refunded", eur(1000)));
+        let told = replica.told(payment.order_id).await;
+        assert_eq!(told.iter().filter(|kind| *kind == "payment.refunded.v1").count(), 1);
+    }
+}
+
+#[actix_web::test]
+async fn a_refund_that_the_network_refuses_leaves_the_payment_as_it_was() {
+    for mut replica in replicas().await {
+        let payment = replica.captured().await;
+        let refund = replica.refund(payment.id, None).await.unwrap();
+        assert_eq!(refund.amount, eur(1000));
+        let job = replica.job().unwrap();
+        assert_eq!(replica.answer(&job, Answer::RefundRefused(refund)).await, Recorded::AtRest);
+        let payment = replica.payment(payment.id).await;
+        assert_eq!((payment.state.status.as_str(), payment.left()), ("captured", eur(1000)));
+    }
+}
+
+#[actix_web::test]
+async fn what_was_not_captured_cannot_be_refunded() {
+    for replica in replicas().await {
+        let purchase = purchase();
+        replica.authorize(&purchase).await;
+        assert_eq!(replica.refund(purchase.id, None).await, Err(Refusal::NotRefundable));
+        assert!(matches!(replica.refund_rest(purchase.id).await, Commanded::Refused(_)));
+    }
+}
+
+#[actix_web::test]
+async fn another_currency_is_refused() {
+    for mut replica in replicas().await {
+        let payment = replica.captured().await;
+        let dollars = Money::new(1, "USD".try_into().unwrap()).unwrap();
+        assert_eq!(replica.refund(payment.id, Some(dollars)).await, Err(Refusal::OtherCurrency));
+    }
+}
