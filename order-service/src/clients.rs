@@ -1,0 +1,3 @@
+//! The services that this one asks.
+
+pub mod customers; // user-service

@@ -1,0 +1,183 @@
+//! An order: what was agreed, and how far it is.
+
+use std::ops::Deref;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{IllegalTransition, Money, MoneyError, Quantity, Status};
+
+/// An order. Anyone may read its [`Terms`]; its status changes only by [`Order::change_to`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    terms: Terms,
+    status: Status,
+    version: i64,
+    updated_at: OffsetDateTime,
+}
+
+/// What was agreed when the order was placed, and never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The order's id.
+    pub id: Uuid,
+    /// Who ordered.
+    pub customer_id: Uuid,
+    /// What, at the prices of that moment.
+    pub lines: Vec<Line>,
+    /// The sum of the lines.
+    pub total: Money,
+    /// The payment, under the id that this service gave it.
+    pub payment_id: Uuid,
+    /// When.
+    pub created_at: OffsetDateTime,
+}
+
+/// So many of a product, as it was when it was ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Which product.
+    pub product_id: Uuid,
+    /// Its sku then.
+    pub sku: String,
+    /// Its name then.
+    pub name: String,
+    /// How many.
+    pub quantity: Quantity,
+    /// The price of one, in cents.
+    #[serde(with = "cents")]
+    pub unit_price: Money,
+}
+
+impl Line {
+    /// The price of all.
+    ///
+    /// # Errors
+    /// [`MoneyError::TooLarge`].
+    pub fn total(&self) -> Result<Money, MoneyError> {
+        self.unit_price.times(self.quantity)
+    }
+}
+
+impl Order {
+    /// A new order of these lines; the sum is made here and nowhere else.
+    ///
+    /// # Errors
+    /// [`MoneyError::TooLarge`].
+    pub fn place(customer_id: Uuid, lines: Vec<Line>, now: OffsetDateTime) -> Result<Self, MoneyError> {
+        let total = lines.iter().try_fold(Money::ZERO, |sum, line| sum.plus(line.total()?))?;
+        let (id, payment_id) = (Uuid::now_v7(), Uuid::now_v7());
+        let terms = Terms { id, customer_id, lines, total, payment_id, created_at: now };
+        Ok(Self { terms, status: Status::AwaitingPayment, version: 1, updated_at: now })
+    }
+
+    /// The order that a store kept.
+    pub fn restored(terms: Terms, status: Status, version: i64, updated_at: OffsetDateTime) -> Self {
+        Self { terms, status, version, updated_at }
+    }
+
+    /// The order with another status, if it may have it.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`].
+    pub fn change_to(self, status: Status, now: OffsetDateTime) -> Result<Self, IllegalTransition> {
+        match self.status.may_become(status) {
+            true => Ok(Self { status, ..self.touched(now) }),
+            false => Err(IllegalTransition { from: self.status, to: status }),
+        }
+    }
+
+    /// The order after a step of its saga that the customer does not see.
+    pub fn touched(self, now: OffsetDateTime) -> Self {
+        Self { version: self.version + 1, updated_at: now, ..self }
+    }
+
+    /// The order as it was at an earlier version.
+    pub fn as_of(&self, status: Status, version: i64, at: OffsetDateTime) -> Self {
+        Self { terms: self.terms.clone(), status, version, updated_at: at }
+    }
+
+    /// What the customer sees of its progress.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Grows by one with every change.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// When it changed.
+    pub fn updated_at(&self) -> OffsetDateTime {
+        self.updated_at
+    }
+}
+
+impl Deref for Order {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
+}
+
+/// Money as a bare number, for the database.
+mod cents {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::Money;
+
+    pub(super) fn serialize<S: Serializer>(money: &Money, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(money.amount())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
+        Money::cents(i64::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(quantity: i64, cents: i64) -> Line {
+        Line {
+            product_id: Uuid::now_v7(),
+            sku: "TEA".to_owned(),
+            name: "Tea".to_owned(),
+            quantity: quantity.try_into().unwrap(),
+            unit_price: Money::cents(cents).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_total_is_the_sum_of_the_lines() {
+        let order = Order::place(Uuid::now_v7(), vec![line(2, 350), line(1, 99)], OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(order.unwrap().total.amount(), 799);
+    }
+
+    #[test]
+    fn a_total_that_does_not_fit_is_refused() {
+        let lines = vec![line(1, i64::MAX), line(1, 1)];
+        let refused = Order::place(Uuid::now_v7(), lines, OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(refused, Err(MoneyError::TooLarge));
+    }
+
+    #[test]
+    fn a_forbidden_change_leaves_nothing_behind() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let order = Order::place(Uuid::now_v7(), vec![line(1, 1)], now).unwrap();
+        let refused = order.clone().change_to(Status::Shipped, now).unwrap_err();
+        assert_eq!((refused.from, refused.to), (Status::AwaitingPayment, Status::Shipped));
+        assert_eq!(order.change_to(Status::Confirmed, now).unwrap().version(), 2);
+    }
+
+    #[test]
+    fn a_line_is_kept_with_its_price_in_cents() {
+        let line = line(2, 350);
+        let json = serde_json::to_value(&line).unwrap();
+        assert_eq!(json["unit_price"], 350);
+        assert_eq!(serde_json::from_value::<Line>(json).unwrap(), line);
+    }
+}

@@ -1,0 +1,67 @@
+//! `POST /api/products`: something new to sell.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use actix_web::web;
+use shared::auth::Admin;
+use shared::body::{Body, Fields, FromBody};
+use shared::idempotency::{Answer, IdempotencyKey, once};
+use shared::openapi::Problem;
+use shared::request::etag;
+use utoipa::ToSchema;
+
+use super::price::PriceBody;
+use crate::domain::{Description, Details, Level, Name, Sku};
+use crate::error::Error;
+use crate::store::Store;
+use crate::wire;
+
+/// A new product.
+#[derive(Debug, ToSchema)]
+pub(crate) struct AddProduct {
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9._-]{1,64}$")]
+    sku: Sku,
+    #[schema(value_type = String, min_length = 1, max_length = 200)]
+    name: Name,
+    #[schema(value_type = String, max_length = 2000)]
+    description: Description,
+    #[schema(value_type = wire::Money)]
+    price: PriceBody,
+    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000)]
+    stock: Level,
+}
+
+impl FromBody for AddProduct {
+    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        let (sku, name) = (fields.required("sku"), fields.required("name"));
+        let description = fields.required("description");
+        let (price, stock) = (fields.object("price"), fields.required("stock"));
+        Some(Self { sku: sku?, name: name?, description: description?, price: price?, stock: stock? })
+    }
+}
+
+#[utoipa::path(post, path = "/api/products", tag = "products", security(("user" = [])),
+    request_body(content = AddProduct),
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 201, body = wire::Product),
+        (status = 403, body = Problem, description = "not an admin"),
+        (status = 409, body = Problem, description = "`sku_taken`"),
+    ))]
+pub(crate) async fn add_product(
+    admin: Admin,
+    key: IdempotencyKey,
+    body: Body<AddProduct>,
+    store: web::Data<Store>,
+) -> Result<Answer, Error> {
+    let claim = key.claim(Some(admin.0.id), &body.bytes)?;
+    let AddProduct { sku, name, description, price, stock } = body.value;
+    let details = Details { name, description, price: price.0 };
+    once(store.db(), &claim, async |tx| {
+        let added = wire::Product::from(store.add_product(tx, sku, details, stock).await?);
+        let location = format!("/api/products/{}", added.id);
+        let answer = Answer::json(StatusCode::CREATED, &added);
+        Ok(answer.header((LOCATION, location)).header(etag(added.version)))
+    })
+    .await
+}

@@ -1,0 +1,69 @@
+//! `POST /api/products/{id}/stock-adjustments`: goods that came in, broke or went missing.
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Serialize;
+use shared::auth::Admin;
+use shared::body::{Body, Fields, FromBody};
+use shared::idempotency::{Answer, IdempotencyKey, once};
+use shared::openapi::Problem;
+use shared::request::PathId;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::domain::{Delta, Name};
+use crate::error::Error;
+use crate::store::{Adjustment, Store};
+
+/// Goods counted in or out.
+#[derive(Debug, ToSchema)]
+pub(crate) struct AdjustStock {
+    /// How many came in, or went out if negative; not 0.
+    #[schema(value_type = i64, minimum = -1_000_000, maximum = 1_000_000)]
+    delta: Delta,
+    /// Why.
+    #[schema(value_type = String, min_length = 1, max_length = 200)]
+    reason: Name,
+}
+
+/// What an adjustment led to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StockAdjustment {
+    product_id: Uuid,
+    delta: i64,
+    available: i64,
+}
+
+impl FromBody for AdjustStock {
+    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        let (delta, reason) = (fields.required("delta"), fields.required("reason"));
+        Some(Self { delta: delta?, reason: reason? })
+    }
+}
+
+#[utoipa::path(post, path = "/api/products/{id}/stock-adjustments", tag = "products", security(("user" = [])),
+    request_body(content = AdjustStock),
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = String, Header)),
+    responses(
+        (status = 201, body = StockAdjustment),
+        (status = 403, body = Problem, description = "not an admin"),
+        (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "`out_of_stock`: more would go out than is on hand"),
+    ))]
+pub(crate) async fn adjust_stock(
+    admin: Admin,
+    id: PathId,
+    key: IdempotencyKey,
+    body: Body<AdjustStock>,
+    store: web::Data<Store>,
+) -> Result<Answer, Error> {
+    let claim = key.required()?.claim(Some(admin.0.id), &body.bytes)?;
+    let AdjustStock { delta, reason } = body.value;
+    let adjustment = Adjustment { product_id: id.0, delta, reason: reason.into(), admin_id: admin.0.id };
+    once(store.db(), &claim, async |tx| {
+        let adjusted = store.adjust_stock(tx, &adjustment).await?;
+        let (delta, available) = (delta.get(), adjusted.available);
+        Ok(Answer::json(StatusCode::CREATED, &StockAdjustment { product_id: id.0, delta, available }))
+    })
+    .await
+}

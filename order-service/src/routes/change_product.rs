@@ -1,0 +1,65 @@
+//! `PATCH /api/products/{id}`: another name, description or price, from the next order on.
+
+use actix_web::{HttpResponse, web};
+use shared::auth::Admin;
+use shared::body::{Body, Fields, FromBody};
+use shared::openapi::Problem;
+use shared::request::{IfMatch, PathId, etag};
+use utoipa::ToSchema;
+
+use super::price::PriceBody;
+use crate::domain::{Description, Details, Name};
+use crate::error::Error;
+use crate::store::Store;
+use crate::wire;
+
+/// What is to change about a product.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ChangeProduct {
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 200)]
+    name: Option<Name>,
+    #[schema(value_type = Option<String>, nullable = false, max_length = 2000)]
+    description: Option<Description>,
+    #[schema(value_type = Option<wire::Money>, nullable = false)]
+    price: Option<PriceBody>,
+}
+
+impl FromBody for ChangeProduct {
+    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        let (name, description) = (fields.optional("name"), fields.optional("description"));
+        let price = fields.optional_object("price");
+        Some(Self { name: name?, description: description?, price: price? })
+    }
+}
+
+#[utoipa::path(patch, path = "/api/products/{id}", tag = "products", security(("user" = [])),
+    request_body(content = ChangeProduct),
+    params(("id" = uuid::Uuid, Path), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, body = wire::Product),
+        (status = 403, body = Problem, description = "not an admin"),
+        (status = 404, body = Problem),
+        (status = 412, body = Problem, description = "`stale_version`"),
+    ))]
+pub(crate) async fn change_product(
+    _: Admin,
+    id: PathId,
+    if_match: IfMatch,
+    body: Body<ChangeProduct>,
+    store: web::Data<Store>,
+) -> Result<HttpResponse, Error> {
+    let ChangeProduct { name, description, price } = body.value;
+    let mut tx = store.db().begin().await?;
+    let change = store.change_product(&mut tx, id.0, |product| {
+        if_match.check(product.version)?;
+        let now = product.details.clone();
+        Ok(Details {
+            name: name.unwrap_or(now.name),
+            description: description.unwrap_or(now.description),
+            price: price.map_or(now.price, |price| price.0),
+        })
+    });
+    let changed = wire::Product::from(change.await?);
+    tx.commit().await?;
+    Ok(HttpResponse::Ok().insert_header(etag(changed.version)).json(changed))
+}

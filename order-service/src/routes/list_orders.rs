@@ -1,0 +1,48 @@
+//! `GET /api/orders`: one's own orders; for an admin, everybody's.
+
+use std::str::FromStr;
+
+use actix_web::{HttpResponse, web};
+use shared::auth::Caller;
+use shared::openapi::Problem;
+use shared::request::{Page, Paging, Params};
+
+use crate::domain::Status;
+use crate::error::Error;
+use crate::store::{Filter, Store};
+use crate::wire;
+
+/// The name of a status.
+struct StatusName(&'static str);
+
+impl FromStr for StatusName {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Status::all().map(Status::as_str).find(|status| *status == name).map(Self).ok_or(())
+    }
+}
+
+#[utoipa::path(get, path = "/api/orders", tag = "orders", security(("user" = [])),
+    params(
+        ("status" = Option<String>, Query),
+        ("customer_id" = Option<uuid::Uuid>, Query, description = "for admins; ignored from anybody else"),
+        ("limit" = Option<u8>, Query, minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query),
+    ),
+    responses((status = 200, body = wire::Orders), (status = 400, body = Problem)))]
+pub(crate) async fn list_orders(
+    caller: Caller,
+    paging: Paging,
+    params: Params,
+    store: web::Data<Store>,
+) -> Result<HttpResponse, Error> {
+    let status = params.optional::<StatusName>("status", "the name of a status")?.map(|name| name.0);
+    let customer_id = match caller.is_admin() {
+        true => params.optional("customer_id", "the id of a customer")?,
+        false => Some(caller.id),
+    };
+    let Page { items, next_cursor } = store.orders(&paging, Filter { customer_id, status }).await?;
+    let orders = items.iter().map(wire::Order::from).collect();
+    Ok(HttpResponse::Ok().json(wire::Orders { orders, next_cursor }))
+}

@@ -1,0 +1,29 @@
+//! `GET /api/orders/{id}`: one order.
+
+use actix_web::{HttpResponse, web};
+use shared::auth::Caller;
+use shared::openapi::Problem;
+use shared::request::{PathId, etag};
+
+use crate::domain::Order;
+use crate::error::Error;
+use crate::store::Store;
+use crate::wire;
+
+#[utoipa::path(get, path = "/api/orders/{id}", tag = "orders", security(("user" = [])),
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = wire::Order), (status = 404, body = Problem)))]
+pub(crate) async fn show_order(
+    caller: Caller,
+    id: PathId,
+    store: web::Data<Store>,
+) -> Result<HttpResponse, Error> {
+    let order = visible(&store, id, &caller).await?;
+    Ok(HttpResponse::Ok().insert_header(etag(order.version())).json(wire::Order::from(&order)))
+}
+
+/// The order, if it is the caller's to see; somebody else's does not exist.
+pub(super) async fn visible(store: &Store, id: PathId, caller: &Caller) -> Result<Order, Error> {
+    let order = store.order(id.0).await?;
+    if caller.may_see(order.customer_id) { Ok(order) } else { Err(Error::NotFound) }
+}

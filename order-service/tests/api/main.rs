@@ -1,0 +1,14 @@
+//! The real service over HTTP, between a stub of user-service and a stub of payment-service.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod catalogue;
+mod fulfilling;
+mod harness;
+mod idempotency;
+mod operating;
+mod placing;
+mod races;
+mod reading;
+mod streaming;
+mod stubs;

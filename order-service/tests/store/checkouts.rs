@@ -1,0 +1,184 @@
+//! Orders, their stock and their commands, in step.
+
+use order_service::checkout::{Event, Refusal};
+use order_service::domain::{Reason, Status};
+use order_service::error::Error;
+use shared::db::{DbError, now, query};
+
+use crate::harness::*;
+
+#[actix_web::test]
+async fn an_order_moves_its_goods_from_the_shelf_to_the_customer() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = place(&store, &[(&tea, 3)]).await.unwrap();
+        assert_eq!(order.total.amount(), 1050);
+        assert_eq!(goods(&store, &tea).await, (7, 3, 0));
+        on(&store, &order, Event::Authorized).await.unwrap();
+        on(&store, &order, Event::Captured).await.unwrap();
+        assert_eq!(goods(&store, &tea).await, (7, 0, 3));
+        assert_eq!(commands(&store, &order).await, ["authorize", "capture"]);
+    }
+}
+
+#[actix_web::test]
+async fn a_rejected_and_a_refunded_order_put_their_goods_back() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let rejected = place(&store, &[(&tea, 3)]).await.unwrap();
+        on(&store, &rejected, Event::Declined(Reason::CardDeclined)).await.unwrap();
+        assert_eq!(goods(&store, &tea).await, (10, 0, 0));
+
+        let order = confirmed(&store, &[(&tea, 4)]).await;
+        assert_eq!(goods(&store, &tea).await, (6, 0, 4));
+        on(&store, &order, Event::Cancel).await.unwrap();
+        let order = on(&store, &order, Event::Refunded).await.unwrap();
+        assert_eq!((order.status(), goods(&store, &tea).await), (Status::Refunded, (10, 0, 0)));
+        assert_eq!(commands(&store, &order).await, ["authorize", "capture", "refund"]);
+    }
+}
+
+#[actix_web::test]
+async fn two_buyers_for_the_last_item_one_wins() {
+    for store in stores().await {
+        let last = product(&store, 1).await;
+        let plenty = product(&store, 100).await;
+        let lines = [(&plenty, 1), (&last, 1)];
+        let (one, other) = futures_util::join!(place(&store, &lines), place(&store, &lines));
+        let (won, lost) = if one.is_ok() { (one, other) } else { (other, one) };
+        assert_eq!(won.unwrap().status(), Status::AwaitingPayment);
+        assert!(matches!(lost, Err(Error::OutOfStock(lines)) if lines == [1]), "the line is named");
+        assert_eq!(goods(&store, &last).await, (0, 1, 0));
+        assert_eq!(goods(&store, &plenty).await, (99, 1, 0), "the loser left nothing behind");
+    }
+}
+
+#[actix_web::test]
+async fn orders_of_the_same_products_in_any_order_of_lines_never_wait_for_each_other() {
+    for store in stores().await {
+        let (a, b) = (product(&store, 100).await, product(&store, 100).await);
+        let orders = (0..20).map(|index| {
+            let (store, lines) =
+                (&store, if index % 2 == 0 { [(&a, 1), (&b, 2)] } else { [(&b, 2), (&a, 1)] });
+            async move { place(store, &lines).await }
+        });
+        for order in futures_util::future::join_all(orders).await {
+            order.unwrap();
+        }
+        assert_eq!((goods(&store, &a).await, goods(&store, &b).await), ((80, 20, 0), (60, 40, 0)));
+    }
+}
+
+#[actix_web::test]
+async fn all_unknown_products_are_named_and_all_short_ones_too() {
+    for store in stores().await {
+        let (few, gone) = (product(&store, 1).await, product(&store, 0).await);
+        let short = place(&store, &[(&few, 2), (&gone, 1)]).await;
+        assert!(matches!(short, Err(Error::OutOfStock(lines)) if lines == [0, 1]));
+        let mut unknown = few.clone();
+        unknown.product.id = uuid::Uuid::now_v7();
+        let refused = place(&store, &[(&few, 1), (&unknown, 1)]).await;
+        assert!(matches!(refused, Err(Error::UnknownProduct(lines)) if lines == [1]));
+    }
+}
+
+#[actix_web::test]
+async fn a_duplicate_message_changes_nothing() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = confirmed(&store, &[(&tea, 3)]).await;
+        for event in [Event::Authorized, Event::Captured, Event::Voided, Event::Refunded, Event::Timer] {
+            assert_eq!(on(&store, &order, event).await.unwrap(), order);
+        }
+        assert_eq!(goods(&store, &tea).await, (7, 0, 3));
+        assert_eq!(commands(&store, &order).await, ["authorize", "capture"]);
+    }
+}
+
+#[actix_web::test]
+async fn a_refusal_changes_nothing() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = confirmed(&store, &[(&tea, 3)]).await;
+        let shipped = on(&store, &order, Event::Ship).await.unwrap();
+        let refused = on(&store, &order, Event::Cancel).await;
+        assert!(matches!(refused, Err(Error::Refused(Refusal::NotCancellable(Status::Shipped)))));
+        assert_eq!(store.order(order.id).await.unwrap(), shipped);
+    }
+}
+
+/// A replica that read the order, was paused, and goes on after another has taken the order on.
+#[actix_web::test]
+async fn a_replica_that_was_paused_past_its_lock_writes_nothing() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = place(&store, &[(&tea, 3)]).await.unwrap();
+        let mut paused = store.db().begin().await.unwrap();
+        let old = store.lock(&mut paused, order.id).await.unwrap();
+        drop(paused);
+        on(&store, &order, Event::Authorized).await.unwrap();
+
+        let mut tx = store.db().begin().await.unwrap();
+        let late = store.proceed(&mut tx, old, &Event::Cancel, &cause(), now()).await;
+        assert!(matches!(late, Err(Error::Stale)));
+        drop(tx);
+        assert_eq!(store.order(order.id).await.unwrap().status(), Status::AwaitingPayment);
+        assert_eq!(goods(&store, &tea).await, (7, 3, 0));
+    }
+}
+
+#[actix_web::test]
+async fn the_database_refuses_what_breaks_the_stock_equation() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        for change in
+            ["on_hand = on_hand - 1", "sold = sold + 1", "on_hand = -1, adjusted = -11", "initial = 11"]
+        {
+            let broken = query(format!("UPDATE stock SET {change} WHERE product_id = $1"));
+            let refused = broken.bind(tea.product.id).execute(store.db()).await;
+            assert!(matches!(refused, Err(DbError::Refused(_))), "{change}: {refused:?}");
+        }
+        assert_eq!(goods(&store, &tea).await, (10, 0, 0));
+    }
+}
+
+#[actix_web::test]
+async fn the_timeline_tells_every_change_and_cannot_be_rewritten() {
+    for store in stores().await {
+        store.set_instance("replica-1");
+        let tea = product(&store, 10).await;
+        let order = confirmed(&store, &[(&tea, 1)]).await;
+        let changes = store.changes_after(order.id, 0).await.unwrap();
+        let told: Vec<_> = changes
+            .iter()
+            .map(|change| (change.version, change.from.as_deref(), change.to.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (1, None, "awaiting_payment"),
+                (2, Some("awaiting_payment"), "awaiting_payment"),
+                (3, Some("awaiting_payment"), "confirmed")
+            ]
+        );
+        assert!(changes.iter().all(|change| change.instance == "replica-1"));
+        assert_eq!(store.changes_after(order.id, 2).await.unwrap(), changes[2..]);
+        for rewrite in ["UPDATE order_events SET cause = 'x'", "DELETE FROM order_events"] {
+            assert!(query(rewrite).execute(store.db()).await.is_err(), "{rewrite}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn an_order_keeps_the_prices_it_was_placed_at() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = place(&store, &[(&tea, 2)]).await.unwrap();
+        let mut tx = store.db().begin().await.unwrap();
+        store.change_product(&mut tx, tea.product.id, |_| Ok(details("Dear tea", 9_999))).await.unwrap();
+        tx.commit().await.unwrap();
+        let kept = store.order(order.id).await.unwrap();
+        assert_eq!((kept.total.amount(), kept.lines[0].name.as_str()), (700, "Green tea"));
+        assert_eq!(kept, order);
+    }
+}

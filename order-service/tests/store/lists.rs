@@ -1,0 +1,75 @@
+//! Lists: filters, search, and pages that are stable under inserts.
+
+use order_service::checkout::Event;
+use order_service::domain::Reason;
+use order_service::store::Filter;
+use shared::request::Paging;
+use uuid::Uuid;
+
+use crate::harness::*;
+
+fn page(limit: usize, cursor: Option<Uuid>) -> Paging {
+    Paging { limit, cursor }
+}
+
+#[actix_web::test]
+async fn orders_are_listed_newest_first_by_customer_and_status() {
+    for store in stores().await {
+        let tea = product(&store, 100).await;
+        let mut orders = Vec::new();
+        for _ in 0..5 {
+            orders.push(place(&store, &[(&tea, 1)]).await.unwrap());
+        }
+        on(&store, &orders[1], Event::Declined(Reason::CardDeclined)).await.unwrap();
+
+        let all = store.orders(&page(100, None), Filter::default()).await.unwrap();
+        let newest_first: Vec<_> = orders.iter().rev().map(|order| order.id).collect();
+        assert_eq!(all.items.iter().map(|order| order.id).collect::<Vec<_>>(), newest_first);
+
+        let mine = Filter { customer_id: Some(orders[2].customer_id), status: None };
+        assert_eq!(store.orders(&page(100, None), mine).await.unwrap().items[..], orders[2..3]);
+
+        let both = |status| Filter { customer_id: Some(orders[1].customer_id), status: Some(status) };
+        assert_eq!(store.orders(&page(100, None), both("rejected")).await.unwrap().items.len(), 1);
+        assert_eq!(store.orders(&page(100, None), both("confirmed")).await.unwrap().items.len(), 0);
+
+        let rejected = Filter { customer_id: None, status: Some("rejected") };
+        let rejected = store.orders(&page(100, None), rejected).await.unwrap();
+        assert_eq!(rejected.items.iter().map(|order| order.id).collect::<Vec<_>>(), [orders[1].id]);
+    }
+}
+
+#[actix_web::test]
+async fn a_page_goes_on_where_the_last_one_ended_whatever_was_added_since() {
+    for store in stores().await {
+        let tea = product(&store, 100).await;
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            ids.push(place(&store, &[(&tea, 1)]).await.unwrap().id);
+        }
+        let first = store.orders(&page(2, None), Filter::default()).await.unwrap();
+        assert!(first.next_cursor.is_some());
+        place(&store, &[(&tea, 1)]).await.unwrap();
+        let second = store.orders(&page(2, Some(first.items[1].id)), Filter::default()).await.unwrap();
+        let seen: Vec<_> = first.items.iter().chain(&second.items).map(|order| order.id).collect();
+        ids.reverse();
+        assert_eq!((seen, second.next_cursor), (ids, None));
+    }
+}
+
+#[actix_web::test]
+async fn a_product_is_found_by_part_of_its_name_or_sku_in_any_case() {
+    for store in stores().await {
+        let tea = product(&store, 1).await;
+        let part_of_sku = tea.product.sku.as_str()[..13].to_uppercase();
+        for part in ["GREEN", "een t", &part_of_sku] {
+            let found = store.products(&page(10, None), Some(part)).await.unwrap();
+            assert_eq!(&found.items[..], std::slice::from_ref(&tea), "{part}");
+        }
+        for part in ["coffee", "%", "_reen", "green%"] {
+            let found = store.products(&page(10, None), Some(part)).await.unwrap();
+            assert_eq!(found.items[..], [], "{part}");
+        }
+        assert_eq!(store.products(&page(10, None), None).await.unwrap().items.len(), 1);
+    }
+}

@@ -1,0 +1,10 @@
+//! What the store promises, on every database.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod catalogue;
+mod checkouts;
+mod crashes;
+mod harness;
+mod lists;
+mod timers;

@@ -1,0 +1,97 @@
+//! Timers are rows: they survive restarts and are shared by replicas.
+
+use std::time::Duration;
+
+use order_service::checkout::{Event, Progress, saga};
+use order_service::domain::{Reason, Status};
+use shared::db::testing;
+
+use crate::harness::*;
+
+const TIMED_OUT: Status = Status::Rejected(Reason::PaymentTimeout);
+
+#[actix_web::test]
+async fn an_authorization_without_an_answer_times_out_and_frees_the_stock() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = place(&store, &[(&tea, 3)]).await.unwrap();
+        assert_eq!(pass(&store, saga::AUTHORIZE - Duration::from_secs(1)).await, 0);
+        assert_eq!(pass(&store, saga::AUTHORIZE).await, 1);
+        let order = store.order(order.id).await.unwrap();
+        assert_eq!((order.status(), goods(&store, &tea).await), (TIMED_OUT, (10, 0, 0)));
+        assert_eq!(commands(&store, &order).await, ["authorize", "void"]);
+    }
+}
+
+#[actix_web::test]
+async fn a_late_capture_after_a_time_out_is_refunded() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = place(&store, &[(&tea, 3)]).await.unwrap();
+        pass(&store, saga::AUTHORIZE).await;
+        on(&store, &order, Event::Captured).await.unwrap();
+        let order = on(&store, &order, Event::Refunded).await.unwrap();
+        assert_eq!((order.status(), goods(&store, &tea).await), (TIMED_OUT, (10, 0, 0)));
+        assert_eq!(commands(&store, &order).await, ["authorize", "void", "refund"]);
+        assert_eq!(store.sagas(None).await.unwrap(), []);
+    }
+}
+
+#[actix_web::test]
+async fn a_capture_without_an_answer_is_sent_again_then_needs_attention_then_heals() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = place(&store, &[(&tea, 3)]).await.unwrap();
+        on(&store, &order, Event::Authorized).await.unwrap();
+        assert_eq!(pass(&store, saga::PATIENCE + saga::RETRY.first).await, 1);
+        assert_eq!(commands(&store, &order).await, ["authorize", "capture", "capture"]);
+
+        pass(&store, saga::OVERALL).await;
+        assert_eq!(store.order(order.id).await.unwrap().status(), Status::NeedsAttention);
+        let stuck = store.sagas(Some(Progress::Stuck)).await.unwrap();
+        assert_eq!((stuck.len(), stuck[0].order_id), (1, order.id));
+        assert!(stuck[0].saga.last_error.is_some(), "never silent");
+        assert_eq!(goods(&store, &tea).await, (7, 3, 0), "the goods wait for the answer");
+
+        let healed = on(&store, &order, Event::Captured).await.unwrap();
+        assert_eq!((healed.status(), goods(&store, &tea).await), (Status::Confirmed, (7, 0, 3)));
+    }
+}
+
+#[actix_web::test]
+async fn a_timer_survives_a_restart_and_is_taken_by_whichever_replica_looks_first() {
+    for url in testing::urls().await {
+        let first = open(&url).await;
+        let tea = product(&first, 100).await;
+        let mut orders = Vec::new();
+        for _ in 0..10 {
+            orders.push(place(&first, &[(&tea, 1)]).await.unwrap());
+        }
+        first.db().close().await;
+
+        let (one, other) = (open(&url).await, open(&url).await);
+        let (by_one, by_other) =
+            futures_util::join!(pass(&one, saga::AUTHORIZE), pass(&other, saga::AUTHORIZE));
+        assert_eq!(by_one + by_other, 10, "each timer is dealt with once");
+        for order in orders {
+            assert_eq!(one.order(order.id).await.unwrap().status(), TIMED_OUT);
+            assert_eq!(commands(&one, &order).await, ["authorize", "void"]);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_crash_while_a_timer_is_dealt_with_leaves_it_to_be_dealt_with() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = place(&store, &[(&tea, 3)]).await.unwrap();
+        let mut tx = store.db().begin().await.unwrap();
+        let checkout = store.lock(&mut tx, order.id).await.unwrap();
+        let late = in_the_future(saga::AUTHORIZE);
+        store.proceed(&mut tx, checkout, &Event::Timer, &cause(), late).await.unwrap();
+        drop(tx);
+        assert_eq!(store.order(order.id).await.unwrap().status(), Status::AwaitingPayment);
+        assert_eq!(pass(&store, saga::AUTHORIZE).await, 1);
+        assert_eq!(store.order(order.id).await.unwrap().status(), TIMED_OUT);
+    }
+}
