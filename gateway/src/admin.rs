@@ -1,0 +1,171 @@
+//! The admin port: dashboard, routes and registry. Reading needs no token; changing a route needs an
+//! admin's, registering a service's.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpResponse, web};
+use arc_swap::ArcSwap;
+use serde_json::json;
+use shared::auth::{Admin, ServiceCaller};
+use shared::balancer::Strategy;
+use shared::body::{Body, Fields, FromBody};
+use shared::problem::Problem;
+use shared::registry::Instance;
+use shared::service::resource;
+
+use crate::members::Members;
+use crate::routing::Table;
+
+/// What the admin port shows and changes.
+pub struct Console {
+    /// The routes in force.
+    pub table: Arc<ArcSwap<Table>>,
+    /// Who is registered.
+    pub members: Arc<Members>,
+    /// Why the last reload was refused, if it was.
+    pub refused: Mutex<Option<String>>,
+}
+
+struct Switch(Strategy);
+
+impl FromBody for Switch {
+    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        fields.required("strategy").map(Self)
+    }
+}
+
+struct Registration {
+    url: String,
+    metadata: std::collections::BTreeMap<String, String>,
+}
+
+impl FromBody for Registration {
+    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        let (url, metadata) = (fields.required("url"), fields.optional("metadata"));
+        Some(Self { url: url?, metadata: metadata?.unwrap_or_default() })
+    }
+}
+
+/// Adds every route of the admin port.
+pub fn configure(app: &mut web::ServiceConfig) {
+    app.service(resource("/").get(dashboard))
+        .service(resource("/routes").get(routes))
+        .service(resource("/routes/{id}/strategy").put(switch))
+        .service(resource("/config").get(config))
+        .service(resource("/registry/services").get(services))
+        .service(resource("/registry/services/{name}").get(instances))
+        .service(resource("/registry/services/{name}/instances/{id}").put(register).delete(deregister));
+}
+
+async fn dashboard() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header((
+            "content-security-policy",
+            "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+        ))
+        .body(include_str!("admin/dashboard.html"))
+}
+
+async fn routes(console: Data<Console>) -> HttpResponse {
+    let table = console.table.load();
+    let listed = table.routes.iter().filter(|route| route.entry.listed);
+    let routes: Vec<_> = listed
+        .map(|route| {
+            let entry = &route.entry;
+            json!({
+                "id": entry.id,
+                "prefix": entry.prefix,
+                "service": entry.service,
+                "strategy": route.picker.strategy(),
+            })
+        })
+        .collect();
+    HttpResponse::Ok().json(json!({ "routes": routes }))
+}
+
+async fn switch(
+    admin: Admin,
+    id: Path<String>,
+    body: Body<Switch>,
+    console: Data<Console>,
+) -> Result<HttpResponse, Problem> {
+    let table = console.table.load();
+    let route = table.named(&id).ok_or_else(Problem::not_found)?;
+    let strategy = body.value.0;
+    route.picker.switch(strategy);
+    log::info!(route = *id, strategy:?, admin = admin.0.id.to_string(); "a route's strategy was switched");
+    Ok(HttpResponse::Ok().json(json!({ "id": *id, "strategy": strategy })))
+}
+
+async fn config(console: Data<Console>) -> HttpResponse {
+    let table = console.table.load();
+    let refused = console.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    HttpResponse::Ok().json(json!({ "config": table.file, "hash": table.hash, "last_refused": refused }))
+}
+
+async fn services(console: Data<Console>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "services": console.members.services(Instant::now()) }))
+}
+
+async fn instances(name: Path<String>, console: Data<Console>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "instances": console.members.instances(&name, Instant::now()) }))
+}
+
+async fn register(
+    caller: ServiceCaller,
+    path: Path<(String, String)>,
+    body: Body<Registration>,
+    console: Data<Console>,
+) -> Result<HttpResponse, Problem> {
+    let (service, id) = path.into_inner();
+    let Registration { url, metadata } = body.value;
+    if !is_name(&service) || !is_name(&id) {
+        return Err(Problem::not_found());
+    }
+    if !is_allowed(&url, &console.table.load()) {
+        let problem = Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY);
+        return Err(problem.field("url", "must be http://host:port in a network of this stack"));
+    }
+    let instance = Instance { metadata, ..Instance::new(&id, &url) };
+    log::debug!(service, id, caller = caller.service; "registered");
+    let lease = console.members.register(&service, instance, Instant::now());
+    Ok(HttpResponse::Ok().json(json!({ "lease_s": lease.as_secs() })))
+}
+
+async fn deregister(
+    _: ServiceCaller,
+    path: Path<(String, String)>,
+    console: Data<Console>,
+) -> Result<HttpResponse, Problem> {
+    let (service, id) = path.into_inner();
+    match console.members.deregister(&service, &id, Instant::now()) {
+        true => Ok(HttpResponse::NoContent().finish()),
+        false => Err(Problem::not_found()),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// Whether the gateway may send requests there: a stolen service token must not make it a way into
+/// other networks. Host names are those of the stack's own network.
+fn is_allowed(url: &str, table: &Table) -> bool {
+    let Ok(url) = url::Url::parse(url) else { return false };
+    let bare = url.path() == "/" && url.query().is_none() && url.username().is_empty();
+    let host = match url.host() {
+        Some(url::Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+        Some(url::Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+        Some(url::Host::Domain(name)) => return url.scheme() == "http" && bare && !name.contains('.'),
+        None => None,
+    };
+    let inside =
+        host.is_some_and(|host| table.file.instance_networks.iter().any(|network| network.contains(&host)));
+    url.scheme() == "http" && bare && inside
+}

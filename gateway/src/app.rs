@@ -1,0 +1,203 @@
+//! The only place that wires: routes, registry, checks, the public listener and the admin's.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use actix_web::web;
+use arc_swap::ArcSwap;
+use shared::balancer::Pool;
+use shared::client::ServiceClient;
+use shared::registry::RegistryUrl;
+use shared::service::{Server, Service};
+use shared::stack::Stack;
+use shared::stop::Stop;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, Console};
+use crate::checks;
+use crate::config::Config;
+use crate::docs::{self, Docs};
+use crate::engine::H1Engine;
+use crate::identity::Identity;
+use crate::members::Members;
+use crate::proxy::{self, Gateway};
+use crate::rate::RateLimits;
+use crate::routing::{Load, Table};
+
+/// The name of this program.
+pub const SERVICE: &str = "gateway";
+/// Who publishes the keys of user tokens.
+const ISSUER: &str = "user-service";
+
+/// Reads the routes and binds both listeners.
+///
+/// # Errors
+/// Whatever keeps the gateway from starting.
+pub async fn build(config: Config) -> anyhow::Result<Server> {
+    let members = Arc::new(Members::new(config.state_file));
+    let tables = Tables::new(config.config_file, &config.stack.registry, &config.stack, members.clone());
+    let table = Arc::new(ArcSwap::from_pointee(tables.read().map_err(anyhow::Error::msg)?));
+    let issuer = ServiceClient::new(tables.pool(ISSUER), tables.stack.tokens());
+    let authenticator = tables.stack.authenticator(Stack::follow_keys(issuer));
+    let rates = RateLimits::new(&table.load(), config.rate_limits);
+    let identity = Identity::new(authenticator.clone());
+    let gateway = web::Data::new(Gateway { table: table.clone(), identity, rates });
+    let console =
+        web::Data::new(Console { table: table.clone(), members: members.clone(), refused: Mutex::default() });
+    let docs = Arc::new(Docs::default());
+    let documented = tables.clients(&table.load());
+
+    let admin = Service::new(SERVICE, config.admin).without_signals().authenticate(authenticator);
+    let shown = console.clone();
+    let admin = admin.routes(move |app| {
+        app.app_data(shown.clone());
+        admin::configure(app);
+    });
+    let admin = admin.build().await?;
+
+    let (limited, served, shown, checked) = (gateway.clone(), docs.clone(), table.clone(), tables.clone());
+    let server = Service::new(SERVICE, config.http)
+        .edge()
+        .reuse_port()
+        .check("routes", move || {
+            let missing = unserved(&shown.load());
+            async move { if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) } }
+        })
+        .routes(move |app| {
+            app.app_data(gateway.clone())
+                .app_data(web::Data::new(H1Engine::default()))
+                .app_data(web::Data::from(served.clone()));
+            docs::configure(app);
+            app.default_service(web::to(proxy::proxy));
+        })
+        .task("leases", move |stop| async move { members.expire(stop).await })
+        .task("checks", move |stop| checks::run(move || checked.pools(), stop))
+        .task("rates", move |stop| async move { limited.rates.prune(stop).await })
+        .task("docs", move |stop| docs.follow(documented, stop))
+        .task("reload", move |stop| reload(tables, table, console, stop))
+        .task("admin", move |stop| serve_admin(admin, stop))
+        .build()
+        .await?;
+    Ok(server)
+}
+
+/// The services that some route leads to and that have no replica.
+fn unserved(table: &Table) -> Vec<String> {
+    let mut missing: Vec<String> = table
+        .routes
+        .iter()
+        .filter(|route| !route.pool.is_available())
+        .map(|route| route.entry.service.clone())
+        .collect();
+    missing.dedup();
+    missing
+}
+
+/// Makes tables out of the file, with one pool and one load for each service.
+struct Tables {
+    file: PathBuf,
+    stack: Stack,
+    /// Where replicas are found: here, unless another registry is named.
+    members: Option<Arc<Members>>,
+    loads: Mutex<BTreeMap<String, Arc<Load>>>,
+    watched: Mutex<BTreeMap<String, Arc<Pool>>>,
+}
+
+impl Tables {
+    fn new(
+        file: PathBuf,
+        registry: &RegistryUrl,
+        stack: &shared::stack::StackConfig,
+        members: Arc<Members>,
+    ) -> std::rc::Rc<Self> {
+        let own = matches!(registry, RegistryUrl::Memory(_));
+        std::rc::Rc::new(Self {
+            file,
+            stack: Stack::new(SERVICE, stack.clone()),
+            members: own.then_some(members),
+            loads: Mutex::default(),
+            watched: Mutex::default(),
+        })
+    }
+
+    fn read(&self) -> Result<Table, String> {
+        let file = self.file.display();
+        let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{file}: {error}"))?;
+        let table = Table::read(&text, |service| self.pool(service), |service| self.load(service));
+        table.map_err(|why| format!("{file}: {why}"))
+    }
+
+    fn pool(&self, service: &str) -> Arc<Pool> {
+        match &self.members {
+            Some(members) => members.pool(service),
+            None => {
+                let pool = self.stack.pool(service);
+                let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+                watched.insert(service.to_owned(), pool.clone());
+                pool
+            }
+        }
+    }
+
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        match &self.members {
+            Some(members) => members.pools(),
+            None => self.watched.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect(),
+        }
+    }
+
+    fn load(&self, service: &str) -> Arc<Load> {
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.entry(service.to_owned()).or_insert_with(|| Arc::new(Load::new(Instant::now()))).clone()
+    }
+
+    /// A client of each service behind the routes.
+    fn clients(&self, table: &Table) -> Vec<ServiceClient> {
+        let services: std::collections::BTreeSet<_> =
+            table.routes.iter().map(|route| route.entry.service.clone()).collect();
+        services.iter().map(|service| ServiceClient::new(self.pool(service), self.stack.tokens())).collect()
+    }
+}
+
+/// Reads the file again at each SIGHUP; a bad one is refused, and the old one stays.
+async fn reload(
+    tables: std::rc::Rc<Tables>,
+    table: Arc<ArcSwap<Table>>,
+    console: web::Data<Console>,
+    stop: Stop,
+) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return log::error!(error:%; "SIGHUP cannot be received"),
+    };
+    while !stop.is_requested() {
+        tokio::select! {
+            _ = hangups.recv() => {}
+            () = stop.requested() => return,
+        }
+        let refused = match tables.read() {
+            Ok(new) => {
+                log::info!(hash = new.hash; "the routes were read again");
+                table.store(Arc::new(new));
+                None
+            }
+            Err(why) => {
+                log::error!(why; "the routes were not read: the old ones stay");
+                Some(why)
+            }
+        };
+        *console.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+}
+
+async fn serve_admin(admin: Server, stop: Stop) {
+    let handle = admin.handle();
+    let running = actix_web::rt::spawn(admin.run());
+    stop.requested().await;
+    handle.stop().await;
+    if let Ok(Err(error)) = running.await {
+        log::error!(error:%; "the admin port failed");
+    }
+}

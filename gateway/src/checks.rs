@@ -1,0 +1,54 @@
+//! Active health checks: each replica is asked whether it is ready.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::Method;
+use shared::balancer::{Pool, Report};
+use shared::client::transport::{Call, ExchangeError, exchange};
+use shared::registry::Instance;
+use shared::stop::Stop;
+
+/// Between two checks of a replica, ± 20 %, so that many do not come together.
+const EVERY: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How soon a newcomer is noticed.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Checks the replicas of the pools that `pools` gives, until told to stop.
+pub async fn run(pools: impl Fn() -> Vec<Arc<Pool>>, stop: Stop) {
+    let mut due: BTreeMap<Rc<(String, Instance)>, Instant> = BTreeMap::new();
+    while !stop.is_requested() {
+        let now = Instant::now();
+        let mut present = BTreeMap::new();
+        for pool in pools() {
+            for seen in pool.snapshot(now) {
+                let key = Rc::new((pool.service().to_owned(), (*seen.instance).clone()));
+                let mut next = due.get(&key).copied().unwrap_or(now);
+                if next <= now {
+                    next = now + EVERY.mul_f64(0.8 + 0.4 * rand::random::<f64>());
+                    actix_web::rt::spawn(check(pool.clone(), key.1.clone()));
+                }
+                present.insert(key, next);
+            }
+        }
+        // Who left is forgotten; who comes back is a newcomer.
+        due = present;
+        stop.sleep(TICK).await;
+    }
+}
+
+async fn check(pool: Arc<Pool>, instance: Instance) {
+    let call = Call::new(Method::GET, format!("{}/health/ready", instance.url), PATIENCE);
+    let report = match exchange(call).await {
+        Ok(answer) if answer.status.is_success() => Report::Passed,
+        Err(ExchangeError::Unreachable(_)) => Report::Refused,
+        Ok(_) | Err(_) => Report::Failed,
+    };
+    if report != Report::Passed {
+        log::info!(service = pool.service(), instance = instance.id; "a health check failed");
+    }
+    pool.report_check(&instance.id, report, Instant::now());
+}

@@ -1,0 +1,154 @@
+//! The body of an answer, handed out as it is read: nothing is read that nobody asks for.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::web::Bytes;
+use tokio::time::Sleep;
+
+use super::ExchangeError;
+use super::h1::{Sending, poll_read};
+use super::pool::{Connection, Pool, split};
+use super::wire::{Chunks, Framing, Piece};
+
+/// A body may be silent for so long.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A connection in the middle of an answer.
+pub(super) struct Exchange {
+    pub(super) connection: Connection,
+    /// What is left of the request, if the answer came early.
+    pub(super) sending: Sending,
+    /// Where the connection goes when the answer is over, if it may be used again.
+    pub(super) keep: Option<(Pool, String)>,
+}
+
+/// The body of an answer. Dropped before its end, it closes the connection.
+pub struct AnswerBody {
+    exchange: Option<Exchange>,
+    size: BodySize,
+    left: Left,
+    end: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+enum Left {
+    Nothing,
+    Bytes(u64),
+    Chunks(Chunks),
+    UntilClose,
+}
+
+impl AnswerBody {
+    pub(super) fn new(exchange: Exchange, framing: Framing, size: BodySize, end: Option<Instant>) -> Self {
+        let left = match framing {
+            Framing::None => Left::Nothing,
+            Framing::Length(length) => Left::Bytes(length),
+            Framing::Chunked => Left::Chunks(Chunks::default()),
+            Framing::Close => Left::UntilClose,
+        };
+        let timer = Box::pin(tokio::time::sleep_until(patience(end).into()));
+        let mut body = Self { exchange: Some(exchange), size, left, end, timer };
+        if matches!(body.left, Left::Nothing) {
+            body.finish();
+        }
+        body
+    }
+
+    /// Keeps the connection, if the request was sent whole.
+    fn finish(&mut self) {
+        self.left = Left::Nothing;
+        let Some(Exchange { connection, sending, keep }) = self.exchange.take() else { return };
+        if let Some((pool, authority)) = keep.filter(|_| sending.is_done()) {
+            pool.give_back(&authority, connection);
+        }
+    }
+
+    /// What of the bytes at hand can be handed out; `None` if more must be read.
+    fn next_piece(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        let Some(Exchange { connection, .. }) = &mut self.exchange else { return Ok(None) };
+        let read = &mut connection.read;
+        match &mut self.left {
+            Left::Nothing => Ok(None),
+            _ if read.is_empty() => Ok(None),
+            Left::UntilClose => Ok(Some(read.split().freeze())),
+            Left::Bytes(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
+                *left -= here as u64;
+                let bytes = split(read, 0, here);
+                if *left == 0 {
+                    self.finish();
+                }
+                Ok(Some(bytes))
+            }
+            Left::Chunks(chunks) => match chunks.next(read)? {
+                Piece::Data(skip, length) => Ok(Some(split(read, skip, length))),
+                Piece::Incomplete(skip) => {
+                    let _ = split(read, skip, 0);
+                    Ok(None)
+                }
+                Piece::End(skip) => {
+                    let _ = split(read, skip, 0);
+                    self.finish();
+                    Ok(None)
+                }
+            },
+        }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ExchangeError>>> {
+        loop {
+            match self.next_piece() {
+                Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                Ok(None) if matches!(self.left, Left::Nothing) => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+            if let Err(error) = exchange.sending.poll(&mut exchange.connection.stream, cx) {
+                return Poll::Ready(Some(Err(error)));
+            }
+            match poll_read(&mut exchange.connection, cx) {
+                Poll::Ready(Ok(0)) if matches!(self.left, Left::UntilClose) => self.finish(),
+                // A body that ends early must not look complete to the client.
+                Poll::Ready(Ok(0)) => {
+                    let early = io::Error::from(io::ErrorKind::UnexpectedEof);
+                    return Poll::Ready(Some(Err(ExchangeError::Reset(early))));
+                }
+                Poll::Ready(Ok(_)) => {
+                    self.timer.as_mut().reset(patience(self.end).into());
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(ExchangeError::Reset(error)))),
+                Poll::Pending => {
+                    ready!(self.timer.as_mut().poll(cx));
+                    return Poll::Ready(Some(Err(ExchangeError::TimedOut)));
+                }
+            }
+        }
+    }
+}
+
+/// Until when the next byte must come.
+fn patience(end: Option<Instant>) -> Instant {
+    let silence = Instant::now() + IDLE;
+    end.map_or(silence, |end| end.min(silence))
+}
+
+impl MessageBody for AnswerBody {
+    type Error = ExchangeError;
+
+    fn size(&self) -> BodySize {
+        self.size
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, ExchangeError>>> {
+        self.poll_bytes(cx)
+    }
+}

@@ -1,0 +1,260 @@
+//! Writing and reading HTTP/1.1 (RFC 9112), as far as a gateway needs it.
+
+use actix_web::body::BodySize;
+use actix_web::http::StatusCode;
+
+use super::ExchangeError;
+
+/// The largest head of an answer, in bytes.
+const HEAD_LIMIT: usize = 64 * 1024;
+const HEADERS: usize = 100;
+
+/// The head of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+    pub(super) framing: Framing,
+    pub(super) keeps_alive: bool,
+}
+
+/// How the end of a body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, and a last one.
+    Chunked,
+    /// The connection's end.
+    Close,
+}
+
+impl Framing {
+    /// The size of a body that ends so.
+    pub(super) fn size(self) -> BodySize {
+        match self {
+            Self::None => BodySize::Sized(0),
+            Self::Length(length) => BodySize::Sized(length),
+            Self::Chunked | Self::Close => BodySize::Stream,
+        }
+    }
+}
+
+/// Reads the head of an answer from the beginning of `bytes`; `None` if it is not complete. Answers
+/// how long it is, too.
+pub(super) fn read_head(bytes: &[u8], is_head: bool) -> Result<Option<(Head, usize)>, ExchangeError> {
+    let malformed = |why: &str| ExchangeError::Malformed(why.to_owned());
+    let mut fields = [httparse::EMPTY_HEADER; HEADERS];
+    let mut response = httparse::Response::new(&mut fields);
+    let length = match response.parse(bytes).map_err(|error| malformed(&error.to_string()))? {
+        httparse::Status::Complete(length) => length,
+        httparse::Status::Partial if bytes.len() > HEAD_LIMIT => {
+            return Err(malformed("the head is too long"));
+        }
+        httparse::Status::Partial => return Ok(None),
+    };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or_else(|| malformed("no such status"))?;
+    let (mut content_length, mut chunked, mut close) = (None, false, response.version == Some(0));
+    let mut headers = Vec::with_capacity(response.headers.len());
+    for field in response.headers.iter() {
+        let value = std::str::from_utf8(field.value).unwrap_or_default();
+        if field.name.eq_ignore_ascii_case("content-length") {
+            let digits = Some(value.trim()).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let length = digits
+                .and_then(|digits| digits.parse::<u64>().ok())
+                .ok_or_else(|| malformed("a bad length"))?;
+            if content_length.replace(length).is_some_and(|other| other != length) {
+                return Err(malformed("two lengths"));
+            }
+        } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+            chunked = value.trim().eq_ignore_ascii_case("chunked");
+            if !chunked {
+                return Err(malformed("an unknown transfer encoding"));
+            }
+        } else if field.name.eq_ignore_ascii_case("connection") {
+            close |= value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close"));
+        }
+        headers.push((field.name.to_owned(), field.value.to_vec()));
+    }
+    let framing = match (content_length, chunked) {
+        _ if is_head || status.is_informational() || matches!(status.as_u16(), 204 | 304) => Framing::None,
+        // What could be read in two ways is refused.
+        (Some(_), true) => return Err(malformed("a length and chunks")),
+        (None, true) => Framing::Chunked,
+        (Some(0), false) => Framing::None,
+        (Some(length), false) => Framing::Length(length),
+        (None, false) => Framing::Close,
+    };
+    let keeps_alive = !close && framing != Framing::Close;
+    Ok(Some((Head { status, headers, framing, keeps_alive }, length)))
+}
+
+/// Takes chunks apart, byte range by byte range.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Chunks(State);
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Size,
+    Data(u64),
+    /// After the data, its line end.
+    DataEnd,
+    /// After the last chunk: trailers, which are dropped, to an empty line.
+    Trailers,
+    Done,
+}
+
+/// What the next bytes of a chunked body are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// So many bytes to skip, then so many of data.
+    Data(usize, usize),
+    /// More bytes are needed; so many can be skipped.
+    Incomplete(usize),
+    /// The body is over after so many bytes.
+    End(usize),
+}
+
+/// No line of a chunked body is longer, extensions and trailers included.
+const LINE_LIMIT: usize = 8 * 1024;
+
+impl Chunks {
+    /// Looks at `bytes`, the next that came.
+    pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Piece, ExchangeError> {
+        let mut at = 0;
+        loop {
+            match self.0 {
+                State::Data(left) => {
+                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                    if here == 0 {
+                        return Ok(Piece::Incomplete(at));
+                    }
+                    let left = left - here as u64;
+                    self.0 = if left == 0 { State::DataEnd } else { State::Data(left) };
+                    return Ok(Piece::Data(at, here));
+                }
+                State::Done => return Ok(Piece::End(at)),
+                State::Size | State::DataEnd | State::Trailers => {
+                    let Some(end) = bytes[at..].windows(2).position(|pair| pair == b"\r\n") else {
+                        return match bytes.len() - at > LINE_LIMIT {
+                            true => Err(ExchangeError::Malformed("a chunk's line is too long".to_owned())),
+                            false => Ok(Piece::Incomplete(at)),
+                        };
+                    };
+                    self.0 = self.after_line(&bytes[at..at + end])?;
+                    at += end + 2;
+                }
+            }
+        }
+    }
+
+    fn after_line(&self, line: &[u8]) -> Result<State, ExchangeError> {
+        let malformed = || ExchangeError::Malformed("a malformed chunk".to_owned());
+        match self.0 {
+            State::Size => {
+                let size = line.split(|byte| *byte == b';').next().unwrap_or_default();
+                let size = std::str::from_utf8(size).map_err(|_| malformed())?.trim();
+                if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    return Err(malformed());
+                }
+                let size = u64::from_str_radix(size, 16).map_err(|_| malformed())?;
+                Ok(if size == 0 { State::Trailers } else { State::Data(size) })
+            }
+            State::DataEnd if line.is_empty() => Ok(State::Size),
+            State::Trailers if line.is_empty() => Ok(State::Done),
+            State::Trailers => Ok(State::Trailers),
+            _ => Err(malformed()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Result<Option<(Head, usize)>, ExchangeError> {
+        read_head(text.as_bytes(), false)
+    }
+
+    fn framing(headers: &str) -> Framing {
+        head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n")).unwrap().unwrap().0.framing
+    }
+
+    #[test]
+    fn the_end_of_a_body_is_known_by_its_head() {
+        assert_eq!(framing("Content-Length: 5\r\n"), Framing::Length(5));
+        assert_eq!(framing("Content-Length: 0\r\n"), Framing::None);
+        assert_eq!(framing("Transfer-Encoding: chunked\r\n"), Framing::Chunked);
+        assert_eq!(framing(""), Framing::Close);
+        let (head, _) = read_head(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true).unwrap().unwrap();
+        assert_eq!(head.framing, Framing::None);
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for headers in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: five\r\n",
+            "Content-Length: -1\r\n",
+            "Content-Length: +5\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+        ] {
+            assert!(head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n")).is_err(), "{headers}");
+        }
+        assert!(head("SSH-2.0-OpenSSH\r\n").is_err());
+        assert!(head("HTTP/1.1 200 OK\r\nContent-").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_connection_is_kept_unless_the_answer_says_otherwise() {
+        let keeps = |text: &str| head(text).unwrap().unwrap().0.keeps_alive;
+        assert!(keeps("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"));
+        assert!(!keeps("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n"));
+        assert!(!keeps("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n"));
+        assert!(!keeps("HTTP/1.1 200 OK\r\n\r\n"));
+    }
+
+    /// The data of a chunked body that comes in parts of `size` bytes.
+    fn dechunked(body: &[u8], size: usize) -> Result<Vec<u8>, ExchangeError> {
+        let (mut chunks, mut data, mut buffer) = (Chunks::default(), Vec::new(), Vec::new());
+        for part in body.chunks(size) {
+            buffer.extend_from_slice(part);
+            loop {
+                match chunks.next(&buffer)? {
+                    Piece::Data(skip, length) => {
+                        data.extend_from_slice(&buffer[skip..skip + length]);
+                        buffer.drain(..skip + length);
+                    }
+                    Piece::Incomplete(skip) => {
+                        buffer.drain(..skip);
+                        break;
+                    }
+                    Piece::End(_) => return Ok(data),
+                }
+            }
+        }
+        Err(ExchangeError::Malformed("it does not end".to_owned()))
+    }
+
+    #[test]
+    fn chunks_are_joined_however_they_arrive() {
+        let body = b"4\r\nWiki\r\n5;x=1\r\npedia\r\nE\r\n in\r\n\r\nchunks.\r\n0\r\nTrailer: x\r\n\r\n";
+        for size in 1..body.len() {
+            assert_eq!(dechunked(body, size).unwrap(), b"Wikipedia in\r\n\r\nchunks.", "{size}");
+        }
+    }
+
+    #[test]
+    fn malformed_chunks_are_refused() {
+        for body in
+            ["x\r\n", "\r\n", "-1\r\n", "4\r\nWikipedia\r\n", "FFFFFFFFFFFFFFFFF\r\n", "+4\r\nWiki\r\n"]
+        {
+            assert!(dechunked(body.as_bytes(), 4).is_err(), "{body:?}");
+        }
+    }
+}

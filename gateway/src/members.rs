@@ -1,0 +1,174 @@
+//! The registry in this process's memory, and a pool for each service.
+//!
+//! The last known instances are kept in a file, so that a gateway that starts again serves at once;
+//! their leases begin anew, and who is gone does not renew.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use shared::balancer::{Health, Newcomers, Pool, Settings, Snapshot};
+use shared::registry::{Instance, LEASE, Leases};
+use shared::stop::Stop;
+
+/// Who is registered here. All threads share it.
+pub struct Members {
+    state: Mutex<State>,
+    state_file: Option<PathBuf>,
+}
+
+#[derive(Default)]
+struct State {
+    leases: Leases,
+    pools: BTreeMap<String, Arc<Pool>>,
+}
+
+/// How often leases are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+impl Members {
+    /// The members that `state_file` knows, if there is one.
+    pub fn new(state_file: Option<PathBuf>) -> Self {
+        let members = Self { state: Mutex::default(), state_file };
+        let known = members.state_file.as_deref().map(read).unwrap_or_default();
+        for (service, instances) in known {
+            for instance in instances {
+                members.register(&service, instance, Instant::now());
+            }
+        }
+        members
+    }
+
+    /// The pool of `service`, which follows the registry.
+    pub fn pool(&self, service: &str) -> Arc<Pool> {
+        self.state().pool(service)
+    }
+
+    /// Every pool.
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        self.state().pools.values().cloned().collect()
+    }
+
+    /// Registers or renews; answers how long that holds.
+    pub fn register(&self, service: &str, instance: Instance, now: Instant) -> Duration {
+        let mut state = self.state();
+        if state.leases.register(service, instance, now) {
+            state.changed(service, now);
+            self.keep(&state);
+        }
+        LEASE
+    }
+
+    /// Takes an instance out; tells whether it was there.
+    pub fn deregister(&self, service: &str, id: &str, now: Instant) -> bool {
+        let mut state = self.state();
+        let there = state.leases.deregister(service, id);
+        if there {
+            state.changed(service, now);
+            self.keep(&state);
+        }
+        there
+    }
+
+    /// Lets leases end, until told to stop.
+    pub async fn expire(&self, stop: Stop) {
+        while !stop.is_requested() {
+            stop.sleep(TICK).await;
+            let (mut state, now) = (self.state(), Instant::now());
+            if state.leases.expire(now) {
+                for service in state.leases.services() {
+                    state.changed(&service, now);
+                }
+                self.keep(&state);
+            }
+        }
+    }
+
+    /// The services, each with its instances as JSON.
+    pub fn services(&self, now: Instant) -> Vec<Value> {
+        let services: Vec<String> = self.state().pools.keys().cloned().collect();
+        let described =
+            services.iter().map(|name| json!({ "name": name, "instances": self.instances(name, now) }));
+        described.collect()
+    }
+
+    /// The instances of `service` as JSON, those that drain included.
+    pub fn instances(&self, service: &str, now: Instant) -> Vec<Value> {
+        let Some(pool) = self.state().pools.get(service).cloned() else { return Vec::new() };
+        pool.snapshot(now).iter().map(described).collect()
+    }
+
+    fn keep(&self, state: &State) {
+        let Some(file) = &self.state_file else { return };
+        let services = state.leases.services();
+        let known: BTreeMap<_, _> =
+            services.iter().map(|service| (service, state.leases.instances(service))).collect();
+        if let Err(error) = std::fs::write(file, json!(known).to_string()) {
+            log::warn!(error:%, file = file.display().to_string(); "the known instances cannot be kept");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn pool(&mut self, service: &str) -> Arc<Pool> {
+        let settings = Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() };
+        let pool = self.pools.entry(service.to_owned()).or_insert_with(|| Pool::new(service, settings));
+        pool.clone()
+    }
+
+    fn changed(&mut self, service: &str, now: Instant) {
+        let instances = self.leases.instances(service);
+        self.pool(service).update(&instances, now);
+    }
+}
+
+fn described(seen: &Snapshot) -> Value {
+    json!({
+        "id": seen.instance.id,
+        "url": seen.instance.url,
+        "health": match seen.health {
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+            Health::Ejected => "ejected",
+            Health::Draining => "draining",
+        },
+        "active_requests": seen.active_requests,
+        "metadata": seen.instance.metadata,
+        "requests": seen.requests,
+        "latency_ms": seen.latency.as_secs_f64() * 1000.0,
+    })
+}
+
+fn read(file: &Path) -> BTreeMap<String, Vec<Instance>> {
+    match std::fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+            log::warn!(error:%, file = file.display().to_string(); "the known instances cannot be read");
+            BTreeMap::new()
+        }),
+        Err(_) => BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_starts_again_knows_the_last_instances() {
+        let file = std::env::temp_dir().join(format!("members-{}.json", uuid::Uuid::now_v7()));
+        let now = Instant::now();
+        let instance = Instance::new("one", "http://127.0.0.1:1");
+        Members::new(Some(file.clone())).register("a-service", instance, now);
+        let again = Members::new(Some(file.clone()));
+        assert_eq!(again.instances("a-service", now)[0]["id"], "one");
+        again.deregister("a-service", "one", now);
+        assert!(Members::new(Some(file.clone())).instances("a-service", now).is_empty());
+        std::fs::remove_file(file).unwrap();
+    }
+}

@@ -1,0 +1,158 @@
+//! Headers: what goes on, what stays here, what is added.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse};
+use shared::balancer::Lease;
+
+use crate::engine::{Answer, AnswerBody, ExchangeError};
+use crate::routing::Table;
+
+/// Headers of one connection (RFC 9110 §7.6.1), with those that this hop writes itself.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+];
+
+/// What clients may not set: only this hop knows it.
+const OURS: [&str; 9] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-served-by",
+    "via",
+    "expect",
+    "x-message-attempt",
+];
+
+/// The name of this hop in `Via`.
+const VIA: &str = "1.1 gateway";
+
+/// The head of a request as it goes to a replica, but for what differs between attempts.
+pub fn outgoing(request: &HttpRequest, path: &str, client: IpAddr, table: &Table) -> Vec<u8> {
+    let mut head = Vec::with_capacity(1024);
+    let query = request.uri().query();
+    put(&mut head, &[request.method().as_str().as_bytes(), b" ", path.as_bytes()]);
+    if let Some(query) = query {
+        put(&mut head, &[b"?", query.as_bytes()]);
+    }
+    head.extend_from_slice(b" HTTP/1.1\r\n");
+    let named = named_by_connection(request.headers());
+    for (name, value) in request.headers() {
+        let stays = HOP_BY_HOP.contains(&name.as_str())
+            || OURS.contains(&name.as_str())
+            || named.iter().any(|stays| name.as_str().eq_ignore_ascii_case(stays));
+        if !stays {
+            line(&mut head, name.as_str(), value.as_bytes());
+        }
+    }
+    forwarded(&mut head, request, client, table);
+    head
+}
+
+/// `X-Forwarded-*` and `Forwarded` (RFC 7239). What came with the request is believed, and continued,
+/// only from a trusted proxy.
+fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &Table) {
+    let headers = request.headers();
+    let peer = request.peer_addr().map_or(client, |peer| peer.ip());
+    let trusted = table.file.trusted_proxies.iter().any(|network| network.contains(&peer));
+    let earlier = |name: &HeaderName| -> Vec<String> {
+        let values = headers.get_all(name).filter(|_| trusted).filter_map(|value| value.to_str().ok());
+        values.map(str::to_owned).collect()
+    };
+    let mut list = earlier(&header::X_FORWARDED_FOR);
+    list.push(peer.to_string());
+    line(head, "x-forwarded-for", list.join(", ").as_bytes());
+    let proto = earlier(&HeaderName::from_static("x-forwarded-proto"));
+    let proto = proto.first().map_or("http", String::as_str);
+    line(head, "x-forwarded-proto", proto.as_bytes());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    line(head, "x-forwarded-host", host.as_bytes());
+    let node = match peer {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    let mut list = earlier(&header::FORWARDED);
+    list.push(format!("for={node};host=\"{}\";proto={proto}", host.replace(['"', '\\'], "")));
+    line(head, "forwarded", list.join(", ").as_bytes());
+    let mut via = earlier(&header::VIA);
+    via.push(VIA.to_owned());
+    line(head, "via", via.join(", ").as_bytes());
+}
+
+/// The headers that `Connection` names as its own.
+fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(header::CONNECTION).filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|name| name.trim().to_owned()).collect()
+}
+
+/// Writes one header line.
+pub fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    put(head, &[name.as_bytes(), b": ", value, b"\r\n"]);
+}
+
+fn put(head: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| head.extend_from_slice(part));
+}
+
+/// The answer as the client gets it. The replica counts as busy until the body's end.
+pub fn incoming(answer: Answer, lease: Lease, service: &str) -> HttpResponse {
+    let served_by = format!("{service}/{}", lease.instance().id);
+    let mut response = HttpResponse::build(answer.status);
+    let named: Vec<String> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
+        .flat_map(|(_, value)| {
+            String::from_utf8_lossy(value).split(',').map(str::to_owned).collect::<Vec<_>>()
+        })
+        .map(|name| name.trim().to_lowercase())
+        .collect();
+    for (name, value) in &answer.headers {
+        let lower = name.to_lowercase();
+        if HOP_BY_HOP.contains(&lower.as_str()) || named.contains(&lower) || lower == "x-served-by" {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(lower), HeaderValue::from_bytes(value)) {
+            response.append_header((name, value));
+        }
+    }
+    response.append_header((header::VIA, VIA));
+    response.insert_header(("x-served-by", served_by));
+    response.body(BoxBody::new(Leased { body: answer.body, _lease: lease }))
+}
+
+struct Leased {
+    body: AnswerBody,
+    _lease: Lease,
+}
+
+impl MessageBody for Leased {
+    type Error = ExchangeError;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, ExchangeError>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}

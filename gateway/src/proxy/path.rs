@@ -1,0 +1,88 @@
+//! Paths: what a gateway and a service could read differently is refused, not repaired.
+
+use actix_web::HttpRequest;
+use actix_web::http::{StatusCode, header};
+use shared::problem::Problem;
+
+/// The longest path with its query, in bytes.
+const LONGEST: usize = 8 * 1024;
+
+/// The path of `request`, if there is only one way to read it.
+///
+/// # Errors
+/// 400 for ambiguity, 414 for length.
+pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    if target.len() > LONGEST {
+        return Err(Problem::of_status(StatusCode::URI_TOO_LONG));
+    }
+    let headers = request.headers();
+    let lengths = headers.get_all(header::CONTENT_LENGTH).count();
+    if lengths > 1 || (lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING)) {
+        return Err(ambiguous("The length of the body can be read in two ways."));
+    }
+    if headers.get_all(header::HOST).count() > 1 {
+        return Err(ambiguous("There is more than one Host header."));
+    }
+    if let (Some(authority), Some(host)) = (uri.authority(), headers.get(header::HOST))
+        && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())
+    {
+        return Err(ambiguous("The address and the Host header differ."));
+    }
+    let path = uri.path();
+    if is_plain(path) { Ok(path.to_owned()) } else { Err(ambiguous("The path can be read in two ways.")) }
+}
+
+/// Neither dot segments, empty segments, nor encodings of what has a meaning when it is not encoded.
+fn is_plain(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let hidden = ["%2f", "%5c", "%2e", "%00", "%25", "\\", "//"];
+    let control = path.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
+    path.starts_with('/')
+        && !control
+        && !hidden.iter().any(|part| lower.contains(part))
+        && !path.split('/').any(|segment| segment == "." || segment == "..")
+        && well_encoded(path)
+}
+
+fn well_encoded(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit()))
+}
+
+fn ambiguous(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_can_be_read_in_two_ways_is_refused() {
+        for good in ["/", "/api/users/7", "/api/a%20b", "/api/users/", "/a.b/c..d"] {
+            assert!(is_plain(good), "{good}");
+        }
+        for bad in [
+            "api",
+            "/a/../b",
+            "/a/./b",
+            "/..",
+            "//a",
+            "/a//b",
+            "/a%2fb",
+            "/a%2Fb",
+            "/%2e%2e/a",
+            "/a\\b",
+            "/a%5cb",
+            "/a%00",
+            "/a%252f",
+            "/a%",
+            "/a%zz",
+            "/a b",
+            "/a\u{7f}",
+        ] {
+            assert!(!is_plain(bad), "{bad}");
+        }
+    }
+}

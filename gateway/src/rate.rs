@@ -1,0 +1,125 @@
+//! Rate limits: a token bucket (GCRA, by `governor`) for each identity or address.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+use shared::auth::Caller;
+use shared::problem::Problem;
+use shared::stop::Stop;
+
+use crate::routing::Table;
+
+type Buckets = RateLimiter<String, DashMapStateStore<String>, DefaultClock, StateInformationMiddleware>;
+
+/// The buckets of everybody who came lately.
+pub struct RateLimits(Option<Limits>);
+
+struct Limits {
+    requests: Buckets,
+    policy: String,
+    /// For what is dear, such as hashing a password: by address, whoever asks.
+    dear: Buckets,
+}
+
+/// How much is left, to be told to the client.
+pub struct Rate(Option<(String, String)>);
+
+/// What dear routes allow a second.
+const DEAR: u32 = 10;
+const PRUNE: Duration = Duration::from_secs(60);
+
+impl RateLimits {
+    /// The limits that `table` says, or none.
+    pub fn new(table: &Table, on: bool) -> Self {
+        let file = &table.file;
+        let buckets = |per_second: u32, burst: u32| {
+            let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
+            RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>()
+        };
+        let dear = file.routes.iter().filter_map(|route| route.post_rate_per_second).min().unwrap_or(DEAR);
+        Self(on.then(|| Limits {
+            requests: buckets(file.rate_per_second, file.rate_burst),
+            policy: format!("\"default\";q={};w=1", file.rate_per_second),
+            dear: buckets(dear, dear),
+        }))
+    }
+
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// 429 with `Retry-After`.
+    pub fn check(
+        &self,
+        caller: Option<&Caller>,
+        client: IpAddr,
+        request: &HttpRequest,
+        table: &Table,
+    ) -> Result<Rate, Problem> {
+        let Some(limits) = &self.0 else { return Ok(Rate(None)) };
+        let key = caller.map_or_else(|| client.to_string(), |caller| caller.id.to_string());
+        let refused = |wait: Duration, rate: Rate| {
+            let problem = Problem::of_status(StatusCode::TOO_MANY_REQUESTS);
+            let problem = problem.retry_after(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1));
+            rate.0.into_iter().fold(problem, |problem, (remaining, policy)| {
+                problem
+                    .header(HeaderName::from_static("ratelimit"), remaining)
+                    .header(HeaderName::from_static("ratelimit-policy"), policy)
+            })
+        };
+        let now = DefaultClock::default().now();
+        let told = |left: u32| Rate(Some((format!("\"default\";r={left};t=1"), limits.policy.clone())));
+        let left = match limits.requests.check_key(&key) {
+            Ok(state) => state.remaining_burst_capacity(),
+            Err(not_until) => return Err(refused(not_until.wait_time_from(now), told(0))),
+        };
+        if is_dear(request, table)
+            && let Err(not_until) = limits.dear.check_key(&client.to_string())
+        {
+            return Err(refused(not_until.wait_time_from(now), told(0)));
+        }
+        Ok(told(left))
+    }
+
+    /// Forgets who has not come for a while, until told to stop.
+    pub async fn prune(&self, stop: Stop) {
+        while !stop.is_requested() {
+            stop.sleep(PRUNE).await;
+            if let Some(limits) = &self.0 {
+                limits.requests.retain_recent();
+                limits.dear.retain_recent();
+            }
+        }
+    }
+}
+
+fn is_dear(request: &HttpRequest, table: &Table) -> bool {
+    request.method() == Method::POST
+        && table
+            .routes
+            .iter()
+            .any(|route| route.entry.post_rate_per_second.is_some() && route.entry.prefix == request.path())
+}
+
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
+impl Rate {
+    /// Tells the client (draft-ietf-httpapi-ratelimit-headers).
+    pub fn show(self, headers: &mut HeaderMap) {
+        let Some((remaining, policy)) = self.0 else { return };
+        for (name, value) in [("ratelimit", remaining), ("ratelimit-policy", policy)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+}

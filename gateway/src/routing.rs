@@ -1,0 +1,234 @@
+//! Routes: which path belongs to which service, by whole segments.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use shared::balancer::{Picker, Pool, Strategy};
+use shared::resilience::{Budget, Limiter};
+
+/// What `gateway.toml` says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Requests a second for one identity or address.
+    #[serde(default = "default_rate")]
+    pub rate_per_second: u32,
+    /// Requests at once for one identity or address.
+    #[serde(default = "default_burst")]
+    pub rate_burst: u32,
+    /// The proxies before this one whose `X-Forwarded-For` is believed, as networks.
+    #[serde(default)]
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Where instances may be: what registers elsewhere is refused.
+    #[serde(default = "default_networks")]
+    pub instance_networks: Vec<ipnet::IpNet>,
+    /// The routes, tried from the longest prefix to the shortest.
+    pub routes: Vec<RouteEntry>,
+}
+
+/// One route, as the file says it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteEntry {
+    /// Its name.
+    pub id: String,
+    /// The path it begins with.
+    pub prefix: String,
+    /// The service behind it.
+    pub service: String,
+    /// How the next replica is chosen, at first.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// The header that consistent hashing goes by; the client's address if absent.
+    #[serde(default)]
+    pub hash_header: Option<String>,
+    /// Seconds to the head of the answer.
+    #[serde(default = "default_head_timeout")]
+    pub head_timeout_s: u64,
+    /// Requests a second for one address, if this route is dear.
+    #[serde(default)]
+    pub post_rate_per_second: Option<u32>,
+    /// Whether it is one of the routes that a person switches.
+    #[serde(default = "default_listed")]
+    pub listed: bool,
+}
+
+fn default_rate() -> u32 {
+    200
+}
+
+fn default_burst() -> u32 {
+    400
+}
+
+fn default_networks() -> Vec<ipnet::IpNet> {
+    ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"]
+        .iter()
+        .filter_map(|network| network.parse().ok())
+        .collect()
+}
+
+fn default_head_timeout() -> u64 {
+    5
+}
+
+fn default_listed() -> bool {
+    true
+}
+
+/// One route at work.
+#[derive(Debug)]
+pub struct Route {
+    /// What the file says of it.
+    pub entry: RouteEntry,
+    /// The replicas of its service.
+    pub pool: Arc<Pool>,
+    /// How the next one is chosen.
+    pub picker: Picker,
+    /// What the service can bear; the routes of one service share it.
+    pub load: Arc<Load>,
+}
+
+/// The limits of one service.
+#[derive(Debug)]
+pub struct Load {
+    /// Requests at once, and in the queue.
+    pub limiter: Limiter,
+    /// Retries.
+    pub budget: Budget,
+}
+
+impl Load {
+    /// 1,024 at once, 128 waiting for 100 ms.
+    pub fn new(now: Instant) -> Self {
+        Self { limiter: Limiter::new(1024, 128, Duration::from_millis(100)), budget: Budget::new(now) }
+    }
+}
+
+/// All routes, and what else the file says.
+#[derive(Debug)]
+pub struct Table {
+    /// The file.
+    pub file: File,
+    /// A short hash of its text.
+    pub hash: String,
+    /// The longest prefix first.
+    pub routes: Vec<Route>,
+}
+
+impl File {
+    /// Reads the text of `gateway.toml`.
+    ///
+    /// # Errors
+    /// What is wrong, with its line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut ids = BTreeSet::new();
+        for route in &file.routes {
+            if !route.prefix.starts_with('/') || route.prefix.ends_with('/') {
+                return Err(format!("route {}: the prefix must begin with / and not end with it", route.id));
+            }
+            if !ids.insert(&route.id) {
+                return Err(format!("route {}: there are two of that name", route.id));
+            }
+        }
+        if file.routes.is_empty() || file.rate_per_second == 0 || file.rate_burst == 0 {
+            return Err("there must be a route, and rates above 0".to_owned());
+        }
+        Ok(file)
+    }
+}
+
+impl Table {
+    /// The table that `text` says; `pool` and `load` give what belongs to a service.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn read(
+        text: &str,
+        mut pool: impl FnMut(&str) -> Arc<Pool>,
+        mut load: impl FnMut(&str) -> Arc<Load>,
+    ) -> Result<Self, String> {
+        let file = File::parse(text)?;
+        let mut routes: Vec<Route> = file
+            .routes
+            .iter()
+            .map(|entry| Route {
+                pool: pool(&entry.service),
+                picker: Picker::new(entry.strategy),
+                load: load(&entry.service),
+                entry: entry.clone(),
+            })
+            .collect();
+        routes.sort_by_key(|route| std::cmp::Reverse(route.entry.prefix.len()));
+        let digest = Sha256::digest(text);
+        let hash = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { file, hash, routes })
+    }
+
+    /// The route of `path`.
+    pub fn route(&self, path: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| {
+            path.strip_prefix(route.entry.prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    /// The route called `id`, of those that a person switches.
+    pub fn named(&self, id: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.entry.listed && route.entry.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::balancer::Settings;
+
+    fn table(text: &str) -> Result<Table, String> {
+        let load = Arc::new(Load::new(Instant::now()));
+        Table::read(text, |service| Pool::new(service, Settings::default()), |_| load.clone())
+    }
+
+    fn text(prefixes: &[&str]) -> String {
+        prefixes
+            .iter()
+            .map(|prefix| format!("[[routes]]\nid = \"{prefix}\"\nprefix = \"{prefix}\"\nservice = \"s\"\n"))
+            .collect()
+    }
+
+    #[test]
+    fn a_prefix_matches_whole_segments_and_the_longest_wins() {
+        let table = table(&text(&["/api/users", "/api/users/special"])).unwrap();
+        let id = |path: &str| table.route(path).map(|route| route.entry.id.clone());
+        assert_eq!(id("/api/users").as_deref(), Some("/api/users"));
+        assert_eq!(id("/api/users/7").as_deref(), Some("/api/users"));
+        assert_eq!(id("/api/users/special/7").as_deref(), Some("/api/users/special"));
+        for other in ["/api/usersX", "/api/user", "/", "/api", "/API/users"] {
+            assert_eq!(id(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_the_line() {
+        let bad = format!("{}strategy = \"by-magic\"\n", text(&["/a"]));
+        let why = table(&bad).unwrap_err();
+        assert!(why.contains("line 5") && why.contains("by-magic"), "{why}");
+        for bad in ["", "routes = []", &text(&["a"]), &text(&["/a/"]), &text(&["/a", "/a"])] {
+            assert!(table(bad).is_err(), "{bad}");
+        }
+        assert!(table(&format!("colour = \"red\"\n{}", text(&["/a"]))).unwrap_err().contains("colour"));
+    }
+
+    #[test]
+    fn the_file_at_the_root_is_good() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway.toml")).unwrap();
+        let table = table(&text).unwrap();
+        for id in ["users", "sessions", "products", "orders", "payments"] {
+            assert!(table.named(id).is_some(), "{id}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A gateway, raw clients, and raw services behind it.
+
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gateway::app;
+use gateway::config::Config;
+use serde_json::Value;
+use shared::auth::{Secret, ServiceKey};
+use shared::config::Variable as _;
+use shared::registry::RegistryUrl;
+use shared::service::{HttpConfig, ServerHandle};
+use shared::stack::StackConfig;
+
+/// A gateway whose route `/a` leads to the service `a`.
+pub(crate) struct Gateway {
+    address: SocketAddr,
+    _handle: ServerHandle,
+}
+
+impl Gateway {
+    pub(crate) async fn start(upstreams: &[&Upstream]) -> Self {
+        let file = std::env::temp_dir().join(format!("gateway-{}.toml", uuid::Uuid::now_v7()));
+        std::fs::write(&file, "[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\n").unwrap();
+        let urls: Vec<_> =
+            upstreams.iter().map(|upstream| format!("http://{}", upstream.authority())).collect();
+        let config = Config {
+            http: HttpConfig::for_tests(),
+            admin: HttpConfig::for_tests(),
+            stack: StackConfig {
+                registry: RegistryUrl::parse(&format!("static://a={}", urls.join(","))).unwrap(),
+                service_key: ServiceKey::from_base64(&Secret::new(
+                    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+                ))
+                .unwrap(),
+                advertise_url: None,
+            },
+            config_file: file.clone(),
+            state_file: None,
+            rate_limits: true,
+        };
+        let server = app::build(config).await.unwrap();
+        std::fs::remove_file(file).unwrap();
+        let (address, handle) = (server.address(), server.handle());
+        actix_web::rt::spawn(server.run());
+        Self { address, _handle: handle }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// A service that says what it is told to say, whatever it is asked.
+pub(crate) struct Upstream {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Upstream {
+    /// Answers every request, and keeps its connections.
+    pub(crate) fn answering(said: &'static str) -> Self {
+        Self::start(said, usize::MAX)
+    }
+
+    /// Answers one request on each connection and closes it.
+    pub(crate) fn answering_once(said: &'static str) -> Self {
+        Self::start(said, 1)
+    }
+
+    /// Nobody listens.
+    pub(crate) fn dead() -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self { address, seen: Arc::default() }
+    }
+
+    /// Does what `serve` says with each connection.
+    pub(crate) fn serving(serve: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                let mut first = [0; 4];
+                // Health checks get what they want, and their own connection.
+                if stream.peek(&mut first).is_ok() && &first == b"GET " {
+                    stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                        .unwrap();
+                } else {
+                    serve(&mut stream);
+                }
+            }
+        });
+        upstream
+    }
+
+    fn start(said: &'static str, times: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let seen = upstream.seen.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let seen = seen.clone();
+                std::thread::spawn(move || answer_all(stream.unwrap(), said, times, &seen));
+            }
+        });
+        upstream
+    }
+
+    pub(crate) fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The requests of clients so far.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn answer_all(mut stream: TcpStream, said: &str, times: usize, seen: &Mutex<Vec<String>>) {
+    for _ in 0..times {
+        let Some(request) = read_request(&mut stream) else { return };
+        // What the gateway asks for itself.
+        if request.starts_with("GET /health") || request.starts_with("GET /openapi.json") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap_or_default();
+            continue;
+        }
+        seen.lock().unwrap().push(request);
+        stream.write_all(said.as_bytes()).unwrap_or_default();
+    }
+}
+
+/// A head, and as much body as it tells of.
+fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut text = String::new();
+    let mut byte = [0; 1];
+    while !text.ends_with("\r\n\r\n") {
+        if stream.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        text.push(char::from(byte[0]));
+    }
+    let length = text
+        .to_lowercase()
+        .split("content-length: ")
+        .nth(1)
+        .and_then(|rest| rest.split('\r').next()?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).ok()?;
+    Some(text + &String::from_utf8_lossy(&body))
+}
+
+/// Reads until `end` is there, or nothing more comes.
+pub(crate) fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let (mut text, mut part) = (String::new(), [0; 4096]);
+    while !text.contains(end) {
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(length) => text.push_str(&String::from_utf8_lossy(&part[..length])),
+            Err(why) => panic!("{end:?} does not come: {why}; so far: {text}"),
+        }
+    }
+    text
+}
+
+/// Sends these bytes, and reads until the gateway closes or has said nothing for a while.
+pub(crate) async fn raw(gateway: &Gateway, request: &str) -> String {
+    let (address, request) = (gateway.address, request.to_owned());
+    let exchange = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut said = Vec::new();
+        // A connection that is kept, or broken, ends the reading as well.
+        stream.read_to_end(&mut said).unwrap_or_default();
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    exchange.await.unwrap()
+}
+
+/// Head and JSON body of an answer.
+pub(crate) fn answer(text: &str) -> (String, Value) {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+    (head.to_owned(), serde_json::from_str(body).unwrap_or_default())
+}
+
+/// The status in a head.
+pub(crate) fn head_of(head: &str) -> u16 {
+    head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}

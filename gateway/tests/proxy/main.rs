@@ -1,0 +1,220 @@
+//! The data path, byte by byte: a real gateway between raw connections.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod harness;
+
+use std::io::Write as _;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use harness::{Gateway, Upstream, answer, head_of, raw, read_until};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[actix_web::test]
+async fn headers_of_one_hop_stay_there_and_what_only_this_hop_knows_is_set() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\nx-end: 1\r\nx-served-by: me\r\ncontent-length: 2\r\n\r\nok",
+    );
+    let gateway = Gateway::start(&[&upstream]).await;
+    let answered = raw(&gateway, "GET /a/b?q=1 HTTP/1.1\r\nhost: shop\r\nconnection: x-private, close\r\nx-private: 1\r\nte: trailers\r\nx-forwarded-for: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-request-deadline: 1999-01-01T00:00:00.000Z\r\nx-retry-attempt: 7\r\nx-kept: 1\r\n\r\n").await;
+    let lower = answered.to_lowercase();
+    assert!(answered.starts_with("HTTP/1.1 200 OK"), "{answered}");
+    assert!(
+        lower.contains("x-end: 1") && lower.contains(&format!("x-served-by: a/{}", upstream.authority())),
+        "{answered}"
+    );
+    for gone in ["x-hop", "keep-alive: 5", "x-served-by: me"] {
+        assert!(!lower.contains(gone), "{gone}: {answered}");
+    }
+    let seen = upstream.seen().remove(0).to_lowercase();
+    assert!(seen.starts_with("get /a/b?q=1 http/1.1\r\n"), "{seen}");
+    for there in [
+        "x-kept: 1",
+        "x-forwarded-for: 127.0.0.1\r",
+        "x-forwarded-host: shop",
+        "via: 1.1 gateway",
+        "x-retry-attempt: 0",
+        "x-request-id: ",
+        "traceparent: 00-",
+    ] {
+        assert!(seen.contains(there), "{there}: {seen}");
+    }
+    for gone in ["x-private", "te: trailers", "6.6.6.6", "1999-01-01", "x-retry-attempt: 7", "connection:"] {
+        assert!(!seen.contains(gone), "{gone}: {seen}");
+    }
+}
+
+#[actix_web::test]
+async fn what_can_be_read_in_two_ways_never_reaches_a_service() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::start(&[&upstream]).await;
+    let body = "\r\n\r\n0\r\n\r\nGET /a/smuggled HTTP/1.1\r\nhost: h\r\n\r\n";
+    for head in [
+        "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\ntransfer-encoding: chunked",
+        "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\ncontent-length: 6",
+        "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: +5",
+        "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 5, 5",
+        "POST /a HTTP/1.1\r\nhost: h\r\ntransfer-encoding: xchunked",
+        "POST /a HTTP/1.1\r\nhost: h\r\ntransfer-encoding : chunked",
+        "GET /a HTTP/1.1\r\nhost: h\r\nx-a: 1\r\n folded",
+        "GET /a HTTP/1.1\r\nhost: h\r\nhost: i",
+        "GET http://other/a HTTP/1.1\r\nhost: h",
+        "GET /a/../b HTTP/1.1\r\nhost: h",
+        "GET /a/%2e%2e/b HTTP/1.1\r\nhost: h",
+        "GET /a%2fb HTTP/1.1\r\nhost: h",
+        "GET //a HTTP/1.1\r\nhost: h",
+        "GET /a\\b HTTP/1.1\r\nhost: h",
+    ] {
+        let answered = raw(&gateway, &format!("{head}{body}")).await;
+        let status = answered.split(' ').nth(1).unwrap_or("closed");
+        assert!(["400", "closed"].contains(&status), "{head:?}: {answered}");
+    }
+    assert_eq!(upstream.seen(), Vec::<String>::new());
+}
+
+#[actix_web::test]
+async fn where_nobody_listens_costs_no_request_whatever_the_method() {
+    let (dead, alive) = (Upstream::dead(), Upstream::answering(OK));
+    let gateway = Gateway::start(&[&dead, &alive]).await;
+    for _ in 0..6 {
+        let answered =
+            raw(&gateway, "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+                .await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
+    assert!(alive.seen().iter().all(|request| request.ends_with("hi")));
+}
+
+#[actix_web::test]
+async fn a_passing_failure_is_tried_once_more_if_that_does_no_harm() {
+    for (request, tries) in [
+        ("GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n", 2),
+        (
+            "POST /a HTTP/1.1\r\nhost: h\r\nidempotency-key: k\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi",
+            2,
+        ),
+        ("POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi", 1),
+    ] {
+        let bad = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n";
+        let (one, two) = (Upstream::answering(bad), Upstream::answering(bad));
+        let gateway = Gateway::start(&[&one, &two]).await;
+        let answered = raw(&gateway, request).await;
+        assert!(answered.starts_with("HTTP/1.1 502"), "{answered}");
+        assert_eq!(one.seen().len() + two.seen().len(), tries, "{request}");
+    }
+}
+
+#[actix_web::test]
+async fn a_body_that_ends_early_does_not_look_complete() {
+    let upstream =
+        Upstream::answering_once("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    let gateway = Gateway::start(&[&upstream]).await;
+    let answered = raw(&gateway, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
+    assert!(!answered.ends_with("0\r\n\r\n"), "{answered:?}");
+}
+
+#[actix_web::test]
+async fn answers_without_a_body_have_none_and_head_tells_the_length() {
+    for (method, said, wanted) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n", "content-length: 7"),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n", "204 No Content"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\netag: \"1\"\r\n\r\n", "etag: \"1\""),
+    ] {
+        let upstream = Upstream::answering(said);
+        let gateway = Gateway::start(&[&upstream]).await;
+        for _ in 0..2 {
+            let answered =
+                raw(&gateway, &format!("{method} /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")).await;
+            assert!(answered.contains(wanted) && answered.ends_with("\r\n\r\n"), "{answered:?}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_kept_connection_that_the_service_closed_is_no_failure() {
+    // It says nothing of closing, and closes after every answer.
+    let upstream = Upstream::answering_once(OK);
+    let gateway = Gateway::start(&[&upstream]).await;
+    for _ in 0..5 {
+        let answered =
+            raw(&gateway, "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+                .await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
+}
+
+#[actix_web::test]
+async fn bodies_stream_both_ways_and_are_never_collected() {
+    let (heard, hears) = channel();
+    let (told, tells) = channel::<()>();
+    let upstream = Upstream::serving(move |stream| {
+        // The first part of the request is here before the client has sent the last.
+        let seen = read_until(stream, "first");
+        heard.send(seen.contains("transfer-encoding: chunked")).unwrap();
+        let seen = read_until(stream, "0\r\n\r\n");
+        assert!(seen.contains("last"), "{seen}");
+        write!(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
+        // The client has the first part of the answer before the last is written.
+        tells.recv_timeout(Duration::from_secs(5)).unwrap();
+        write!(stream, "3\r\ntwo\r\n0\r\n\r\n").unwrap();
+    });
+    let gateway = Gateway::start(&[&upstream]).await;
+    let address = gateway.address();
+    let client = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        write!(stream, "POST /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").unwrap();
+        assert!(hears.recv_timeout(Duration::from_secs(5)).unwrap());
+        write!(stream, "4\r\nlast\r\n0\r\n\r\n").unwrap();
+        read_until(&mut stream, "one");
+        told.send(()).unwrap();
+        read_until(&mut stream, "0\r\n\r\n");
+    });
+    client.await.unwrap();
+}
+
+#[actix_web::test]
+async fn an_answer_may_come_before_the_request_is_complete() {
+    let upstream = Upstream::serving(|stream| {
+        read_until(stream, "first");
+        write!(stream, "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .unwrap();
+    });
+    let gateway = Gateway::start(&[&upstream]).await;
+    let address = gateway.address();
+    let client = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        write!(stream, "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\nfirst").unwrap();
+        assert!(read_until(&mut stream, "\r\n\r\n").starts_with("HTTP/1.1 413"));
+    });
+    client.await.unwrap();
+}
+
+#[actix_web::test]
+async fn the_client_is_told_what_is_left_and_what_failed() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::start(&[&upstream]).await;
+    let answered =
+        raw(&gateway, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.to_lowercase();
+    assert!(
+        answered.contains("ratelimit: \"default\";r=")
+            && answered.contains("ratelimit-policy: \"default\";q=200;w=1"),
+        "{answered}"
+    );
+    for (request, status, code) in [
+        ("GET /aX HTTP/1.1\r\nhost: h", 404, "not_found"),
+        ("GET /a HTTP/1.1\r\nhost: h\r\nauthorization: Bearer x", 401, "invalid_token"),
+        ("GET /a HTTP/1.1\r\nhost: h\r\nauthorization: Basic x", 401, "invalid_token"),
+    ] {
+        let (head, body) = answer(&raw(&gateway, &format!("{request}\r\nconnection: close\r\n\r\n")).await);
+        assert_eq!((head_of(&head), body["code"].as_str()), (status, Some(code)), "{head}");
+        assert_eq!(body["service"], "gateway");
+    }
+    let dead = Gateway::start(&[&Upstream::dead()]).await;
+    let (head, body) = answer(&raw(&dead, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await);
+    assert_eq!((head_of(&head), body["code"].as_str()), (503, Some("unavailable")), "{head}");
+    assert!(head.to_lowercase().contains("retry-after: 1"), "{head}");
+}
