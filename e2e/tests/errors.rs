@@ -1,0 +1,254 @@
+//! Every error that the API promises, through the gateway: complete, and telling nothing of the inside.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix_web::http::Method;
+use e2e::{Api, Person, Reply, Stack, eventually, key};
+use serde_json::{Value, json};
+use shared::db::{Db, Migrations, query};
+
+async fn text(api: &Api, path: &str, kind: &str, body: &str) -> Reply {
+    let kind = [("content-type", kind.to_owned()), key()];
+    api.send_text(Method::POST, path, &kind, body).await
+}
+
+fn id(value: &Value) -> &str {
+    value["id"].as_str().unwrap()
+}
+
+#[actix_web::test]
+async fn bad_input_is_named() {
+    let stack = Stack::start().await;
+    let ann = stack.register().await;
+    let (json, api) = ("application/json", &stack.public);
+    text(api, "/api/users", json, "{").await.expect_problem(400, "malformed_json");
+    text(api, "/api/users", json, "\u{fffd}{}").await.expect_problem(400, "malformed_json");
+    let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
+    text(api, "/api/users", json, &deep).await.expect_problem(400, "malformed_json");
+    text(api, "/api/users", "text/plain", "x").await.expect_problem(415, "unsupported_media_type");
+    text(api, "/api/users", json, &" ".repeat(300_000)).await.expect_problem(413, "body_too_large");
+    let reply = text(api, "/api/users", json, r#"{"email":1,"name":"","colour":"red"}"#).await;
+    reply.expect_problem(422, "validation_failed");
+    let named: Vec<_> =
+        reply.body["errors"].as_array().unwrap().iter().map(|error| error["field"].clone()).collect();
+    assert_eq!(named, ["email", "name", "password", "colour"]);
+    for query in ["limit=0", "limit=x", "cursor=tampered"] {
+        api.get(&format!("/api/products?{query}")).await.expect_problem(400, "invalid_parameter");
+    }
+    let product = ann.product().await;
+    for quantity in [json!(-1), json!(0), json!(1001), json!(1e30), json!("2"), json!(1.5)] {
+        let lines = json!([{ "product_id": product["id"], "quantity": quantity }]);
+        let reply = ann.api.post("/api/orders", json!({ "lines": lines, "payment_token": "tok_visa" })).await;
+        reply.expect_problem(422, "validation_failed");
+        assert_eq!(reply.body["errors"][0]["field"], "lines[0].quantity");
+    }
+    let order =
+        json!({ "lines": [{ "product_id": product["id"], "quantity": 1 }], "payment_token": "tok_visa" });
+    let bad_key = [("idempotency-key", "k".repeat(256))];
+    ann.api
+        .send(Method::POST, "/api/orders", &bad_key, Some(&order))
+        .await
+        .expect_problem(400, "invalid_parameter");
+    ann.api
+        .send(Method::POST, "/api/orders", &[], Some(&order))
+        .await
+        .expect_problem(428, "idempotency_key_required");
+    let once = [key()];
+    ann.api.send(Method::POST, "/api/orders", &once, Some(&order)).await.expect(201);
+    let again = ann.api.send(Method::POST, "/api/orders", &once, Some(&order)).await;
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let other =
+        json!({ "lines": [{ "product_id": product["id"], "quantity": 2 }], "payment_token": "tok_visa" });
+    ann.api
+        .send(Method::POST, "/api/orders", &once, Some(&other))
+        .await
+        .expect_problem(422, "idempotency_key_reused");
+}
+
+#[actix_web::test]
+async fn what_is_not_there_or_not_allowed_says_so() {
+    let stack = Stack::start_with(&[("ACCESS_TOKEN_TTL", "2s")]).await;
+    let ann = stack.register().await;
+    let api = &stack.public;
+    api.get("/api/users/me").await.expect_problem(401, "missing_token");
+    api.with_token("x").get("/api/users/me").await.expect_problem(401, "invalid_token");
+    assert!(api.get("/api/users/me").await.header("www-authenticate").starts_with("Bearer"));
+    ann.api.get("/api/users").await.expect_problem(403, "forbidden");
+    for nowhere in
+        ["/api/nowhere", "/api/usersX", "/", "/api/orders/7", "/messages", "/admin/outbox", "/metrics"]
+    {
+        ann.api.get(nowhere).await.expect_problem(404, "not_found");
+    }
+    let put = ann.api.put("/api/users", json!({})).await;
+    put.expect_problem(405, "method_not_allowed");
+    assert!(put.header("allow").contains("POST"), "{:?}", put.headers);
+    let html = [("accept", "text/html".to_owned())];
+    api.send(Method::GET, "/api/products", &html, None).await.expect_problem(406, "not_acceptable");
+    eventually("the token expires", Duration::from_secs(10), || async {
+        let reply = ann.api.get("/api/users/me").await;
+        (reply.body["code"] == "expired_token").then_some(reply)
+    })
+    .await
+    .expect_problem(401, "expired_token");
+}
+
+#[actix_web::test]
+async fn people_and_sessions_refuse_by_code() {
+    let stack = Stack::start().await;
+    let ann = stack.register().await;
+    let api = &stack.public;
+    let again = json!({ "email": ann.email.to_uppercase(), "name": "Ann", "password": "a long enough one" });
+    api.post("/api/users", again).await.expect_problem(409, "email_taken");
+    let wrong = json!({ "email": ann.email, "password": "the wrong one" });
+    api.post("/api/sessions", wrong).await.expect_problem(401, "invalid_credentials");
+    let stale = [("if-match", "\"99\"".to_owned())];
+    let change = json!({ "name": "Anna" });
+    ann.api
+        .send(Method::PATCH, "/api/users/me", &stale, Some(&change))
+        .await
+        .expect_problem(412, "stale_version");
+    let right = json!({ "email": ann.email, "password": "a long enough one" });
+    let tokens = api.post("/api/sessions", right).await.expect(201);
+    let refresh = json!({ "refresh_token": tokens["refresh_token"] });
+    api.post("/api/sessions/refresh", refresh.clone()).await.expect(200);
+    api.post("/api/sessions/refresh", refresh).await.expect_problem(401, "token_reused");
+    let never = json!({ "refresh_token": "never" });
+    api.post("/api/sessions/refresh", never).await.expect_problem(401, "invalid_token");
+    let product = ann.product().await;
+    ann.api.send(Method::DELETE, "/api/users/me", &[], None).await.expect(204);
+    let order =
+        json!({ "lines": [{ "product_id": product["id"], "quantity": 1 }], "payment_token": "tok_visa" });
+    ann.api.post("/api/orders", order).await.expect_problem(403, "customer_inactive");
+}
+
+#[actix_web::test]
+async fn orders_and_payments_refuse_by_code() {
+    let stack = Stack::start().await;
+    let (ann, admin) = (stack.register().await, stack.admin().await);
+    let money = |amount: i64| json!({ "amount": amount, "currency": "EUR" });
+    let cup = json!({ "sku": "CUP-1", "name": "Cup", "description": "", "price": money(500), "stock": 1 });
+    let product = admin.api.post("/api/products", cup.clone()).await.expect(201);
+    admin.api.post("/api/products", cup).await.expect_problem(409, "sku_taken");
+    let order = |product: &str, quantity: u32| json!({ "lines": [{ "product_id": product, "quantity": quantity }], "payment_token": "tok_visa" });
+    let reply = ann.api.post("/api/orders", order(id(&product), 2)).await;
+    reply.expect_problem(409, "out_of_stock");
+    assert_eq!(reply.body["errors"][0]["field"], "lines[0].product_id");
+    let nobody = uuid::Uuid::now_v7().to_string();
+    ann.api.post("/api/orders", order(&nobody, 1)).await.expect_problem(422, "unknown_product");
+    let adjust = format!("/api/products/{}/stock-adjustments", id(&product));
+    let less = json!({ "delta": -5, "reason": "broken" });
+    admin.api.post(&adjust, less).await.expect_problem(409, "out_of_stock");
+
+    let rejected = ann.place(&product, 1, "tok_declined").await;
+    ann.order_reaches(&rejected, "rejected").await;
+    ann.cancel(&rejected).await.expect_problem(409, "not_cancellable");
+    let deliver = format!("/api/orders/{}/deliver", id(&rejected));
+    admin.api.post(&deliver, Value::Null).await.expect_problem(409, "invalid_transition");
+    let payments = ann.api.get(&format!("/api/payments?order_id={}", id(&rejected))).await.expect(200);
+    refund(&admin, &payments["payments"][0], 1).await.expect_problem(409, "not_refundable");
+
+    let paid = ann.place(&product, 1, "tok_visa").await;
+    ann.order_reaches(&paid, "confirmed").await;
+    let payments = ann.api.get(&format!("/api/payments?order_id={}", id(&paid))).await.expect(200);
+    refund(&admin, &payments["payments"][0], 501).await.expect_problem(409, "exceeds_captured");
+}
+
+async fn refund(admin: &Person, payment: &Value, amount: i64) -> Reply {
+    let path = format!("/api/payments/{}/refunds", id(payment));
+    let amount = json!({ "amount": amount, "currency": "EUR" });
+    admin.api.post(&path, json!({ "amount": amount, "reason": "a gift" })).await
+}
+
+#[actix_web::test]
+async fn a_request_that_is_still_running_is_not_begun_again() {
+    let mut stack = Stack::start().await;
+    let ann = stack.register().await;
+    let product = ann.product().await;
+    // One replica of order-service, which waits for user-service, which says nothing.
+    stack.kill("order-service", 1);
+    let port = stack.replicas("order-service")[0].port();
+    (0..2).for_each(|replica| stack.pause("user-service", replica));
+    let order =
+        json!({ "lines": [{ "product_id": product["id"], "quantity": 1 }], "payment_token": "tok_visa" });
+    let keys = [key()];
+    let first = actix_web::rt::spawn({
+        let (api, keys, order) = (ann.api.clone(), keys.clone(), order.clone());
+        async move { api.send(Method::POST, "/api/orders", &keys, Some(&order)).await.status }
+    });
+    eventually("the first request is under way", Duration::from_secs(5), || async {
+        (stack.active_requests("order-service", port).await == 1).then_some(())
+    })
+    .await;
+    let reply = ann.api.send(Method::POST, "/api/orders", &keys, Some(&order)).await;
+    reply.expect_problem(409, "idempotency_in_progress");
+    assert_eq!(reply.header("retry-after"), "1");
+    (0..2).for_each(|replica| stack.resume("user-service", replica));
+    assert_eq!(first.await.unwrap(), 201);
+}
+
+#[actix_web::test]
+async fn failures_of_services_are_told_without_their_insides() {
+    let mut stack = Stack::start().await;
+    let ann = stack.register().await;
+
+    let db = Db::open(&stack.database_url("order-service"), Migrations::none()).await.unwrap();
+    query("ALTER TABLE products RENAME TO lost").execute(&db).await.unwrap();
+    ann.api.get("/api/products").await.expect_problem(500, "internal");
+    query("ALTER TABLE lost RENAME TO products").execute(&db).await.unwrap();
+    ann.api.get("/api/products").await.expect(200);
+
+    (0..2).for_each(|replica| stack.pause("payment-service", replica));
+    ann.api.get("/api/payments").await.expect_problem(504, "upstream_timeout");
+    (0..2).for_each(|replica| stack.kill("payment-service", replica));
+    let reply = ann.api.get("/api/payments").await;
+    reply.expect_problem(503, "unavailable");
+    assert!(!reply.header("retry-after").is_empty());
+}
+
+/// Says that it is healthy, and else nothing that is HTTP; its URL.
+fn babbler() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let length = stream.read(&mut head).unwrap_or_default();
+            let healthy = head[..length].starts_with(b"GET /health/ready");
+            let said =
+                if healthy { "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" } else { "babble\r\n\r\n" };
+            // Who hung up does not hear it.
+            stream.write_all(said.as_bytes()).unwrap_or_default();
+        }
+    });
+    url
+}
+
+#[actix_web::test]
+async fn an_answer_that_is_no_http_is_a_bad_upstream() {
+    let file = std::env::temp_dir().join(format!("babbler-{}.toml", uuid::Uuid::now_v7()));
+    let routes = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway.toml")).unwrap();
+    let route = "\n[[routes]]\nid = \"babble\"\nprefix = \"/api/babble\"\nservice = \"origin\"\n";
+    std::fs::write(&file, routes + route).unwrap();
+    let stack = Stack::starting(&[("CONFIG_FILE", file.to_str().unwrap())]).await;
+    stack.register_origin("origin", &babbler()).await;
+    stack.public.get("/api/babble").await.expect_problem(502, "bad_upstream");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[actix_web::test]
+async fn who_asks_too_often_is_told_when_to_come_again() {
+    let stack = Stack::start_with(&[("RATE_LIMITS", "on")]).await;
+    let wrong = json!({ "email": "nobody@example.com", "password": "the wrong one" });
+    let reply = eventually("the limit", Duration::from_secs(10), || async {
+        let reply = stack.public.post("/api/sessions", wrong.clone()).await;
+        (reply.status == 429).then_some(reply)
+    })
+    .await;
+    reply.expect_problem(429, "rate_limited");
+    assert!(!reply.header("retry-after").is_empty());
+}

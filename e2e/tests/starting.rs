@@ -1,0 +1,74 @@
+//! Programs that cannot start say why, all of it at once.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::process::{Command, Output};
+
+fn run(program: &str, variables: &[(&str, &str)]) -> (Output, String) {
+    let path = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join(program);
+    let mut command = Command::new(path);
+    command.env_clear().envs(variables.iter().copied()).current_dir(std::env::temp_dir());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, said)
+}
+
+#[test]
+fn every_missing_or_bad_variable_is_named_and_the_status_is_2() {
+    let bad = [("PORT", "http"), ("DRAIN_GRACE", "soon"), ("REGISTRY_URL", "etcd://x")];
+    for program in ["gateway", "user-service", "order-service", "payment-service"] {
+        let (output, said) = run(program, &bad);
+        assert_eq!(output.status.code(), Some(2), "{program}: {said}");
+        for name in ["PORT", "DRAIN_GRACE", "REGISTRY_URL", "SERVICE_TOKEN_KEY_FILE"] {
+            assert!(said.contains(name), "{program} does not name {name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_a_port_in_use_and_a_bad_file_are_named() {
+    let folder = std::env::temp_dir().join(format!("starting-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let key = file("key", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    let database = format!("sqlite://{}/no/database.db", file("in-the-way", ""));
+    let (output, said) = run(
+        "order-service",
+        &[
+            ("PORT", "0"),
+            ("SERVICE_TOKEN_KEY_FILE", &key),
+            ("REGISTRY_URL", "static://"),
+            ("DATABASE_URL", &database),
+        ],
+    );
+    assert!(!output.status.success() && said.contains("in-the-way"), "{said}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let good = format!("sqlite://{}", folder.join("good.db").display());
+    let (output, said) = run(
+        "order-service",
+        &[
+            ("PORT", &port),
+            ("SERVICE_TOKEN_KEY_FILE", &key),
+            ("REGISTRY_URL", "static://"),
+            ("DATABASE_URL", &good),
+        ],
+    );
+    assert!(!output.status.success() && said.contains(&port), "{said}");
+
+    let routes = file(
+        "gateway.toml",
+        "[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nstrategy = \"magic\"\n",
+    );
+    let (output, said) = run(
+        "gateway",
+        &[("PORT", "0"), ("ADMIN_PORT", "0"), ("SERVICE_TOKEN_KEY_FILE", &key), ("CONFIG_FILE", &routes)],
+    );
+    assert!(!output.status.success() && said.contains("line 5") && said.contains("magic"), "{said}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -1,0 +1,82 @@
+//! The strategies, switched at run time and seen from outside.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use e2e::{Person, Stack, eventually};
+use serde_json::json;
+
+async fn switch(stack: &Stack, admin: &Person, strategy: &str) {
+    let token = admin.api.token.clone().unwrap();
+    let console = stack.admin_port.with_token(&token);
+    let reply = console.put("/routes/users/strategy", json!({ "strategy": strategy })).await;
+    assert_eq!(reply.expect(200)["strategy"], strategy);
+}
+
+/// How many of 600 requests each replica serves.
+async fn shares(person: &Person) -> BTreeMap<String, u32> {
+    let mut shares = BTreeMap::new();
+    for _ in 0..600 {
+        let reply = person.api.get("/api/users/me").await;
+        assert_eq!(reply.status, 200);
+        *shares.entry(reply.header("x-served-by").to_owned()).or_default() += 1;
+    }
+    shares
+}
+
+#[actix_web::test]
+async fn round_robin_is_even_random_nearly_so_and_least_connections_avoids_the_busy() {
+    let mut stack = Stack::start().await;
+    let (ann, admin) = (stack.register().await, stack.admin().await);
+
+    switch(&stack, &admin, "round-robin").await;
+    let even = shares(&ann).await;
+    assert_eq!(even.values().copied().collect::<Vec<_>>(), [300, 300], "{even:?}");
+
+    switch(&stack, &admin, "random").await;
+    let random = shares(&ann).await;
+    // Four standard deviations of 600 fair coins.
+    let limit = 4.0 * (600.0f64 * 0.25).sqrt();
+    assert!(random.values().all(|share| (f64::from(*share) - 300.0).abs() <= limit), "{random:?}");
+
+    switch(&stack, &admin, "least-connections").await;
+    let slow = stack.replicas("user-service")[0].port();
+    stack.pause("user-service", 0);
+    // Two requests are under way: one of them hangs at the replica that was stopped.
+    let hanging: Vec<_> = (0..2)
+        .map(|_| {
+            let api = ann.api.clone();
+            actix_web::rt::spawn(async move { api.try_get("/api/users/me").await.map(|reply| reply.status) })
+        })
+        .collect();
+    eventually("a request hangs", Duration::from_secs(5), || async {
+        (stack.active_requests("user-service", slow).await == 1).then_some(())
+    })
+    .await;
+    let avoided = shares(&ann).await;
+    let share =
+        avoided.iter().find(|(replica, _)| replica.ends_with(&format!("-{slow}"))).map_or(0, |(_, n)| *n);
+    assert_eq!(share, 0, "{avoided:?}");
+    stack.resume("user-service", 0);
+    for request in hanging {
+        assert_eq!(request.await.unwrap(), Some(200));
+    }
+}
+
+#[actix_web::test]
+async fn only_an_admin_switches_and_only_to_what_there_is() {
+    let stack = Stack::start().await;
+    let (ann, admin) = (stack.register().await, stack.admin().await);
+    let as_admin = stack.admin_port.with_token(&admin.api.token.clone().unwrap());
+    let path = "/routes/users/strategy";
+    stack.admin_port.put(path, json!({ "strategy": "random" })).await.expect_problem(401, "missing_token");
+    let as_ann = stack.admin_port.with_token(&ann.api.token.clone().unwrap());
+    as_ann.put(path, json!({ "strategy": "random" })).await.expect_problem(403, "forbidden");
+    as_admin.put(path, json!({ "strategy": "by-magic" })).await.expect_problem(422, "validation_failed");
+    as_admin
+        .put("/routes/nothing/strategy", json!({ "strategy": "random" }))
+        .await
+        .expect_problem(404, "not_found");
+}
