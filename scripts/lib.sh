@@ -1,0 +1,37 @@
+# What the scripts share. Bash and coreutils; no jq, no openssl.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+RUN=data/run LOGS=data/logs SECRETS=.secrets
+GATEWAY=http://127.0.0.1:8080 ADMIN=http://127.0.0.1:9090
+
+# name, binary, port, database file
+PROGRAMS=(
+  "card-network card-network 3031 card-network.db"
+  "gateway gateway 8080 -"
+  "user-service-1 user-service 3001 users.db"
+  "user-service-2 user-service 3002 users.db"
+  "order-service-1 order-service 3011 orders.db"
+  "order-service-2 order-service 3012 orders.db"
+  "payment-service-1 payment-service 3021 payments.db"
+  "payment-service-2 payment-service 3022 payments.db"
+)
+
+die() { printf '%s\n' "$*" >&2; exit 1; }
+now_ms() { date +%s%3N; }
+
+# Prints the comment at the head of the script that called.
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; exit "${1:-0}"; }
+
+# When a process began: with its id this names it, though ids are used again.
+began() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+# The id of the process in a pid file ("id began"), if that very process runs.
+running() {
+  local pid start
+  [ -f "$1" ] && read -r pid start <"$1" && [ "$(began "$pid")" = "$start" ] && printf '%s' "$pid"
+}
+
+# The first value of a field in the JSON on standard input.
+json() { { grep -o "\"$1\":\(\"[^\"]*\"\|[^,}]*\)" || true; } | head -n 1 | cut -d: -f2- | tr -d '"'; }
