@@ -4,6 +4,8 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -23,6 +25,10 @@ pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
 
 /// How long a start may take; generous, because machines that test are busy.
 const START: Duration = Duration::from_secs(30);
+
+/// Where the programs listen: above what has a name, below what Linux takes for outgoing connections.
+const FIRST_PORT: u16 = 10_000;
+const PORTS: u16 = 20_000;
 
 /// One program, running or not.
 pub struct Program {
@@ -264,10 +270,15 @@ impl Drop for Stack {
     }
 }
 
-/// Ports that were free a moment ago.
+/// Ports that were free a moment ago, below those that the system gives to outgoing connections: one of
+/// these could be taken again before the program that it is for starts.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"));
-    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address").port())
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
+    [(); N].map(|()| {
+        let mut ports = (0..PORTS).map(|_| FIRST_PORT + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS);
+        let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        free.expect("loopback has free ports")
+    })
 }
 
 /// Where cargo puts the programs: beside the folder of this test.

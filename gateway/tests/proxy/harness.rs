@@ -13,6 +13,7 @@ use shared::config::Variable as _;
 use shared::registry::RegistryUrl;
 use shared::service::{HttpConfig, ServerHandle};
 use shared::stack::StackConfig;
+use tokio::net::TcpSocket;
 
 /// A gateway whose route `/a` leads to the service `a`.
 pub(crate) struct Gateway {
@@ -57,6 +58,8 @@ impl Gateway {
 pub(crate) struct Upstream {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
+    /// What keeps the address of a dead one from others.
+    _reserved: Option<TcpSocket>,
 }
 
 impl Upstream {
@@ -72,14 +75,15 @@ impl Upstream {
 
     /// Nobody listens.
     pub(crate) fn dead() -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { address, seen: Arc::default() }
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self { address: socket.local_addr().unwrap(), seen: Arc::default(), _reserved: Some(socket) }
     }
 
     /// Does what `serve` says with each connection.
     pub(crate) fn serving(serve: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let upstream = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let upstream = Self::at(&listener);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -98,9 +102,13 @@ impl Upstream {
         upstream
     }
 
+    fn at(listener: &TcpListener) -> Self {
+        Self { address: listener.local_addr().unwrap(), seen: Arc::default(), _reserved: None }
+    }
+
     fn start(said: &'static str, times: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let upstream = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let upstream = Self::at(&listener);
         let seen = upstream.seen.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {

@@ -73,6 +73,7 @@ async fn cancel_of_a_confirmed_order_is_refunded_and_the_goods_are_back() {
         world.payment(&order, "refunded").await;
         customer.sees(&order, "refunded").await;
         assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        world.command(&order, "refund").await;
         assert_eq!(
             world.commands(&order),
             ["payment.authorize.v1", "payment.capture.v1", "payment.refund.v1"]
@@ -141,6 +142,7 @@ async fn a_duplicate_message_has_its_effect_once() {
         }
         customer.sees(&order, "confirmed").await;
         assert_eq!(world.goods(&tea).await, [7, 0, 3]);
+        world.command(&order, "capture").await;
         assert_eq!(world.commands(&order), ["payment.authorize.v1", "payment.capture.v1"]);
         let timeline = customer.get(&format!("{}/timeline", path(&order))).await.expect(200);
         assert_eq!(timeline["events"].as_array().unwrap().len(), 3);

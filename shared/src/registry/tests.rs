@@ -144,7 +144,11 @@ async fn while_the_registry_is_away_or_has_forgotten_all_the_last_known_replicas
     until("the replica is found", || known(&pool) == 1).await;
 
     server.stop(false).await;
-    assert!(registry.instances("a-service", None).await.is_err(), "it is away");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // Its workers may answer once more.
+    while registry.instances("a-service", None).await.is_ok() {
+        assert!(Instant::now() < deadline, "it is away");
+    }
     assert_eq!(known(&pool), 1);
 
     let empty = Kept::default();
