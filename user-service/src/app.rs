@@ -29,7 +29,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     };
     let db = Db::open(&config.database_url, migrations).await?;
     let store = Store::new(db.clone());
-    let passwords = Passwords::new();
+    let passwords = Passwords::new(config.stack.service_key.clone());
     if let Some(admin) = config.admin {
         make_admin(&store, &passwords, admin).await?;
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use shared::auth::ServiceKey;
 use shared::resilience::Limiter;
 
 use crate::domain::Password;
@@ -24,15 +25,24 @@ pub struct Passwords {
     /// The hash of a password nobody has: checked when there is nobody to check, so that the answer
     /// takes as long.
     nobody: Arc<str>,
+    key: ServiceKey,
 }
 
 impl Passwords {
-    /// A hasher, with its limit.
-    #[allow(clippy::new_without_default, reason = "it computes a hash, which takes time")]
-    pub fn new() -> Self {
+    /// A hasher, with its limit; `key` is for [`Passwords::sealed`].
+    pub fn new(key: ServiceKey) -> Self {
         let nobody: [u8; 16] = rand::random();
         let nobody = hashed(&nobody).unwrap_or_default();
-        Self { limiter: Limiter::new(AT_ONCE, QUEUE, PATIENCE), nobody: nobody.into() }
+        Self { limiter: Limiter::new(AT_ONCE, QUEUE, PATIENCE), nobody: nobody.into(), key }
+    }
+
+    /// What a body that holds a password is recognised by. It is kept in the database for a day, where
+    /// a plain digest would let a thief try passwords much faster than argon2 does.
+    ///
+    /// # Errors
+    /// [`UserError::Hashing`].
+    pub fn sealed(&self, body: &[u8]) -> Result<Vec<u8>, UserError> {
+        self.key.seal(body).map(String::into_bytes).map_err(UserError::Hashing)
     }
 
     /// The hash of `password`, as a PHC string.
@@ -75,11 +85,27 @@ fn hashed(password: &[u8]) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use shared::auth::Secret;
+
     use super::*;
+
+    fn passwords(key: u8) -> Passwords {
+        let key = base64::engine::general_purpose::STANDARD.encode([key; 32]);
+        Passwords::new(ServiceKey::from_base64(&Secret::new(key)).unwrap())
+    }
+
+    #[test]
+    fn a_sealed_body_is_recognised_only_with_the_key() {
+        let body = br#"{"password":"a long enough one"}"#;
+        assert_eq!(passwords(1).sealed(body).unwrap(), passwords(1).sealed(body).unwrap());
+        assert_ne!(passwords(1).sealed(body).unwrap(), passwords(1).sealed(b"{}").unwrap());
+        assert_ne!(passwords(1).sealed(body).unwrap(), passwords(2).sealed(body).unwrap());
+    }
 
     #[tokio::test]
     async fn a_hash_fits_its_password_and_no_other() {
-        let passwords = Passwords::new();
+        let passwords = passwords(1);
         let password = Password::try_from("a long enough one".to_owned()).unwrap();
         let hash = passwords.hash(password).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");

@@ -78,6 +78,7 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     let mut list = earlier(&header::X_FORWARDED_FOR);
     list.push(peer.to_string());
     line(head, "x-forwarded-for", list.join(", ").as_bytes());
+    line(head, "x-real-ip", client.to_string().as_bytes());
     let proto = earlier(&HeaderName::from_static("x-forwarded-proto"));
     let proto = proto.first().map_or("http", String::as_str);
     line(head, "x-forwarded-proto", proto.as_bytes());

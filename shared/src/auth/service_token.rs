@@ -62,6 +62,14 @@ impl ServiceKey {
         )
     }
 
+    /// What `bytes` are recognised by, by whoever has the key and nobody else (HMAC-SHA256).
+    ///
+    /// # Errors
+    /// When the key is not usable.
+    pub fn seal(&self, bytes: &[u8]) -> Result<String, String> {
+        jsonwebtoken::crypto::sign(bytes, &self.encoding, Algorithm::HS256).map_err(|error| error.to_string())
+    }
+
     /// What `token` says, if it was made for `callee`.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ pub async fn register(
     store: Data<Store>,
     passwords: Data<Passwords>,
 ) -> Result<Answer, UserError> {
-    let claim = key.claim(None, &body.bytes)?;
+    let claim = key.claim(None, &passwords.sealed(&body.bytes)?)?;
     let Register { email, name, password } = body.value;
     let password_hash = passwords.hash(password).await?;
     store.register(&claim, NewUser { email, name, password_hash }, registered).await

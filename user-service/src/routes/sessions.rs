@@ -124,7 +124,7 @@ pub async fn log_in(
         return Err(UserError::InvalidCredentials);
     };
     let refresh = RefreshToken::new();
-    let session = store.begin_session(&login_try, login.user.id, &refresh.hash()).await?;
+    let session = store.begin_session(&login_try, &login, &refresh.hash()).await?;
     let tokens = issuer.tokens(&login.user, session, refresh)?;
     Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(tokens))
 }
@@ -159,9 +159,10 @@ pub async fn jwks(issuer: Data<Issuer>) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=60")).json(issuer.keys.jwks())
 }
 
-/// The address that the gateway saw: it appends it to what the client claims.
+/// The client's address as the gateway made it out; it takes this header from nobody.
 fn client_of(request: &HttpRequest) -> String {
-    let forwarded = request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok());
-    let last = forwarded.and_then(|list| list.rsplit(',').next()).map(|address| address.trim().to_owned());
-    last.or_else(|| request.peer_addr().map(|peer| peer.ip().to_string())).unwrap_or_default()
+    let told = request.headers().get("x-real-ip").and_then(|value| value.to_str().ok());
+    told.map(str::to_owned)
+        .or_else(|| request.peer_addr().map(|peer| peer.ip().to_string()))
+        .unwrap_or_default()
 }

@@ -86,13 +86,25 @@ impl Store {
     /// Begins a session whose refresh token has the hash `token`, and forgets the tries before.
     ///
     /// # Errors
-    /// Any [`DbError`].
-    pub async fn begin_session(&self, login: &LoginTry, user: Uuid, token: &str) -> Result<Uuid, DbError> {
+    /// [`UserError::InvalidCredentials`] if the person left or took another password while this one
+    /// was checked, which takes a while.
+    pub async fn begin_session(
+        &self,
+        login_try: &LoginTry,
+        login: &Login,
+        token: &str,
+    ) -> Result<Uuid, UserError> {
         let mut tx = self.db.begin().await?;
-        let (session, now) = (Uuid::now_v7(), now());
+        let (session, now, user) = (Uuid::now_v7(), now(), login.user.id);
+        query("SELECT id FROM users WHERE id = $1 AND password_hash = $2 AND deactivated = FALSE FOR UPDATE")
+            .bind(user)
+            .bind(login.password_hash.as_str())
+            .fetch_optional(&mut tx)
+            .await?
+            .ok_or(UserError::InvalidCredentials)?;
         query("DELETE FROM login_tries WHERE email_key = $1 AND client = $2")
-            .bind(login.email_key.as_str())
-            .bind(login.client.as_str())
+            .bind(login_try.email_key.as_str())
+            .bind(login_try.client.as_str())
             .execute(&mut tx)
             .await?;
         query("INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
@@ -144,11 +156,11 @@ impl Store {
             .bind(now + REFRESH_TOKENS_LIVE)
             .execute(&mut tx)
             .await?;
-        let person = query(format!("SELECT {COLUMNS} FROM users WHERE id = $1"))
+        let person = query(format!("SELECT {COLUMNS} FROM users WHERE id = $1 AND deactivated = FALSE"))
             .bind(row.get::<Uuid>("user_id")?)
-            .fetch_one(&mut tx)
+            .fetch_optional(&mut tx)
             .await?;
-        let user = user(&person)?;
+        let user = user(&person.ok_or(UserError::InvalidToken)?)?;
         tx.commit().await?;
         Ok(Refreshed { session, user })
     }

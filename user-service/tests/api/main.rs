@@ -202,7 +202,7 @@ async fn the_eleventh_try_is_told_to_wait_right_or_wrong() {
     reply.expect_code(429, "rate_limited");
     assert!(reply.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 600));
     let body = json!({ "email": "ann@example.com", "password": PASSWORD });
-    let elsewhere = [("x-forwarded-for", "203.0.113.1, 203.0.113.9")];
+    let elsewhere = [("x-real-ip", "203.0.113.9")];
     service.send(Method::POST, "/api/sessions", None, &elsewhere, Some(body)).await.expect(201);
 }
 

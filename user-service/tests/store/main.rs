@@ -63,6 +63,13 @@ fn login(email: &str, client: &str) -> LoginTry {
     LoginTry { email_key: email.to_lowercase(), client: client.to_owned() }
 }
 
+/// Logs in, with the password taken as checked; the session.
+async fn log_in(store: &Store, client: &str, token: &str) -> Uuid {
+    let login_try = login("ann@example.com", client);
+    let found = store.try_login(&login_try).await.unwrap().unwrap();
+    store.begin_session(&login_try, &found, token).await.unwrap()
+}
+
 #[actix_web::test]
 async fn an_address_is_taken_once_whatever_its_case() {
     for (store, _) in stores().await {
@@ -137,7 +144,7 @@ async fn everybody_is_listed_newest_first_page_by_page() {
 async fn a_refresh_token_is_good_once_and_its_reuse_ends_the_session() {
     for (store, _) in stores().await {
         let id = register(&store, "ann@example.com").await;
-        let session = store.begin_session(&login("ann@example.com", "here"), id, "one").await.unwrap();
+        let session = log_in(&store, "here", "one").await;
         let refreshed = store.refresh("one", "two").await.unwrap();
         assert_eq!((refreshed.session, refreshed.user.id), (session, id));
         assert!(matches!(store.refresh("never", "x").await, Err(UserError::InvalidToken)));
@@ -153,7 +160,7 @@ async fn a_refresh_token_is_good_once_and_its_reuse_ends_the_session() {
 async fn of_two_refreshes_at_once_one_wins() {
     for (store, _) in stores().await {
         let id = register(&store, "ann@example.com").await;
-        store.begin_session(&login("ann@example.com", "here"), id, "one").await.unwrap();
+        log_in(&store, "here", "one").await;
         let (a, b) = futures_util::future::join(store.refresh("one", "a"), store.refresh("one", "b")).await;
         assert_eq!(a.is_ok() as u8 + b.is_ok() as u8, 1);
     }
@@ -163,8 +170,8 @@ async fn of_two_refreshes_at_once_one_wins() {
 async fn a_new_password_ends_every_session_but_ones_own() {
     for (store, _) in stores().await {
         let id = register(&store, "ann@example.com").await;
-        let mine = store.begin_session(&login("ann@example.com", "here"), id, "mine").await.unwrap();
-        store.begin_session(&login("ann@example.com", "there"), id, "other").await.unwrap();
+        let mine = log_in(&store, "here", "mine").await;
+        log_in(&store, "there", "other").await;
         let change = Change { password_hash: Some("new".to_owned()), ..Change::default() };
         store.change(id, &any_version(), change, Some(mine)).await.unwrap();
         assert!(store.refresh("mine", "mine2").await.is_ok());
@@ -176,7 +183,7 @@ async fn a_new_password_ends_every_session_but_ones_own() {
 async fn who_leaves_cannot_log_in_and_keeps_the_address() {
     for (store, _) in stores().await {
         let id = register(&store, "ann@example.com").await;
-        store.begin_session(&login("ann@example.com", "here"), id, "one").await.unwrap();
+        log_in(&store, "here", "one").await;
         store.deactivate(id, &any_version()).await.unwrap();
         store.deactivate(id, &any_version()).await.unwrap();
         let user = store.user(id).await.unwrap();
@@ -186,6 +193,24 @@ async fn who_leaves_cannot_log_in_and_keeps_the_address() {
         assert!(
             store.is_taken(&EmailAddress::try_from("ann@example.com".to_owned()).unwrap()).await.unwrap()
         );
+    }
+}
+
+#[actix_web::test]
+async fn who_leaves_or_changes_the_password_while_it_is_checked_is_not_logged_in() {
+    for (store, _) in stores().await {
+        let here = login("ann@example.com", "here");
+        let id = register(&store, "ann@example.com").await;
+        let found = store.try_login(&here).await.unwrap().unwrap();
+        let change = Change { password_hash: Some("new".to_owned()), ..Change::default() };
+        store.change(id, &any_version(), change, None).await.unwrap();
+        let late = store.begin_session(&here, &found, "one").await;
+        assert!(matches!(late, Err(UserError::InvalidCredentials)), "{late:?}");
+
+        let found = store.try_login(&here).await.unwrap().unwrap();
+        store.deactivate(id, &any_version()).await.unwrap();
+        let late = store.begin_session(&here, &found, "two").await;
+        assert!(matches!(late, Err(UserError::InvalidCredentials)), "{late:?}");
     }
 }
 
@@ -217,7 +242,7 @@ async fn a_success_forgets_the_tries_before() {
             for _ in 0..9 {
                 store.try_login(&here).await.unwrap();
             }
-            store.begin_session(&here, id, &format!("token {round}")).await.unwrap();
+            log_in(&store, "here", &format!("token {round}")).await;
         }
     }
 }
@@ -226,12 +251,12 @@ async fn a_success_forgets_the_tries_before() {
 async fn sessions_that_are_over_and_old_tries_are_pruned() {
     for (store, db) in stores().await {
         let id = register(&store, "ann@example.com").await;
-        store.begin_session(&login("ann@example.com", "here"), id, "old").await.unwrap();
+        log_in(&store, "here", "old").await;
         store.try_login(&login("ann@example.com", "here")).await.unwrap();
         let long_ago = now() - time::Duration::days(31);
         query("UPDATE sessions SET expires_at = $1").bind(long_ago).execute(&db).await.unwrap();
         query("UPDATE login_tries SET began_at = $1").bind(long_ago).execute(&db).await.unwrap();
-        store.begin_session(&login("ann@example.com", "there"), id, "new").await.unwrap();
+        log_in(&store, "there", "new").await;
         store.prune().await.unwrap();
         for (table, left) in [("sessions", 1), ("refresh_tokens", 1), ("login_tries", 0)] {
             let row = query(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(&db).await.unwrap();
