@@ -12,6 +12,9 @@ use crate::domain::{Cart, Line, Order, PaymentToken, Reason, Status};
 use crate::error::Error;
 use crate::{messages, metrics};
 
+/// How long an order waits whose timer could not be dealt with.
+const PUT_OFF: time::Duration = time::Duration::seconds(30);
+
 /// Why something happens to an order, for its timeline.
 #[derive(Debug, Clone)]
 pub struct Cause {
@@ -125,13 +128,26 @@ impl Store {
         );
         let Some(row) = due.bind(now).fetch_optional(&mut tx).await? else { return Ok(None) };
         let id = row.get("id")?;
-        let checkout = self.lock(&mut tx, id).await?;
+        match self.run_out(&mut tx, id, now).await {
+            Ok(()) => tx.commit().await?,
+            // One order that nobody can deal with must not keep the others waiting.
+            Err(error) => {
+                drop(tx);
+                log::error!(order = id.to_string(), error:%; "a timer is put off");
+                let later = query("UPDATE orders SET wake_at = $2 WHERE id = $1 AND wake_at <= $3");
+                later.bind(id).bind(now + PUT_OFF).bind(now).execute(&self.db).await?;
+            }
+        }
+        Ok(Some(id))
+    }
+
+    /// The timer of the order has run out.
+    async fn run_out(&self, tx: &mut Tx, id: Uuid, now: OffsetDateTime) -> Result<(), Error> {
+        let checkout = self.lock(tx, id).await?;
         let context = Context::in_trace(checkout.traceparent.clone());
         let cause =
             Cause { attempt: checkout.saga.attempts, ..Cause::request(Event::Timer.as_str(), &context) };
-        self.proceed(&mut tx, checkout, &Event::Timer, &cause, now).await?;
-        tx.commit().await?;
-        Ok(Some(id))
+        self.proceed(tx, checkout, &Event::Timer, &cause, now).await.map(drop)
     }
 
     /// A look that locks nothing, because mostly there is nothing to do.

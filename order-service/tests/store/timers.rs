@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use order_service::checkout::{Event, Progress, saga};
 use order_service::domain::{Reason, Status};
-use shared::db::testing;
+use shared::db::{query, testing};
 
 use crate::harness::*;
 
@@ -77,6 +77,24 @@ async fn a_timer_survives_a_restart_and_is_taken_by_whichever_replica_looks_firs
             assert_eq!(one.order(order.id).await.unwrap().status(), TIMED_OUT);
             assert_eq!(commands(&one, &order).await, ["authorize", "void"]);
         }
+    }
+}
+
+#[actix_web::test]
+async fn a_timer_that_cannot_be_dealt_with_does_not_keep_the_others_waiting() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let (broken, good) =
+            (place(&store, &[(&tea, 1)]).await.unwrap(), place(&store, &[(&tea, 1)]).await.unwrap());
+        let step = |step: &'static str| {
+            query("UPDATE orders SET step = $2 WHERE id = $1").bind(broken.id).bind(step)
+        };
+        step("of another version").execute(store.db()).await.unwrap();
+        assert_eq!(pass(&store, saga::AUTHORIZE).await, 2);
+        assert_eq!(store.order(good.id).await.unwrap().status(), TIMED_OUT);
+        step("authorize").execute(store.db()).await.unwrap();
+        pass(&store, saga::AUTHORIZE + Duration::from_secs(31)).await;
+        assert_eq!(store.order(broken.id).await.unwrap().status(), TIMED_OUT);
     }
 }
 

@@ -115,7 +115,12 @@ pub(super) async fn claim(
             SELECT id FROM payments WHERE due_at <= $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
          RETURNING {COLUMNS}"
     ));
-    claim.bind(leased_until).bind(now()).bind(limit).fetch_all(tx).await?.iter().map(kept).collect()
+    let rows = claim.bind(leased_until).bind(now()).bind(limit).fetch_all(tx).await?;
+    // One that cannot be read here, perhaps a newer version's, must not keep the others waiting.
+    let read = rows.iter().map(kept).filter_map(|read| {
+        read.inspect_err(|error| log::error!(error:%; "a payment that is due cannot be read")).ok()
+    });
+    Ok(read.collect())
 }
 
 fn kept(row: &Row) -> Result<Kept, DbError> {

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Change, Notice, Payment};
-use crate::domain::{Money, Next, Refund, RefundStatus, Status, Step};
+use crate::domain::{Intent, Money, Next, Refund, RefundStatus, Status, Step};
 
 /// What asking a payment for something leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,10 @@ impl Payment {
     /// [`Refusal::Never`] if it was not captured.
     pub fn refund_rest(self, reason: &str, now: OffsetDateTime) -> Result<Reaction, Refusal> {
         let (left, pending) = (self.left(), self.refund_pending);
+        if self.refund_all && left.is_zero() && self.state.intent == Some(Intent::Refund) {
+            // It is under way: the answer that comes must find the payment as it is.
+            return Ok(Reaction::Stands(None));
+        }
         let reaction = self.ask(Step::AskRefund, Some(Notice::Refunded), now)?;
         let Reaction::Changed(mut change) = reaction else { return Ok(reaction) };
         change.payment.0.refund_all = true;
