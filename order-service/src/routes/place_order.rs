@@ -43,19 +43,22 @@ pub(crate) async fn place_order(
     store: web::Data<Store>,
 ) -> Result<HttpResponse, Error> {
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
-    let active = customers.must_be_active(caller.id, &context).await;
+    // Asked before the transaction, which must not wait for another service; judged within it, because
+    // an order that was placed is answered again, whatever became of its customer.
+    let customer = customers.must_be_active(caller.id, &context).await;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
     let mut placed = None;
     let answer = once(store.db(), &claim, async |tx| {
-        // Not earlier: an order that was placed is answered again, whatever became of its customer.
-        active?;
+        customer?;
         let order = store.place(tx, caller.id, &cart, payment_token, &cause).await?;
         let answer = created(&order);
         placed = Some(order);
         Ok::<_, Error>(answer)
     })
     .await?;
+    // Whoever sends it again gets this answer from now on, also while this one waits.
+    drop(claim);
     match (placed, wait) {
         (Some(order), PreferWait(Some(time))) => Ok(waited(&store, order, time, &context).await),
         _ => Ok(answer.response()),
