@@ -180,6 +180,7 @@ async fn reload(
         let refused = match tables.read() {
             Ok(new) => {
                 log::info!(hash = new.hash; "the routes were read again");
+                new.take_switches_of(&table.load());
                 table.store(Arc::new(new));
                 None
             }

@@ -72,6 +72,9 @@ pub enum ExchangeError {
     /// No connection could be made: nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(std::io::Error),
+    /// A connection kept from earlier turned out to be closed: that tells nothing about the replica.
+    #[error("a kept connection was closed")]
+    Stale,
     /// The connection broke before the answer.
     #[error("the connection broke: {0}")]
     Reset(std::io::Error),

@@ -58,7 +58,7 @@ pub async fn proxy(
     let table = gateway.table.load_full();
     let client = client_address(&request, &table);
     let caller = gateway.identity.caller(&request).await?;
-    let rate = gateway.rates.check(caller.as_ref(), client, &request, &table)?;
+    let rate = gateway.rates.check(caller.as_ref(), client, &request)?;
     let route = table.route(&path).ok_or_else(Problem::not_found)?;
     let wait = wait_of(&request);
     let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(wait);
@@ -70,7 +70,8 @@ pub async fn proxy(
         head_timeout,
         end: started + TOTAL.max(head_timeout),
     };
-    let body = body_of(&request, payload).await?;
+    let body = tokio::time::timeout(TOTAL, body_of(&request, payload)).await;
+    let body = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     let answered = attempts::run(&**engine, route, plan, body).await;
     let mut response = match answered {
         Ok((answer, lease)) => headers::incoming(answer, lease, &route.entry.service),

@@ -1,5 +1,6 @@
 //! Rate limits: a token bucket (GCRA, by `governor`) for each identity or address.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -25,15 +26,14 @@ pub struct RateLimits(Option<Limits>);
 struct Limits {
     requests: Buckets,
     policy: String,
-    /// For what is dear, such as hashing a password: by address, whoever asks.
-    dear: Buckets,
+    /// For what is dear, such as hashing a password: by the path of the route and by address,
+    /// whoever asks.
+    dear: BTreeMap<String, Buckets>,
 }
 
 /// How much is left, to be told to the client.
 pub struct Rate(Option<(String, String)>);
 
-/// What dear routes allow a second.
-const DEAR: u32 = 10;
 const PRUNE: Duration = Duration::from_secs(60);
 
 impl RateLimits {
@@ -44,11 +44,13 @@ impl RateLimits {
             let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
             RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>()
         };
-        let dear = file.routes.iter().filter_map(|route| route.post_rate_per_second).min().unwrap_or(DEAR);
+        let dear = file.routes.iter().filter_map(|route| {
+            route.post_rate_per_second.map(|rate| (route.prefix.clone(), buckets(rate, rate)))
+        });
         Self(on.then(|| Limits {
             requests: buckets(file.rate_per_second, file.rate_burst),
             policy: format!("\"default\";q={};w=1", file.rate_per_second),
-            dear: buckets(dear, dear),
+            dear: dear.collect(),
         }))
     }
 
@@ -61,7 +63,6 @@ impl RateLimits {
         caller: Option<&Caller>,
         client: IpAddr,
         request: &HttpRequest,
-        table: &Table,
     ) -> Result<Rate, Problem> {
         let Some(limits) = &self.0 else { return Ok(Rate(None)) };
         let key = caller.map_or_else(|| client.to_string(), |caller| caller.id.to_string());
@@ -80,8 +81,9 @@ impl RateLimits {
             Ok(state) => state.remaining_burst_capacity(),
             Err(not_until) => return Err(refused(not_until.wait_time_from(now), told(0))),
         };
-        if is_dear(request, table)
-            && let Err(not_until) = limits.dear.check_key(&client.to_string())
+        if request.method() == Method::POST
+            && let Some(dear) = limits.dear.get(request.path())
+            && let Err(not_until) = dear.check_key(&client.to_string())
         {
             return Err(refused(not_until.wait_time_from(now), told(0)));
         }
@@ -94,18 +96,10 @@ impl RateLimits {
             stop.sleep(PRUNE).await;
             if let Some(limits) = &self.0 {
                 limits.requests.retain_recent();
-                limits.dear.retain_recent();
+                limits.dear.values().for_each(Buckets::retain_recent);
             }
         }
     }
-}
-
-fn is_dear(request: &HttpRequest, table: &Table) -> bool {
-    request.method() == Method::POST
-        && table
-            .routes
-            .iter()
-            .any(|route| route.entry.post_rate_per_second.is_some() && route.entry.prefix == request.path())
 }
 
 fn at_least_one(number: u32) -> NonZeroU32 {

@@ -177,6 +177,17 @@ impl Table {
         })
     }
 
+    /// Keeps the strategies that a person has switched, where the file says the same as before.
+    pub fn take_switches_of(&self, before: &Self) {
+        for route in &self.routes {
+            if let Some(same) = before.named(&route.entry.id)
+                && same.entry.strategy == route.entry.strategy
+            {
+                route.picker.switch(same.picker.strategy());
+            }
+        }
+    }
+
     /// The route called `id`, of those that a person switches.
     pub fn named(&self, id: &str) -> Option<&Route> {
         self.routes.iter().find(|route| route.entry.listed && route.entry.id == id)
@@ -221,6 +232,20 @@ mod tests {
             assert!(table(bad).is_err(), "{bad}");
         }
         assert!(table(&format!("colour = \"red\"\n{}", text(&["/a"]))).unwrap_err().contains("colour"));
+    }
+
+    #[test]
+    fn a_reload_keeps_a_switched_strategy_unless_the_file_names_another() {
+        let (file, other) = (text(&["/a"]), format!("{}strategy = \"random\"\n", text(&["/a"])));
+        let strategy = |table: &Table| table.routes[0].picker.strategy();
+        let before = table(&file).unwrap();
+        before.routes[0].picker.switch(Strategy::P2cEwma);
+        let same = table(&file).unwrap();
+        same.take_switches_of(&before);
+        assert_eq!(strategy(&same), Strategy::P2cEwma);
+        let changed = table(&other).unwrap();
+        changed.take_switches_of(&before);
+        assert_eq!(strategy(&changed), Strategy::Random);
     }
 
     #[test]

@@ -67,7 +67,6 @@ impl H1Engine {
         request: &mut Request,
     ) -> Result<Answer, ExchangeError> {
         let mut sending = Sending::new(request);
-        let reused = connection.reused;
         let head = loop {
             // Every byte that is sent or received restarts the clock.
             let patience = request.head_timeout.min(request.end.saturating_duration_since(Instant::now()));
@@ -76,8 +75,9 @@ impl H1Engine {
                 Err(_) => return Err(ExchangeError::TimedOut),
                 Ok(Ok(Step::Sent)) => continue,
                 Ok(Ok(Step::Received)) => read_head(&connection.read, request.is_head)?,
-                Ok(Ok(Step::Closed)) if reused => {
-                    return Err(ExchangeError::Reset(io::ErrorKind::ConnectionReset.into()));
+                Ok(Ok(Step::Closed)) if connection.is_stale() => return Err(ExchangeError::Stale),
+                Ok(Err(ExchangeError::Reset(_))) if connection.is_stale() => {
+                    return Err(ExchangeError::Stale);
                 }
                 Ok(Ok(Step::Closed)) => {
                     return Err(ExchangeError::Reset(io::ErrorKind::UnexpectedEof.into()));

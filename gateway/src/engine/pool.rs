@@ -21,6 +21,13 @@ pub(super) struct Connection {
     pub(super) reused: bool,
 }
 
+impl Connection {
+    /// Whether it broke as a kept connection does that the other side has given up meanwhile.
+    pub(super) fn is_stale(&self) -> bool {
+        self.reused && self.read.is_empty()
+    }
+}
+
 /// The idle connections of one thread.
 #[derive(Clone, Default)]
 pub(super) struct Pool(Rc<RefCell<HashMap<String, Vec<Idle>>>>);

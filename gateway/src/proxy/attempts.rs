@@ -118,7 +118,13 @@ async fn attempt(
                 _ => Ended::Answered(answer, lease),
             }
         }
-        Err(error) => failed(error, lease),
+        Err(error) => {
+            if matches!(error, ExchangeError::Stale) {
+                // A fresh connection to the same replica is as good as another.
+                tried.pop();
+            }
+            failed(error, lease)
+        }
     }
 }
 
@@ -128,6 +134,7 @@ fn failed(error: ExchangeError, mut lease: Lease) -> Ended {
         ExchangeError::Unreachable(_) => {
             (Outcome::Unreachable, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
         }
+        ExchangeError::Stale => (Outcome::StaleConnection, Failure::Reset, StatusCode::BAD_GATEWAY),
         ExchangeError::Reset(_) => (Outcome::Reset, Failure::Reset, StatusCode::BAD_GATEWAY),
         ExchangeError::Malformed(_) => (Outcome::Reset, Failure::TimedOut, StatusCode::BAD_GATEWAY),
         ExchangeError::TimedOut => (Outcome::TimedOut, Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT),

@@ -73,6 +73,15 @@ impl Upstream {
         Self::start(said, 1)
     }
 
+    /// Answers the first request on each connection, and hangs up on the second.
+    pub(crate) fn hanging_up_later(said: &'static str) -> Self {
+        Self::serving(move |stream| {
+            read_request(stream);
+            stream.write_all(said.as_bytes()).unwrap_or_default();
+            read_request(stream);
+        })
+    }
+
     /// Nobody listens.
     pub(crate) fn dead() -> Self {
         let socket = TcpSocket::new_v4().unwrap();

@@ -18,7 +18,7 @@ async fn headers_of_one_hop_stay_there_and_what_only_this_hop_knows_is_set() {
         "HTTP/1.1 200 OK\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\nx-end: 1\r\nx-served-by: me\r\ncontent-length: 2\r\n\r\nok",
     );
     let gateway = Gateway::start(&[&upstream]).await;
-    let answered = raw(&gateway, "GET /a/b?q=1 HTTP/1.1\r\nhost: shop\r\nconnection: x-private, close\r\nx-private: 1\r\nte: trailers\r\nx-forwarded-for: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-request-deadline: 1999-01-01T00:00:00.000Z\r\nx-retry-attempt: 7\r\nx-kept: 1\r\n\r\n").await;
+    let answered = raw(&gateway, "GET /a/b?q=1 HTTP/1.1\r\nhost: shop\r\nconnection: x-private, close\r\nx-private: 1\r\nte: trailers\r\nx-forwarded-for: 6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-request-deadline: 1999-01-01T00:00:00.000Z\r\nx-retry-attempt: 7\r\nx-kept: 1\r\n\r\n").await;
     let lower = answered.to_lowercase();
     assert!(answered.starts_with("HTTP/1.1 200 OK"), "{answered}");
     assert!(
@@ -33,6 +33,7 @@ async fn headers_of_one_hop_stay_there_and_what_only_this_hop_knows_is_set() {
     for there in [
         "x-kept: 1",
         "x-forwarded-for: 127.0.0.1\r",
+        "x-real-ip: 127.0.0.1\r",
         "x-forwarded-host: shop",
         "via: 1.1 gateway",
         "x-retry-attempt: 0",
@@ -104,6 +105,18 @@ async fn a_passing_failure_is_tried_once_more_if_that_does_no_harm() {
         assert!(answered.starts_with("HTTP/1.1 502"), "{answered}");
         assert_eq!(one.seen().len() + two.seen().len(), tries, "{request}");
     }
+}
+
+#[actix_web::test]
+async fn a_kept_connection_that_breaks_is_made_anew_even_to_the_only_replica() {
+    let upstream = Upstream::hanging_up_later(OK);
+    let gateway = Gateway::start(&[&upstream]).await;
+    let request = |last: &str| {
+        format!("POST /a HTTP/1.1\r\nhost: h\r\nidempotency-key: k\r\ncontent-length: 2\r\n{last}\r\nhi")
+    };
+    // On one connection, so that one thread of the gateway gets both.
+    let answered = raw(&gateway, &(request("") + &request("connection: close\r\n"))).await;
+    assert_eq!(answered.matches("HTTP/1.1 200").count(), 2, "{answered}");
 }
 
 #[actix_web::test]
