@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::middleware::from_fn;
+use actix_web::rt::task::JoinHandle;
 use actix_web::{App, HttpServer, web};
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use futures_util::future::{FutureExt as _, LocalBoxFuture, select_all};
 
 use crate::auth::Authenticator;
 use crate::body::BODY_LIMIT;
@@ -301,7 +302,8 @@ impl Server {
     /// Serves until SIGTERM, SIGINT or [`ServerHandle::stop`], then drains.
     ///
     /// # Errors
-    /// When serving fails.
+    /// When serving fails, or a background task ends before it is told to: a replica without its
+    /// relay or its timers drains, so that it is started again.
     pub async fn run(self) -> Result<(), std::io::Error> {
         let Self { service, listener, replica, drain, drained } = self;
         let Service { name, version, http, routes, checks, openapi, on_drain, tasks, edge, signals, .. } =
@@ -340,13 +342,20 @@ impl Server {
         let serving = actix_web::rt::spawn(server);
 
         let (stopper, stop) = Stop::pair();
-        let tasks: Vec<_> = tasks
+        let mut tasks: Vec<_> = tasks
             .into_iter()
             .map(|task| (task.name, actix_web::rt::spawn((task.start)(stop.clone()))))
             .collect();
         log::info!(instance = replica.instance, address = replica.address.to_string(); "listening");
 
-        drain::requested(&drain.0, &drain.1, signals).await;
+        let lost = tokio::select! {
+            () = drain::requested(&drain.1, signals) => None,
+            lost = first_to_end(&mut tasks) => Some(lost),
+        };
+        drain.0.stop();
+        if let Some(task) = lost {
+            log::error!(task; "a background task ended early");
+        }
         log::info!(instance = replica.instance; "draining");
         for action in on_drain {
             action.await;
@@ -361,8 +370,23 @@ impl Server {
         let served = serving.await.unwrap_or_else(|failed| Err(std::io::Error::other(failed)));
         log::info!(instance = replica.instance; "stopped");
         drained.0.stop();
-        served
+        match lost {
+            Some(task) => Err(std::io::Error::other(format!("the background task {task} ended early"))),
+            None => served,
+        }
     }
+}
+
+/// Waits until one of `tasks` ends, and takes it out.
+async fn first_to_end(tasks: &mut Vec<(&'static str, JoinHandle<()>)>) -> &'static str {
+    if tasks.is_empty() {
+        return std::future::pending().await;
+    }
+    let (ended, index, _) = select_all(tasks.iter_mut().map(|(_, task)| task)).await;
+    if let Err(error) = ended {
+        log::error!(error:%; "a background task failed");
+    }
+    tasks.remove(index).0
 }
 
 fn workers() -> usize {

@@ -206,6 +206,15 @@ async fn a_draining_server_is_not_ready_still_answers_and_finishes_what_runs() {
 }
 
 #[actix_web::test]
+async fn a_service_whose_background_task_dies_drains_and_says_so() {
+    let dies =
+        Service::new("a-service", HttpConfig::for_tests()).task("relay", async |_| panic!("a mistake"));
+    let lives = dies.task("timers", |stop| async move { stop.requested().await });
+    let ended = lives.build().await.unwrap().run().await;
+    assert!(ended.unwrap_err().to_string().contains("relay"));
+}
+
+#[actix_web::test]
 async fn a_port_in_use_is_named() {
     let first = server(HttpConfig::for_tests()).await;
     let http = HttpConfig { port: first.address().port(), ..HttpConfig::for_tests() };

@@ -13,7 +13,7 @@ use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::stop::{Stop, Stopper};
+use crate::stop::Stop;
 
 /// Whether this program drains, and how many requests run.
 #[derive(Debug, Clone)]
@@ -62,14 +62,13 @@ impl Drop for InFlight {
     }
 }
 
-/// Waits for SIGTERM, SIGINT or a handle's call, and begins the drain.
-pub(super) async fn requested(stopper: &Stopper, stop: &Stop, signals: bool) {
+/// Waits for SIGTERM, SIGINT or a handle's call.
+pub(super) async fn requested(stop: &Stop, signals: bool) {
     tokio::select! {
         () = signalled(SignalKind::terminate()), if signals => {}
         () = signalled(SignalKind::interrupt()), if signals => {}
         () = stop.requested() => {}
     }
-    stopper.stop();
 }
 
 async fn signalled(kind: SignalKind) {
