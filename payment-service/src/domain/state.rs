@@ -1,12 +1,17 @@
 //! The table of a payment's statuses and intents.
 //!
-//! ```text
-//! authorizing ──► authorized ──► captured ──► refunding ──► partially_refunded ──► refunded
-//!   │  │  ▲  ▲        │  ▲  ▲                     ▲───────────────┘
-//!   │  │  └──unknown──┘──┘  └─ capture declined
-//!   │  └► voided ◄────┘
-//!   └► declined
-//! ```
+//! | status | what may be intended | becomes |
+//! |---|---|---|
+//! | authorizing | authorize, void | authorized, declined, voided; unknown if no answer comes |
+//! | authorized | capture, void | captured, voided; unknown if no answer comes |
+//! | unknown | authorize, capture, void | what asking tells: as before, authorized, captured, declined, voided |
+//! | captured | | refunding |
+//! | refunding | refund | partially_refunded, refunded; captured if the refund is refused |
+//! | partially_refunded | | refunding |
+//! | declined | void, of an authorization that was given up | |
+//! | voided, refunded | | |
+//!
+//! What was captured is undone by a refund, never by a void.
 
 /// What is known of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
