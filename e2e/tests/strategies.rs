@@ -28,7 +28,12 @@ async fn shares(person: &Person) -> BTreeMap<String, u32> {
 
 #[actix_web::test]
 async fn round_robin_is_even_random_nearly_so_and_least_connections_avoids_the_busy() {
-    let mut stack = Stack::start().await;
+    // So that a request to a replica that was stopped hangs for as long as the test takes.
+    let file = std::env::temp_dir().join(format!("patient-{}.toml", uuid::Uuid::now_v7()));
+    let routes = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway.toml")).unwrap();
+    std::fs::write(&file, routes.replace("id = \"users\"", "id = \"users\"\nhead_timeout_s = 60")).unwrap();
+    let mut stack = Stack::start_with(&[("CONFIG_FILE", file.to_str().unwrap())]).await;
+    std::fs::remove_file(file).unwrap();
     let (ann, admin) = (stack.register().await, stack.admin().await);
 
     switch(&stack, &admin, "round-robin").await;

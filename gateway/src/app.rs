@@ -49,13 +49,15 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     let docs = Arc::new(Docs::default());
     let documented = tables.clients(&table.load());
 
-    let admin = Service::new(SERVICE, config.admin).without_signals().authenticate(authenticator);
+    let admin =
+        Service::new(SERVICE, config.admin).without_signals().reuse_port().authenticate(authenticator);
     let shown = console.clone();
     let admin = admin.routes(move |app| {
         app.app_data(shown.clone());
         admin::configure(app);
     });
     let admin = admin.build().await?;
+    let admins = admin.handle();
 
     let (limited, served, shown, checked) = (gateway.clone(), docs.clone(), table.clone(), tables.clone());
     let server = Service::new(SERVICE, config.http)
@@ -77,7 +79,8 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         .task("rates", move |stop| async move { limited.rates.prune(stop).await })
         .task("docs", move |stop| docs.follow(documented, stop))
         .task("reload", move |stop| reload(tables, table, console, stop))
-        .task("admin", move |stop| serve_admin(admin, stop))
+        .task("admin", move |_| serve_admin(admin))
+        .on_drain(async move { admins.stop().await })
         .build()
         .await?;
     Ok(server)
@@ -193,12 +196,8 @@ async fn reload(
     }
 }
 
-async fn serve_admin(admin: Server, stop: Stop) {
-    let handle = admin.handle();
-    let running = actix_web::rt::spawn(admin.run());
-    stop.requested().await;
-    handle.stop().await;
-    if let Ok(Err(error)) = running.await {
+async fn serve_admin(admin: Server) {
+    if let Err(error) = admin.run().await {
         log::error!(error:%; "the admin port failed");
     }
 }

@@ -1,6 +1,7 @@
 //! What can be set from outside. Routes and policies are in `gateway.toml`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use shared::config::{ConfigError, Vars};
 use shared::service::HttpConfig;
@@ -32,6 +33,8 @@ impl Config {
         let admin = HttpConfig {
             host: vars.or("ADMIN_HOST", "127.0.0.1", "address of the admin port: loopback or private"),
             port: vars.or("ADMIN_PORT", "9090", "port for admins and the registry"),
+            // Who registers goes to the next gateway at once.
+            drain_grace: Duration::ZERO,
             ..http.clone()
         };
         let config = Self {

@@ -84,6 +84,9 @@ pub enum ExchangeError {
     /// The head of the answer did not come in time.
     #[error("no answer in time")]
     TimedOut,
+    /// The client sends its body too slowly.
+    #[error("the client's body did not come in time")]
+    SlowClient,
     /// The client went away, or sent a body that is none.
     #[error("the client's body broke: {0}")]
     Client(actix_web::error::PayloadError),

@@ -57,15 +57,17 @@ pub async fn proxy(
     let path = path::checked(&request)?;
     let table = gateway.table.load_full();
     let client = client_address(&request, &table);
-    let caller = gateway.identity.caller(&request).await?;
-    let rate = gateway.rates.check(caller.as_ref(), client, &request)?;
+    let identified = gateway.identity.caller(&request).await;
+    // Who shows a bad token is nobody, and counts as such.
+    let rate = gateway.rates.check(identified.as_ref().ok().and_then(Option::as_ref), client, &request)?;
+    identified?;
     let route = table.route(&path).ok_or_else(Problem::not_found)?;
     let wait = wait_of(&request);
     let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(wait);
     let plan = attempts::Plan {
         head: headers::outgoing(&request, &path, client, &table),
         affinity: affinity(&request, route, client),
-        repeatable: is_safe(request.method()) || request.headers().contains_key("idempotency-key"),
+        repeatable: is_safe(request.method()) || has_key(&request, route),
         is_head: request.method() == Method::HEAD,
         head_timeout,
         end: started + TOTAL.max(head_timeout),
@@ -80,6 +82,13 @@ pub async fn proxy(
     rate.show(response.headers_mut());
     response.extensions_mut().insert(RouteLabel(route.entry.prefix.clone()));
     Ok(response)
+}
+
+/// Whether the service sees to it that this request happens once.
+fn has_key(request: &HttpRequest, route: &Route) -> bool {
+    route.entry.honours_keys
+        && request.method() == Method::POST
+        && request.headers().contains_key("idempotency-key")
 }
 
 /// Who prefers to wait (`Prefer: wait=N`) gets that and five seconds more.
@@ -121,6 +130,9 @@ async fn body_of(request: &HttpRequest, mut payload: Payload) -> Result<Body, Pr
             let mut kept = actix_web::web::BytesMut::new();
             while let Some(part) = payload.next().await {
                 kept.extend_from_slice(&part.map_err(|_| broken_body())?);
+                if kept.len() as u64 > length {
+                    return Err(broken_body());
+                }
             }
             if kept.len() as u64 != length {
                 return Err(broken_body());

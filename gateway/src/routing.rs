@@ -51,8 +51,11 @@ pub struct RouteEntry {
     /// Requests a second for one address, if this route is dear.
     #[serde(default)]
     pub post_rate_per_second: Option<u32>,
+    /// Whether a POST with an `Idempotency-Key` may be sent again.
+    #[serde(default = "default_true")]
+    pub honours_keys: bool,
     /// Whether it is one of the routes that a person switches.
-    #[serde(default = "default_listed")]
+    #[serde(default = "default_true")]
     pub listed: bool,
 }
 
@@ -75,7 +78,7 @@ fn default_head_timeout() -> u64 {
     5
 }
 
-fn default_listed() -> bool {
+fn default_true() -> bool {
     true
 }
 
@@ -126,13 +129,18 @@ impl File {
     /// What is wrong, with its line.
     pub fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        let mut ids = BTreeSet::new();
+        let (mut ids, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
         for route in &file.routes {
+            let wrong =
+                |why: &str| Err(format!("line {}: route {}: {why}", line_of(text, &route.id), route.id));
             if !route.prefix.starts_with('/') || route.prefix.ends_with('/') {
-                return Err(format!("route {}: the prefix must begin with / and not end with it", route.id));
+                return wrong("the prefix must begin with / and not end with it");
             }
-            if !ids.insert(&route.id) {
-                return Err(format!("route {}: there are two of that name", route.id));
+            if !ids.insert(&route.id) || !prefixes.insert(&route.prefix) {
+                return wrong("there are two of that name or prefix");
+            }
+            if !(1..=3600).contains(&route.head_timeout_s) {
+                return wrong("head_timeout_s must be 1 to 3600");
             }
         }
         if file.routes.is_empty() || file.rate_per_second == 0 || file.rate_burst == 0 {
@@ -140,6 +148,12 @@ impl File {
         }
         Ok(file)
     }
+}
+
+/// The line of the last route of that name.
+fn line_of(text: &str, id: &str) -> usize {
+    let named = |line: &str| line.trim_start().starts_with("id") && line.contains(&format!("\"{id}\""));
+    text.lines().enumerate().filter(|(_, line)| named(line)).last().map_or(0, |(index, _)| index + 1)
 }
 
 impl Table {
@@ -228,7 +242,9 @@ mod tests {
         let bad = format!("{}strategy = \"by-magic\"\n", text(&["/a"]));
         let why = table(&bad).unwrap_err();
         assert!(why.contains("line 5") && why.contains("by-magic"), "{why}");
-        for bad in ["", "routes = []", &text(&["a"]), &text(&["/a/"]), &text(&["/a", "/a"])] {
+        assert!(table(&text(&["/a", "/a"])).unwrap_err().starts_with("line 6: route /a"));
+        let endless = format!("{}head_timeout_s = 18446744073709551615\n", text(&["/a"]));
+        for bad in ["", "routes = []", &text(&["a"]), &text(&["/a/"]), &endless] {
             assert!(table(bad).is_err(), "{bad}");
         }
         assert!(table(&format!("colour = \"red\"\n{}", text(&["/a"]))).unwrap_err().contains("colour"));

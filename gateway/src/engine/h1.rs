@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use actix_web::body::BodySize;
+use actix_web::error::PayloadError;
 use actix_web::web::{BufMut as _, Bytes, BytesMut, Payload};
 use futures_util::Stream as _;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
@@ -72,6 +73,7 @@ impl H1Engine {
             let patience = request.head_timeout.min(request.end.saturating_duration_since(Instant::now()));
             let step = poll_fn(|cx| poll_step(&mut connection, &mut sending, cx));
             let received = match tokio::time::timeout(patience, step).await {
+                Err(_) if sending.waits_for_client() => return Err(ExchangeError::SlowClient),
                 Err(_) => return Err(ExchangeError::TimedOut),
                 Ok(Ok(Step::Sent)) => continue,
                 Ok(Ok(Step::Received)) => read_head(&connection.read, request.is_head)?,
@@ -156,14 +158,15 @@ pub(super) struct Sending {
     unwritten: BytesMut,
     kept: Option<Bytes>,
     payload: Option<Payload>,
-    chunked: bool,
+    /// What is still to come of the payload, by the length that was told; chunks tell their own.
+    left: Option<u64>,
 }
 
 impl Sending {
     fn new(request: &mut Request) -> Self {
         let mut unwritten = BytesMut::with_capacity(request.head.len() + 64);
         unwritten.extend_from_slice(&request.head);
-        let mut sending = Self { unwritten, kept: None, payload: None, chunked: false };
+        let mut sending = Self { unwritten, kept: None, payload: None, left: None };
         match std::mem::replace(&mut request.body, Body::Gone) {
             Body::None | Body::Gone => request.body = Body::None,
             Body::Kept(bytes) => {
@@ -173,11 +176,11 @@ impl Sending {
             }
             Body::Streaming(payload, Some(length)) => {
                 sending.header(&format!("content-length: {length}\r\n"));
-                sending.payload = Some(payload);
+                (sending.payload, sending.left) = (Some(payload), Some(length));
             }
             Body::Streaming(payload, None) => {
                 sending.header("transfer-encoding: chunked\r\n");
-                (sending.payload, sending.chunked) = (Some(payload), true);
+                sending.payload = Some(payload);
             }
         }
         sending.header("\r\n");
@@ -189,6 +192,11 @@ impl Sending {
 
     fn header(&mut self, line: &str) {
         self.unwritten.extend_from_slice(line.as_bytes());
+    }
+
+    /// Whether the next byte is the client's to send.
+    fn waits_for_client(&self) -> bool {
+        self.payload.is_some() && self.unwritten.is_empty()
     }
 
     /// Whether all has been sent.
@@ -236,8 +244,8 @@ impl Sending {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, ExchangeError> {
         while self.unwritten.len() < UNWRITTEN {
             let Some(payload) = &mut self.payload else { return Ok(Poll::Ready(())) };
-            match Pin::new(payload).poll_next(cx) {
-                Poll::Ready(Some(Ok(bytes))) if self.chunked => {
+            match (Pin::new(payload).poll_next(cx), self.left) {
+                (Poll::Ready(Some(Ok(bytes))), None) => {
                     // An empty chunk would end the body.
                     if !bytes.is_empty() {
                         self.header(&format!("{:x}\r\n", bytes.len()));
@@ -245,20 +253,32 @@ impl Sending {
                         self.header("\r\n");
                     }
                 }
-                Poll::Ready(Some(Ok(bytes))) => self.unwritten.put(bytes),
-                Poll::Ready(Some(Err(error))) => return Err(ExchangeError::Client(error)),
-                Poll::Ready(None) => {
+                // A byte more than was told would begin another request.
+                (Poll::Ready(Some(Ok(bytes))), Some(left)) => {
+                    let left = left.checked_sub(bytes.len() as u64).ok_or_else(too_long)?;
+                    self.left = Some(left);
+                    self.unwritten.put(bytes);
+                }
+                (Poll::Ready(Some(Err(error))), _) => return Err(ExchangeError::Client(error)),
+                (Poll::Ready(None), Some(1..)) => {
+                    return Err(ExchangeError::Client(PayloadError::Incomplete(None)));
+                }
+                (Poll::Ready(None), left) => {
                     self.payload = None;
-                    if self.chunked {
+                    if left.is_none() {
                         self.header("0\r\n\r\n");
                     }
                 }
-                Poll::Pending if self.unwritten.is_empty() => return Ok(Poll::Pending),
-                Poll::Pending => break,
+                (Poll::Pending, _) if self.unwritten.is_empty() => return Ok(Poll::Pending),
+                (Poll::Pending, _) => break,
             }
         }
         Ok(Poll::Ready(()))
     }
+}
+
+fn too_long() -> ExchangeError {
+    ExchangeError::Client(PayloadError::Overflow)
 }
 
 fn is_closed(error: &io::Error) -> bool {

@@ -61,6 +61,8 @@ impl Pool {
         }
         let mut pool = self.0.borrow_mut();
         if !pool.contains_key(authority) {
+            // A newcomer, perhaps in somebody's place: time to forget who is asked no more.
+            pool.retain(|_, idle| idle.last().is_some_and(|(_, since)| since.elapsed() < IDLE));
             pool.insert(authority.to_owned(), Vec::new());
         }
         if let Some(idle) = pool.get_mut(authority).filter(|idle| idle.len() < KEPT) {

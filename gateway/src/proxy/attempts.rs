@@ -140,6 +140,9 @@ fn failed(error: ExchangeError, mut lease: Lease) -> Ended {
         ExchangeError::TimedOut => (Outcome::TimedOut, Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT),
         // The replica has no part in it.
         ExchangeError::Client(_) => return Ended::Refused(super::broken_body()),
+        ExchangeError::SlowClient => {
+            return Ended::Refused(Problem::of_status(StatusCode::REQUEST_TIMEOUT));
+        }
     };
     log::warn!(instance, error:%; "an attempt failed");
     lease.record(outcome, Instant::now());

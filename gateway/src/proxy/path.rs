@@ -1,7 +1,8 @@
 //! Paths: what a gateway and a service could read differently is refused, not repaired.
 
 use actix_web::HttpRequest;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::header::HeaderMap;
+use actix_web::http::{Method, StatusCode, header};
 use shared::problem::Problem;
 
 /// The longest path with its query, in bytes.
@@ -22,6 +23,15 @@ pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
     if lengths > 1 || (lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING)) {
         return Err(ambiguous("The length of the body can be read in two ways."));
     }
+    // What follows an upgrade is no HTTP: with a length it is a body to some, and the next request to
+    // others. Upgrades themselves are not passed on.
+    let tunnel = headers.contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
+    if tunnel && (lengths > 0 || headers.contains_key(header::TRANSFER_ENCODING)) {
+        return Err(ambiguous("A request to change the protocol has no body."));
+    }
+    if names_what_is_not_its_own(headers) {
+        return Err(ambiguous("Connection names a header that is not of this connection."));
+    }
     if headers.get_all(header::HOST).count() > 1 {
         return Err(ambiguous("There is more than one Host header."));
     }
@@ -32,6 +42,15 @@ pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
     }
     let path = uri.path();
     if is_plain(path) { Ok(path.to_owned()) } else { Err(ambiguous("The path can be read in two ways.")) }
+}
+
+/// Whether `Connection` would take a header out that a service needs or this hop decides by.
+fn names_what_is_not_its_own(headers: &HeaderMap) -> bool {
+    const OTHERS: [&str; 5] = ["host", "authorization", "idempotency-key", "x-request-id", "content-type"];
+    let values = headers.get_all(header::CONNECTION).filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|name| OTHERS.iter().any(|other| name.trim().eq_ignore_ascii_case(other)))
 }
 
 /// Neither dot segments, empty segments, nor encodings of what has a meaning when it is not encoded.

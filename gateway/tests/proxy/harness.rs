@@ -18,18 +18,27 @@ use tokio::net::TcpSocket;
 /// A gateway whose route `/a` leads to the service `a`.
 pub(crate) struct Gateway {
     address: SocketAddr,
-    _handle: ServerHandle,
+    handle: ServerHandle,
 }
 
 impl Gateway {
     pub(crate) async fn start(upstreams: &[&Upstream]) -> Self {
+        Self::start_at([0, 0], upstreams).await.unwrap()
+    }
+
+    /// One on these ports, for the public and for admins.
+    pub(crate) async fn start_at([public, admin]: [u16; 2], upstreams: &[&Upstream]) -> anyhow::Result<Self> {
         let file = std::env::temp_dir().join(format!("gateway-{}.toml", uuid::Uuid::now_v7()));
-        std::fs::write(&file, "[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\n").unwrap();
+        std::fs::write(
+            &file,
+            "[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nhead_timeout_s = 1\n",
+        )
+        .unwrap();
         let urls: Vec<_> =
             upstreams.iter().map(|upstream| format!("http://{}", upstream.authority())).collect();
         let config = Config {
-            http: HttpConfig::for_tests(),
-            admin: HttpConfig::for_tests(),
+            http: HttpConfig { port: public, ..HttpConfig::for_tests() },
+            admin: HttpConfig { port: admin, ..HttpConfig::for_tests() },
             stack: StackConfig {
                 registry: RegistryUrl::parse(&format!("static://a={}", urls.join(","))).unwrap(),
                 service_key: ServiceKey::from_base64(&Secret::new(
@@ -42,16 +51,27 @@ impl Gateway {
             state_file: None,
             rate_limits: true,
         };
-        let server = app::build(config).await.unwrap();
-        std::fs::remove_file(file).unwrap();
+        let server = app::build(config).await?;
+        std::fs::remove_file(file)?;
         let (address, handle) = (server.address(), server.handle());
         actix_web::rt::spawn(server.run());
-        Self { address, _handle: handle }
+        Ok(Self { address, handle })
+    }
+
+    /// Drains it and waits until it is gone.
+    pub(crate) async fn stop(self) {
+        self.handle.stop().await;
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// Two ports that were free a moment ago.
+pub(crate) fn free_ports() -> [u16; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// A service that says what it is told to say, whatever it is asked.

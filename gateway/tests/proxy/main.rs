@@ -67,6 +67,11 @@ async fn what_can_be_read_in_two_ways_never_reaches_a_service() {
         "GET /a%2fb HTTP/1.1\r\nhost: h",
         "GET //a HTTP/1.1\r\nhost: h",
         "GET /a\\b HTTP/1.1\r\nhost: h",
+        "POST /a HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\ncontent-length: 5",
+        "POST /a HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\ntransfer-encoding: chunked",
+        "CONNECT /a HTTP/1.1\r\nhost: h\r\ncontent-length: 0",
+        "GET /a HTTP/1.1\r\nhost: h\r\nconnection: host",
+        "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\nconnection: idempotency-key",
     ] {
         let answered = raw(&gateway, &format!("{head}{body}")).await;
         let status = answered.split(' ').nth(1).unwrap_or("closed");
@@ -117,6 +122,43 @@ async fn a_kept_connection_that_breaks_is_made_anew_even_to_the_only_replica() {
     // On one connection, so that one thread of the gateway gets both.
     let answered = raw(&gateway, &(request("") + &request("connection: close\r\n"))).await;
     assert_eq!(answered.matches("HTTP/1.1 200").count(), 2, "{answered}");
+}
+
+#[actix_web::test]
+async fn a_client_that_sends_slowly_is_told_so_and_no_replica_is_blamed() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::start(&[&upstream]).await;
+    let slow = "POST /a HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+    // Five bad answers would eject it.
+    let said = futures_util::future::join_all((0..6).map(|_| raw(&gateway, slow))).await;
+    assert!(said.iter().all(|said| said.starts_with("HTTP/1.1 408")), "{said:?}");
+    let answered = raw(&gateway, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
+    assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+}
+
+#[actix_web::test]
+async fn a_new_gateway_starts_beside_the_old_one_and_takes_over() {
+    let upstream = Upstream::answering(OK);
+    let get = "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    let ports = harness::free_ports();
+    let old = Gateway::start_at(ports, &[&upstream]).await.unwrap();
+    let new = Gateway::start_at(ports, &[&upstream]).await.unwrap();
+    old.stop().await;
+    for _ in 0..10 {
+        let answered = raw(&new, get).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
+}
+
+#[actix_web::test]
+async fn who_shows_a_bad_token_is_limited_like_anybody() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::start(&[&upstream]).await;
+    let request = |last: &str| format!("GET /a HTTP/1.1\r\nhost: h\r\nauthorization: Bearer x\r\n{last}\r\n");
+    let many = request("").repeat(1000) + &request("connection: close\r\n");
+    let answered = raw(&gateway, &many).await;
+    let limited = answered.matches("HTTP/1.1 429").count();
+    assert!(limited > 0 && answered.matches("HTTP/1.1 401").count() + limited == 1001, "{limited}");
 }
 
 #[actix_web::test]
