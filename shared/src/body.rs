@@ -187,9 +187,14 @@ impl<T: FromBody + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let json = request.mime_type().ok().flatten().is_none_or(|mime| {
-            mime.essence_str() == "application/json" || mime.suffix().is_some_and(|suffix| suffix == "json")
-        });
+        let json = match request.mime_type() {
+            Ok(None) => true,
+            Ok(Some(mime)) => {
+                mime.essence_str() == "application/json"
+                    || mime.suffix().is_some_and(|suffix| suffix == "json")
+            }
+            Err(_) => false,
+        };
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
             let bytes = bytes.await.map_err(|error| Problem::of_status(error.error_response().status()))?;

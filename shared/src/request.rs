@@ -61,10 +61,10 @@ pub fn etag(version: i64) -> (HeaderName, String) {
 impl FromStr for PathId {
     type Err = Problem;
 
-    /// Only the hyphenated form, so that one resource has one path.
+    /// Only the hyphenated form in lower case, so that one resource has one path.
     fn from_str(text: &str) -> Result<Self, Problem> {
         match Uuid::try_parse(text) {
-            Ok(id) if text.len() == 36 => Ok(Self(id)),
+            Ok(id) if text == id.to_string() => Ok(Self(id)),
             _ => Err(Problem::not_found()),
         }
     }

@@ -133,16 +133,22 @@ impl KeySet {
         set
     }
 
-    /// Puts these keys in the place of all others.
+    /// Puts these keys in the place of all others. What was verified with a key that is gone is
+    /// forgotten.
     pub fn replace(&self, jwks: &Jwks) {
-        let keys = jwks
+        let keys: BTreeMap<_, _> = jwks
             .keys
             .iter()
             .filter(|key| key.kty == "OKP" && key.crv == "Ed25519")
             .filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ed_components(&key.x).ok()?)))
             .collect();
-        *self.0.keys.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = keys;
-        self.0.verified.write().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        let mut known = self.0.keys.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // A key's id is its thumbprint: the same ids are the same keys.
+        if known.keys().any(|kid| !keys.contains_key(kid)) {
+            self.0.verified.write().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        }
+        *known = keys;
+        drop(known);
         self.0.changed.notify_waiters();
     }
 
