@@ -69,8 +69,13 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Result<T, UserError> {
-        let _permit = self.limiter.enter().await.map_err(|_| UserError::Busy)?;
-        let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string());
+        let permit = self.limiter.enter().await.map_err(|_| UserError::Busy)?;
+        let done = tokio::task::spawn_blocking(move || {
+            // Held by the work, which goes on when the request that asked for it is gone.
+            let _permit = permit;
+            work()
+        });
+        let done = done.await.map_err(|error| error.to_string());
         done.and_then(|result| result).map_err(UserError::Hashing)
     }
 }

@@ -34,12 +34,13 @@ CREATE TABLE refresh_tokens (
 );
 CREATE INDEX refresh_tokens_session ON refresh_tokens (session_id);
 
--- Tries to log in, by address and client, that have not succeeded yet.
-CREATE TABLE login_tries (
-    email_key     text NOT NULL,
+-- Wrong passwords since the last right one, by client and address: by the address's digest, because
+-- anything may be written there.
+CREATE TABLE login_failures (
+    address       text NOT NULL,
     client        text NOT NULL,
-    tries         bigint NOT NULL,
+    failures      bigint NOT NULL,
     began_at      timestamptz NOT NULL,
-    PRIMARY KEY (email_key, client)
+    PRIMARY KEY (address, client)
 );
-CREATE INDEX login_tries_began ON login_tries (began_at);
+CREATE INDEX login_failures_began ON login_failures (began_at);

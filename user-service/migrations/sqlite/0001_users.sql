@@ -34,12 +34,13 @@ CREATE TABLE refresh_tokens (
 );
 CREATE INDEX refresh_tokens_session ON refresh_tokens (session_id);
 
--- Tries to log in, by address and client, that have not succeeded yet.
-CREATE TABLE login_tries (
-    email_key     TEXT NOT NULL,
+-- Wrong passwords since the last right one, by client and address: by the address's digest, because
+-- anything may be written there.
+CREATE TABLE login_failures (
+    address       TEXT NOT NULL,
     client        TEXT NOT NULL,
-    tries         INTEGER NOT NULL,
+    failures      INTEGER NOT NULL,
     began_at      TEXT NOT NULL,
-    PRIMARY KEY (email_key, client)
+    PRIMARY KEY (address, client)
 );
-CREATE INDEX login_tries_began ON login_tries (began_at);
+CREATE INDEX login_failures_began ON login_failures (began_at);

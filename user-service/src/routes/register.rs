@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
+use shared::auth::MaybeCaller;
 use shared::body::{Body, Fields, FromBody};
 use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::etag;
@@ -40,6 +41,7 @@ impl FromBody for Register {
     params(("Idempotency-Key" = Option<String>, Header, description = "Sent twice, it happens once.")),
     responses((status = 201, body = User), (status = 409, description = "`email_taken`"), (status = 422, description = "`validation_failed`")))]
 pub async fn register(
+    _: MaybeCaller,
     key: IdempotencyKey,
     body: Body<Register>,
     store: Data<Store>,

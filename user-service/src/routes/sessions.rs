@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use shared::auth::{Caller, SigningKeys, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims};
+use shared::auth::{Caller, MaybeCaller, SigningKeys, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims};
 use shared::body::{Body, Fields, FromBody};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -110,6 +110,7 @@ impl RefreshToken {
 #[utoipa::path(post, path = "/api/sessions", tag = "sessions", request_body = LogIn,
     responses((status = 201, body = Tokens), (status = 401, description = "`invalid_credentials`"), (status = 429, description = "`rate_limited`")))]
 pub async fn log_in(
+    _: MaybeCaller,
     request: HttpRequest,
     body: Body<LogIn>,
     store: Data<Store>,
@@ -117,10 +118,11 @@ pub async fn log_in(
     issuer: Data<Issuer>,
 ) -> Result<HttpResponse, UserError> {
     let LogIn { email, password } = body.value;
-    let login_try = LoginTry { email_key: email.to_lowercase(), client: client_of(&request) };
-    let login = store.try_login(&login_try).await?;
+    let login_try = LoginTry::new(&email, client_of(&request));
+    let login = store.login(&login_try).await?;
     let hash = login.as_ref().map(|login| login.password_hash.clone());
     let (true, Some(login)) = (passwords.verify(password, hash).await?, login) else {
+        store.count_failure(&login_try).await?;
         return Err(UserError::InvalidCredentials);
     };
     let refresh = RefreshToken::new();
@@ -133,6 +135,7 @@ pub async fn log_in(
 #[utoipa::path(post, path = "/api/sessions/refresh", tag = "sessions", request_body = Refresh,
     responses((status = 200, body = Tokens), (status = 401, description = "`token_reused`, `invalid_token`")))]
 pub async fn refresh(
+    _: MaybeCaller,
     body: Body<Refresh>,
     store: Data<Store>,
     issuer: Data<Issuer>,
@@ -160,7 +163,7 @@ pub async fn jwks(issuer: Data<Issuer>) -> HttpResponse {
 }
 
 /// The client's address as the gateway made it out; it takes this header from nobody.
-fn client_of(request: &HttpRequest) -> String {
+pub(super) fn client_of(request: &HttpRequest) -> String {
     let told = request.headers().get("x-real-ip").and_then(|value| value.to_str().ok());
     told.map(str::to_owned)
         .or_else(|| request.peer_addr().map(|peer| peer.ip().to_string()))

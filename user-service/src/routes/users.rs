@@ -1,7 +1,7 @@
 //! `/api/users` and `/api/users/{id}`: who is there, and changing oneself.
 
 use actix_web::web::{Data, Path};
-use actix_web::{HttpResponse, http::StatusCode};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
 use serde::Serialize;
 use shared::auth::{Admin, Caller};
 use shared::body::{Body, Fields, FromBody};
@@ -10,10 +10,11 @@ use shared::request::{IfMatch, Paging, PathId, etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::sessions::client_of;
 use crate::domain::{Change, EmailAddress, Name, Password, User};
 use crate::error::UserError;
 use crate::passwords::Passwords;
-use crate::store::Store;
+use crate::store::{LoginTry, Store};
 
 /// A page of people.
 #[derive(Serialize, ToSchema)]
@@ -75,6 +76,7 @@ pub async fn change(
     caller: Caller,
     id: Path<String>,
     version: IfMatch,
+    request: HttpRequest,
     body: Body<ChangeUser>,
     store: Data<Store>,
     passwords: Data<Passwords>,
@@ -82,7 +84,7 @@ pub async fn change(
     let id = visible(&caller, &id)?;
     let ChangeUser { email, name, password, current_password } = body.value;
     if email.is_some() || password.is_some() {
-        confirm(&caller, id, current_password, &store, &passwords).await?;
+        confirm(&caller, id, current_password, client_of(&request), &store, &passwords).await?;
     }
     let password_hash = match password {
         Some(password) => Some(passwords.hash(password).await?),
@@ -119,6 +121,7 @@ async fn confirm(
     caller: &Caller,
     id: Uuid,
     current: Option<String>,
+    client: String,
     store: &Store,
     passwords: &Passwords,
 ) -> Result<(), UserError> {
@@ -129,6 +132,12 @@ async fn confirm(
         let problem = Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY);
         return Err(problem.field("current_password", "is missing").into());
     };
-    let hash = store.password_hash(id).await?;
-    if passwords.verify(current, Some(hash)).await? { Ok(()) } else { Err(UserError::WrongPassword) }
+    // Whoever stole a token may guess here no more often than at the login.
+    let guess = LoginTry::new(&store.user(id).await?.email, client);
+    store.may_try(&guess).await?;
+    if passwords.verify(current, Some(store.password_hash(id).await?)).await? {
+        return Ok(());
+    }
+    store.count_failure(&guess).await?;
+    Err(UserError::WrongPassword)
 }

@@ -1,4 +1,4 @@
-//! Retention: sessions that are over, and counted tries, go.
+//! Retention: sessions that are over, counted failures and old idempotency keys go.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use shared::stop::Stop;
 use super::Store;
 
 const EVERY: Duration = Duration::from_secs(600);
-const TRIES: time::Duration = time::Duration::minutes(15);
+const FAILURES: time::Duration = time::Duration::minutes(15);
 
 /// Prunes until told to stop.
 pub async fn run(store: Store, stop: Stop) {
@@ -21,14 +21,17 @@ pub async fn run(store: Store, stop: Stop) {
 }
 
 impl Store {
-    /// Deletes expired sessions with their tokens, and tries that no longer count.
+    /// Deletes expired sessions with their tokens, failures that no longer count, and
+    /// answers that are promised no longer.
     ///
     /// # Errors
     /// Any [`DbError`].
     pub async fn prune(&self) -> Result<(), DbError> {
-        for (table, before) in
-            [("sessions WHERE expires_at < $1", now()), ("login_tries WHERE began_at < $1", now() - TRIES)]
-        {
+        for (table, before) in [
+            ("sessions WHERE expires_at < $1", now()),
+            ("login_failures WHERE began_at < $1", now() - FAILURES),
+            ("idempotency_keys WHERE expires_at < $1", now()),
+        ] {
             query(format!("DELETE FROM {table}")).bind(before).execute(&self.db).await?;
         }
         Ok(())

@@ -5,26 +5,41 @@
 //!                          └── used again ──► the session is revoked (RFC 9700 §4.14.2)
 //! ```
 
-use shared::db::{DbError, Tx, now, query};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use shared::db::{Conn, DbError, Tx, now, query};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{COLUMNS, Store, user};
-use crate::domain::User;
+use crate::domain::{EmailAddress, User};
 use crate::error::UserError;
 
 const REFRESH_TOKENS_LIVE: Duration = Duration::days(30);
-/// Tries are counted for so long.
+/// Failures are counted for so long.
 const WINDOW: Duration = Duration::minutes(15);
-const TRIES: i64 = 10;
+const FAILURES: i64 = 10;
 
 /// Somebody who may have an address wants to log in from a client.
 #[derive(Debug, Clone)]
 pub struct LoginTry {
-    /// The address, in lower case.
-    pub email_key: String,
-    /// The client's network address.
-    pub client: String,
+    /// The address as people are found by it, if it is one.
+    address: Option<String>,
+    /// Whatever was given as an address, as failures are counted by it.
+    digest: String,
+    client: String,
+}
+
+impl LoginTry {
+    /// A try with `email`, which may be anything, from the network address `client`.
+    pub fn new(email: &str, client: String) -> Self {
+        Self {
+            address: EmailAddress::try_from(email.to_owned()).ok().map(|address| address.key()),
+            digest: URL_SAFE_NO_PAD.encode(Sha256::digest(email.to_lowercase())),
+            client,
+        }
+    }
 }
 
 /// Whose password is to be checked.
@@ -46,48 +61,57 @@ pub struct Refreshed {
 }
 
 impl Store {
-    /// Counts a try to log in, and finds whose password to check; `None` if nobody has the address
-    /// or they left.
+    /// Finds whose password to check; `None` if nobody has the address or they left.
     ///
     /// # Errors
-    /// [`UserError::Throttled`] after ten tries in 15 minutes.
-    pub async fn try_login(&self, login: &LoginTry) -> Result<Option<Login>, UserError> {
-        let mut tx = self.db.begin().await?;
-        let now = now();
-        let counted = query(
-            "INSERT INTO login_tries (email_key, client, tries, began_at) VALUES ($1, $2, 1, $3) \
-             ON CONFLICT (email_key, client) DO UPDATE SET \
-                tries = CASE WHEN login_tries.began_at < $4 THEN 1 ELSE login_tries.tries + 1 END, \
-                began_at = CASE WHEN login_tries.began_at < $4 THEN $3 ELSE login_tries.began_at END \
-             RETURNING tries, began_at",
-        )
-        .bind(login.email_key.as_str())
-        .bind(login.client.as_str())
-        .bind(now)
-        .bind(now - WINDOW)
-        .fetch_one(&mut tx)
-        .await?;
-        let began: OffsetDateTime = counted.get("began_at")?;
-        if counted.get::<i64>("tries")? > TRIES {
-            // The count is not written: it would run for ever.
-            let wait = (began + WINDOW - now).whole_seconds().max(1);
-            return Err(UserError::Throttled(wait.try_into().unwrap_or(u32::MAX)));
-        }
+    /// [`UserError::Throttled`] after ten failures in 15 minutes.
+    pub async fn login(&self, login_try: &LoginTry) -> Result<Option<Login>, UserError> {
+        self.may_try(login_try).await?;
         let found = query(format!(
             "SELECT {COLUMNS}, password_hash FROM users WHERE email_key = $1 AND deactivated = FALSE"
         ))
-        .bind(login.email_key.as_str())
-        .fetch_optional(&mut tx)
+        .bind(login_try.address.as_deref())
+        .fetch_optional(&self.db)
         .await?;
-        tx.commit().await?;
         found.map(|row| Ok(Login { user: user(&row)?, password_hash: row.get("password_hash")? })).transpose()
     }
 
-    /// Begins a session whose refresh token has the hash `token`, and forgets the tries before.
+    /// Whether another password may be tried.
+    ///
+    /// # Errors
+    /// [`UserError::Throttled`] after ten failures in 15 minutes.
+    pub async fn may_try(&self, login_try: &LoginTry) -> Result<(), UserError> {
+        throttled(&self.db, login_try).await
+    }
+
+    /// Counts a wrong password.
+    ///
+    /// # Errors
+    /// [`UserError::Throttled`] if ten others, tried meanwhile, were wrong too.
+    pub async fn count_failure(&self, login_try: &LoginTry) -> Result<(), UserError> {
+        let (now, began) = (now(), now() - WINDOW);
+        let counted = query(
+            "INSERT INTO login_failures (address, client, failures, began_at) VALUES ($1, $2, 1, $3) \
+             ON CONFLICT (address, client) DO UPDATE SET \
+                failures = CASE WHEN login_failures.began_at < $4 THEN 1 ELSE login_failures.failures + 1 END, \
+                began_at = CASE WHEN login_failures.began_at < $4 THEN $3 ELSE login_failures.began_at END \
+             WHERE login_failures.began_at < $4 OR login_failures.failures < $5",
+        )
+        .bind(login_try.digest.as_str())
+        .bind(login_try.client.as_str())
+        .bind(now)
+        .bind(began)
+        .bind(FAILURES)
+        .execute(&self.db)
+        .await?;
+        if counted == 0 { self.may_try(login_try).await } else { Ok(()) }
+    }
+
+    /// Begins a session whose refresh token has the hash `token`, and forgets the failures before.
     ///
     /// # Errors
     /// [`UserError::InvalidCredentials`] if the person left or took another password while this one
-    /// was checked, which takes a while.
+    /// was checked, which takes a while; [`UserError::Throttled`] if ten others were wrong meanwhile.
     pub async fn begin_session(
         &self,
         login_try: &LoginTry,
@@ -102,8 +126,9 @@ impl Store {
             .fetch_optional(&mut tx)
             .await?
             .ok_or(UserError::InvalidCredentials)?;
-        query("DELETE FROM login_tries WHERE email_key = $1 AND client = $2")
-            .bind(login_try.email_key.as_str())
+        throttled(&mut tx, login_try).await?;
+        query("DELETE FROM login_failures WHERE address = $1 AND client = $2")
+            .bind(login_try.digest.as_str())
             .bind(login_try.client.as_str())
             .execute(&mut tx)
             .await?;
@@ -174,6 +199,23 @@ impl Store {
         revoke(&mut tx, session).await?;
         tx.commit().await
     }
+}
+
+async fn throttled<'c>(conn: impl Into<Conn<'c>>, login_try: &LoginTry) -> Result<(), UserError> {
+    let now = now();
+    let found = query(
+        "SELECT began_at FROM login_failures \
+         WHERE address = $1 AND client = $2 AND began_at >= $3 AND failures >= $4",
+    )
+    .bind(login_try.digest.as_str())
+    .bind(login_try.client.as_str())
+    .bind(now - WINDOW)
+    .bind(FAILURES)
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = found else { return Ok(()) };
+    let wait = row.get::<OffsetDateTime>("began_at")? + WINDOW - now;
+    Err(UserError::Throttled(wait.whole_seconds().max(1).try_into().unwrap_or(u32::MAX)))
 }
 
 async fn keep(tx: &mut Tx, session: Uuid, token: &str) -> Result<(), DbError> {
