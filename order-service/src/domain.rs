@@ -12,4 +12,4 @@ pub use money::{Money, MoneyError};
 pub use order::{Line, Order, Terms};
 pub use product::{Description, Details, Name, Price, Product, Sku};
 pub use status::{IllegalTransition, Reason, Status};
-pub use stock::{Delta, Level, Stock};
+pub use stock::{Delta, Level, MOST_ON_HAND, Stock};

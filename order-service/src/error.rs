@@ -6,7 +6,7 @@ use shared::db::DbError;
 use shared::problem::Problem;
 
 use crate::checkout::Refusal;
-use crate::domain::MoneyError;
+use crate::domain::{MOST_ON_HAND, MoneyError};
 
 /// Why a request or a message has no effect.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub enum Error {
     /// More would be taken out of the stock than is on hand.
     #[error("there is not that much on hand")]
     NotOnHand,
+    /// More would be on hand than a product may have.
+    #[error("there would be too much on hand")]
+    TooMuch,
     /// The total is more than can be counted.
     #[error("the order {0}")]
     Total(#[from] MoneyError),
@@ -68,6 +71,8 @@ impl Error {
             Self::NotOnHand => {
                 Problem::new(S::CONFLICT, "out_of_stock", "There is not that much on hand to take out.")
             }
+            Self::TooMuch => Problem::of_status(S::UNPROCESSABLE_ENTITY)
+                .field("delta", format!("more than {MOST_ON_HAND} would be on hand")),
             Self::Total(_) => Problem::of_status(S::UNPROCESSABLE_ENTITY)
                 .field("lines", "together they cost more than can be counted"),
             Self::CustomerInactive => {

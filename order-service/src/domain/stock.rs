@@ -33,7 +33,8 @@ pub struct Level(i64);
 #[serde(try_from = "i64")]
 pub struct Delta(i64);
 
-const MOST: i64 = 1_000_000;
+/// The most of one product that can be on hand.
+pub const MOST_ON_HAND: i64 = 1_000_000;
 
 impl Level {
     /// The number.
@@ -46,7 +47,7 @@ impl TryFrom<i64> for Level {
     type Error = &'static str;
 
     fn try_from(level: i64) -> Result<Self, Self::Error> {
-        if (0..=MOST).contains(&level) { Ok(Self(level)) } else { Err("must be 0 to 1000000") }
+        if (0..=MOST_ON_HAND).contains(&level) { Ok(Self(level)) } else { Err("must be 0 to 1000000") }
     }
 }
 
@@ -61,7 +62,7 @@ impl TryFrom<i64> for Delta {
     type Error = &'static str;
 
     fn try_from(delta: i64) -> Result<Self, Self::Error> {
-        match delta != 0 && (-MOST..=MOST).contains(&delta) {
+        match delta != 0 && (-MOST_ON_HAND..=MOST_ON_HAND).contains(&delta) {
             true => Ok(Self(delta)),
             false => Err("must be -1000000 to 1000000 and not 0"),
         }
@@ -74,9 +75,9 @@ mod tests {
 
     #[test]
     fn levels_and_deltas_have_bounds() {
-        assert!(Level::try_from(0).is_ok() && Level::try_from(MOST).is_ok());
+        assert!(Level::try_from(0).is_ok() && Level::try_from(MOST_ON_HAND).is_ok());
         assert!(Level::try_from(-1).is_err() && Level::try_from(MOST + 1).is_err());
-        assert!(Delta::try_from(-3).is_ok() && Delta::try_from(MOST).is_ok());
+        assert!(Delta::try_from(-3).is_ok() && Delta::try_from(MOST_ON_HAND).is_ok());
         assert!(Delta::try_from(0).is_err() && Delta::try_from(-MOST - 1).is_err());
     }
 }

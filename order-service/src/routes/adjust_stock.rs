@@ -49,6 +49,7 @@ impl FromBody for AdjustStock {
         (status = 403, body = Problem, description = "not an admin"),
         (status = 404, body = Problem),
         (status = 409, body = Problem, description = "`out_of_stock`: more would go out than is on hand"),
+        (status = 422, body = Problem, description = "`validation_failed`, also if more than a million would be on hand"),
     ))]
 pub(crate) async fn adjust_stock(
     admin: Admin,

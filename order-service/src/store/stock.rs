@@ -4,7 +4,7 @@ use shared::db::{DbError, Tx, now, query};
 use uuid::Uuid;
 
 use super::{Store, rows};
-use crate::domain::{Delta, Line, Stock};
+use crate::domain::{Delta, Line, MOST_ON_HAND, Stock};
 use crate::error::Error;
 
 /// Where goods are: a column of the table.
@@ -81,21 +81,27 @@ impl Store {
     /// Counts goods in or out.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or [`Error::NotOnHand`] if more goes out than is on hand.
+    /// [`Error::NotFound`], [`Error::NotOnHand`] if more goes out than is on hand, or
+    /// [`Error::TooMuch`] if more would be on hand than a product may have.
     pub async fn adjust_stock(&self, tx: &mut Tx, adjustment: &Adjustment) -> Result<Adjusted, Error> {
         let Adjustment { product_id, delta, reason, admin_id } = adjustment;
         let counted = query(
             "UPDATE stock SET on_hand = on_hand + $2, adjusted = adjusted + $2 \
-             WHERE product_id = $1 AND on_hand + $2 >= 0 RETURNING on_hand",
+             WHERE product_id = $1 AND on_hand + $2 BETWEEN 0 AND $3 RETURNING on_hand",
         )
         .bind(*product_id)
         .bind(delta.get())
+        .bind(MOST_ON_HAND)
         .fetch_optional(&mut *tx)
         .await?;
         let Some(row) = counted else {
             let known = query("SELECT 1 AS one FROM products WHERE id = $1").bind(*product_id);
             let known = known.fetch_optional(&mut *tx).await?.is_some();
-            return Err(if known { Error::NotOnHand } else { Error::NotFound });
+            return Err(match known {
+                true if delta.get() > 0 => Error::TooMuch,
+                true => Error::NotOnHand,
+                false => Error::NotFound,
+            });
         };
         let id = Uuid::now_v7();
         query(

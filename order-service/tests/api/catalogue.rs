@@ -88,13 +88,16 @@ async fn what_is_no_product_is_refused_with_every_fault_named() {
 }
 
 #[actix_web::test]
-async fn stock_is_adjusted_but_not_below_nothing() {
+async fn stock_is_adjusted_but_not_below_nothing_nor_above_what_is_counted() {
     let world = world().await;
     let (tea, admin) = (world.product(5).await, world.admin());
     let path = format!("/api/products/{}/stock-adjustments", tea["id"].as_str().unwrap());
     let adjusted = admin.post(&path, json!({ "delta": -5, "reason": "broken" })).await.expect(201);
     assert_eq!(adjusted, json!({ "product_id": tea["id"], "delta": -5, "available": 0 }));
     admin.post(&path, json!({ "delta": -1, "reason": "x" })).await.expect_problem(409, "out_of_stock");
+    admin.post(&path, json!({ "delta": 1, "reason": "found" })).await.expect(201);
+    let too_much = admin.post(&path, json!({ "delta": 1_000_000, "reason": "x" })).await;
+    assert_eq!(too_much.expect_problem(422, "validation_failed"), ["delta"]);
     for body in [json!({ "delta": 0, "reason": "x" }), json!({ "delta": 2_000_000, "reason": "x" })] {
         let reply = admin.post(&path, body).await;
         assert_eq!(reply.expect_problem(422, "validation_failed"), ["delta"]);

@@ -125,9 +125,10 @@ impl TryFrom<String> for Reason {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        match text.trim().chars().count() {
-            1..=500 => Ok(Self(text)),
-            _ => Err("must have 1 to 500 characters"),
+        let text = text.trim();
+        match text.chars().count() {
+            1..=500 if !text.chars().any(char::is_control) => Ok(Self(text.to_owned())),
+            _ => Err("must have 1 to 500 characters, none of them a control character"),
         }
     }
 }
