@@ -20,3 +20,5 @@ pub mod client; // one service asks another
 pub mod service; // the service template: everything that is the same in every program
 pub mod stack; // a service among others
 pub mod messages; // work that must survive a crash
+#[cfg(any(test, feature = "testing"))]
+pub mod testing; // what tests share

@@ -32,11 +32,7 @@ pub fn sqlite_url() -> String {
 
 /// The URL of a new database on the PostgreSQL server for tests, if there is one.
 pub async fn postgres_url() -> Option<String> {
-    let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "TEST_POSTGRES_URL is not set");
-        eprintln!("SKIPPED on PostgreSQL: TEST_POSTGRES_URL is not set");
-        return None;
-    };
+    let server = crate::testing::server("TEST_POSTGRES_URL", "PostgreSQL")?;
     let name = format!("test_{}", Uuid::now_v7().simple());
     let mut url = url::Url::parse(&server).unwrap_or_else(|why| panic!("TEST_POSTGRES_URL: {why}"));
     let mut connection =

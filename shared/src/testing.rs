@@ -1,0 +1,25 @@
+//! What tests share: the rule for servers that a machine may not have, and [`Gate`].
+
+mod gate;
+
+pub use gate::Gate;
+
+/// The server that `variable` names for tests of `what`. Without the variable the test is skipped with
+/// a line that says so, and with `CI=true` it fails.
+///
+/// # Panics
+/// When there is no server and `CI` is `true`.
+pub fn server(variable: &str, what: &str) -> Option<String> {
+    let server = std::env::var(variable).ok();
+    if server.is_none() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{variable} is not set");
+        eprintln!("SKIPPED on {what}: {variable} is not set");
+    }
+    server
+}
+
+/// `consul://host:port/prefix`: the Consul for tests, at `TEST_CONSUL_URL`, with a prefix of its own.
+pub fn consul_url() -> Option<String> {
+    let server = server("TEST_CONSUL_URL", "Consul")?;
+    Some(format!("{}/test-{}", server.trim_end_matches('/'), uuid::Uuid::now_v7().simple()))
+}
