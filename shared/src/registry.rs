@@ -3,12 +3,16 @@
 //! | URL | kept by |
 //! |---|---|
 //! | `memory://host:port` | the gateway at that admin address, with [`Leases`] |
+//! | `consul://host:port` | Consul, by its agent at that address; `/prefix` if others use it too |
+//! | `dns://service=name:port;other=…` | the name server: every address of the name is an instance |
 //! | `static://service=http://a:1,http://b:1;other=…` | nobody: they are listed |
 //!
 //! A service keeps itself registered with a [`Heartbeat`]; a [`Directory`] follows the replicas of the
 //! services that somebody asks for, and goes on with the last known ones while the registry is away.
 
+mod consul; // consul://
 mod directory; // follows the replicas of services
+mod dns; // dns://
 mod heartbeat; // keeps this replica registered
 mod instance; // one registered replica
 mod leases; // the registry in memory
@@ -18,7 +22,9 @@ mod memory; // memory://, by HTTP
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 
+pub use consul::ConsulRegistry;
 pub use directory::Directory;
+pub use dns::DnsRegistry;
 pub use heartbeat::Heartbeat;
 pub use instance::{Instance, InvalidUrl};
 pub use leases::{LEASE, Leases};
@@ -30,6 +36,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
+use crate::auth::Secret;
 use crate::client::TokenSource;
 use crate::config::Variable;
 
@@ -83,6 +90,10 @@ pub enum RegistryError {
 pub enum RegistryUrl {
     /// The one in the gateway's memory, at this address of its admin port.
     Memory(String),
+    /// Consul.
+    Consul(ConsulRegistry),
+    /// The addresses of names.
+    Dns(DnsRegistry),
     /// The listed instances.
     Static(ListedRegistry),
 }
@@ -92,7 +103,17 @@ impl RegistryUrl {
     pub fn open(&self, tokens: &TokenSource) -> Rc<dyn Registry> {
         match self {
             Self::Memory(address) => Rc::new(MemoryRegistry::new(address, tokens.clone())),
+            Self::Consul(consul) => Rc::new(consul.clone()),
+            Self::Dns(dns) => Rc::new(dns.clone()),
             Self::Static(listed) => Rc::new(listed.clone()),
+        }
+    }
+
+    /// The same registry; if it is Consul, it is shown this ACL token.
+    pub fn with_consul_token(self, token: Option<Secret>) -> Self {
+        match self {
+            Self::Consul(consul) => Self::Consul(consul.with_token(token)),
+            other => other,
         }
     }
 }
@@ -103,8 +124,12 @@ impl Variable for RegistryUrl {
             Some(("memory", address)) if Instance::parse("", &format!("http://{address}")).is_ok() => {
                 Ok(Self::Memory(address.to_owned()))
             }
+            Some(("consul", agent)) => agent.parse().map(Self::Consul),
+            Some(("dns", names)) => names.parse().map(Self::Dns),
             Some(("static", list)) => list.parse().map(Self::Static),
-            _ => Err(format!("{text:?}: write memory://host:port or static://service=http://host:port,…")),
+            _ => {
+                Err(format!("{text:?}: write memory://host:port, consul://host:port, dns://… or static://…"))
+            }
         }
     }
 

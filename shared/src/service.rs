@@ -48,7 +48,7 @@ pub struct HttpConfig {
     pub drain_grace: Duration,
     /// How long what runs may take to finish after that.
     pub drain_limit: Duration,
-    /// The machine's name, for the replica's.
+    /// The machine's name: the replica's comes of it, and others reach it by it.
     pub hostname: String,
 }
 
@@ -112,6 +112,8 @@ pub struct Replica {
     pub instance: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// The name of its machine.
+    pub hostname: String,
 }
 
 impl Service {
@@ -227,7 +229,8 @@ impl Service {
             .map_err(|source| BindError { address: format!("{host}:{port}"), source })?;
         let instance = self.http.instance.clone();
         let instance = instance.unwrap_or_else(|| format!("{}-{}", self.http.hostname, address.port()));
-        let replica = Replica { service: self.name, instance, address };
+        let hostname = self.http.hostname.clone();
+        let replica = Replica { service: self.name, instance, address, hostname };
         let (drain, drained) = (Stop::pair(), Stop::pair());
         let mut service = self;
         for action in std::mem::take(&mut service.on_bind) {

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::auth::keys::Jwks;
-use crate::auth::{Authenticator, KeySet, ServiceKey};
+use crate::auth::{Authenticator, KeySet, Secret, ServiceKey};
 use crate::balancer::{Pool, Settings};
 use crate::client::{Context, ServiceClient, TokenSource};
 use crate::config::Vars;
@@ -24,17 +24,26 @@ pub struct StackConfig {
     pub registry: RegistryUrl,
     /// What the stack's services sign the tokens they show each other with.
     pub service_key: ServiceKey,
-    /// The URL that others reach this replica at; `http://HOST:PORT` if absent.
+    /// The URL that others reach this replica at. If absent it is where the replica listens: its address
+    /// or, if it listens on all, its machine's name.
     pub advertise_url: Option<String>,
 }
 
 impl StackConfig {
-    /// Reads `REGISTRY_URL`, `SERVICE_TOKEN_KEY_FILE` and `ADVERTISE_URL`.
+    /// Reads `REGISTRY_URL`, `CONSUL_HTTP_TOKEN`, `SERVICE_TOKEN_KEY_FILE` and `ADVERTISE_URL`.
     pub fn from_vars(vars: &mut Vars) -> Self {
+        let registry: RegistryUrl =
+            vars.or("REGISTRY_URL", "memory://127.0.0.1:9090", "where replicas are registered");
+        let token: Option<String> = vars.optional("CONSUL_HTTP_TOKEN", "ACL token to show Consul");
+        let advertise_url: Option<String> =
+            vars.optional("ADVERTISE_URL", "URL that others reach this replica at");
+        if advertise_url.as_ref().is_some_and(|url| Instance::parse("", url).is_err()) {
+            vars.reject("ADVERTISE_URL is not usable: write http://host:port");
+        }
         Self {
-            registry: vars.or("REGISTRY_URL", "memory://127.0.0.1:9090", "where replicas are registered"),
+            registry: registry.with_consul_token(token.map(Secret::new)),
             service_key: vars.required("SERVICE_TOKEN_KEY_FILE", "file with the key of service tokens"),
-            advertise_url: vars.optional("ADVERTISE_URL", "URL that others reach this replica at"),
+            advertise_url,
         }
     }
 }
@@ -51,9 +60,14 @@ pub struct Stack {
 impl Stack {
     /// The stack as `service` sees it.
     pub fn new(service: &'static str, config: StackConfig) -> Self {
+        Self::with_settings(service, config, Settings::default())
+    }
+
+    /// The same, with pools that treat their replicas so.
+    pub fn with_settings(service: &'static str, config: StackConfig, settings: Settings) -> Self {
         let tokens = TokenSource::new(service, config.service_key.clone());
         let registry = config.registry.open(&tokens);
-        let directory = Directory::new(registry.clone(), Settings::default());
+        let directory = Directory::new(registry.clone(), settings);
         Self { service, config, registry, directory }
     }
 
@@ -90,12 +104,20 @@ impl Stack {
     }
 
     fn heartbeat(&self, replica: &Replica) -> Heartbeat {
-        let url = self.config.advertise_url.clone().unwrap_or_else(|| format!("http://{}", replica.address));
+        let url = self.config.advertise_url.clone().unwrap_or_else(|| url_of(replica));
         let started_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
         let instance = Instance::new(&replica.instance, &url)
             .with("started_at", started_at)
             .with("version", env!("CARGO_PKG_VERSION"));
         Heartbeat::new(self.registry.clone(), self.service, instance)
+    }
+}
+
+/// Where others reach a replica: where it listens, if that is one address.
+fn url_of(replica: &Replica) -> String {
+    match replica.address.ip().is_unspecified() {
+        true => format!("http://{}:{}", replica.hostname, replica.address.port()),
+        false => format!("http://{}", replica.address),
     }
 }
 
@@ -157,4 +179,35 @@ async fn follow(issuer: ServiceClient, keys: KeySet) {
 async fn published(issuer: &ServiceClient) -> Result<Jwks, String> {
     let answer = issuer.get("/.well-known/jwks.json").context(&Context::background()).send().await;
     answer.and_then(|answer| answer.json()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_reached_where_it_listens_or_if_that_is_everywhere_by_its_machines_name() {
+        for (address, url) in [
+            ("127.0.0.1:3001", "http://127.0.0.1:3001"),
+            ("[::1]:3001", "http://[::1]:3001"),
+            ("0.0.0.0:3001", "http://a-host:3001"),
+            ("[::]:3001", "http://a-host:3001"),
+        ] {
+            let (service, address) = ("a-service", address.parse().unwrap());
+            let replica =
+                Replica { service, instance: String::new(), address, hostname: "a-host".to_owned() };
+            assert_eq!(url_of(&replica), url);
+        }
+    }
+
+    #[test]
+    fn an_advertised_url_that_nobody_could_reach_is_refused_at_the_start() {
+        let read = |url: &str| {
+            let mut vars = Vars::from_pairs([("ADVERTISE_URL", url)]);
+            let config = StackConfig::from_vars(&mut vars);
+            vars.finish(config).err().unwrap().to_string()
+        };
+        assert!(read("a-host:3001").contains("ADVERTISE_URL"));
+        assert!(!read("http://a-host:3001").contains("ADVERTISE_URL"));
+    }
 }

@@ -55,6 +55,8 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
             }
             Err(error) => {
                 failures += 1;
+                // It may have started anew, and count its versions from the beginning.
+                seen = None;
                 if failures % 10 == 5 {
                     log::warn!(error:%, service = pool.service(), failures; "the replicas cannot be looked up");
                 }
@@ -93,7 +95,57 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::{FutureExt as _, LocalBoxFuture};
+
     use super::*;
+    use crate::registry::{Instances, RegistryError};
+
+    /// Answers, fails, answers for ever; remembers with what it was asked.
+    #[derive(Default)]
+    struct Forgetful(RefCell<Vec<Option<u64>>>);
+
+    impl Registry for Forgetful {
+        fn register<'a>(
+            &'a self,
+            _: &'a str,
+            _: &'a Instance,
+        ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
+            async { Ok(LEASE) }.boxed_local()
+        }
+
+        fn deregister<'a>(&'a self, _: &'a str, _: &'a str) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
+            async { Ok(()) }.boxed_local()
+        }
+
+        fn instances<'a>(
+            &'a self,
+            _: &'a str,
+            seen: Option<&'a Instances>,
+        ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
+            self.0.borrow_mut().push(seen.map(|seen| seen.version));
+            let answer = match self.0.borrow().len() {
+                2 => Err(RegistryError::Unavailable("it starts anew".to_owned())),
+                times => Ok(Instances { instances: Vec::new(), version: 10 - times as u64 }),
+            };
+            async {
+                tokio::task::yield_now().await;
+                answer
+            }
+            .boxed_local()
+        }
+    }
+
+    #[actix_web::test]
+    async fn after_an_outage_nothing_that_was_seen_counts() {
+        let registry = Rc::new(Forgetful::default());
+        let _pool = Directory::new(registry.clone(), Settings::default()).watch("a");
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while registry.0.borrow().len() < 4 {
+            assert!(tokio::time::Instant::now() < deadline, "{:?}", registry.0.borrow());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(registry.0.borrow()[..4], [None, Some(9), None, Some(7)]);
+    }
 
     #[test]
     fn that_all_have_gone_is_believed_after_a_lease() {

@@ -205,7 +205,23 @@ async fn a_renewal_under_way_does_not_bring_back_who_leaves() {
 fn a_registry_is_named_by_its_url() {
     assert_eq!(RegistryUrl::parse("memory://h:9090"), Ok(RegistryUrl::Memory("h:9090".to_owned())));
     assert!(matches!(RegistryUrl::parse("static://a=http://h:1"), Ok(RegistryUrl::Static(_))));
-    for bad in ["", "memory://", "memory://h:x", "memory://h/path", "static://a=h:1", "zookeeper://h:1"] {
+    assert!(matches!(RegistryUrl::parse("dns://a=h:1"), Ok(RegistryUrl::Dns(_))));
+    for consul in ["consul://h:8500", "consul://h:8500/", "consul://[::1]:8500/shop-2"] {
+        assert!(matches!(RegistryUrl::parse(consul), Ok(RegistryUrl::Consul(_))), "{consul}");
+    }
+    for bad in [
+        "",
+        "memory://",
+        "memory://h:x",
+        "memory://h/path",
+        "static://a=h:1",
+        "dns://a",
+        "consul://",
+        "consul://h:x",
+        "consul://h:1/a/b",
+        "consul://h:1/a?b",
+        "zookeeper://h:1",
+    ] {
         assert!(RegistryUrl::parse(bad).is_err(), "{bad}");
     }
 }

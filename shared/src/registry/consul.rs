@@ -1,0 +1,240 @@
+//! `consul://`: Consul, asked through the HTTP API of an agent (1.8 or newer).
+//!
+//! - **Registering** asks the agent whether it knows this replica as it is, and tells it if not. So a
+//!   renewal only reads, because a registration would start the check's clock anew, and an agent that
+//!   has forgotten everything is told again.
+//! - **Health.** The agent asks `/health/ready` every 10 s. A replica passes from the start: it
+//!   registers only when it serves. It is forgotten when it has failed for a minute.
+//! - **Finding** returns passing instances only, by a query that waits until they are others.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use actix_web::http::{Method, StatusCode};
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Instance, Instances, LEASE, Registry, RegistryError};
+use crate::auth::Secret;
+use crate::client::transport::{Call, Exchange, exchange};
+
+/// How long a query waits for a change. Consul adds up to a sixteenth.
+const WAIT: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A client of the agent at an address, `host:port`, or `host:port/prefix` for several systems in one
+/// Consul: the service `name` is called `prefix-name` there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsulRegistry {
+    address: String,
+    /// Empty, or ends with a hyphen.
+    prefix: String,
+    token: Option<Secret>,
+}
+
+/// A service instance, as the agent is told of it and as it is found.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Registration {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename(serialize = "Name"))]
+    service: String,
+    address: String,
+    port: u16,
+    meta: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Found {
+    node: Node,
+    service: Registration,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node {
+    address: String,
+}
+
+impl FromStr for ConsulRegistry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
+        Instance::parse("", &format!("http://{address}")).map_err(|error| error.to_string())?;
+        if !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(format!("{prefix:?}: a prefix has letters, digits and hyphens"));
+        }
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}-") };
+        Ok(Self { address: address.to_owned(), prefix, token: None })
+    }
+}
+
+impl ConsulRegistry {
+    /// Shows Consul this ACL token, if there is one.
+    pub fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
+    }
+
+    fn name(&self, service: &str) -> String {
+        format!("{}{service}", self.prefix)
+    }
+
+    fn id(&self, service: &str, id: &str) -> String {
+        format!("{}-{id}", self.name(service))
+    }
+
+    /// Calls the agent. "Not found" is an answer.
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+        time: Duration,
+    ) -> Result<Exchange, RegistryError> {
+        let mut call = Call::new(method, format!("http://{}/v1/{path}", self.address), time);
+        if let Some(token) = &self.token {
+            call = call.header("x-consul-token", token.expose().to_owned());
+        }
+        if let Some(body) = body {
+            call = call.json(body);
+        }
+        let answer = exchange(call).await.map_err(|error| RegistryError::Unavailable(error.to_string()))?;
+        let why = || format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body).trim());
+        match answer.status {
+            StatusCode::NOT_FOUND => Ok(answer),
+            status if status.is_success() => Ok(answer),
+            status if status.is_server_error() => Err(RegistryError::Unavailable(why())),
+            _ => Err(RegistryError::Refused(why())),
+        }
+    }
+
+    fn registration(&self, service: &str, instance: &Instance) -> Result<Registration, RegistryError> {
+        let url = url::Url::parse(&instance.url).ok();
+        let host = url.as_ref().and_then(url::Url::host_str);
+        let port = url.as_ref().and_then(url::Url::port_or_known_default);
+        let (Some(host), Some(port)) = (host, port) else {
+            return Err(RegistryError::Refused(format!("{:?} is not http://host:port", instance.url)));
+        };
+        Ok(Registration {
+            id: self.id(service, &instance.id),
+            service: self.name(service),
+            // An address of version 6 stands in brackets in a URL only.
+            address: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            meta: Some(instance.metadata.clone()),
+        })
+    }
+
+    async fn knows(&self, registration: &Registration) -> Result<bool, RegistryError> {
+        let path = format!("agent/service/{}", registration.id);
+        let answer = self.call(Method::GET, &path, None, PATIENCE).await?;
+        Ok(answer.status.is_success() && parsed::<Registration>(&answer)? == *registration)
+    }
+
+    async fn tell(&self, registration: &Registration, url: &str) -> Result<(), RegistryError> {
+        let mut body = json!(registration);
+        body["Check"] = json!({
+            // A check of its own for each registration. One that the agent knows would keep its last
+            // status, which is critical for who died and came back.
+            "CheckID": Uuid::now_v7(),
+            "Name": "ready",
+            "HTTP": format!("{url}/health/ready"),
+            "Interval": "10s",
+            "Timeout": "5s",
+            "Status": "passing",
+            "DeregisterCriticalServiceAfter": "1m",
+        });
+        let path = "agent/service/register?replace-existing-checks=true";
+        self.call(Method::PUT, path, Some(body.to_string()), PATIENCE).await.map(drop)
+    }
+}
+
+impl Registry for ConsulRegistry {
+    fn register<'a>(
+        &'a self,
+        service: &'a str,
+        instance: &'a Instance,
+    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
+        async move {
+            let registration = self.registration(service, instance)?;
+            if !self.knows(&registration).await? {
+                self.tell(&registration, &instance.url).await?;
+            }
+            Ok(LEASE)
+        }
+        .boxed_local()
+    }
+
+    fn deregister<'a>(
+        &'a self,
+        service: &'a str,
+        id: &'a str,
+    ) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
+        async move {
+            let path = format!("agent/service/deregister/{}", self.id(service, id));
+            self.call(Method::PUT, &path, None, PATIENCE).await.map(drop)
+        }
+        .boxed_local()
+    }
+
+    fn instances<'a>(
+        &'a self,
+        service: &'a str,
+        seen: Option<&'a Instances>,
+    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
+        async move {
+            let seen = seen.map_or(0, |seen| seen.version);
+            let mut path = format!("health/service/{}?passing", self.name(service));
+            let mut time = PATIENCE;
+            if seen > 0 {
+                path.push_str(&format!("&index={seen}&wait={}s", WAIT.as_secs()));
+                time += WAIT + WAIT / 16;
+            }
+            let answer = self.call(Method::GET, &path, None, time).await?;
+            let index =
+                answer.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+            let index =
+                index.ok_or_else(|| RegistryError::Refused("there is no X-Consul-Index".to_owned()))?;
+            let mut instances: Vec<_> =
+                parsed::<Vec<Found>>(&answer)?.into_iter().filter_map(instance).collect();
+            instances.sort();
+            Ok(Instances { instances, version: next(seen, index) })
+        }
+        .boxed_local()
+    }
+}
+
+/// The index to wait for a change of. One that went backwards is of a Consul that started anew: then
+/// the next query does not wait. None is below 1, or the next query would never wait.
+fn next(seen: u64, index: u64) -> u64 {
+    if index < seen { 0 } else { index.max(1) }
+}
+
+fn parsed<'a, T: Deserialize<'a>>(answer: &'a Exchange) -> Result<T, RegistryError> {
+    serde_json::from_slice(&answer.body).map_err(|error| RegistryError::Refused(error.to_string()))
+}
+
+/// Who registered without an address is at its agent's.
+fn instance(Found { node, service }: Found) -> Option<Instance> {
+    let Registration { id, service, address, port, meta } = service;
+    let address = if address.is_empty() { node.address } else { address };
+    let host = address.parse::<Ipv6Addr>().map_or(address, |address| format!("[{address}]"));
+    let short = id.strip_prefix(&format!("{service}-")).unwrap_or(&id);
+    match Instance::parse(short, &format!("http://{host}:{port}")) {
+        Ok(instance) => Some(Instance { metadata: meta.unwrap_or_default(), ..instance }),
+        Err(error) => {
+            log::warn!(service, id, error:%; "an instance in Consul cannot be used");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! `dns://`: every address that a name has is an instance, as with headless services on Kubernetes and
+//! `docker compose --scale`.
+//!
+//! Nobody registers. Names are looked up again every few seconds, because the system's resolver does
+//! not tell how long an answer holds; who has gone is noticed by its health checks before that.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+
+use super::{Instance, Instances, Registry, RegistryError};
+
+const POLL: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The name and port of each service: `user-service=users:3001;order-service=orders:3011`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DnsRegistry(BTreeMap<String, String>);
+
+impl FromStr for DnsRegistry {
+    type Err = String;
+
+    fn from_str(list: &str) -> Result<Self, String> {
+        let mut names = BTreeMap::new();
+        for service in list.split(';').filter(|part| !part.is_empty()) {
+            let (service, name) =
+                service.split_once('=').ok_or_else(|| format!("{service:?}: write service=name:port"))?;
+            let named = Instance::parse("", &format!("http://{name}")).map_err(|error| error.to_string())?;
+            names.insert(service.to_owned(), named.authority().to_owned());
+        }
+        Ok(Self(names))
+    }
+}
+
+/// The instances of a service, each named by its address.
+async fn looked_up(name: &str) -> Result<Vec<Instance>, RegistryError> {
+    let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(name)).await;
+    let found = found.map_err(|_| RegistryError::Unavailable("the name server is slow".to_owned()))?;
+    let found = found.map_err(|error| RegistryError::Unavailable(error.to_string()))?;
+    let mut instances: Vec<_> =
+        found.map(|address| Instance::new(&address.to_string(), &format!("http://{address}"))).collect();
+    instances.sort();
+    instances.dedup();
+    Ok(instances)
+}
+
+impl Registry for DnsRegistry {
+    fn register<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a Instance,
+    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
+        async { Ok(Duration::from_secs(3600)) }.boxed_local()
+    }
+
+    fn deregister<'a>(&'a self, _: &'a str, _: &'a str) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
+        async { Ok(()) }.boxed_local()
+    }
+
+    fn instances<'a>(
+        &'a self,
+        service: &'a str,
+        seen: Option<&'a Instances>,
+    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
+        async move {
+            if seen.is_some() {
+                tokio::time::sleep(POLL).await;
+            }
+            let instances = match self.0.get(service) {
+                Some(name) => looked_up(name).await?,
+                None => Vec::new(),
+            };
+            Ok(Instances { instances, version: 0 })
+        }
+        .boxed_local()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::conformance::finds_who_is_listed;
+
+    #[actix_web::test]
+    async fn every_address_of_a_name_is_an_instance() {
+        let dns: DnsRegistry = "a=127.0.0.1:3001;b=127.0.0.2:3001".parse().unwrap();
+        let listed = [Instance::new("127.0.0.1:3001", "http://127.0.0.1:3001")];
+        finds_who_is_listed(&dns, "a", &listed).await;
+        let dns: DnsRegistry = "a=localhost:3001".parse().unwrap();
+        assert!(dns.instances("a", None).await.unwrap().instances.contains(&listed[0]));
+    }
+
+    #[actix_web::test]
+    async fn a_name_without_an_address_is_no_answer_so_that_the_last_known_ones_stay() {
+        let dns: DnsRegistry = "a=nobody.invalid:3001".parse().unwrap();
+        assert!(matches!(dns.instances("a", None).await, Err(RegistryError::Unavailable(_))));
+    }
+
+    #[test]
+    fn what_is_no_name_and_port_is_refused() {
+        for bad in ["a", "a=", "a=h:x", "a=h:1/path", "a=u@h:1"] {
+            assert!(bad.parse::<DnsRegistry>().is_err(), "{bad}");
+        }
+    }
+}
