@@ -122,6 +122,7 @@ async fn register(
     body: Body<Registration>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
+    kept_here(&console)?;
     let (service, id) = path.into_inner();
     let Registration { url, metadata } = body.value;
     if !is_name(&service) || !is_name(&id) {
@@ -142,10 +143,22 @@ async fn deregister(
     path: Path<(String, String)>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
+    kept_here(&console)?;
     let (service, id) = path.into_inner();
     match console.members.deregister(&service, &id, Instant::now()) {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(Problem::not_found()),
+    }
+}
+
+fn kept_here(console: &Console) -> Result<(), Problem> {
+    match console.members.are_kept_here() {
+        true => Ok(()),
+        false => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "registered_elsewhere",
+            "This gateway follows another registry (REGISTRY_URL): register there.",
+        )),
     }
 }
 

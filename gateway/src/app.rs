@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use shared::balancer::Pool;
 use shared::client::ServiceClient;
 use shared::registry::RegistryUrl;
 use shared::service::{Server, Service};
-use shared::stack::Stack;
+use shared::stack::{Stack, StackConfig};
 use shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,7 +22,7 @@ use crate::config::Config;
 use crate::docs::{self, Docs};
 use crate::engine::H1Engine;
 use crate::identity::Identity;
-use crate::members::Members;
+use crate::members::{Members, settings};
 use crate::proxy::{self, Gateway};
 use crate::rate::RateLimits;
 use crate::routing::{Load, Table};
@@ -36,8 +37,11 @@ const ISSUER: &str = "user-service";
 /// # Errors
 /// Whatever keeps the gateway from starting.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
-    let members = Arc::new(Members::new(config.state_file));
-    let tables = Tables::new(config.config_file, &config.stack.registry, &config.stack, members.clone());
+    let members = Arc::new(match config.stack.registry {
+        RegistryUrl::Memory(_) => Members::new(config.state_file),
+        _ => Members::elsewhere(),
+    });
+    let tables = Tables::new(config.config_file, config.stack, members.clone());
     let table = Arc::new(ArcSwap::from_pointee(tables.read().map_err(anyhow::Error::msg)?));
     let issuer = ServiceClient::new(tables.pool(ISSUER), tables.stack.tokens());
     let authenticator = tables.stack.authenticator(Stack::follow_keys(issuer));
@@ -59,7 +63,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     let admin = admin.build().await?;
     let admins = admin.handle();
 
-    let (limited, served, shown, checked) = (gateway.clone(), docs.clone(), table.clone(), tables.clone());
+    let (limited, served, shown, checked) = (gateway.clone(), docs.clone(), table.clone(), members.clone());
     let server = Service::new(SERVICE, config.http)
         .edge()
         .reuse_port()
@@ -102,27 +106,14 @@ fn unserved(table: &Table) -> Vec<String> {
 struct Tables {
     file: PathBuf,
     stack: Stack,
-    /// Where replicas are found: here, unless another registry is named.
-    members: Option<Arc<Members>>,
+    members: Arc<Members>,
     loads: Mutex<BTreeMap<String, Arc<Load>>>,
-    watched: Mutex<BTreeMap<String, Arc<Pool>>>,
 }
 
 impl Tables {
-    fn new(
-        file: PathBuf,
-        registry: &RegistryUrl,
-        stack: &shared::stack::StackConfig,
-        members: Arc<Members>,
-    ) -> std::rc::Rc<Self> {
-        let own = matches!(registry, RegistryUrl::Memory(_));
-        std::rc::Rc::new(Self {
-            file,
-            stack: Stack::new(SERVICE, stack.clone()),
-            members: own.then_some(members),
-            loads: Mutex::default(),
-            watched: Mutex::default(),
-        })
+    fn new(file: PathBuf, stack: StackConfig, members: Arc<Members>) -> Rc<Self> {
+        let stack = Stack::with_settings(SERVICE, stack, settings());
+        Rc::new(Self { file, stack, members, loads: Mutex::default() })
     }
 
     fn read(&self) -> Result<Table, String> {
@@ -133,22 +124,12 @@ impl Tables {
     }
 
     fn pool(&self, service: &str) -> Arc<Pool> {
-        match &self.members {
-            Some(members) => members.pool(service),
-            None => {
-                let pool = self.stack.pool(service);
-                let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-                watched.insert(service.to_owned(), pool.clone());
-                pool
-            }
+        if self.members.are_kept_here() {
+            return self.members.pool(service);
         }
-    }
-
-    fn pools(&self) -> Vec<Arc<Pool>> {
-        match &self.members {
-            Some(members) => members.pools(),
-            None => self.watched.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect(),
-        }
+        let pool = self.stack.pool(service);
+        self.members.show(pool.clone());
+        pool
     }
 
     fn load(&self, service: &str) -> Arc<Load> {
@@ -165,12 +146,7 @@ impl Tables {
 }
 
 /// Reads the file again at each SIGHUP; a bad one is refused, and the old one stays.
-async fn reload(
-    tables: std::rc::Rc<Tables>,
-    table: Arc<ArcSwap<Table>>,
-    console: web::Data<Console>,
-    stop: Stop,
-) {
+async fn reload(tables: Rc<Tables>, table: Arc<ArcSwap<Table>>, console: web::Data<Console>, stop: Stop) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => return log::error!(error:%; "SIGHUP cannot be received"),

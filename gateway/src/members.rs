@@ -1,7 +1,8 @@
-//! The registry in this process's memory, and a pool for each service.
+//! A pool for each service, and, unless another registry is named, the registry in this process's
+//! memory that fills them.
 //!
-//! The last known instances are kept in a file, so that a gateway that starts again serves at once;
-//! their leases begin anew, and who is gone does not renew.
+//! Who is registered here is kept in a file, so that a gateway that starts again serves at once; the
+//! leases begin anew, and who is gone does not renew.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ use shared::balancer::{Health, Newcomers, Pool, Settings, Snapshot};
 use shared::registry::{Instance, LEASE, Leases};
 use shared::stop::Stop;
 
-/// Who is registered here. All threads share it.
+/// Who is there. All threads share it.
 pub struct Members {
     state: Mutex<State>,
+    kept_here: bool,
     state_file: Option<PathBuf>,
 }
 
@@ -31,7 +33,7 @@ const TICK: Duration = Duration::from_millis(500);
 impl Members {
     /// The members that `state_file` knows, if there is one.
     pub fn new(state_file: Option<PathBuf>) -> Self {
-        let members = Self { state: Mutex::default(), state_file };
+        let members = Self { state: Mutex::default(), kept_here: true, state_file };
         let known = members.state_file.as_deref().map(read).unwrap_or_default();
         for (service, instances) in known {
             for instance in instances {
@@ -39,6 +41,21 @@ impl Members {
             }
         }
         members
+    }
+
+    /// Members that another registry keeps; see [`Members::show`].
+    pub fn elsewhere() -> Self {
+        Self { state: Mutex::default(), kept_here: false, state_file: None }
+    }
+
+    /// Whether replicas register here.
+    pub fn are_kept_here(&self) -> bool {
+        self.kept_here
+    }
+
+    /// Counts in a pool that follows another registry.
+    pub fn show(&self, pool: Arc<Pool>) {
+        self.state().pools.insert(pool.service().to_owned(), pool);
     }
 
     /// The pool of `service`, which follows the registry.
@@ -117,8 +134,7 @@ impl Members {
 
 impl State {
     fn pool(&mut self, service: &str) -> Arc<Pool> {
-        let settings = Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() };
-        let pool = self.pools.entry(service.to_owned()).or_insert_with(|| Pool::new(service, settings));
+        let pool = self.pools.entry(service.to_owned()).or_insert_with(|| Pool::new(service, settings()));
         pool.clone()
     }
 
@@ -126,6 +142,11 @@ impl State {
         let instances = self.leases.instances(service);
         self.pool(service).update(&instances, now);
     }
+}
+
+/// How the gateway treats replicas: it checks a newcomer itself, whatever the registry says.
+pub fn settings() -> Settings {
+    Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() }
 }
 
 fn described(seen: &Snapshot) -> Value {

@@ -1,0 +1,86 @@
+//! The whole system with the real Consul at `TEST_CONSUL_URL` in the place of the gateway's registry.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::time::{Duration, Instant};
+
+use e2e::{Person, Stack, eventually};
+use serde_json::{Value, json};
+use shared::registry::{ConsulRegistry, Instance, Registry as _};
+use shared::service::{HttpConfig, Service};
+use shared::testing::consul_url;
+
+/// The replicas of user-service as the gateway's admin port shows them.
+async fn replicas(stack: &Stack) -> Vec<Value> {
+    let shown = stack.admin_port.get("/registry/services/user-service").await.expect(200);
+    shown["instances"].as_array().unwrap().clone()
+}
+
+async fn served_by(ann: &Person) -> String {
+    ann.api.get("/api/users/me").await.header("x-served-by").to_owned()
+}
+
+#[actix_web::test]
+async fn orders_are_confirmed_a_killed_replica_is_not_missed_and_comes_back() {
+    let Some(consul) = consul_url() else { return };
+    let mut stack = Stack::start_with(&[("REGISTRY_URL", &consul)]).await;
+    let ann = stack.register().await;
+    let order = ann.place(&ann.product().await, 1, "tok_visa").await;
+    ann.order_reaches(&order, "confirmed").await;
+
+    let name = format!("e2e-{}", stack.replicas("user-service")[1].port());
+    let victim =
+        async |stack: &Stack| replicas(stack).await.into_iter().find(|one| one["id"] == name.as_str());
+    let before = victim(&stack).await.unwrap();
+    stack.kill("user-service", 1);
+    for _ in 0..50 {
+        ann.api.get("/api/users/me").await.expect(200);
+    }
+    // Consul may have noticed as well, and taken it out.
+    assert!(victim(&stack).await.is_none_or(|dead| dead["health"] != "healthy"));
+    stack.restart("user-service", 1);
+    stack.healthy().await;
+    let after = victim(&stack).await.unwrap();
+    assert_ne!(after["metadata"]["started_at"], before["metadata"]["started_at"]);
+    assert!(after["metadata"]["version"].is_string());
+}
+
+#[actix_web::test]
+async fn a_replica_found_in_consul_serves_within_a_second_and_is_gone_as_soon_when_it_leaves() {
+    let Some(url) = consul_url() else { return };
+    let stack = Stack::start_with(&[("REGISTRY_URL", &url)]).await;
+    let ann = stack.register().await;
+    let consul: ConsulRegistry = url.strip_prefix("consul://").unwrap().parse().unwrap();
+    let newcomer = Service::new("user-service", HttpConfig::for_tests()).build().await.unwrap();
+    let instance = Instance::new("newcomer", &format!("http://{}", newcomer.address()));
+    actix_web::rt::spawn(newcomer.run());
+
+    let began = Instant::now();
+    consul.register("user-service", &instance).await.unwrap();
+    eventually("it serves", Duration::from_secs(10), || async {
+        served_by(&ann).await.ends_with("/newcomer").then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+
+    let began = Instant::now();
+    consul.deregister("user-service", "newcomer").await.unwrap();
+    eventually("it is gone", Duration::from_secs(10), || async {
+        (replicas(&stack).await.len() == 2).then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[actix_web::test]
+async fn who_wants_to_register_in_the_gateway_is_sent_to_consul() {
+    let Some(consul) = consul_url() else { return };
+    let stack = Stack::start_with(&[("REGISTRY_URL", &consul)]).await;
+    let service = stack.admin_port.with_token(&stack.service_token());
+    let path = "/registry/services/user-service/instances/mine";
+    let body = json!({ "url": "http://127.0.0.1:1", "metadata": {} });
+    service.put(path, body).await.expect_problem(409, "registered_elsewhere");
+    let refused = service.send(actix_web::http::Method::DELETE, path, &[], None).await;
+    refused.expect_problem(409, "registered_elsewhere");
+    assert_eq!(replicas(&stack).await.len(), 2);
+}
