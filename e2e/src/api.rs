@@ -137,6 +137,17 @@ impl Api {
         self.send(Method::GET, path, &[], None).await
     }
 
+    /// GET of what is not JSON.
+    ///
+    /// # Panics
+    /// When no complete answer comes.
+    pub async fn text(&self, path: &str) -> String {
+        let sent = self.client.get(format!("{}{path}", self.base)).send().await;
+        let mut response = sent.unwrap_or_else(|why| panic!("{path}: {why}"));
+        let bytes = response.body().limit(1 << 20).await.unwrap_or_else(|why| panic!("{path}: {why}"));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// POST with a new idempotency key.
     pub async fn post(&self, path: &str, body: Value) -> Reply {
         self.send(Method::POST, path, &[key()], Some(&body)).await

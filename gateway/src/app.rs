@@ -55,12 +55,17 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
 
     let admin =
         Service::new(SERVICE, config.admin).without_signals().reuse_port().authenticate(authenticator);
-    let shown = console.clone();
-    let admin = admin.routes(move |app| {
-        app.app_data(shown.clone());
-        admin::configure(app);
-    });
-    let admin = admin.build().await?;
+    let (shown, measured) = (console.clone(), members.clone());
+    let admin = admin
+        .routes(move |app| {
+            app.app_data(shown.clone());
+            admin::configure(app);
+        })
+        .measure(move |readings| {
+            measured.pools().iter().for_each(|pool| pool.measure(readings, Instant::now()));
+        })
+        .build()
+        .await?;
     let admins = admin.handle();
 
     let (limited, served, shown, checked) = (gateway.clone(), docs.clone(), table.clone(), members.clone());

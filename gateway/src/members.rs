@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shared::balancer::{Health, Newcomers, Pool, Settings, Snapshot};
+use shared::balancer::{Newcomers, Pool, Settings, Snapshot};
 use shared::registry::{Instance, LEASE, Leases};
 use shared::stop::Stop;
 
@@ -153,12 +153,7 @@ fn described(seen: &Snapshot) -> Value {
     json!({
         "id": seen.instance.id,
         "url": seen.instance.url,
-        "health": match seen.health {
-            Health::Healthy => "healthy",
-            Health::Unhealthy => "unhealthy",
-            Health::Ejected => "ejected",
-            Health::Draining => "draining",
-        },
+        "health": seen.health.as_str(),
         "active_requests": seen.active_requests,
         "metadata": seen.instance.metadata,
         "requests": seen.requests,

@@ -23,7 +23,9 @@ pub use error::DbError;
 pub use query::{Conn, Query, Row, query};
 pub use value::{Column, Value, now};
 
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{PgPool, Pool, Postgres, Sqlite, SqlitePool, Transaction};
+
+use crate::metrics::Readings;
 
 /// A database, by a pool of connections; clones share it.
 #[derive(Clone, Debug)]
@@ -69,17 +71,14 @@ impl Db {
         }
     }
 
-    /// Connections in use, and the most there may be.
-    pub fn pool_usage(&self) -> (u32, u32) {
-        let usage = |size: u32, idle: usize| size.saturating_sub(u32::try_from(idle).unwrap_or(u32::MAX));
+    /// Tells how many connections are used, idle and allowed.
+    pub fn measure(&self, readings: &mut Readings) {
         match &self.0 {
-            Pools::Sqlite { readers, writer } => (
-                usage(readers.size(), readers.num_idle()) + usage(writer.size(), writer.num_idle()),
-                readers.options().get_max_connections() + 1,
-            ),
-            Pools::Postgres(pool) => {
-                (usage(pool.size(), pool.num_idle()), pool.options().get_max_connections())
+            Pools::Sqlite { readers, writer } => {
+                measure("readers", readers, readings);
+                measure("writer", writer, readings);
             }
+            Pools::Postgres(pool) => measure("postgres", pool, readings),
         }
     }
 
@@ -93,6 +92,17 @@ impl Db {
             Pools::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+fn measure<DB: sqlx::Database>(name: &str, pool: &Pool<DB>, readings: &mut Readings) {
+    let (size, idle) = (pool.size(), u32::try_from(pool.num_idle()).unwrap_or(u32::MAX));
+    for (state, count) in [("idle", idle), ("used", size.saturating_sub(idle))] {
+        let labels = [("db_client_connection_pool_name", name), ("db_client_connection_state", state)];
+        let help = "Connections to the database, by what they do.";
+        readings.gauge("db_client_connection_count", help, &labels, count.into());
+    }
+    let (labels, most) = ([("db_client_connection_pool_name", name)], pool.options().get_max_connections());
+    readings.gauge("db_client_connection_max", "Connections that there may be.", &labels, most.into());
 }
 
 /// A transaction; dropped without [`Tx::commit`] it is rolled back.

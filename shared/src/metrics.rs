@@ -1,9 +1,18 @@
 //! Numbers about this process, in Prometheus text at `/metrics`, named as OpenTelemetry names them.
+//!
+//! What happens is counted when it happens. What is so, such as the state of a replica, is read when
+//! somebody asks ([`Readings`]), so that nothing is told of what is gone. The values of a label come
+//! from a short list or from this program, never from a client: each new one would be kept for ever.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use prometheus::{Encoder as _, HistogramOpts, HistogramVec, IntGauge, TextEncoder};
+use prometheus::{
+    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+use crate::resilience::retry::Failure;
 
 /// Boundaries in seconds, from OpenTelemetry's advice for HTTP durations.
 const SECONDS: [f64; 14] =
@@ -20,10 +29,28 @@ static REQUESTS: LazyLock<Option<HistogramVec>> = LazyLock::new(|| {
     Some(requests)
 });
 
+/// The methods that are told apart.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+
 /// Counts one answered request; `route` is the pattern, never a concrete path.
 pub fn request(method: &str, route: &str, status: u16, took: Duration) {
+    let method = if METHODS.contains(&method) { method } else { "_OTHER" };
     if let Some(requests) = &*REQUESTS {
         requests.with_label_values(&[method, route, &status.to_string()]).observe(took.as_secs_f64());
+    }
+}
+
+static RETRIES: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
+    let options = Opts::new("http_client_retries_total", "Requests that were sent once more, by why.");
+    let retries = IntCounterVec::new(options, &["peer_service", "error_type"]).ok()?;
+    prometheus::register(Box::new(retries.clone())).ok()?;
+    Some(retries)
+});
+
+/// Counts one more attempt at a request to `service`, after `failure`.
+pub fn retry(service: &str, failure: Failure) {
+    if let Some(retries) = &*RETRIES {
+        retries.with_label_values(&[service, &failure.to_string()]).inc();
     }
 }
 
@@ -43,10 +70,43 @@ pub fn outbox(pending: i64, oldest_age_s: i64) {
     }
 }
 
-/// Everything that was counted, as Prometheus text.
-pub fn text() -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Err(error) = TextEncoder::new().encode(&prometheus::gather(), &mut text) {
+/// What is read when somebody asks.
+#[derive(Default)]
+pub struct Readings {
+    registry: Registry,
+    gauges: BTreeMap<&'static str, GaugeVec>,
+}
+
+impl Readings {
+    /// One value of the gauge `name`, which has the same labels each time.
+    pub fn gauge(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
+        if let Err(error) = self.set(name, help, labels, value) {
+            log::error!(error:%, name; "a gauge cannot be told");
+        }
+    }
+
+    fn set(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) -> Result<(), prometheus::Error> {
+        let (names, values): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
+        if !self.gauges.contains_key(name) {
+            let gauge = GaugeVec::new(Opts::new(name, help), &names)?;
+            self.registry.register(Box::new(gauge.clone()))?;
+            self.gauges.insert(name, gauge);
+        }
+        self.gauges[name].get_metric_with_label_values(&values).map(|gauge| gauge.set(value))
+    }
+}
+
+/// Everything that was counted and read, as Prometheus text.
+pub fn text(readings: &Readings) -> Vec<u8> {
+    let (mut text, mut all) = (Vec::new(), prometheus::gather());
+    all.extend(readings.registry.gather());
+    if let Err(error) = TextEncoder::new().encode(&all, &mut text) {
         log::error!(error:%; "the metrics cannot be written");
     }
     text
@@ -59,8 +119,44 @@ mod tests {
     #[test]
     fn requests_are_counted_by_route_and_the_process_tells_its_size() {
         request("GET", "/api/things/{id}", 200, Duration::from_millis(3));
-        let text = String::from_utf8(text()).unwrap();
+        let text = told(&Readings::default());
         assert!(text.contains(r#"http_route="/api/things/{id}""#), "{text}");
-        assert!(text.contains("process_resident_memory_bytes"), "{text}");
+        for name in ["process_resident_memory_bytes ", "process_cpu_seconds_total "] {
+            assert!(text.contains(name), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_makes_up_methods_makes_no_new_labels() {
+        request("BREW", "/api/pots", 405, Duration::from_millis(3));
+        let text = told(&Readings::default());
+        assert!(!text.contains("BREW") && text.contains(r#"http_request_method="_OTHER""#), "{text}");
+    }
+
+    #[test]
+    fn a_retry_is_counted_by_whom_it_asks_and_why() {
+        retry("a-service", Failure::Unreachable);
+        retry("a-service", Failure::Answered(actix_web::http::StatusCode::BAD_GATEWAY));
+        let text = told(&Readings::default());
+        for why in ["unreachable", "502"] {
+            let line =
+                format!(r#"http_client_retries_total{{error_type="{why}",peer_service="a-service"}} 1"#);
+            assert!(text.contains(&line), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_told_as_it_is_now() {
+        let mut readings = Readings::default();
+        for (state, value) in [("idle", 3.0), ("used", 1.0)] {
+            readings.gauge("things", "Things.", &[("state", state)], value);
+        }
+        let text = told(&readings);
+        assert!(text.contains("things{state=\"idle\"} 3\nthings{state=\"used\"} 1\n"), "{text}");
+        assert!(!told(&Readings::default()).contains("things{"), "and not of what was");
+    }
+
+    fn told(readings: &Readings) -> String {
+        String::from_utf8(text(readings)).unwrap()
     }
 }

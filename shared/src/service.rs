@@ -1,8 +1,8 @@
 //! The service template: everything that is the same in every program.
 //!
 //! ```text
-//! Service::new ─► .routes .check .openapi .join .messages .task ─► build() ─► Server ─► run()
-//!                                                                 binds      address()   until SIGTERM
+//! Service::new ─► .routes .database .openapi .join .messages .task ─► build() ─► Server ─► run()
+//!                                                                    binds      address()   until SIGTERM
 //! ```
 //!
 //! Every request passes the frame (`service/frame.rs`), which gives it an id, a trace and a deadline, turns every
@@ -31,7 +31,9 @@ use futures_util::future::{FutureExt as _, LocalBoxFuture, select_all};
 use crate::auth::Authenticator;
 use crate::body::BODY_LIMIT;
 use crate::config::Vars;
+use crate::db::Db;
 use crate::idempotency::Running;
+use crate::metrics::Readings;
 use crate::stop::{Stop, Stopper};
 use drain::Drain;
 
@@ -85,6 +87,7 @@ pub struct Service {
     http: HttpConfig,
     routes: Vec<Arc<Configure>>,
     checks: Vec<Check>,
+    sources: Vec<health::Source>,
     openapi: Option<String>,
     on_bind: Vec<OnBind>,
     on_drain: Vec<LocalBoxFuture<'static, ()>>,
@@ -125,6 +128,7 @@ impl Service {
             http,
             routes: Vec::new(),
             checks: Vec::new(),
+            sources: Vec::new(),
             openapi: None,
             on_bind: Vec::new(),
             on_drain: Vec::new(),
@@ -164,6 +168,23 @@ impl Service {
         F: Future<Output = Result<(), String>> + 'static,
     {
         self.checks.push(Check::new(name, false, move || check().boxed_local()));
+        self
+    }
+
+    /// Depends on this database: while it does not answer, the service is not ready. Its connections are
+    /// told at `/metrics`.
+    pub fn database(self, db: &Db) -> Self {
+        let (checked, measured) = (db.clone(), db.clone());
+        self.check("database", move || {
+            let db = checked.clone();
+            async move { db.ping().await.map_err(|error| error.to_string()) }
+        })
+        .measure(move |readings| measured.measure(readings))
+    }
+
+    /// Adds numbers that are read each time somebody asks for `/metrics`.
+    pub fn measure(mut self, source: impl Fn(&mut Readings) + Send + Sync + 'static) -> Self {
+        self.sources.push(Box::new(source));
         self
     }
 
@@ -309,11 +330,13 @@ impl Server {
     /// relay or its timers drains, so that it is started again.
     pub async fn run(self) -> Result<(), std::io::Error> {
         let Self { service, listener, replica, drain, drained } = self;
-        let Service { name, version, http, routes, checks, openapi, on_drain, tasks, edge, signals, .. } =
-            service;
+        let Service { name, version, http, routes, checks, sources, openapi, .. } = service;
+        let (on_drain, tasks, edge, signals) =
+            (service.on_drain, service.tasks, service.edge, service.signals);
         let draining = Drain::new(drain.1.clone());
         let frame = web::Data::new(frame::Frame::new(name, draining.clone(), edge));
         let health = web::Data::new(health::Health::new(&replica, version, checks, draining.clone()));
+        let sources = web::Data::new(sources);
         let documented = openapi.is_some();
         let openapi = web::Data::new(health::OpenApiDocument(openapi));
         let running = web::Data::new(Running::default());
@@ -322,6 +345,7 @@ impl Server {
             App::new()
                 .app_data(frame.clone())
                 .app_data(health.clone())
+                .app_data(sources.clone())
                 .app_data(openapi.clone())
                 .app_data(running.clone())
                 .app_data(stop_streams.clone())

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use shared::balancer::{Lease, NoReplica, Outcome, ReplicaKey};
 use shared::client::ATTEMPT_HEADER;
+use shared::metrics;
 use shared::problem::Problem;
 use shared::resilience::Deadline;
 use shared::resilience::retry::{self, Attempts, Decision, Failure};
@@ -74,6 +75,7 @@ pub async fn run(
         let left = plan.end.saturating_duration_since(now);
         match attempts.decide(rule, failure, left, &route.load.budget, now) {
             Decision::Again(pause) => {
+                metrics::retry(&route.entry.service, failure);
                 last = Some((problem, answer));
                 tokio::time::sleep(pause).await;
             }

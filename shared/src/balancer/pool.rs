@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 use super::lease::Lease;
 use super::members::Members;
 use super::picker::Picker;
-use super::replica::{Replica, ReplicaKey, Report, Snapshot};
+use super::replica::{Health, Replica, ReplicaKey, Report, Snapshot};
+use crate::metrics::Readings;
 use crate::registry::Instance;
 
 /// How a pool treats its replicas.
@@ -82,6 +83,23 @@ impl Pool {
     /// Every replica as it is seen now.
     pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
         self.members().all().map(|replica| replica.snapshot(now)).collect()
+    }
+
+    /// Tells how every replica does. The label is not called `instance`: that is what Prometheus calls
+    /// whom it asks.
+    pub fn measure(&self, readings: &mut Readings, now: Instant) {
+        for seen in self.snapshot(now) {
+            let replica = [("peer_service", self.service()), ("peer_instance", seen.instance.id.as_str())];
+            let help = "Requests that a replica has now.";
+            readings.gauge("http_client_active_requests", help, &replica, seen.active_requests as f64);
+            for health in Health::ALL {
+                let [service, instance] = replica;
+                let help = "How a replica is seen: 1 for the state that it is in.";
+                let state = [service, instance, ("state", health.as_str())];
+                let is_so = if seen.health == health { 1.0 } else { 0.0 };
+                readings.gauge("http_client_replica_state", help, &state, is_so);
+            }
+        }
     }
 
     /// Whether any replica may be asked in the ordinary way.

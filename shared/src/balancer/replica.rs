@@ -51,8 +51,7 @@ pub enum Report {
 }
 
 /// How a replica is seen from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     /// It gets its share.
     Healthy,
@@ -62,6 +61,21 @@ pub enum Health {
     Ejected,
     /// It is about to stop, or has left the registry, and finishes what it has.
     Draining,
+}
+
+impl Health {
+    /// Every way in which a replica can be seen.
+    pub const ALL: [Self; 4] = [Self::Healthy, Self::Unhealthy, Self::Ejected, Self::Draining];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// A replica as others see it.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::transport::{Call, Exchange, ExchangeError, exchange};
 use super::{Answer, ClientError, Context, ServiceClient, retry_after};
 use crate::balancer::{Lease, NoReplica, Outcome, ReplicaKey};
+use crate::metrics;
 use crate::resilience::retry::{Attempts, Decision, Failure, Request, is_safe};
 
 /// How long a call may take in all, unless the caller says otherwise.
@@ -146,7 +147,10 @@ impl<'a> RequestBuilder<'a> {
             let now = Instant::now();
             let left = end.saturating_duration_since(now);
             match attempts.decide(request, failure, left, &client.budget, now) {
-                Decision::Again(pause) => tokio::time::sleep(pause).await,
+                Decision::Again(pause) => {
+                    metrics::retry(client.service(), failure);
+                    tokio::time::sleep(pause).await;
+                }
                 Decision::GiveUp => return result,
             }
         }

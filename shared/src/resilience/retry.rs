@@ -36,6 +36,17 @@ pub enum Failure {
     TimedOut,
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::Reset => f.write_str("reset"),
+            Self::Answered(status) => f.write_str(status.as_str()),
+            Self::TimedOut => f.write_str("timeout"),
+        }
+    }
+}
+
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Replica;
 use super::drain::Drain;
 use super::resource::resource;
+use crate::metrics::Readings;
 use crate::problem::Problem;
 
 /// A dependency that takes longer than this has failed its check.
@@ -136,8 +137,13 @@ async fn openapi(document: web::Data<OpenApiDocument>) -> Result<HttpResponse, P
     Ok(HttpResponse::Ok().content_type("application/json").body(document))
 }
 
-async fn metrics() -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(crate::metrics::text())
+/// Something with numbers to be read.
+pub(super) type Source = Box<dyn Fn(&mut Readings) + Send + Sync>;
+
+async fn metrics(sources: web::Data<Vec<Source>>) -> HttpResponse {
+    let mut readings = Readings::default();
+    sources.iter().for_each(|source| source(&mut readings));
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(crate::metrics::text(&readings))
 }
 
 /// The public port of an edge service shows neither numbers nor, unless it has one, a document.

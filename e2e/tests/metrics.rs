@@ -1,0 +1,126 @@
+//! Every program tells its numbers at `/metrics`, and they move.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::time::Duration;
+
+use actix_web::http::Method;
+use e2e::{Api, Stack, eventually, key};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// The sum of the samples that begin with `name` and have `label`.
+fn sum(metrics: &str, name: &str, label: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+/// The same over all replicas of a service.
+async fn over_replicas(ports: &[u16], name: &str, label: &str) -> f64 {
+    let mut total = 0.0;
+    for port in ports {
+        total += sum(&Api::at(*port).text("/metrics").await, name, label);
+    }
+    total
+}
+
+fn ports(stack: &mut Stack, service: &str) -> Vec<u16> {
+    stack.replicas(service).iter().map(|program| program.port()).collect()
+}
+
+#[actix_web::test]
+async fn every_program_tells_its_requests_connections_and_size_and_nothing_of_a_client() {
+    let stack = Stack::start().await;
+    let ann = stack.register().await;
+    let order = ann.place(&ann.product().await, 1, "tok_visa").await;
+    ann.order_reaches(&order, "confirmed").await;
+    let brewing = Method::from_bytes(b"BREW").unwrap();
+    ann.api.send(brewing, "/api/made-up", &[], None).await;
+
+    for program in ["gateway", "card-network", "user-service", "order-service", "payment-service"] {
+        let api = if program == "gateway" { stack.admin_port.clone() } else { stack.direct(program) };
+        let count = "http_server_request_duration_seconds_count{";
+        let metrics = api.text("/metrics").await;
+        assert!(sum(&metrics, "process_resident_memory_bytes ", "") > 0.0, "{program}: {metrics}");
+        assert!(metrics.contains("\nprocess_cpu_seconds_total "), "{program}: {metrics}");
+        let before = sum(&metrics, count, "");
+        api.get("/health").await;
+        assert!(sum(&api.text("/metrics").await, count, "") > before, "{program}: {metrics}");
+        if program != "gateway" {
+            assert!(sum(&metrics, "db_client_connection_count{", "") >= 1.0, "{program}: {metrics}");
+        }
+        for theirs in [&ann.id, order["id"].as_str().unwrap(), "made-up", "BREW"] {
+            assert!(!metrics.contains(theirs), "{program}: {theirs} would make a new series: {metrics}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn the_outcomes_of_orders_and_the_backlog_of_messages_are_told() {
+    let mut stack = Stack::start().await;
+    let ann = stack.register().await;
+    let product = ann.product().await;
+    for (token, status) in [("tok_visa", "confirmed"), ("tok_declined", "rejected")] {
+        let order = ann.place(&product, 1, token).await;
+        ann.order_reaches(&order, status).await;
+    }
+    let orders = ports(&mut stack, "order-service");
+    let outcomes = async |label: &str| over_replicas(&orders, "orders_total{", label).await;
+    assert_eq!(outcomes("status=\"confirmed\"").await, 1.0);
+    assert_eq!(outcomes("reason=\"card_declined\"").await, 1.0);
+
+    (0..2).for_each(|replica| stack.kill("payment-service", replica));
+    let order = ann.place(&product, 1, "tok_visa").await;
+    let waiting = async |name: &str| over_replicas(&orders, name, "").await;
+    eventually("a message waits", SOON, || async {
+        (waiting("outbox_pending ").await > 0.0 && waiting("outbox_oldest_age_seconds ").await > 0.0)
+            .then_some(())
+    })
+    .await;
+    (0..2).for_each(|replica| stack.restart("payment-service", replica));
+    ann.order_reaches(&order, "confirmed").await;
+    eventually("none waits", SOON, || async { (waiting("outbox_pending ").await == 0.0).then_some(()) })
+        .await;
+}
+
+#[actix_web::test]
+async fn the_gateway_tells_who_is_busy_who_is_ejected_and_what_it_tried_again() {
+    let mut stack = Stack::start().await;
+    let ann = stack.register().await;
+    let console = stack.admin_port.clone();
+    let told = async |name: &str, label: &str| sum(&console.text("/metrics").await, name, label);
+    let healthy = "state=\"healthy\"";
+    assert_eq!(told("http_client_replica_state{", healthy).await, 6.0);
+
+    let product = ann.product().await;
+    let lines = json!([{ "product_id": product["id"], "quantity": 1 }]);
+    let body = json!({ "lines": lines, "payment_token": "tok_slow" });
+    let api = ann.api.clone();
+    let slow = actix_web::rt::spawn(async move {
+        let headers = [key(), ("prefer", "wait=10".to_owned())];
+        api.send(Method::POST, "/api/orders", &headers, Some(&body)).await.status
+    });
+    let busy = "peer_service=\"order-service\"";
+    eventually("a replica is busy", SOON, || async {
+        (told("http_client_active_requests{", busy).await == 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(slow.await.unwrap(), 201);
+    assert_eq!(told("http_client_active_requests{", busy).await, 0.0);
+
+    let port = ports(&mut stack, "user-service")[1];
+    stack.kill("user-service", 1);
+    let state = format!("peer_instance=\"e2e-{port}\",peer_service=\"user-service\",{healthy}");
+    eventually("it is not healthy", SOON, || async {
+        ann.api.get("/api/users/me").await.expect(200);
+        (told("http_client_replica_state{", &state).await == 0.0).then_some(())
+    })
+    .await;
+    assert!(told("http_client_retries_total{", "peer_service=\"user-service\"").await >= 1.0);
+    assert_eq!(
+        told("http_client_replica_state{", "peer_service=\"user-service\"").await,
+        2.0,
+        "one state each"
+    );
+}
