@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::http::Method;
 use e2e::{Api, Person, Reply, Stack, eventually, key};
 use serde_json::{Value, json};
-use shared::db::{Db, Migrations, query};
+use shared::db::{Db, DbConfig, Migrations, query};
 
 async fn text(api: &Api, path: &str, kind: &str, body: &str) -> Reply {
     let kind = [("content-type", kind.to_owned()), key()];
@@ -195,7 +195,7 @@ async fn failures_of_services_are_told_without_their_insides() {
     let mut stack = Stack::start().await;
     let ann = stack.register().await;
 
-    let db = Db::open(&stack.database_url("order-service"), Migrations::none()).await.unwrap();
+    let db = Db::open(&DbConfig::at(&stack.database_url("order-service")), Migrations::none()).await.unwrap();
     query("ALTER TABLE products RENAME TO lost").execute(&db).await.unwrap();
     ann.api.get("/api/products").await.expect_problem(500, "internal");
     query("ALTER TABLE lost RENAME TO products").execute(&db).await.unwrap();

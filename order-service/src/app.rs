@@ -20,7 +20,7 @@ use crate::{openapi, routes, seed, timers};
 /// # Errors
 /// When the database cannot be opened or the port is taken.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
-    let db = Db::open(&config.database_url, store::migrations()).await?;
+    let db = Db::open(&config.database, store::migrations()).await?;
     let stack = Stack::new(ORDERS, config.stack);
 
     let mut made = None;
@@ -41,10 +41,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
             app.app_data(data.0.clone()).app_data(data.1.clone()).configure(routes::configure);
         })
         .authenticate(stack.authenticator(stack.user_keys(USERS)))
-        .check("database", move || {
-            let db = db.clone();
-            async move { db.ping().await.map_err(|error| error.to_string()) }
-        })
+        .database(&db)
         .openapi(&openapi::document())
         .messages(messages)
         .on_bind(move |replica| named.set_instance(&replica.instance))

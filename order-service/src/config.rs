@@ -1,6 +1,7 @@
 //! Every variable of this service.
 
 use shared::config::{ConfigError, Vars};
+use shared::db::DbConfig;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
 
@@ -11,7 +12,7 @@ pub struct Config {
     /// How it reaches the others.
     pub stack: StackConfig,
     /// Its database.
-    pub database_url: String,
+    pub database: DbConfig,
     /// Whether to offer a few products, unless they are there.
     pub seed_products: bool,
 }
@@ -25,11 +26,7 @@ impl Config {
         let config = Self {
             http: HttpConfig::from_vars(&mut vars, "3011"),
             stack: StackConfig::from_vars(&mut vars),
-            database_url: vars.or(
-                "DATABASE_URL",
-                "sqlite://data/orders.db",
-                "sqlite:// or postgres:// URL of the database",
-            ),
+            database: DbConfig::from_vars(&mut vars, "sqlite://data/orders.db"),
             seed_products: vars.or("SEED_PRODUCTS", "off", "on: offer a few products from the start"),
         };
         vars.finish(config)

@@ -24,8 +24,8 @@ pub const SERVICE: &str = "payment-service";
 /// # Errors
 /// When either cannot be done.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
-    let Config { http, stack, database_url, card_network_url, timing } = config;
-    let db = Db::open(&database_url, migrations()).await?;
+    let Config { http, stack, database, card_network_url, timing } = config;
+    let db = Db::open(&database, migrations()).await?;
     let stack = Stack::new(SERVICE, stack);
     let authenticator = stack.authenticator(stack.user_keys("user-service"));
 
@@ -48,10 +48,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         })
         .authenticate(authenticator)
         .openapi(&openapi::document())
-        .check("database", move || {
-            let db = db.clone();
-            async move { db.ping().await.map_err(|error| error.to_string()) }
-        })
+        .database(&db)
         .messages(messages)
         .task("worker", move |stop| worker.run(stop))
         .join(&stack)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shared::config::{ConfigError, Vars};
+use shared::db::DbConfig;
 use shared::resilience::Backoff;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
@@ -18,7 +19,7 @@ pub struct Config {
     /// How it reaches the others.
     pub stack: StackConfig,
     /// Where payments are kept.
-    pub database_url: String,
+    pub database: DbConfig,
     /// Where the card network is.
     pub card_network_url: Url,
     /// How long things may take.
@@ -61,11 +62,7 @@ impl Config {
         let config = Self {
             http: HttpConfig::from_vars(&mut vars, "3021"),
             stack: StackConfig::from_vars(&mut vars),
-            database_url: vars.or(
-                "DATABASE_URL",
-                "sqlite://data/payments.db",
-                "sqlite:// or postgres:// URL of this service's own database",
-            ),
+            database: DbConfig::from_vars(&mut vars, "sqlite://data/payments.db"),
             card_network_url: vars.or("CARD_NETWORK_URL", "http://127.0.0.1:3031", "the card network"),
             timing: Timing::default(),
         };

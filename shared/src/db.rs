@@ -18,10 +18,13 @@ mod query;
 pub mod testing;
 mod value;
 
-pub use connect::{Migrations, OpenError};
+pub use connect::{DbConfig, Migrations, OpenError};
 pub use error::DbError;
 pub use query::{Conn, Query, Row, query};
 pub use value::{Column, Value, now};
+
+use std::future::Future;
+use std::time::Duration;
 
 use sqlx::{PgPool, Pool, Postgres, Sqlite, SqlitePool, Transaction};
 
@@ -35,11 +38,12 @@ pub struct Db(Pools);
 enum Pools {
     /// SQLite allows one writer at a time: in this process they queue for one connection, which is
     /// fairer and cheaper than spinning on the file's lock.
-    Sqlite {
-        readers: SqlitePool,
-        writer: SqlitePool,
+    Sqlite { readers: SqlitePool, writer: SqlitePool },
+    Postgres {
+        pool: PgPool,
+        /// The longest that anything may take.
+        patience: Duration,
     },
-    Postgres(PgPool),
 }
 
 impl Db {
@@ -50,7 +54,9 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         let inner = match &self.0 {
             Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => TxInner::Postgres(pool.begin().await?),
+            Pools::Postgres { pool, patience } => {
+                TxInner::Postgres { tx: within(*patience, pool.begin()).await?, patience: *patience }
+            }
         };
         Ok(Tx { inner, on_commit: Vec::new() })
     }
@@ -67,7 +73,7 @@ impl Db {
     pub fn kind(&self) -> &'static str {
         match &self.0 {
             Pools::Sqlite { .. } => "sqlite",
-            Pools::Postgres(_) => "postgres",
+            Pools::Postgres { .. } => "postgres",
         }
     }
 
@@ -78,7 +84,7 @@ impl Db {
                 measure("readers", readers, readings);
                 measure("writer", writer, readings);
             }
-            Pools::Postgres(pool) => measure("postgres", pool, readings),
+            Pools::Postgres { pool, .. } => measure("postgres", pool, readings),
         }
     }
 
@@ -89,7 +95,7 @@ impl Db {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres { pool, .. } => pool.close().await,
         }
     }
 }
@@ -105,6 +111,15 @@ fn measure<DB: sqlx::Database>(name: &str, pool: &Pool<DB>, readings: &mut Readi
     readings.gauge("db_client_connection_max", "Connections that there may be.", &labels, most.into());
 }
 
+/// A limit on this side: a server that cannot be reached any more keeps none of its own.
+async fn within<T>(
+    patience: Duration,
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let done = tokio::time::timeout(patience, statement).await;
+    done.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+}
+
 /// A transaction; dropped without [`Tx::commit`] it is rolled back.
 pub struct Tx {
     inner: TxInner,
@@ -113,7 +128,7 @@ pub struct Tx {
 
 enum TxInner {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres { tx: Transaction<'static, Postgres>, patience: Duration },
 }
 
 impl Tx {
@@ -129,7 +144,7 @@ impl Tx {
     pub async fn commit(self) -> Result<(), DbError> {
         match self.inner {
             TxInner::Sqlite(tx) => tx.commit().await?,
-            TxInner::Postgres(tx) => tx.commit().await?,
+            TxInner::Postgres { tx, patience } => within(patience, tx.commit()).await?,
         }
         for action in self.on_commit {
             action();

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use serde_json::json;
 use shared::auth::{Authenticator, KeySet, Secret, ServiceKey};
-use shared::db::testing::{databases, sqlite_url};
-use shared::db::{Db, Migrations, Tx, query};
+use shared::db::testing::{databases, postgres_url, sqlite_url};
+use shared::db::{Db, DbConfig, Migrations, Tx, query};
 use shared::messages::{
     Delivery, Event, HandleError, Handler, HttpTransport, Messages, Outbox, Outgoing, Relay, SendError,
     Transport,
@@ -19,6 +19,7 @@ use shared::messages::{
 use shared::service::{HttpConfig, Service};
 use shared::stack::{Stack, StackConfig};
 use shared::stop::{Stop, Stopper};
+use shared::testing::Gate;
 
 /// Writes down each event that it gets, in the order of their effects.
 struct WritesDown;
@@ -254,11 +255,39 @@ fn kill_this_process() {
     Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status().unwrap();
 }
 
+#[actix_web::test]
+async fn a_relay_whose_database_was_away_goes_on_when_it_is_back() {
+    let Some(url) = postgres_url().await else { return };
+    let mut gate = Gate::before(&url).await;
+    let soon = Duration::from_millis(300);
+    let config = DbConfig { acquire_timeout: soon, statement_timeout: soon, ..DbConfig::at(&gate.url(&url)) };
+    let ours = Db::open(&config, Migrations::none()).await.unwrap();
+    let theirs = Db::open(&DbConfig::at(&url), Migrations::none()).await.unwrap();
+    let receives = databases().await.remove(0);
+    let (outbox, _relay) = relay(&ours, transport(&receiver(&receives).await));
+    // Another replica, which writes and then dies.
+    let (dead, _) = Relay::new(theirs.clone(), Rc::new(Nowhere));
+    put(&ours, &outbox, "thing.done.v1", "a", 1).await;
+    assert_eq!(effects(&receives, "a", 1).await, [1]);
+
+    gate.shut().await;
+    put(&theirs, &dead, "thing.done.v1", "a", 2).await;
+    assert!(ours.ping().await.is_err(), "it is away");
+    gate.open().await;
+    assert_eq!(effects(&receives, "a", 2).await, [1, 2]);
+
+    gate.stall();
+    put(&theirs, &dead, "thing.done.v1", "a", 3).await;
+    assert!(ours.ping().await.is_err(), "it is away");
+    gate.open().await;
+    assert_eq!(effects(&receives, "a", 3).await, [1, 2, 3]);
+}
+
 /// Not a test by itself: the program that the two tests below kill.
 #[actix_web::test]
 async fn program_to_be_killed() {
     let (Ok(database), Ok(address)) = (std::env::var(DATABASE), std::env::var(RECEIVER)) else { return };
-    let db = Db::open(&database, Migrations::none()).await.unwrap();
+    let db = Db::open(&DbConfig::at(&database), Migrations::none()).await.unwrap();
     if address.is_empty() {
         // Its relay never runs: it is killed between the commit and the sending.
         let (outbox, _relay) = Relay::new(db.clone(), Rc::new(Nowhere));
@@ -281,7 +310,7 @@ async fn killed_then_taken_over(dies_after_sending: bool) -> Vec<i64> {
     let killed = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
     assert!(!killed.status.success(), "it was not killed");
 
-    let sender = Db::open(&database, Migrations::none()).await.unwrap();
+    let sender = Db::open(&DbConfig::at(&database), Migrations::none()).await.unwrap();
     let (_outbox, _relay) = relay(&sender, transport(&address));
     drained(&sender).await;
     effects(&receives, "a", 1).await

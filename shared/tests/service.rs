@@ -9,8 +9,11 @@ use actix_web::{HttpResponse, web};
 use futures_util::Stream;
 use serde_json::Value;
 use shared::body::{Body, Fields, FromBody};
+use shared::db::testing::{postgres_url, urls};
+use shared::db::{Db, DbConfig, Migrations, query};
 use shared::problem::Problem;
 use shared::service::{HttpConfig, Server, ServerHandle, Service, resource};
+use shared::testing::Gate;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -177,6 +180,75 @@ async fn a_failing_check_makes_the_service_not_ready_but_it_stays_alive() {
     let report: Value = ready.json().await.unwrap();
     assert_eq!((&report["status"], &report["checks"]["database"]), (&"down".into(), &"down".into()));
     assert_eq!(client.get(format!("{url}/health/live")).send().await.unwrap().status(), StatusCode::OK);
+}
+
+/// A service that asks its database, with little patience.
+async fn on_database(url: &str) -> String {
+    async fn ask(db: web::Data<Db>) -> Result<HttpResponse, Problem> {
+        query("SELECT 1 AS one").fetch_one(&**db).await.map_err(|error| error.problem())?;
+        Ok(HttpResponse::Ok().json("done"))
+    }
+    let soon = Duration::from_millis(300);
+    let config = DbConfig { acquire_timeout: soon, statement_timeout: soon, ..DbConfig::at(url) };
+    let db = Db::open(&config, Migrations::none()).await.unwrap();
+    let service = Service::new("a-service", HttpConfig::for_tests()).database(&db).routes(move |app| {
+        app.app_data(web::Data::new(db.clone())).service(resource("/api/things").get(ask));
+    });
+    let server = service.build().await.unwrap();
+    let url = format!("http://{}", server.address());
+    actix_web::rt::spawn(server.run());
+    url
+}
+
+#[actix_web::test]
+async fn while_its_database_is_away_a_service_is_not_ready_and_tells_when_to_come_back() {
+    let Some(database) = postgres_url().await else { return };
+    let mut gate = Gate::before(&database).await;
+    let url = on_database(&gate.url(&database)).await;
+    let client = awc::Client::default();
+    let status = async |path: &str| client.get(format!("{url}{path}")).send().await.unwrap().status();
+    for stalls in [false, true] {
+        assert_eq!(status("/health/ready").await, StatusCode::OK);
+        assert_eq!(status("/api/things").await, StatusCode::OK);
+        match stalls {
+            true => gate.stall(),
+            false => gate.shut().await,
+        }
+        let refused = client.get(format!("{url}/api/things")).send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "{stalls}");
+        assert_eq!(refused.headers().get("retry-after").unwrap(), "1");
+        assert_eq!(problem(refused).await["code"], "unavailable");
+        assert_eq!(status("/health/ready").await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status("/health/live").await, StatusCode::OK);
+
+        gate.open().await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while status("/api/things").await != StatusCode::OK {
+            assert!(tokio::time::Instant::now() < deadline, "it does not come back");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn the_connections_to_its_database_are_told() {
+    for database in urls().await {
+        let url = on_database(&database).await;
+        let client = awc::Client::default();
+        client.get(format!("{url}/api/things")).send().await.unwrap();
+        let metrics = client.get(format!("{url}/metrics")).send().await.unwrap().body().await.unwrap();
+        let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+        let pool = if database.starts_with("sqlite") { "readers" } else { "postgres" };
+        let count = |state: &str| {
+            let line = format!(
+                "db_client_connection_count{{db_client_connection_pool_name=\"{pool}\",db_client_connection_state=\"{state}\"}} "
+            );
+            metrics.split(&line).nth(1).and_then(|rest| rest.split('\n').next()?.parse::<u32>().ok())
+        };
+        let (idle, used) = (count("idle").unwrap(), count("used").unwrap());
+        assert!((1..=8).contains(&(idle + used)), "{metrics}");
+        let most = format!("db_client_connection_max{{db_client_connection_pool_name=\"{pool}\"}} 8");
+        assert!(metrics.contains(&most), "{metrics}");
+    }
 }
 
 #[actix_web::test]

@@ -27,7 +27,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         sqlite: sqlx::migrate!("migrations/sqlite"),
         postgres: sqlx::migrate!("migrations/postgres"),
     };
-    let db = Db::open(&config.database_url, migrations).await?;
+    let db = Db::open(&config.database, migrations).await?;
     let store = Store::new(db.clone());
     let passwords = Passwords::new(config.stack.service_key.clone());
     if let Some(admin) = config.admin {
@@ -36,13 +36,10 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     let stack = Stack::new(SERVICE, config.stack);
     let users = KeySet::of(config.signing_keys.jwks());
     let issuer = Arc::new(Issuer::new(config.signing_keys, config.access_token_ttl));
-    let (pruned, checked) = (store.clone(), db);
+    let pruned = store.clone();
     let server = Service::new(SERVICE, config.http)
         .authenticate(stack.authenticator(users))
-        .check("database", move || {
-            let db = checked.clone();
-            async move { db.ping().await.map_err(|error| error.to_string()) }
-        })
+        .database(&db)
         .openapi(&openapi::document())
         .routes(move |app| {
             app.app_data(web::Data::new(store.clone()))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shared::auth::{Secret, SigningKeys};
 use shared::config::{ConfigError, Vars};
+use shared::db::DbConfig;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
 
@@ -13,8 +14,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How to reach the others.
     pub stack: StackConfig,
-    /// `sqlite://…` or `postgres://…`.
-    pub database_url: String,
+    /// Its database.
+    pub database: DbConfig,
     /// The keys that sign user tokens.
     pub signing_keys: SigningKeys,
     /// How long an access token is good.
@@ -47,7 +48,7 @@ impl Config {
         let config = Self {
             http: HttpConfig::from_vars(&mut vars, "3001"),
             stack: StackConfig::from_vars(&mut vars),
-            database_url: vars.or("DATABASE_URL", "sqlite://data/users.db", "sqlite://file or postgres://…"),
+            database: DbConfig::from_vars(&mut vars, "sqlite://data/users.db"),
             signing_keys: vars
                 .required("SIGNING_KEY_FILE", "file with the Ed25519 keys (PEM) of user tokens"),
             access_token_ttl: vars.or("ACCESS_TOKEN_TTL", "300s", "how long an access token is good"),

@@ -15,7 +15,7 @@ use order_service::config::Config;
 use serde_json::{Value, json};
 use shared::auth::{Secret, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims};
 use shared::config::Variable as _;
-use shared::db::testing;
+use shared::db::{DbConfig, testing};
 use shared::messages::Event;
 use shared::registry::RegistryUrl;
 use shared::service::{HttpConfig, ServerHandle};
@@ -99,7 +99,7 @@ pub(crate) fn cart(product: &Value, quantity: i64) -> Value {
 }
 
 impl World {
-    async fn start(database: String) -> Self {
+    pub(crate) async fn start(database: String) -> Self {
         let keys = SigningKeys::from_pem(&Secret::new(pem())).unwrap();
         let service_key = ServiceKey::from_base64(&Secret::new(STANDARD.encode([7; 32]))).unwrap();
         let neighbours = Arc::new(Neighbours::default());
@@ -228,7 +228,7 @@ async fn replica(database: &str, registry: &str, service_key: &ServiceKey) -> Re
             service_key: service_key.clone(),
             advertise_url: None,
         },
-        database_url: database.to_owned(),
+        database: DbConfig::at(database),
         seed_products: false,
     };
     let server = app::build(config).await.unwrap();

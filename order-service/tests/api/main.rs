@@ -7,6 +7,7 @@ mod fulfilling;
 mod harness;
 mod idempotency;
 mod operating;
+mod outages;
 mod placing;
 mod races;
 mod reading;

@@ -4,7 +4,7 @@
 use order_service::checkout::saga;
 use order_service::store::Store;
 use serde_json::json;
-use shared::db::{Db, now};
+use shared::db::{Db, DbConfig, now};
 use shared::messages::Relay;
 
 use crate::harness::*;
@@ -12,7 +12,7 @@ use crate::harness::*;
 /// Lets the timers that run out within `time` from now run out now, as a replica with a fast clock
 /// would.
 async fn pass(world: &World, time: std::time::Duration) {
-    let db = Db::open(&world.database, order_service::store::migrations()).await.unwrap();
+    let db = Db::open(&DbConfig::at(&world.database), order_service::store::migrations()).await.unwrap();
     let (outbox, _) = Relay::new(db.clone(), std::rc::Rc::new(Never));
     let store = Store::new(db, outbox);
     let later = now() + time;

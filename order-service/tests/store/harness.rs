@@ -9,7 +9,7 @@ use order_service::domain::{Cart, CartLine, Details, Order, Price, Status, Stock
 use order_service::error::Error;
 use order_service::store::{Cause, Listed, Store, migrations};
 use shared::client::Context;
-use shared::db::{Db, Tx, now, query, testing};
+use shared::db::{Db, DbConfig, Tx, now, query, testing};
 use shared::messages::{Outgoing, Relay, SendError, Transport};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -34,7 +34,7 @@ pub(crate) async fn stores() -> Vec<Store> {
 
 /// A store in the database at `url`, as one more replica opens it.
 pub(crate) async fn open(url: &str) -> Store {
-    let db = Db::open(url, migrations()).await.unwrap();
+    let db = Db::open(&DbConfig::at(url), migrations()).await.unwrap();
     let (outbox, _) = Relay::new(db.clone(), Rc::new(Nowhere));
     Store::new(db, outbox)
 }

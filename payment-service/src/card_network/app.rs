@@ -14,17 +14,14 @@ use super::routes;
 /// When either cannot be done.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
     let migrations = Migrations { sqlite: sqlx::migrate!("migrations/card-network"), ..Migrations::none() };
-    let db = Db::open(&config.database_url, migrations).await?;
+    let db = Db::open(&config.database, migrations).await?;
     let book = web::Data::new(Book::new(db.clone()));
     let server = Service::new("card-network", config.http)
         .routes(move |app| {
             app.app_data(book.clone());
             routes::configure(app);
         })
-        .check("database", move || {
-            let db = db.clone();
-            async move { db.ping().await.map_err(|error| error.to_string()) }
-        })
+        .database(&db)
         .build()
         .await?;
     Ok(server)

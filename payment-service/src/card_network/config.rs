@@ -1,15 +1,16 @@
 //! The variables of the card network.
 
 use shared::config::{ConfigError, Vars};
+use shared::db::DbConfig;
 use shared::service::HttpConfig;
 
 /// How the card network is set up.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// How it serves HTTP.
     pub http: HttpConfig,
     /// Its state file.
-    pub database_url: String,
+    pub database: DbConfig,
 }
 
 impl Config {
@@ -20,13 +21,9 @@ impl Config {
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let config = Self {
             http: HttpConfig::from_vars(&mut vars, "3031"),
-            database_url: vars.or(
-                "DATABASE_URL",
-                "sqlite://data/card-network.db",
-                "sqlite:// URL of its state file",
-            ),
+            database: DbConfig::from_vars(&mut vars, "sqlite://data/card-network.db"),
         };
-        if !config.database_url.starts_with("sqlite:") {
+        if !config.database.url.starts_with("sqlite:") {
             vars.reject("DATABASE_URL must start with sqlite:// here");
         }
         vars.finish(config)

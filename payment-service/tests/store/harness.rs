@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use payment_service::domain::{Answer, Money, Patience, Payment, Purchase, Refund, Refusal};
 use payment_service::store::{Commanded, Job, Recorded, Store, migrations};
-use shared::db::{Db, now, query, testing};
+use shared::db::{Db, DbConfig, now, query, testing};
 use shared::messages::{Outgoing, Relay, SendError, Transport};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
@@ -35,7 +35,7 @@ impl Transport for Nowhere {
 pub(crate) async fn replicas() -> Vec<Replica> {
     let mut replicas = Vec::new();
     for url in testing::urls().await {
-        replicas.push(Replica::on(Db::open(&url, migrations()).await.unwrap(), LEASE));
+        replicas.push(Replica::on(Db::open(&DbConfig::at(&url), migrations()).await.unwrap(), LEASE));
     }
     replicas
 }

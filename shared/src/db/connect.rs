@@ -10,12 +10,47 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::{Db, Pools};
+use crate::config::Vars;
 
-/// How long a request waits for a connection, and SQLite for another process's write.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Which database, and how it is used.
+#[derive(Clone)]
+pub struct DbConfig {
+    /// `sqlite://…` or `postgres://…`.
+    pub url: String,
+    /// Connections of this process at most: for everything (PostgreSQL) or for reading (SQLite).
+    pub connections: u32,
+    /// How long to wait for a free connection, or for a lock that another holds.
+    pub acquire_timeout: Duration,
+    /// How long a statement may take, and a transaction be left alone; PostgreSQL ends it then.
+    pub statement_timeout: Duration,
+}
 
-/// Connections for reading (SQLite) or for everything (PostgreSQL), per process.
-const CONNECTIONS: u32 = 8;
+impl DbConfig {
+    /// Reads `DATABASE_URL`, `DATABASE_CONNECTIONS`, `DATABASE_ACQUIRE_TIMEOUT` and
+    /// `DATABASE_STATEMENT_TIMEOUT`.
+    pub fn from_vars(vars: &mut Vars, default_url: &str) -> Self {
+        let config = Self {
+            url: vars.or("DATABASE_URL", default_url, "sqlite:// or postgres:// URL of the database"),
+            connections: vars.or("DATABASE_CONNECTIONS", "8", "connections at most"),
+            acquire_timeout: vars.or("DATABASE_ACQUIRE_TIMEOUT", "3s", "how long to wait for one, or a lock"),
+            statement_timeout: vars.or("DATABASE_STATEMENT_TIMEOUT", "10s", "how long a statement may take"),
+        };
+        if config.connections == 0 {
+            vars.reject("DATABASE_CONNECTIONS is not usable: write 1 or more");
+        }
+        config
+    }
+
+    /// The database at `url`, used as it is by default.
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            connections: 8,
+            acquire_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(10),
+        }
+    }
+}
 
 /// A service's migrations, one folder per database: `migrations/sqlite`, `migrations/postgres`.
 #[derive(Debug)]
@@ -61,38 +96,38 @@ pub enum OpenError {
 }
 
 impl Db {
-    /// Opens the database at `url` and migrates it: the chassis' tables first, then the service's.
-    /// Several replicas may start at once.
+    /// Opens the database and migrates it: the chassis' tables first, then the service's. Several
+    /// replicas may start at once.
     ///
     /// # Errors
     /// Any [`OpenError`]; none shows a password.
-    pub async fn open(url: &str, migrations: Migrations) -> Result<Self, OpenError> {
-        let scheme = url.split(':').next().unwrap_or_default();
+    pub async fn open(config: &DbConfig, migrations: Migrations) -> Result<Self, OpenError> {
+        let scheme = config.url.split(':').next().unwrap_or_default();
         match scheme {
-            "sqlite" => open_sqlite(url, migrations.sqlite).await,
-            "postgres" | "postgresql" => open_postgres(url, migrations.postgres).await,
+            "sqlite" => open_sqlite(config, migrations.sqlite).await,
+            "postgres" | "postgresql" => open_postgres(config, migrations.postgres).await,
             _ => Err(OpenError::Scheme),
         }
     }
 }
 
-async fn open_sqlite(url: &str, migrations: Migrator) -> Result<Db, OpenError> {
-    let options = SqliteConnectOptions::from_str(url)?
+async fn open_sqlite(config: &DbConfig, migrations: Migrator) -> Result<Db, OpenError> {
+    let options = SqliteConnectOptions::from_str(&config.url)?
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // In WAL mode a commit survives the end of the process; only a power cut can undo the last ones.
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(true)
-        .busy_timeout(ACQUIRE_TIMEOUT);
+        .busy_timeout(config.acquire_timeout);
     let lock = migration_lock(options.get_filename())?;
     let pool = |connections: u32| {
-        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT)
+        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
     };
     let writer = pool(1).connect_with(options.clone()).await?;
     chassis(sqlx::migrate!("migrations/sqlite")).run(&writer).await?;
     migrations.run(&writer).await?;
     drop(lock);
-    let readers = pool(CONNECTIONS).connect_with(options).await?;
+    let readers = pool(config.connections).connect_with(options).await?;
     Ok(Db(Pools::Sqlite { readers, writer }))
 }
 
@@ -109,22 +144,129 @@ fn migration_lock(database: &Path) -> Result<File, OpenError> {
     Ok(lock)
 }
 
-async fn open_postgres(url: &str, migrations: Migrator) -> Result<Db, OpenError> {
-    let options =
-        PgConnectOptions::from_str(url)?.options([("statement_timeout", "10s"), ("lock_timeout", "3s")]);
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(Duration::from_secs(300))
-        .connect_with(options)
-        .await?;
-    chassis(sqlx::migrate!("migrations/postgres")).run(&pool).await?;
-    migrations.run(&pool).await?;
-    Ok(Db(Pools::Postgres(pool)))
+async fn open_postgres(config: &DbConfig, migrations: Migrator) -> Result<Db, OpenError> {
+    let options = PgConnectOptions::from_str(&config.url)?;
+    let pool = |connections: u32| {
+        PgPoolOptions::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
+    };
+    // sqlx holds an advisory lock while it migrates. Who waits for it waits longer than a request may.
+    let migrating = pool(1).connect_with(options.clone()).await?;
+    chassis(sqlx::migrate!("migrations/postgres")).run(&migrating).await?;
+    migrations.run(&migrating).await?;
+    migrating.close().await;
+
+    let DbConfig { connections, acquire_timeout, statement_timeout, .. } = *config;
+    let ms = |duration: Duration| format!("{}ms", duration.as_millis());
+    let options = options.options([
+        ("statement_timeout", ms(statement_timeout)),
+        ("lock_timeout", ms(acquire_timeout)),
+        // Or a replica that is paused or cut off keeps the locks that it holds.
+        ("idle_in_transaction_session_timeout", ms(statement_timeout)),
+    ]);
+    let pool = pool(connections).idle_timeout(Duration::from_secs(300)).connect_with(options).await?;
+    let patience = acquire_timeout + statement_timeout + Duration::from_secs(1);
+    Ok(Db(Pools::Postgres { pool, patience }))
 }
 
 /// The chassis keeps its own list of what it has run, apart from the service's.
 fn chassis(mut migrations: Migrator) -> Migrator {
     migrations.dangerous_set_table_name("_chassis_migrations");
     migrations
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlSafeStr as _;
+    use sqlx::migrate::{Migration, MigrationType};
+
+    use super::*;
+    use crate::db::{DbError, now, query, testing};
+    use crate::testing::Gate;
+
+    /// A migration that takes longer than a statement may, and fails when it runs a second time.
+    fn slow() -> Migrations {
+        let sql = "SELECT pg_sleep(0.5); CREATE TABLE things (id uuid PRIMARY KEY)".into_sql_str();
+        let migration = Migration::new(1, "things".into(), MigrationType::Simple, sql, false);
+        Migrations { postgres: Migrator::with_migrations(vec![migration]), ..Migrations::none() }
+    }
+
+    fn impatient(url: &str) -> DbConfig {
+        let soon = Duration::from_millis(200);
+        DbConfig { acquire_timeout: soon, statement_timeout: soon, ..DbConfig::at(url) }
+    }
+
+    #[actix_web::test]
+    async fn replicas_that_start_together_migrate_once_and_wait_for_each_other() {
+        let Some(url) = testing::postgres_url().await else { return };
+        let config = DbConfig { acquire_timeout: Duration::from_secs(3), ..impatient(&url) };
+        let opened = futures_util::future::join_all((0..8).map(|_| Db::open(&config, slow()))).await;
+        for opened in opened {
+            let rows = query("SELECT id FROM things").fetch_all(&opened.unwrap()).await.unwrap();
+            assert!(rows.is_empty());
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_statement_and_a_wait_for_a_lock_end_in_time() {
+        let Some(url) = testing::postgres_url().await else { return };
+        let db = Db::open(&impatient(&url), Migrations::none()).await.unwrap();
+        let slow = query("SELECT pg_sleep(30)").execute(&db).await;
+        assert!(matches!(slow, Err(DbError::Unavailable(_))), "{slow:?}");
+
+        let patient = Db::open(&DbConfig::at(&url), Migrations::none()).await.unwrap();
+        query("CREATE TABLE things (id bigint PRIMARY KEY)").execute(&patient).await.unwrap();
+        query("INSERT INTO things VALUES (1)").execute(&patient).await.unwrap();
+        let mut holder = patient.begin().await.unwrap();
+        query("SELECT id FROM things FOR UPDATE").fetch_all(&mut holder).await.unwrap();
+        let mut waiter = db.begin().await.unwrap();
+        let waited = query("SELECT id FROM things FOR UPDATE").fetch_all(&mut waiter).await;
+        assert!(matches!(waited, Err(DbError::Locked(_) | DbError::Unavailable(_))), "{waited:?}");
+    }
+
+    #[actix_web::test]
+    async fn a_replica_that_stands_still_in_a_transaction_loses_its_locks() {
+        let Some(url) = testing::postgres_url().await else { return };
+        let stands_still = Db::open(&impatient(&url), Migrations::none()).await.unwrap();
+        let goes_on = Db::open(&DbConfig::at(&url), Migrations::none()).await.unwrap();
+        query("CREATE TABLE things (at timestamptz)").execute(&goes_on).await.unwrap();
+        query("INSERT INTO things VALUES ($1)").bind(now()).execute(&goes_on).await.unwrap();
+        let mut holder = stands_still.begin().await.unwrap();
+        query("SELECT at FROM things FOR UPDATE").fetch_all(&mut holder).await.unwrap();
+
+        let mut waiter = goes_on.begin().await.unwrap();
+        query("SELECT at FROM things FOR UPDATE").fetch_all(&mut waiter).await.unwrap();
+        let late = query("UPDATE things SET at = $1").bind(now()).execute(&mut holder).await;
+        assert!(matches!(late, Err(DbError::Unavailable(_))), "{late:?}");
+    }
+
+    #[actix_web::test]
+    async fn nobody_waits_long_for_a_server_that_cannot_be_reached_any_more() {
+        let Some(url) = testing::postgres_url().await else { return };
+        let gate = Gate::before(&url).await;
+        let db = Db::open(&impatient(&gate.url(&url)), Migrations::none()).await.unwrap();
+        let mut begun = db.begin().await.unwrap();
+        query("SELECT 1 AS one").fetch_one(&mut begun).await.unwrap();
+        gate.stall();
+        let statement = query("SELECT 1 AS one").fetch_one(&mut begun);
+        let done = tokio::time::timeout(Duration::from_secs(10), statement).await.expect("it ends");
+        assert!(matches!(done, Err(DbError::Unavailable(_))), "{done:?}");
+    }
+
+    #[test]
+    fn the_pool_and_its_limits_are_variables() {
+        let read = |connections: &str| {
+            let mut vars = Vars::from_pairs([
+                ("DATABASE_CONNECTIONS", connections),
+                ("DATABASE_ACQUIRE_TIMEOUT", "500ms"),
+                ("DATABASE_STATEMENT_TIMEOUT", "2s"),
+            ]);
+            let config = DbConfig::from_vars(&mut vars, "sqlite://data/things.db");
+            vars.finish(config)
+        };
+        let config = read("20").unwrap();
+        assert_eq!((config.url.as_str(), config.connections), ("sqlite://data/things.db", 20));
+        assert_eq!(config.acquire_timeout, Duration::from_millis(500));
+        assert_eq!(config.statement_timeout, Duration::from_secs(2));
+        assert!(read("0").is_err() && read("many").is_err());
+    }
 }

@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Executor, Postgres, Sqlite};
 
 use super::value::format_time;
-use super::{Column, Db, DbError, Pools, Tx, TxInner, Value};
+use super::{Column, Db, DbError, Pools, Tx, TxInner, Value, within};
 
 /// Where a query runs: on its own, or within a transaction.
 pub enum Conn<'c> {
@@ -79,12 +79,14 @@ impl Query {
             Conn::Pool(Db(Pools::Sqlite { writer, .. })) => {
                 self.sqlite().execute(writer).await?.rows_affected()
             }
-            Conn::Pool(Db(Pools::Postgres(pool))) => self.postgres().execute(pool).await?.rows_affected(),
+            Conn::Pool(Db(Pools::Postgres { pool, patience })) => {
+                within(*patience, self.postgres().execute(pool)).await?.rows_affected()
+            }
             Conn::Tx(Tx { inner: TxInner::Sqlite(tx), .. }) => {
                 self.sqlite().execute(&mut **tx).await?.rows_affected()
             }
-            Conn::Tx(Tx { inner: TxInner::Postgres(tx), .. }) => {
-                self.postgres().execute(&mut **tx).await?.rows_affected()
+            Conn::Tx(Tx { inner: TxInner::Postgres { tx, patience }, .. }) => {
+                within(*patience, self.postgres().execute(&mut **tx)).await?.rows_affected()
             }
         })
     }
@@ -96,9 +98,13 @@ impl Query {
     pub async fn fetch_all<'c>(self, conn: impl Into<Conn<'c>>) -> Result<Vec<Row>, DbError> {
         Ok(match conn.into() {
             Conn::Pool(Db(Pools::Sqlite { readers, .. })) => self.sqlite_rows(readers).await?,
-            Conn::Pool(Db(Pools::Postgres(pool))) => self.postgres_rows(pool).await?,
+            Conn::Pool(Db(Pools::Postgres { pool, patience })) => {
+                within(*patience, self.postgres_rows(pool)).await?
+            }
             Conn::Tx(Tx { inner: TxInner::Sqlite(tx), .. }) => self.sqlite_rows(&mut **tx).await?,
-            Conn::Tx(Tx { inner: TxInner::Postgres(tx), .. }) => self.postgres_rows(&mut **tx).await?,
+            Conn::Tx(Tx { inner: TxInner::Postgres { tx, patience }, .. }) => {
+                within(*patience, self.postgres_rows(&mut **tx)).await?
+            }
         })
     }
 

@@ -6,13 +6,15 @@
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::{Db, Migrations};
+use super::{Db, DbConfig, Migrations};
 
 /// A new database on each engine, with the chassis' tables only.
 pub async fn databases() -> Vec<Db> {
     let mut databases = Vec::new();
     for url in urls().await {
-        databases.push(Db::open(&url, Migrations::none()).await.unwrap_or_else(|why| panic!("{why}")));
+        databases.push(
+            Db::open(&DbConfig::at(&url), Migrations::none()).await.unwrap_or_else(|why| panic!("{why}")),
+        );
     }
     databases
 }

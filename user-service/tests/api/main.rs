@@ -7,6 +7,7 @@ use actix_web::http::header::HeaderMap;
 use serde_json::{Value, json};
 use shared::auth::{Secret, ServiceKey, SigningKeys};
 use shared::config::Variable as _;
+use shared::db::DbConfig;
 use shared::db::testing::sqlite_url;
 use shared::registry::RegistryUrl;
 use shared::service::HttpConfig;
@@ -63,7 +64,7 @@ impl Service {
                 service_key: service_key(),
                 advertise_url: None,
             },
-            database_url: sqlite_url(),
+            database: DbConfig::at(&sqlite_url()),
             signing_keys: SigningKeys::from_pem(&Secret::new(KEYS)).unwrap(),
             access_token_ttl: std::time::Duration::from_secs(300),
             admin: Some(Admin { email: ADMIN.to_owned(), password: Secret::new(PASSWORD) }),

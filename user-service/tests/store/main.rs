@@ -6,7 +6,7 @@ use actix_web::FromRequest as _;
 use actix_web::http::StatusCode;
 use actix_web::test::TestRequest;
 use shared::db::testing::urls;
-use shared::db::{Db, Migrations, now, query};
+use shared::db::{Db, DbConfig, Migrations, now, query};
 use shared::idempotency::{Answer, Claim, IdempotencyKey};
 use shared::request::{IfMatch, Paging};
 use user_service::domain::{Change, EmailAddress, Name, NewUser, Status, User};
@@ -22,7 +22,7 @@ async fn stores() -> Vec<(Store, Db)> {
             sqlite: sqlx::migrate!("migrations/sqlite"),
             postgres: sqlx::migrate!("migrations/postgres"),
         };
-        let db = Db::open(&url, migrations).await.unwrap();
+        let db = Db::open(&DbConfig::at(&url), migrations).await.unwrap();
         stores.push((Store::new(db.clone()), db));
     }
     stores

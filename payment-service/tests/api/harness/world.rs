@@ -4,7 +4,7 @@ use payment_service::config::{Config, Timing};
 use payment_service::{app, card_network};
 use serde_json::{Value, json};
 use shared::config::Variable as _;
-use shared::db::testing;
+use shared::db::{DbConfig, testing};
 use shared::registry::RegistryUrl;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
@@ -57,8 +57,8 @@ impl Ordered {
 
 /// A card network with a new state file.
 pub(crate) async fn card_network() -> Http {
-    let config =
-        card_network::config::Config { http: HttpConfig::for_tests(), database_url: testing::sqlite_url() };
+    let database = DbConfig::at(&testing::sqlite_url());
+    let config = card_network::config::Config { http: HttpConfig::for_tests(), database };
     let server = card_network::app::build(config).await.unwrap();
     let network = Http::at(format!("http://{}", server.address()));
     actix_web::rt::spawn(server.run());
@@ -85,7 +85,7 @@ impl World {
                 service_key: others.service_key.clone(),
                 advertise_url: None,
             },
-            database_url: setup.database_url,
+            database: DbConfig::at(&setup.database_url),
             card_network_url: Url::parse(&card_network_url).unwrap(),
             timing: setup.timing,
         };
