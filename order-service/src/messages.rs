@@ -3,26 +3,26 @@
 //! | sent | says | | handled | means |
 //! |---|---|---|---|---|
 //! | `payment.authorize.v1` | hold the money | | `payment.authorized.v1` | it is held |
-//! | `payment.capture.v1` | take it | | `payment.captured.v1` | it is taken |
+//! | `payment.capture.v1` | take it | | `payment.captured.v2` | it is taken, and how much |
 //! | `payment.void.v1` | let it go | | `payment.voided.v1` | it is not held any more |
 //! | `payment.refund.v1` | give it back | | `payment.refunded.v1` | it is back |
 //! | | | | `payment.declined.v1` | it cannot be held, or taken |
 //! | | | | `payment.stuck.v1` | the payment gets nowhere |
 //!
 //! The subject is the order's id, so that what concerns one order stays in order; the checkout does
-//! not rely on it.
+//! not rely on it. `payment.captured.v1`, which did not say how much, is still read.
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::client::Context;
 use shared::db::{DbError, Tx, now};
-use shared::messages::{Delivery, Event, HandleError, Handler};
+use shared::messages::{Delivery, Event, HandleError, Handler, Upcast};
 use uuid::Uuid;
 
 use crate::checkout::{self, Command};
 use crate::domain::money::CURRENCY;
-use crate::domain::{Order, Reason};
+use crate::domain::{Money, Order, Reason};
 use crate::error::Error;
 use crate::store::{Cause, Store};
 
@@ -67,9 +67,22 @@ pub struct PaymentEvents {
 struct Notice {
     payment_id: Uuid,
     order_id: Uuid,
+    amount: Option<Amount>,
     code: Option<String>,
     reason: Option<String>,
 }
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Amount {
+    amount: i64,
+    currency: String,
+}
+
+const UPCASTS: [Upcast; 1] = [Upcast {
+    from: "payment.captured.v1",
+    to: "payment.captured.v2",
+    data: |data| drop(data.insert("amount".to_owned(), Value::Null)),
+}];
 
 impl PaymentEvents {
     /// A handler that takes the orders in `store` on.
@@ -83,6 +96,9 @@ impl PaymentEvents {
         let checkout = self.store.lock(tx, notice.order_id).await?;
         if checkout.order.payment_id != notice.payment_id {
             return Err(HandleError::Rejected("the order has another payment".to_owned()));
+        }
+        if notice.amount.is_some_and(|amount| !amount.is(checkout.order.total)) {
+            return Err(HandleError::Rejected("the order costs something else".to_owned()));
         }
         let cause = Cause {
             name: happened.as_str(),
@@ -104,6 +120,16 @@ impl Handler for PaymentEvents {
     ) -> LocalBoxFuture<'a, Result<(), HandleError>> {
         self.take_on(tx, event, delivery).boxed_local()
     }
+
+    fn upcasts(&self) -> &[Upcast] {
+        &UPCASTS
+    }
+}
+
+impl Amount {
+    fn is(&self, money: Money) -> bool {
+        self.amount == money.amount() && self.currency == CURRENCY
+    }
 }
 
 /// The kinds of event that are understood here.
@@ -121,7 +147,7 @@ fn kind(event: &Event) -> Result<Kind, HandleError> {
     match event.kind.as_str() {
         "payment.authorized.v1" => Ok(Kind::Authorized),
         "payment.declined.v1" => Ok(Kind::Declined),
-        "payment.captured.v1" => Ok(Kind::Captured),
+        "payment.captured.v2" => Ok(Kind::Captured),
         "payment.voided.v1" => Ok(Kind::Voided),
         "payment.refunded.v1" => Ok(Kind::Refunded),
         "payment.stuck.v1" => Ok(Kind::Stuck),
@@ -194,6 +220,7 @@ mod tests {
         let notice = |code: &str| Notice {
             payment_id: Uuid::now_v7(),
             order_id: Uuid::now_v7(),
+            amount: None,
             code: Some(code.to_owned()),
             reason: None,
         };
@@ -212,7 +239,7 @@ mod tests {
     fn an_event_with_more_fields_than_today_is_read() {
         let order = order();
         let data = json!({ "payment_id": order.payment_id, "order_id": order.id, "network": "x" });
-        let event = Event::new(PAYMENTS, "payment.captured.v1", order.id, data);
+        let event = Event::new(PAYMENTS, "payment.voided.v1", order.id, data);
         assert_eq!(event.read::<Notice>().unwrap().order_id, order.id);
     }
 }

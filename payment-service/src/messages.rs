@@ -3,8 +3,8 @@
 //! | command | answer |
 //! |---|---|
 //! | `payment.authorize.v1 {payment_id, order_id, customer_id, amount, token}` | `payment.authorized.v1` or `payment.declined.v1 {code}` |
-//! | `payment.capture.v1 {payment_id}` | `payment.captured.v1` or `payment.declined.v1 {code}` |
-//! | `payment.void.v1 {payment_id, order_id, customer_id, amount}` | `payment.voided.v1`, or `payment.captured.v1` if it came too late |
+//! | `payment.capture.v1 {payment_id}` | `payment.captured.v2 {amount}` or `payment.declined.v1 {code}` |
+//! | `payment.void.v1 {payment_id, order_id, customer_id, amount}` | `payment.voided.v1`, or `payment.captured.v2 {amount}` if it came too late |
 //! | `payment.refund.v1 {payment_id, reason}` | `payment.refunded.v1`, when all of it went back |
 //!
 //! `payment.stuck.v1 {reason}` says that an answer takes long; it still comes. Every event carries
@@ -109,7 +109,10 @@ pub fn event(payment: &Payment, notice: &Notice, traceparent: Option<&str>) -> E
             data["code"] = json!(code);
             "payment.declined.v1"
         }
-        Notice::Captured => "payment.captured.v1",
+        Notice::Captured => {
+            data["amount"] = json!(payment.amount);
+            "payment.captured.v2"
+        }
         Notice::Voided => "payment.voided.v1",
         Notice::Refunded => "payment.refunded.v1",
         Notice::Stuck(reason) => {

@@ -19,12 +19,14 @@ mod inbox; // once in effect
 mod outbox; // written with the change
 mod prune; // nothing grows without bound
 mod relay; // from the outbox to the transport
+mod upcast; // old versions of events, read as new ones
 
 pub use event::Event;
 pub use http::HttpTransport;
 pub use inbox::{Delivery, HandleError, Handler, Received};
 pub use outbox::{Outbox, Outgoing};
 pub use relay::Relay;
+pub use upcast::Upcast;
 
 use std::rc::Rc;
 use std::sync::Arc;

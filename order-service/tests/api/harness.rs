@@ -183,10 +183,15 @@ impl World {
     /// An event of payment-service about the order's payment.
     pub(crate) fn event(&self, order: &Value, kind: &str, more: Value) -> Event {
         let mut data = json!({ "payment_id": order["payment_id"], "order_id": order["id"] });
+        let version = if kind == "captured" { 2 } else { 1 };
+        if version == 2 {
+            data["amount"] = order["total"].clone();
+        }
         for (name, value) in more.as_object().into_iter().flatten() {
             data[name] = value.clone();
         }
-        Event::new("payment-service", &format!("payment.{kind}.v1"), order["id"].as_str().unwrap(), data)
+        let kind = format!("payment.{kind}.v{version}");
+        Event::new("payment-service", &kind, order["id"].as_str().unwrap(), data)
     }
 
     /// Sends an event as payment-service would.

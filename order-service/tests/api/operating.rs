@@ -101,9 +101,27 @@ async fn only_a_service_sends_messages_and_a_strange_one_is_kept_or_refused() {
     let other_payment = json!({ "id": order["id"], "payment_id": uuid::Uuid::now_v7() });
     let of_other = world.event(&other_payment, "captured", json!({}));
     world.deliver(&of_other).await.expect_problem(422, "message_rejected");
-    let nonsense = Event::new("payment-service", "payment.captured.v1", "x", json!({ "order_id": 7 }));
+    let nonsense = Event::new("payment-service", "payment.captured.v2", "x", json!({ "order_id": 7 }));
     world.deliver(&nonsense).await.expect_problem(422, "message_rejected");
     customer.sees(&order, "awaiting_payment").await;
+}
+
+#[actix_web::test]
+async fn a_capture_of_another_amount_is_refused_and_one_of_the_old_version_is_read() {
+    let world = world().await;
+    let (tea, customer) = (world.product(10).await, world.customer());
+    let order = customer.place(&tea, 1).await;
+    world.payment(&order, "authorized").await;
+    for other in [json!({ "amount": 1, "currency": "EUR" }), json!({ "amount": 350, "currency": "USD" })] {
+        let captured = world.event(&order, "captured", json!({ "amount": other }));
+        world.deliver(&captured).await.expect_problem(422, "message_rejected");
+    }
+    customer.sees(&order, "awaiting_payment").await;
+
+    let data = json!({ "payment_id": order["payment_id"], "order_id": order["id"] });
+    let old = Event::new("payment-service", "payment.captured.v1", order["id"].as_str().unwrap(), data);
+    assert_eq!(world.deliver(&old).await.status, 204);
+    customer.sees(&order, "confirmed").await;
 }
 
 #[actix_web::test]

@@ -43,7 +43,7 @@ async fn a_command_that_is_sent_again_is_answered_again_and_charges_nothing() {
     world.capture(&ordered).await;
     eventually("both are answered", async || {
         let told = world.others.told(ordered.order_id);
-        (told.iter().filter(|(kind, _)| kind == "payment.captured.v1").count() == 3).then_some(())
+        (told.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 3).then_some(())
     })
     .await;
     assert_eq!(world.statement(&ordered).await[0]["times_captured"], 1);
@@ -82,7 +82,7 @@ async fn a_void_that_loses_to_the_capture_is_told_that_the_money_was_taken() {
     world.void(&ordered).await;
     eventually("the void is answered", async || {
         let told = world.others.told(ordered.order_id);
-        (told.iter().filter(|(kind, _)| kind == "payment.captured.v1").count() == 2).then_some(())
+        (told.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 2).then_some(())
     })
     .await;
     world.refund_rest(&ordered).await;
@@ -121,9 +121,9 @@ async fn a_capture_that_takes_too_long_is_said_to_be_stuck_and_its_late_success_
     world.told(&ordered, "payment.authorized.v1").await;
     world.capture(&ordered).await;
     assert_eq!(world.told(&ordered, "payment.stuck.v1").await["reason"], "capture_unanswered");
-    world.told(&ordered, "payment.captured.v1").await;
+    world.told(&ordered, "payment.captured.v2").await;
     let told: Vec<_> = world.others.told(ordered.order_id).into_iter().map(|(kind, _)| kind).collect();
-    assert_eq!(told, ["payment.authorized.v1", "payment.stuck.v1", "payment.captured.v1"]);
+    assert_eq!(told, ["payment.authorized.v1", "payment.stuck.v1", "payment.captured.v2"]);
 }
 
 #[actix_web::test]

@@ -79,8 +79,8 @@ async fn a_program_killed_while_it_charges_goes_on_after_its_restart_and_charges
     ready(&world).await;
     world.told(&slow, "payment.authorized.v1").await;
     world.capture(&slow).await;
-    world.told(&slow, "payment.captured.v1").await;
-    world.told(&flaky, "payment.captured.v1").await;
+    world.told(&slow, "payment.captured.v2").await;
+    world.told(&flaky, "payment.captured.v2").await;
     world.told(&undone, "payment.voided.v1").await;
     for paid in [&slow, &flaky] {
         let charges = world.statement(paid).await;

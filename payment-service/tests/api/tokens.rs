@@ -12,7 +12,8 @@ async fn pays(world: &World, token: &str) -> Ordered {
     world.authorize(&ordered, token).await;
     world.told(&ordered, "payment.authorized.v1").await;
     world.capture(&ordered).await;
-    world.told(&ordered, "payment.captured.v1").await;
+    let told = world.told(&ordered, "payment.captured.v2").await;
+    assert_eq!(told["amount"], json!({ "amount": 1000, "currency": "EUR" }));
     let charges = world.statement(&ordered).await;
     assert_eq!(charges.len(), 1, "{token}: {charges:?}");
     assert_eq!((&charges[0]["captured"], &charges[0]["times_captured"]), (&json!(1000), &json!(1)));

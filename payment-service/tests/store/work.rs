@@ -123,7 +123,7 @@ async fn a_command_that_comes_again_is_answered_again_and_does_nothing() {
         assert!(replica.job().is_none());
         assert_eq!(
             replica.told(payment.order_id).await,
-            ["payment.authorized.v1", "payment.captured.v1", "payment.captured.v1"]
+            ["payment.authorized.v1", "payment.captured.v2", "payment.captured.v2"]
         );
         assert_eq!(replica.payment(payment.id).await, payment);
     }
@@ -141,7 +141,7 @@ async fn a_void_that_comes_too_late_is_told_so() {
         };
         replica.void(&purchase).await;
         assert!(replica.job().is_none());
-        assert_eq!(replica.told(payment.order_id).await.last().unwrap(), "payment.captured.v1");
+        assert_eq!(replica.told(payment.order_id).await.last().unwrap(), "payment.captured.v2");
     }
 }
 

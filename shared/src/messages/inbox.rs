@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 
-use super::{Event, dead_letters};
+use super::{Event, Upcast, dead_letters};
 use crate::db::{Db, DbError, Tx, now, query};
 
 /// What a service does with the events it receives.
@@ -17,6 +17,11 @@ pub trait Handler {
         event: &'a Event,
         delivery: Delivery,
     ) -> LocalBoxFuture<'a, Result<(), HandleError>>;
+
+    /// How events of old versions become those that are handled, oldest step first.
+    fn upcasts(&self) -> &[Upcast] {
+        &[]
+    }
 }
 
 /// How an event came.
@@ -76,7 +81,7 @@ impl Inbox {
         if !self.record(&mut tx, event).await? {
             return Ok(Received::Duplicate);
         }
-        match self.handler.handle(&mut tx, event, delivery).await {
+        match self.handle(&mut tx, event, delivery).await {
             Ok(()) => {
                 tx.commit().await?;
                 Ok(Received::Done)
@@ -93,7 +98,11 @@ impl Inbox {
 
     /// Handles an event again that was kept; it is in the inbox already.
     pub(super) async fn again(&self, tx: &mut Tx, event: &Event) -> Result<(), HandleError> {
-        self.handler.handle(tx, event, Delivery { attempt: 1 }).await
+        self.handle(tx, event, Delivery { attempt: 1 }).await
+    }
+
+    async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
+        self.handler.handle(tx, &event.upcast(self.handler.upcasts()), delivery).await
     }
 
     async fn keep(&self, event: &Event, delivery: Delivery) -> Result<(), DbError> {

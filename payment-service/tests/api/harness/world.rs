@@ -156,7 +156,7 @@ impl World {
         self.authorize(&ordered, "tok_visa").await;
         self.told(&ordered, "payment.authorized.v1").await;
         self.capture(&ordered).await;
-        self.told(&ordered, "payment.captured.v1").await;
+        self.told(&ordered, "payment.captured.v2").await;
         ordered
     }
 
