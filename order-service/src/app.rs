@@ -1,11 +1,9 @@
 //! Where everything is put together.
 
-use std::rc::Rc;
-
 use actix_web::web;
 use anyhow::Context as _;
 use shared::db::Db;
-use shared::messages::{HttpTransport, Messages};
+use shared::messages::Messages;
 use shared::service::{Server, Service};
 use shared::stack::Stack;
 
@@ -24,7 +22,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     let stack = Stack::new(ORDERS, config.stack);
 
     let mut made = None;
-    let transport = Rc::new(HttpTransport::new(&stack, &[PAYMENTS]));
+    let transport = config.messages.open(&stack, &[PAYMENTS]).await?;
     let messages = Messages::new(ORDERS, db.clone(), transport, |outbox| {
         let store = made.insert(Store::new(db.clone(), outbox));
         PaymentEvents::new(store.clone())

@@ -2,6 +2,7 @@
 
 use shared::config::{ConfigError, Vars};
 use shared::db::DbConfig;
+use shared::messages::MessagesUrl;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
 
@@ -11,6 +12,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How it reaches the others.
     pub stack: StackConfig,
+    /// What carries its messages.
+    pub messages: MessagesUrl,
     /// Its database.
     pub database: DbConfig,
     /// Whether to offer a few products, unless they are there.
@@ -26,6 +29,7 @@ impl Config {
         let config = Self {
             http: HttpConfig::from_vars(&mut vars, "3011"),
             stack: StackConfig::from_vars(&mut vars),
+            messages: MessagesUrl::from_vars(&mut vars),
             database: DbConfig::from_vars(&mut vars, "sqlite://data/orders.db"),
             seed_products: vars.or("SEED_PRODUCTS", "off", "on: offer a few products from the start"),
         };

@@ -1,11 +1,9 @@
 //! Wires the service: the only place that sees every part of it.
 
-use std::rc::Rc;
-
 use actix_web::web;
 use anyhow::Context as _;
 use shared::db::Db;
-use shared::messages::{HttpTransport, Messages};
+use shared::messages::Messages;
 use shared::service::{Server, Service};
 use shared::stack::Stack;
 
@@ -24,13 +22,13 @@ pub const SERVICE: &str = "payment-service";
 /// # Errors
 /// When either cannot be done.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
-    let Config { http, stack, database, card_network_url, timing } = config;
+    let Config { http, stack, messages, database, card_network_url, timing } = config;
     let db = Db::open(&database, migrations()).await?;
     let stack = Stack::new(SERVICE, stack);
     let authenticator = stack.authenticator(stack.user_keys("user-service"));
 
     let mut made = None;
-    let transport = Rc::new(HttpTransport::new(&stack, &[ORDERS]));
+    let transport = messages.open(&stack, &[ORDERS]).await?;
     let messages = Messages::new(SERVICE, db.clone(), transport, |outbox| {
         let (store, leased) = Store::new(db.clone(), outbox, timing.lease);
         made = Some((store.clone(), leased));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shared::config::{ConfigError, Vars};
 use shared::db::DbConfig;
+use shared::messages::MessagesUrl;
 use shared::resilience::Backoff;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
@@ -18,6 +19,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How it reaches the others.
     pub stack: StackConfig,
+    /// What carries its messages.
+    pub messages: MessagesUrl,
     /// Where payments are kept.
     pub database: DbConfig,
     /// Where the card network is.
@@ -62,6 +65,7 @@ impl Config {
         let config = Self {
             http: HttpConfig::from_vars(&mut vars, "3021"),
             stack: StackConfig::from_vars(&mut vars),
+            messages: MessagesUrl::from_vars(&mut vars),
             database: DbConfig::from_vars(&mut vars, "sqlite://data/payments.db"),
             card_network_url: vars.or("CARD_NETWORK_URL", "http://127.0.0.1:3031", "the card network"),
             timing: Timing::default(),

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use shared::auth::{Secret, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims};
 use shared::config::Variable as _;
 use shared::db::{DbConfig, testing};
-use shared::messages::Event;
+use shared::messages::{Event, MessagesUrl};
 use shared::registry::RegistryUrl;
 use shared::service::{HttpConfig, ServerHandle};
 use shared::stack::StackConfig;
@@ -233,6 +233,7 @@ async fn replica(database: &str, registry: &str, service_key: &ServiceKey) -> Re
             service_key: service_key.clone(),
             advertise_url: None,
         },
+        messages: MessagesUrl::Http,
         database: DbConfig::at(database),
         seed_products: false,
     };

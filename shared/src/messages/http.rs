@@ -15,7 +15,7 @@ use crate::problem::Problem;
 use crate::service::resource;
 use crate::stack::Stack;
 
-const CLOUD_EVENT: &str = "application/cloudevents+json";
+pub(super) const CLOUD_EVENT: &str = "application/cloudevents+json";
 const ATTEMPT: &str = "x-message-attempt";
 
 /// Pushes events to `POST /messages` of the receivers.

@@ -1,8 +1,9 @@
 //! The inbox: what has been received, so that its effect happens once.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
 use super::{Event, Upcast, dead_letters};
 use crate::db::{Db, DbError, Tx, now, query};
@@ -56,6 +57,7 @@ pub enum Received {
     Kept,
 }
 
+/// Where events arrive, by whatever transport.
 pub(super) struct Inbox {
     service: &'static str,
     db: Db,
@@ -86,10 +88,10 @@ impl Inbox {
                 tx.commit().await?;
                 Ok(Received::Done)
             }
-            Err(HandleError::UnknownType) => {
+            Err(error @ HandleError::UnknownType) => {
                 // Not in the transaction of the handler, which may have written something.
                 drop(tx);
-                self.keep(event, delivery).await?;
+                self.keep(event, delivery, &error).await?;
                 Ok(Received::Kept)
             }
             Err(error) => Err(error),
@@ -102,15 +104,23 @@ impl Inbox {
     }
 
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
-        self.handler.handle(tx, &event.upcast(self.handler.upcasts()), delivery).await
+        let newest = event.upcast(self.handler.upcasts());
+        let handled = AssertUnwindSafe(self.handler.handle(tx, &newest, delivery)).catch_unwind().await;
+        // An event that makes the handler panic must not take down one replica after the other.
+        handled.unwrap_or_else(|_| Err(HandleError::Rejected("the handler panicked".to_owned())))
     }
 
-    async fn keep(&self, event: &Event, delivery: Delivery) -> Result<(), DbError> {
-        log::warn!(kind = event.kind, id = event.id.to_string(); "an event of an unknown type is kept");
+    /// Keeps an event as a dead letter, because of `why`.
+    pub(super) async fn keep(
+        &self,
+        event: &Event,
+        delivery: Delivery,
+        why: &HandleError,
+    ) -> Result<(), DbError> {
+        log::warn!(kind = event.kind, id = event.id.to_string(), why:%; "a message is kept as a dead letter");
         let mut tx = self.db.begin().await?;
         if self.record(&mut tx, event).await? {
-            let why = HandleError::UnknownType.to_string();
-            dead_letters::keep(&mut tx, self.service, event, delivery.attempt, &why).await?;
+            dead_letters::keep(&mut tx, self.service, event, delivery.attempt, &why.to_string()).await?;
         }
         tx.commit().await
     }

@@ -17,7 +17,7 @@ use crate::metrics;
 use crate::stop::Stop;
 
 const SENT: time::Duration = time::Duration::hours(1);
-const SEEN: time::Duration = time::Duration::days(7);
+pub(super) const SEEN: time::Duration = time::Duration::days(7);
 /// Between two looks at the backlog; every twelfth also prunes.
 const LOOK: Duration = Duration::from_secs(5);
 

@@ -12,6 +12,7 @@
 //! | fails at the receiver | tried again later and later; after ten times a dead letter |
 //! | is rejected | a dead letter at once |
 //!
+//! By HTTP sending succeeds when the receiver has handled the event, with a broker when that has it.
 //! A dead letter lets the subject's next events pass. When it is replayed it arrives after them, so
 //! receivers guard their state, not the order alone.
 
@@ -32,9 +33,11 @@ use crate::stop::Stop;
 const AT_ONCE: usize = 32;
 /// How often to look for events that no commit in this process told of.
 const POLL: Duration = Duration::from_secs(1);
-const ATTEMPTS: i64 = 10;
-const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
-const UNAVAILABLE: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(1) };
+pub(super) const ATTEMPTS: i64 = 10;
+pub(super) const RETRY: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
+pub(super) const UNAVAILABLE: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(1) };
 
 /// Sends what is in an outbox.
 pub struct Relay {

@@ -5,6 +5,7 @@ use payment_service::{app, card_network};
 use serde_json::{Value, json};
 use shared::config::Variable as _;
 use shared::db::{DbConfig, testing};
+use shared::messages::MessagesUrl;
 use shared::registry::RegistryUrl;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
@@ -85,6 +86,7 @@ impl World {
                 service_key: others.service_key.clone(),
                 advertise_url: None,
             },
+        messages: MessagesUrl::Http,
             database: DbConfig::at(&setup.database_url),
             card_network_url: Url::parse(&card_network_url).unwrap(),
             timing: setup.timing,

@@ -1,0 +1,127 @@
+//! Which transport carries the messages, by URL.
+
+use std::rc::Rc;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::{ConnectError, HttpTransport, Nats, Transport};
+use crate::auth::Secret;
+use crate::config::{Variable, Vars};
+use crate::stack::Stack;
+
+/// Which transport carries the messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessagesUrl {
+    /// They are pushed to a healthy replica of the receiver.
+    Http,
+    /// A broker keeps them until the receiver has handled them.
+    Nats(NatsUrl),
+}
+
+/// A NATS server, and what is ours there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsUrl {
+    /// `host:port`.
+    pub(super) address: String,
+    /// User and password.
+    pub(super) login: Option<(String, Secret)>,
+    /// The name of the stream, with which every subject begins.
+    pub(super) stream: String,
+}
+
+/// The stream of a URL that names none.
+const STREAM: &str = "messages";
+
+impl MessagesUrl {
+    /// Reads `MESSAGES_URL`.
+    pub fn from_vars(vars: &mut Vars) -> Self {
+        vars.or(
+            "MESSAGES_URL",
+            "http://",
+            "what carries messages: http://, or nats://[user:password@]host:port[/stream]",
+        )
+    }
+
+    /// The transport, from this service to `receivers`.
+    ///
+    /// # Errors
+    /// When the URL cannot be used. A server that is away is none: it may come.
+    pub async fn open(&self, stack: &Stack, receivers: &[&str]) -> Result<Rc<dyn Transport>, ConnectError> {
+        match self {
+            Self::Http => Ok(Rc::new(HttpTransport::new(stack, receivers))),
+            Self::Nats(url) => Ok(Rc::new(Nats::connect(url).await?)),
+        }
+    }
+}
+
+impl Variable for MessagesUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "http://" {
+            return Ok(Self::Http);
+        }
+        // The text may hold a password: what is wrong is said without it.
+        nats(text).map(Self::Nats).ok_or_else(|| {
+            "write http://, or nats://[user:password@]host:port[/stream], the stream in letters, digits, - and _"
+                .to_owned()
+        })
+    }
+
+    fn placeholder() -> Self {
+        Self::Http
+    }
+}
+
+fn nats(text: &str) -> Option<NatsUrl> {
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "nats")?;
+    let address = format!("{}:{}", url.host_str().filter(|host| !host.is_empty())?, url.port()?);
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8().ok().map(String::from);
+    let login = match (url.username(), url.password()) {
+        ("", None) => None,
+        (user, Some(password)) => Some((decoded(user)?, Secret::new(decoded(password)?))),
+        _ => return None,
+    };
+    let stream = match url.path().trim_start_matches('/') {
+        "" => STREAM,
+        stream if stream.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) => stream,
+        _ => return None,
+    };
+    let more = url.query().is_some() || url.fragment().is_some();
+    (!more).then(|| NatsUrl { address, login, stream: stream.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_is_named_by_its_url() {
+        assert_eq!(MessagesUrl::parse("http://"), Ok(MessagesUrl::Http));
+        let plain = NatsUrl { address: "h:4222".to_owned(), login: None, stream: "messages".to_owned() };
+        assert_eq!(MessagesUrl::parse("nats://h:4222"), Ok(MessagesUrl::Nats(plain.clone())));
+        let login = Some(("me".to_owned(), Secret::new("p@ss")));
+        let named = NatsUrl { login, stream: "shop-1".to_owned(), ..plain };
+        assert_eq!(MessagesUrl::parse("nats://me:p%40ss@h:4222/shop-1"), Ok(MessagesUrl::Nats(named)));
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_and_its_password_not_repeated() {
+        for bad in [
+            "",
+            "http://h:1",
+            "https://",
+            "amqp://me:hidden@h:1",
+            "nats://me:hidden@h",
+            "nats://me:hidden@:4222",
+            "nats://me@h:4222",
+            "nats://me:hidden@h:4222/a/b",
+            "nats://me:hidden@h:4222/a.b",
+            "nats://me:hidden@h:4222?tls=on",
+        ] {
+            let why = MessagesUrl::parse(bad).unwrap_err();
+            assert!(!why.contains("hidden"), "{bad}: {why}");
+        }
+        let good = MessagesUrl::parse("nats://me:hidden@h:4222").unwrap();
+        assert!(!format!("{good:?}").contains("hidden"));
+    }
+}

@@ -1,0 +1,239 @@
+//! What every transport promises, on every database.
+
+use std::cell::Cell;
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
+use shared::client::Context;
+use shared::db::testing::sqlite_url;
+use shared::db::{Db, Migrations, query};
+use shared::messages::{Outgoing, Relay, SendError, Transport};
+
+use crate::harness::*;
+
+#[actix_web::test]
+async fn the_events_of_a_subject_arrive_in_order_and_once() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (outbox, _relay) = relay(&sender, transport(&receiver.url).await);
+        for number in 0..20 {
+            for subject in ["a", "b", "c"] {
+                put(&sender, &outbox, event("thing.done.v1", subject, number)).await;
+            }
+        }
+        drained(&sender).await;
+        for subject in ["a", "b", "c"] {
+            assert_eq!(effects(&receives, subject, 20).await, (0..20).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[actix_web::test]
+async fn two_relays_side_by_side_send_each_event_once_in_effect_and_in_order() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (one, _one) = relay(&sender, transport(&receiver.url).await);
+        let (two, _two) = relay(&sender, transport(&receiver.url).await);
+        for number in 0..30 {
+            let outbox = if number % 2 == 0 { &one } else { &two };
+            put(&sender, outbox, event("thing.done.v1", "a", number)).await;
+        }
+        drained(&sender).await;
+        assert_eq!(effects(&receives, "a", 30).await, (0..30).collect::<Vec<_>>());
+    }
+}
+
+#[actix_web::test]
+async fn two_replicas_share_the_events_and_each_has_its_effect_once_and_in_order() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let (one, two) = (receiver(&receives, &way).await, receiver(&receives, &way).await);
+        let both = if way == "http://" { format!("{},{}", one.url, two.url) } else { way };
+        let (outbox, _relay) = relay(&sender, transport(&both).await);
+        let subjects = ["a", "b", "c", "d", "e"];
+        for number in 0..12 {
+            for subject in subjects {
+                put(&sender, &outbox, event("thing.done.v1", subject, number)).await;
+            }
+        }
+        drained(&sender).await;
+        for subject in subjects {
+            assert_eq!(effects(&receives, subject, 12).await, (0..12).collect::<Vec<_>>());
+        }
+        let [one, two] = [one, two].map(|replica| replica.handled.load(Ordering::Relaxed));
+        assert!(one > 0 && two > 0 && one + two == 60, "{one} and {two}");
+    }
+}
+
+#[actix_web::test]
+async fn a_replica_that_stops_finishes_what_it_handles_and_the_other_goes_on() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let (one, two) = (receiver(&receives, &way).await, receiver(&receives, &way).await);
+        let both = if way == "http://" { format!("{},{}", one.url, two.url) } else { way };
+        let (outbox, _relay) = relay(&sender, transport(&both).await);
+        for number in 0..60 {
+            put(&sender, &outbox, event("thing.done.v1", "a", number)).await;
+            if number == 20 {
+                let handle = one.handle.clone();
+                actix_web::rt::spawn(async move { handle.stop().await });
+            }
+        }
+        drained(&sender).await;
+        assert_eq!(effects(&receives, "a", 60).await, (0..60).collect::<Vec<_>>());
+    }
+}
+
+/// Delivers on the second try only: the receiver has it then, but nobody hears so the first time.
+struct Forgetful {
+    transport: Rc<dyn Transport>,
+    tries: Cell<u32>,
+}
+
+impl Transport for Forgetful {
+    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        async move {
+            self.tries.set(self.tries.get() + 1);
+            self.transport.send(outgoing).await?;
+            if self.tries.get() == 1 { Err(SendError::Unavailable("lost".to_owned())) } else { Ok(()) }
+        }
+        .boxed_local()
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_that_is_lost_means_a_second_delivery_and_one_effect() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let transport = transport(&receiver(&receives, &way).await.url).await;
+        let (outbox, _relay) = relay(&sender, Rc::new(Forgetful { transport, tries: Cell::new(0) }));
+        put(&sender, &outbox, event("thing.done.v1", "a", 1)).await;
+        put(&sender, &outbox, event("thing.done.v1", "a", 2)).await;
+        drained(&sender).await;
+        assert_eq!(effects(&receives, "a", 2).await, [1, 2]);
+    }
+}
+
+#[actix_web::test]
+async fn what_is_rejected_or_makes_the_handler_panic_becomes_a_dead_letter_and_the_next_events_pass() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let (outbox, _relay) = relay(&sender, transport(&receiver(&receives, &way).await.url).await);
+        put(&sender, &outbox, event("thing.spoilt.v1", "a", 1)).await;
+        put(&sender, &outbox, event("thing.deadly.v1", "a", 2)).await;
+        put(&sender, &outbox, event("thing.done.v1", "a", 3)).await;
+        drained(&sender).await;
+        assert_eq!(effects(&receives, "a", 1).await, [3]);
+        // Whoever hears of the rejection keeps it.
+        let keeper = if way == "http://" { &sender } else { &receives };
+        let kept = ["thing.spoilt.v1", "thing.deadly.v1"];
+        assert_eq!(dead_letters(keeper).await, kept.map(|kind| (kind.to_owned(), 1, "receiver".to_owned())));
+    }
+}
+
+#[actix_web::test]
+async fn an_event_of_an_unknown_type_is_kept_by_the_receiver() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let (outbox, _relay) = relay(&sender, transport(&receiver(&receives, &way).await.url).await);
+        put(&sender, &outbox, event("thing.invented.v9", "a", 1)).await;
+        put(&sender, &outbox, event("thing.done.v1", "a", 2)).await;
+        assert_eq!(effects(&receives, "a", 1).await, [2]);
+        let kept = ("thing.invented.v9".to_owned(), 1, "receiver".to_owned());
+        assert_eq!(dead_letters(&receives).await, [kept]);
+    }
+}
+
+#[actix_web::test]
+async fn the_trace_and_the_attempt_come_with_the_event() {
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for Case { sender, receives, transport: way } in cases().await {
+        let (outbox, _relay) = relay(&sender, transport(&receiver(&receives, &way).await.url).await);
+        let context = Context::in_trace(Some(trace.to_owned()));
+        put(&sender, &outbox, event("thing.done.v1", "a", 1).within(&context)).await;
+        effects(&receives, "a", 1).await;
+        let row = query("SELECT traceparent, attempt FROM effects").fetch_one(&receives).await.unwrap();
+        assert_eq!(row.get::<String>("traceparent").unwrap(), trace);
+        assert_eq!(row.get::<i64>("attempt").unwrap(), 1);
+    }
+}
+
+#[actix_web::test]
+async fn while_nobody_can_be_reached_events_wait_and_none_is_lost() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let nobody = if way == "http://" { "http://127.0.0.1:9" } else { "nats://127.0.0.1:9" };
+        let (outbox, first) = relay(&sender, transport(nobody).await);
+        for number in 0..3 {
+            put(&sender, &outbox, event("thing.done.v1", "a", number)).await;
+        }
+        first.stop();
+        let (_outbox, _relay) = relay(&sender, transport(&receiver(&receives, &way).await.url).await);
+        assert_eq!(effects(&receives, "a", 3).await, [0, 1, 2]);
+        drained(&sender).await;
+    }
+}
+
+const DATABASE: &str = "MESSAGES_TEST_DATABASE";
+const RECEIVER: &str = "MESSAGES_TEST_RECEIVER";
+
+/// Delivers, and is killed before it can say so.
+struct Dies(Rc<dyn Transport>);
+
+impl Transport for Dies {
+    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        async move {
+            self.0.send(outgoing).await?;
+            kill_this_process();
+            Ok(())
+        }
+        .boxed_local()
+    }
+}
+
+fn kill_this_process() {
+    Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status().unwrap();
+}
+
+/// Not a test by itself: the program that the two tests below kill.
+#[actix_web::test]
+async fn program_to_be_killed() {
+    let (Ok(database), Ok(url)) = (std::env::var(DATABASE), std::env::var(RECEIVER)) else { return };
+    let db = Db::open(&database, Migrations::none()).await.unwrap();
+    if url.is_empty() {
+        // Its relay never runs: it is killed between the commit and the sending.
+        let (outbox, _relay) = Relay::new(db.clone(), Rc::new(Nowhere));
+        put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
+        kill_this_process();
+    } else {
+        let (outbox, _relay) = relay(&db, Rc::new(Dies(transport(&url).await)));
+        put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Runs the program above until it is killed; then another takes over the outbox, when the claim has
+/// run out.
+async fn killed_then_taken_over(dies_after_sending: bool) {
+    let killed = cases().await.into_iter().map(async |Case { receives, transport: way, .. }| {
+        let (database, receiver) = (sqlite_url(), receiver(&receives, &way).await);
+        let told = if dies_after_sending { receiver.url.as_str() } else { "" };
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", "conformance::program_to_be_killed"]);
+        program.env(DATABASE, &database).env(RECEIVER, told);
+        let killed = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+        assert!(!killed.status.success(), "it was not killed");
+
+        let sender = Db::open(&database, Migrations::none()).await.unwrap();
+        let (_outbox, _relay) = relay(&sender, transport(&receiver.url).await);
+        drained(&sender).await;
+        assert_eq!(effects(&receives, "a", 1).await, [1]);
+    });
+    join_all(killed).await;
+}
+
+#[actix_web::test]
+async fn a_program_killed_between_commit_and_send_leaves_the_event_to_another_relay() {
+    killed_then_taken_over(false).await;
+}
+
+#[actix_web::test]
+async fn a_program_killed_between_send_and_mark_causes_a_second_delivery_and_one_effect() {
+    killed_then_taken_over(true).await;
+}

@@ -1,0 +1,210 @@
+//! Senders and receivers, with real databases and a real transport between them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use serde_json::json;
+use shared::auth::{Authenticator, KeySet, Secret, ServiceKey};
+use shared::config::Variable as _;
+use shared::db::testing::{databases, sqlite_url};
+use shared::db::{Db, Migrations, Tx, query};
+use shared::messages::testing::nats_url;
+use shared::messages::{
+    Delivery, Event, HandleError, Handler, HttpTransport, Messages, MessagesUrl, Nats, Outbox, Outgoing,
+    Relay, SendError, Transport,
+};
+use shared::registry::RegistryUrl;
+use shared::resilience::Backoff;
+use shared::service::{HttpConfig, ServerHandle, Service};
+use shared::stack::{Stack, StackConfig};
+use shared::stop::{Stop, Stopper};
+
+/// A sender's and a receiver's database, and the URL of the transport between them.
+pub(crate) struct Case {
+    pub(crate) sender: Db,
+    pub(crate) receives: Db,
+    pub(crate) transport: String,
+}
+
+/// Every transport with every database that this machine has.
+pub(crate) async fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let transports: [fn() -> Option<String>; 2] = [|| Some("http://".to_owned()), nats_url];
+    for transport in transports {
+        for (sender, receives) in databases().await.into_iter().zip(databases().await) {
+            cases.extend(transport().map(|transport| Case { sender, receives, transport }));
+        }
+    }
+    cases
+}
+
+/// NATS alone, for what does not depend on the database.
+pub(crate) async fn nats_case() -> Option<Case> {
+    let transport = nats_url()?;
+    let [sender, receives] = [sqlite_url(), sqlite_url()];
+    let sender = Db::open(&sender, Migrations::none()).await.unwrap();
+    let receives = Db::open(&receives, Migrations::none()).await.unwrap();
+    Some(Case { sender, receives, transport })
+}
+
+/// Writes down each event that it gets, in the order of their effects.
+struct WritesDown {
+    handled: Arc<AtomicUsize>,
+}
+
+impl Handler for WritesDown {
+    fn handle<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        event: &'a Event,
+        delivery: Delivery,
+    ) -> LocalBoxFuture<'a, Result<(), HandleError>> {
+        async move {
+            match event.kind.as_str() {
+                "thing.done.v1" => {}
+                "thing.spoilt.v1" => return Err(HandleError::Rejected("spoilt".to_owned())),
+                "thing.deadly.v1" => panic!("a mistake in the handler"),
+                "thing.broken.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
+                _ => return Err(HandleError::UnknownType),
+            }
+            let insert =
+                query("INSERT INTO effects (subject, number, attempt, traceparent) VALUES ($1, $2, $3, $4)");
+            let number = event.data["number"].as_i64().unwrap_or_default();
+            let insert = insert.bind(event.subject.as_str()).bind(number).bind(delivery.attempt);
+            insert.bind(event.traceparent.clone()).execute(tx).await?;
+            self.handled.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+        .boxed_local()
+    }
+}
+
+/// Delivers nothing: the receivers of these tests send nothing.
+pub(crate) struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        async { Err(SendError::Unavailable("nowhere".to_owned())) }.boxed_local()
+    }
+}
+
+/// One replica of the receiver.
+pub(crate) struct Receiver {
+    /// Where it serves HTTP.
+    pub(crate) address: String,
+    /// The URL by which [`transport`] reaches it.
+    pub(crate) url: String,
+    /// How many events had their effect here.
+    pub(crate) handled: Arc<AtomicUsize>,
+    pub(crate) handle: ServerHandle,
+}
+
+/// Starts a replica of the receiver on `db`, which events reach by `url`.
+pub(crate) async fn receiver(db: &Db, url: &str) -> Receiver {
+    query(
+        "CREATE TABLE IF NOT EXISTS effects \
+         (subject text NOT NULL, number bigint NOT NULL, attempt bigint NOT NULL, traceparent text)",
+    )
+    .execute(db)
+    .await
+    .unwrap();
+    let fetches: Rc<dyn Transport> = if url == "http://" { Rc::new(Nowhere) } else { transport(url).await };
+    let handled = Arc::new(AtomicUsize::new(0));
+    let counted = handled.clone();
+    let messages = Messages::new("receiver", db.clone(), fetches, move |_| WritesDown { handled: counted });
+    let server = Service::new("receiver", HttpConfig::for_tests())
+        .authenticate(Authenticator::new("receiver", key(), KeySet::default()))
+        .messages(messages)
+        .build()
+        .await
+        .unwrap();
+    let (address, handle) = (format!("http://{}", server.address()), server.handle());
+    actix_web::rt::spawn(server.run());
+    let url = if url == "http://" { address.clone() } else { url.to_owned() };
+    Receiver { address, url, handled, handle }
+}
+
+/// What carries events to the receiver at `url`; by HTTP there may be several, with commas.
+pub(crate) async fn transport(url: &str) -> Rc<dyn Transport> {
+    if url.starts_with("http://") {
+        let registry = RegistryUrl::parse(&format!("static://receiver={url}")).unwrap();
+        let config = StackConfig { registry, service_key: key(), advertise_url: None };
+        return Rc::new(HttpTransport::new(&Stack::new("sender", config), &["receiver"]));
+    }
+    let Ok(MessagesUrl::Nats(url)) = MessagesUrl::parse(url) else { panic!("{url}") };
+    let at_once = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
+    Rc::new(Nats::connect(&url).await.unwrap().retrying(at_once))
+}
+
+fn key() -> ServiceKey {
+    ServiceKey::from_base64(&Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")).unwrap()
+}
+
+/// A running relay on `db`.
+pub(crate) fn relay(db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Stopper) {
+    let (outbox, relay) = Relay::new(db.clone(), transport);
+    let (stopper, stop) = Stop::pair();
+    actix_web::rt::spawn(relay.run(stop));
+    (outbox, stopper)
+}
+
+pub(crate) fn event(kind: &str, subject: &str, number: i64) -> Event {
+    Event::new("sender", kind, subject, json!({ "number": number }))
+}
+
+pub(crate) async fn put(db: &Db, outbox: &Outbox, event: Event) {
+    let mut tx = db.begin().await.unwrap();
+    outbox.put(&mut tx, "receiver", event).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// The effects on `subject`, in order, when there are at least `count`.
+pub(crate) async fn effects(db: &Db, subject: &str, count: usize) -> Vec<i64> {
+    let order = if db.kind() == "sqlite" { "rowid" } else { "ctid" };
+    eventually(&format!("{count} effects on {subject}"), || async {
+        let rows =
+            query(format!("SELECT number FROM effects WHERE subject = $1 ORDER BY {order}")).bind(subject);
+        let rows = rows.fetch_all(db).await.unwrap();
+        let numbers: Vec<i64> = rows.iter().map(|row| row.get("number").unwrap()).collect();
+        (numbers.len() >= count).then_some(numbers)
+    })
+    .await
+}
+
+/// Waits until nothing is left to send.
+pub(crate) async fn drained(db: &Db) {
+    eventually("the outbox drains", || async {
+        let pending = query("SELECT COUNT(*) AS pending FROM outbox WHERE sent_at IS NULL");
+        let row = pending.fetch_one(db).await.unwrap();
+        (row.get::<i64>("pending").unwrap() == 0).then_some(())
+    })
+    .await;
+}
+
+/// The type of each dead letter in `db`, the tries that it had, and whose it is, oldest first.
+pub(crate) async fn dead_letters(db: &Db) -> Vec<(String, i64, String)> {
+    let kept = query("SELECT type, attempts, destination FROM dead_letters ORDER BY at");
+    let rows = kept.fetch_all(db).await.unwrap();
+    let letter = |row: &shared::db::Row| {
+        (row.get("type").unwrap(), row.get("attempts").unwrap(), row.get("destination").unwrap())
+    };
+    rows.iter().map(letter).collect()
+}
+
+/// Polls until `probe` gives a value.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,8 @@
+//! Messages from one service to another: in order, at least once, and once in effect, whatever dies in
+//! between.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod conformance; // what every transport promises, on every database
+mod harness;
+mod nats; // what only a broker can do

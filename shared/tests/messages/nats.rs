@@ -1,0 +1,163 @@
+//! What only a broker can do: be away, be cut off, and keep what nobody handles.
+
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::Value;
+use shared::db::query;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use url::Url;
+
+use crate::harness::*;
+
+/// A door before the server. While it is shut nobody gets in, and whoever was in is thrown out.
+struct Door {
+    address: String,
+    server: String,
+    open: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    /// A door, still shut, and `url` by way of it.
+    async fn before(url: &str) -> (Self, String) {
+        let mut by_door = Url::parse(url).unwrap();
+        let server = format!("{}:{}", by_door.host_str().unwrap(), by_door.port().unwrap());
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        by_door.set_host(Some("127.0.0.1")).unwrap();
+        by_door.set_port(Some(port)).unwrap();
+        (Self { address: format!("127.0.0.1:{port}"), server, open: None }, by_door.into())
+    }
+
+    async fn open(&mut self) {
+        let (listener, server) = (TcpListener::bind(&self.address).await.unwrap(), self.server.clone());
+        self.open = Some(tokio::spawn(async move {
+            let mut inside = JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let server = server.clone();
+                inside.spawn(async move {
+                    let mut server = TcpStream::connect(server).await?;
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        }));
+    }
+
+    async fn shut(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.abort();
+            assert!(open.await.unwrap_err().is_cancelled());
+        }
+    }
+}
+
+async fn health(receiver: &Receiver) -> (u16, Value) {
+    let asked = awc::Client::default().get(format!("{}/health/ready", receiver.address)).send();
+    let mut answer = asked.await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[actix_web::test]
+async fn while_nats_is_away_a_program_starts_and_works_degraded_and_sends_when_it_is_there() {
+    let Some(case) = nats_case().await else { return };
+    let (mut door, url) = Door::before(&case.transport).await;
+    let receiver = receiver(&case.receives, &url).await;
+    let (outbox, _relay) = relay(&case.sender, transport(&url).await);
+    for number in 0..3 {
+        put(&case.sender, &outbox, event("thing.done.v1", "a", number)).await;
+    }
+    let (status, body) = health(&receiver).await;
+    assert_eq!((status, &body["status"]), (200, &"degraded".into()), "{body}");
+    assert_eq!(body["checks"]["nats"], "degraded");
+
+    door.open().await;
+    assert_eq!(effects(&case.receives, "a", 3).await, [0, 1, 2]);
+    drained(&case.sender).await;
+    eventually("it is well", || async { (health(&receiver).await.1["status"] == "ok").then_some(()) }).await;
+}
+
+#[actix_web::test]
+async fn when_nats_goes_away_in_the_middle_no_event_is_lost_and_they_stay_in_order() {
+    let Some(case) = nats_case().await else { return };
+    let (mut door, url) = Door::before(&case.transport).await;
+    door.open().await;
+    let receiver = receiver(&case.receives, &url).await;
+    let (outbox, _relay) = relay(&case.sender, transport(&url).await);
+    for number in 0..90 {
+        put(&case.sender, &outbox, event("thing.done.v1", "a", number)).await;
+        match number {
+            30 => door.shut().await,
+            60 => {
+                let away = || async { (health(&receiver).await.1["status"] == "degraded").then_some(()) };
+                eventually("it is noticed", away).await;
+                door.open().await;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(effects(&case.receives, "a", 90).await, (0..90).collect::<Vec<_>>());
+    drained(&case.sender).await;
+}
+
+#[actix_web::test]
+async fn what_fails_every_time_becomes_a_dead_letter_at_the_tenth_delivery_and_the_next_events_pass() {
+    let Some(case) = nats_case().await else { return };
+    let receiver = receiver(&case.receives, &case.transport).await;
+    let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
+    put(&case.sender, &outbox, event("thing.broken.v1", "a", 1)).await;
+    put(&case.sender, &outbox, event("thing.done.v1", "a", 2)).await;
+    assert_eq!(effects(&case.receives, "a", 1).await, [2]);
+    let kept = ("thing.broken.v1".to_owned(), 10, "receiver".to_owned());
+    assert_eq!(dead_letters(&case.receives).await, [kept]);
+}
+
+#[actix_web::test]
+async fn what_is_no_event_becomes_a_dead_letter() {
+    let Some(case) = nats_case().await else { return };
+    let receiver = receiver(&case.receives, &case.transport).await;
+    let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
+    put(&case.sender, &outbox, event("thing.done.v1", "a", 1)).await;
+    effects(&case.receives, "a", 1).await;
+
+    let url = Url::parse(&case.transport).unwrap();
+    let client = async_nats::connect(&url[..url::Position::BeforePath]).await.unwrap();
+    let subject = format!("{}.receiver.0", &url.path()[1..]);
+    for nonsense in [&b"{}"[..], b"\0\xff", b"\0\xff"] {
+        client.publish(subject.clone(), Bytes::from_static(nonsense)).await.unwrap();
+    }
+    let kept = eventually("both are kept, and the same one once", || async {
+        let kept = dead_letters(&case.receives).await;
+        (kept.len() == 2).then_some(kept)
+    })
+    .await;
+    for letter in kept {
+        assert_eq!(letter, ("unreadable".to_owned(), 1, "receiver".to_owned()));
+    }
+}
+
+#[actix_web::test]
+async fn an_event_that_a_dead_replica_took_comes_to_another_at_the_second_attempt() {
+    let Some(case) = nats_case().await else { return };
+    let first = receiver(&case.receives, &case.transport).await;
+    let (outbox, _relay) = relay(&case.sender, transport(&first.url).await);
+    put(&case.sender, &outbox, event("thing.done.v1", "a", 1)).await;
+    effects(&case.receives, "a", 1).await;
+    first.handle.stop().await;
+
+    let url = Url::parse(&case.transport).unwrap();
+    let client = async_nats::connect(&url[..url::Position::BeforePath]).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream(&url.path()[1..]).await.unwrap();
+    // The partition of the subject "a".
+    let consumer: async_nats::jetstream::consumer::PullConsumer =
+        stream.get_consumer("receiver-10").await.unwrap();
+    put(&case.sender, &outbox, event("thing.done.v1", "a", 2)).await;
+    let taken = consumer.batch().max_messages(1).expires(Duration::from_secs(10));
+    let mut taken = taken.messages().await.unwrap();
+    drop(taken.next().await.unwrap().unwrap());
+
+    let _second = receiver(&case.receives, &case.transport).await;
+    assert_eq!(effects(&case.receives, "a", 2).await, [1, 2]);
+    let row = query("SELECT attempt FROM effects WHERE number = 2").fetch_one(&case.receives).await.unwrap();
+    assert_eq!(row.get::<i64>("attempt").unwrap(), 2);
+}
