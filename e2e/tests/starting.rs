@@ -15,13 +15,21 @@ fn run(program: &str, variables: &[(&str, &str)]) -> (Output, String) {
 
 #[test]
 fn every_missing_or_bad_variable_is_named_and_the_status_is_2() {
-    let bad = [("PORT", "http"), ("DRAIN_GRACE", "soon"), ("REGISTRY_URL", "etcd://x")];
+    let bad = [
+        ("PORT", "http"),
+        ("DRAIN_GRACE", "soon"),
+        ("REGISTRY_URL", "etcd://x"),
+        ("MESSAGES_URL", "amqp://me:hidden@x:1"),
+    ];
     for program in ["gateway", "user-service", "order-service", "payment-service"] {
         let (output, said) = run(program, &bad);
         assert_eq!(output.status.code(), Some(2), "{program}: {said}");
         for name in ["PORT", "DRAIN_GRACE", "REGISTRY_URL", "SERVICE_TOKEN_KEY_FILE"] {
             assert!(said.contains(name), "{program} does not name {name}: {said}");
         }
+        let sends_messages = ["order-service", "payment-service"].contains(&program);
+        assert_eq!(said.contains("MESSAGES_URL"), sends_messages, "{program}: {said}");
+        assert!(!said.contains("hidden"), "{program} shows a password: {said}");
     }
 }
 
