@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use e2e::Stack;
-use shared::messages::testing::nats_url;
+use shared::testing::nats_url;
 
 #[actix_web::test]
 async fn orders_are_confirmed_over_nats_also_when_the_receivers_were_killed() {

@@ -28,9 +28,6 @@ mod relay; // from the outbox to the transport
 mod upcast; // old versions of events, read as new ones
 mod url; // which transport
 
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
-
 pub use event::Event;
 pub use http::HttpTransport;
 pub use inbox::{Delivery, HandleError, Handler, Received};

@@ -18,6 +18,12 @@ pub fn server(variable: &str, what: &str) -> Option<String> {
     server
 }
 
+/// `nats://host:port/stream`: the NATS server for tests, at `TEST_NATS_URL`, with a stream of its own.
+pub fn nats_url() -> Option<String> {
+    let server = server("TEST_NATS_URL", "NATS")?;
+    Some(format!("{}/test-{}", server.trim_end_matches('/'), uuid::Uuid::now_v7().simple()))
+}
+
 /// `consul://host:port/prefix`: the Consul for tests, at `TEST_CONSUL_URL`, with a prefix of its own.
 pub fn consul_url() -> Option<String> {
     let server = server("TEST_CONSUL_URL", "Consul")?;

@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn levels_and_deltas_have_bounds() {
         assert!(Level::try_from(0).is_ok() && Level::try_from(MOST_ON_HAND).is_ok());
-        assert!(Level::try_from(-1).is_err() && Level::try_from(MOST + 1).is_err());
+        assert!(Level::try_from(-1).is_err() && Level::try_from(MOST_ON_HAND + 1).is_err());
         assert!(Delta::try_from(-3).is_ok() && Delta::try_from(MOST_ON_HAND).is_ok());
-        assert!(Delta::try_from(0).is_err() && Delta::try_from(-MOST - 1).is_err());
+        assert!(Delta::try_from(0).is_err() && Delta::try_from(-MOST_ON_HAND - 1).is_err());
     }
 }

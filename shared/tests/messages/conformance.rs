@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
 use shared::client::Context;
+use shared::db::query;
 use shared::db::testing::sqlite_url;
-use shared::db::{Db, Migrations, query};
 use shared::messages::{Outgoing, Relay, SendError, Transport};
 
 use crate::harness::*;
@@ -195,7 +195,7 @@ fn kill_this_process() {
 #[actix_web::test]
 async fn program_to_be_killed() {
     let (Ok(database), Ok(url)) = (std::env::var(DATABASE), std::env::var(RECEIVER)) else { return };
-    let db = Db::open(&database, Migrations::none()).await.unwrap();
+    let db = open(&database).await;
     if url.is_empty() {
         // Its relay never runs: it is killed between the commit and the sending.
         let (outbox, _relay) = Relay::new(db.clone(), Rc::new(Nowhere));
@@ -220,7 +220,7 @@ async fn killed_then_taken_over(dies_after_sending: bool) {
         let killed = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
         assert!(!killed.status.success(), "it was not killed");
 
-        let sender = Db::open(&database, Migrations::none()).await.unwrap();
+        let sender = open(&database).await;
         let (_outbox, _relay) = relay(&sender, transport(&receiver.url).await);
         drained(&sender).await;
         assert_eq!(effects(&receives, "a", 1).await, [1]);

@@ -10,8 +10,7 @@ use serde_json::json;
 use shared::auth::{Authenticator, KeySet, Secret, ServiceKey};
 use shared::config::Variable as _;
 use shared::db::testing::{databases, sqlite_url};
-use shared::db::{Db, Migrations, Tx, query};
-use shared::messages::testing::nats_url;
+use shared::db::{Db, DbConfig, Migrations, Tx, query};
 use shared::messages::{
     Delivery, Event, HandleError, Handler, HttpTransport, Messages, MessagesUrl, Nats, Outbox, Outgoing,
     Relay, SendError, Transport,
@@ -21,6 +20,7 @@ use shared::resilience::Backoff;
 use shared::service::{HttpConfig, ServerHandle, Service};
 use shared::stack::{Stack, StackConfig};
 use shared::stop::{Stop, Stopper};
+use shared::testing::nats_url;
 
 /// A sender's and a receiver's database, and the URL of the transport between them.
 pub(crate) struct Case {
@@ -44,10 +44,13 @@ pub(crate) async fn cases() -> Vec<Case> {
 /// NATS alone, for what does not depend on the database.
 pub(crate) async fn nats_case() -> Option<Case> {
     let transport = nats_url()?;
-    let [sender, receives] = [sqlite_url(), sqlite_url()];
-    let sender = Db::open(&sender, Migrations::none()).await.unwrap();
-    let receives = Db::open(&receives, Migrations::none()).await.unwrap();
+    let [sender, receives] = [open(&sqlite_url()).await, open(&sqlite_url()).await];
     Some(Case { sender, receives, transport })
+}
+
+/// The database at `url`, with the chassis' tables.
+pub(crate) async fn open(url: &str) -> Db {
+    Db::open(&DbConfig::at(url), Migrations::none()).await.unwrap()
 }
 
 /// Writes down each event that it gets, in the order of their effects.

@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod conformance; // what every transport promises, on every database
+mod database; // what a relay does while its database is away
 mod harness;
 mod nats; // what only a broker can do

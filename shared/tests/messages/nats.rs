@@ -6,51 +6,10 @@ use actix_web::web::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use shared::db::query;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use shared::testing::Gate;
 use url::Url;
 
 use crate::harness::*;
-
-/// A door before the server. While it is shut nobody gets in, and whoever was in is thrown out.
-struct Door {
-    address: String,
-    server: String,
-    open: Option<JoinHandle<()>>,
-}
-
-impl Door {
-    /// A door, still shut, and `url` by way of it.
-    async fn before(url: &str) -> (Self, String) {
-        let mut by_door = Url::parse(url).unwrap();
-        let server = format!("{}:{}", by_door.host_str().unwrap(), by_door.port().unwrap());
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        by_door.set_host(Some("127.0.0.1")).unwrap();
-        by_door.set_port(Some(port)).unwrap();
-        (Self { address: format!("127.0.0.1:{port}"), server, open: None }, by_door.into())
-    }
-
-    async fn open(&mut self) {
-        let (listener, server) = (TcpListener::bind(&self.address).await.unwrap(), self.server.clone());
-        self.open = Some(tokio::spawn(async move {
-            let mut inside = JoinSet::new();
-            while let Ok((mut client, _)) = listener.accept().await {
-                let server = server.clone();
-                inside.spawn(async move {
-                    let mut server = TcpStream::connect(server).await?;
-                    tokio::io::copy_bidirectional(&mut client, &mut server).await
-                });
-            }
-        }));
-    }
-
-    async fn shut(&mut self) {
-        if let Some(open) = self.open.take() {
-            open.abort();
-            assert!(open.await.unwrap_err().is_cancelled());
-        }
-    }
-}
 
 async fn health(receiver: &Receiver) -> (u16, Value) {
     let asked = awc::Client::default().get(format!("{}/health/ready", receiver.address)).send();
@@ -61,7 +20,9 @@ async fn health(receiver: &Receiver) -> (u16, Value) {
 #[actix_web::test]
 async fn while_nats_is_away_a_program_starts_and_works_degraded_and_sends_when_it_is_there() {
     let Some(case) = nats_case().await else { return };
-    let (mut door, url) = Door::before(&case.transport).await;
+    let mut gate = Gate::before(&case.transport).await;
+    let url = gate.url(&case.transport);
+    gate.shut().await;
     let receiver = receiver(&case.receives, &url).await;
     let (outbox, _relay) = relay(&case.sender, transport(&url).await);
     for number in 0..3 {
@@ -71,7 +32,7 @@ async fn while_nats_is_away_a_program_starts_and_works_degraded_and_sends_when_i
     assert_eq!((status, &body["status"]), (200, &"degraded".into()), "{body}");
     assert_eq!(body["checks"]["nats"], "degraded");
 
-    door.open().await;
+    gate.open().await;
     assert_eq!(effects(&case.receives, "a", 3).await, [0, 1, 2]);
     drained(&case.sender).await;
     eventually("it is well", || async { (health(&receiver).await.1["status"] == "ok").then_some(()) }).await;
@@ -80,18 +41,18 @@ async fn while_nats_is_away_a_program_starts_and_works_degraded_and_sends_when_i
 #[actix_web::test]
 async fn when_nats_goes_away_in_the_middle_no_event_is_lost_and_they_stay_in_order() {
     let Some(case) = nats_case().await else { return };
-    let (mut door, url) = Door::before(&case.transport).await;
-    door.open().await;
+    let mut gate = Gate::before(&case.transport).await;
+    let url = gate.url(&case.transport);
     let receiver = receiver(&case.receives, &url).await;
     let (outbox, _relay) = relay(&case.sender, transport(&url).await);
     for number in 0..90 {
         put(&case.sender, &outbox, event("thing.done.v1", "a", number)).await;
         match number {
-            30 => door.shut().await,
+            30 => gate.shut().await,
             60 => {
                 let away = || async { (health(&receiver).await.1["status"] == "degraded").then_some(()) };
                 eventually("it is noticed", away).await;
-                door.open().await;
+                gate.open().await;
             }
             _ => {}
         }

@@ -86,7 +86,7 @@ impl World {
                 service_key: others.service_key.clone(),
                 advertise_url: None,
             },
-        messages: MessagesUrl::Http,
+            messages: MessagesUrl::Http,
             database: DbConfig::at(&setup.database_url),
             card_network_url: Url::parse(&card_network_url).unwrap(),
             timing: setup.timing,
