@@ -2,7 +2,8 @@
 //!
 //! A program's `Config::from_vars` asks [`Vars`] for each variable by name, default and a line of
 //! documentation. Whatever is missing or malformed is collected, so that one start names every
-//! mistake. Each variable is also a flag: `PORT=0` and `--port 0` say the same.
+//! mistake. Each variable is also a flag: `PORT=0` and `--port 0` say the same. And each may be in a
+//! file: `PASSWORD_FILE=/secrets/password` keeps the password itself out of the environment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -47,22 +48,22 @@ impl Vars {
     /// The variable, or `default` (written as a person would set it) when it is absent.
     pub fn or<T: Variable>(&mut self, name: &'static str, default: &str, doc: &'static str) -> T {
         self.document(name, default, doc);
-        let text = self.get(name).unwrap_or_else(|| default.to_owned());
-        self.parse(name, &text)
+        let text = self.get(name).map(|text| text.unwrap_or_else(|| default.to_owned()));
+        self.parse(name, text)
     }
 
     /// The variable, or `None` when it is absent or empty.
     pub fn optional<T: Variable>(&mut self, name: &'static str, doc: &'static str) -> Option<T> {
         self.document(name, "", doc);
-        let text = self.get(name).filter(|text| !text.is_empty())?;
-        Some(self.parse(name, &text))
+        let text = self.get_filled(name)?;
+        Some(self.parse(name, text))
     }
 
     /// The variable; its absence is a problem that [`Vars::finish`] reports.
     pub fn required<T: Variable>(&mut self, name: &'static str, doc: &'static str) -> T {
         self.document(name, "(required)", doc);
-        match self.get(name).filter(|text| !text.is_empty()) {
-            Some(text) => self.parse(name, &text),
+        match self.get_filled(name) {
+            Some(text) => self.parse(name, text),
             None => {
                 self.problems.push(format!("{name} is missing: {doc}"));
                 T::placeholder()
@@ -81,7 +82,9 @@ impl Vars {
     /// All the problems found since the first variable was read.
     pub fn finish<C>(mut self, config: C) -> Result<C, ConfigError> {
         let known: BTreeSet<_> = self.documented.iter().map(|variable| variable.name).collect();
-        for flag in self.flags.keys().filter(|name| !known.contains(name.as_str())) {
+        let is_known =
+            |flag: &str| known.contains(flag) || flag.strip_suffix(FILE).is_some_and(|of| known.contains(of));
+        for flag in self.flags.keys().filter(|flag| !is_known(flag)) {
             self.problems.push(format!("--{} is not a flag of this program", flag_of(flag)));
         }
         if self.flags.contains_key(HELP) {
@@ -90,12 +93,27 @@ impl Vars {
         if self.problems.is_empty() { Ok(config) } else { Err(ConfigError(self.problems)) }
     }
 
-    fn get(&self, name: &str) -> Option<String> {
-        self.flags.get(name).cloned().or_else(|| (self.lookup)(name))
+    /// The variable's text, or that of the file which its `_FILE` names.
+    fn get(&self, name: &str) -> Result<Option<String>, String> {
+        let given = |name: &str| self.flags.get(name).cloned().or_else(|| (self.lookup)(name));
+        let file_name = format!("{name}{FILE}");
+        match (given(name), given(&file_name)) {
+            (Some(_), Some(_)) => Err(format!("it is set, and so is {file_name}")),
+            (text, None) => Ok(text),
+            (None, Some(file)) => match std::fs::read_to_string(&file) {
+                Ok(text) => Ok(Some(text.trim().to_owned())),
+                Err(why) => Err(format!("{file_name} is {}", bad(&file, why))),
+            },
+        }
     }
 
-    fn parse<T: Variable>(&mut self, name: &str, text: &str) -> T {
-        T::parse(text).unwrap_or_else(|why| {
+    /// The same, and an empty text is none.
+    fn get_filled(&self, name: &str) -> Option<Result<String, String>> {
+        self.get(name).map(|text| text.filter(|text| !text.is_empty())).transpose()
+    }
+
+    fn parse<T: Variable>(&mut self, name: &str, text: Result<String, String>) -> T {
+        text.and_then(|text| T::parse(&text)).unwrap_or_else(|why| {
             self.problems.push(format!("{name} is not usable: {why}"));
             T::placeholder()
         })
@@ -106,7 +124,9 @@ impl Vars {
     }
 
     fn help(&self) -> String {
-        let mut text = String::from("Every variable is also a flag: PORT is --port.\n");
+        let mut text = String::from(
+            "Every variable is also a flag: PORT is --port. NAME_FILE names a file that holds the value of NAME.\n",
+        );
         for Documented { name, default, doc } in &self.documented {
             text.push_str(&format!("  {name:<24} {doc} [{default}]\n"));
         }
@@ -115,6 +135,7 @@ impl Vars {
 }
 
 const HELP: &str = "HELP";
+const FILE: &str = "_FILE";
 
 fn flag_of(name: &str) -> String {
     name.to_lowercase().replace('_', "-")
@@ -272,6 +293,24 @@ mod tests {
         for name in ["PORT", "WAIT", "NAME"] {
             assert!(error.to_string().contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_value_can_be_in_a_file() {
+        let file = std::env::temp_dir().join(format!("config-{}", uuid::Uuid::now_v7()));
+        std::fs::write(&file, "a secret\n").unwrap();
+        let config = from_vars(Vars::from_pairs([("NAME_FILE", file.to_str().unwrap())])).unwrap();
+        assert_eq!(config.name, "a secret");
+        std::fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_and_a_value_given_twice_are_refused() {
+        let pairs = [("PORT_FILE", "/nowhere"), ("NAME", "a"), ("NAME_FILE", "/nowhere")];
+        let error = from_vars(Vars::from_pairs(pairs)).unwrap_err();
+        assert_eq!(error.0.len(), 2, "{error}");
+        assert!(error.0[0].contains(r#"PORT_FILE is "/nowhere": No such file"#), "{error}");
+        assert!(error.0[1].contains("NAME is not usable: it is set, and so is NAME_FILE"), "{error}");
     }
 
     #[test]

@@ -35,6 +35,7 @@ use crate::db::Db;
 use crate::idempotency::Running;
 use crate::metrics::Readings;
 use crate::stop::{Stop, Stopper};
+use crate::trace;
 use drain::Drain;
 
 /// How a program serves HTTP.
@@ -52,10 +53,13 @@ pub struct HttpConfig {
     pub drain_limit: Duration,
     /// The machine's name: the replica's comes of it, and others reach it by it.
     pub hostname: String,
+    /// The collector of traces; they are not recorded if absent.
+    pub traces: Option<url::Url>,
 }
 
 impl HttpConfig {
-    /// Reads `HOST`, `PORT`, `INSTANCE`, `HOSTNAME`, `DRAIN_GRACE` and `DRAIN_LIMIT`.
+    /// Reads `HOST`, `PORT`, `INSTANCE`, `HOSTNAME`, `DRAIN_GRACE`, `DRAIN_LIMIT` and
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn from_vars(vars: &mut Vars, default_port: &str) -> Self {
         Self {
             host: vars.or("HOST", "127.0.0.1", "address to listen on"),
@@ -64,6 +68,7 @@ impl HttpConfig {
             drain_grace: vars.or("DRAIN_GRACE", "5s", "how long to go on accepting after SIGTERM"),
             drain_limit: vars.or("DRAIN_LIMIT", "30s", "how long running requests may take after that"),
             hostname: vars.or("HOSTNAME", "localhost", "name of this machine"),
+            traces: vars.optional("OTEL_EXPORTER_OTLP_ENDPOINT", "collector of traces: OTLP, HTTP, JSON"),
         }
     }
 
@@ -76,6 +81,7 @@ impl HttpConfig {
             drain_grace: Duration::ZERO,
             drain_limit: Duration::from_secs(5),
             hostname: "test".to_owned(),
+            traces: None,
         }
     }
 }
@@ -368,9 +374,15 @@ impl Server {
         let handle = server.handle();
         let serving = actix_web::rt::spawn(server);
 
+        let exporter = http.traces.and_then(|collector| trace::start(&collector, name, &replica.instance));
+        let exporter = exporter.map(|exporter| Task {
+            name: "traces",
+            start: Box::new(|stop| exporter.run(stop).boxed_local()),
+        });
         let (stopper, stop) = Stop::pair();
         let mut tasks: Vec<_> = tasks
             .into_iter()
+            .chain(exporter)
             .map(|task| (task.name, actix_web::rt::spawn((task.start)(stop.clone()))))
             .collect();
         log::info!(instance = replica.instance, address = replica.address.to_string(); "listening");

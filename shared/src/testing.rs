@@ -4,8 +4,11 @@ mod gate;
 
 pub use gate::Gate;
 
+use std::fs::File;
+use std::io::Write as _;
+
 /// The server that `variable` names for tests of `what`. Without the variable the test is skipped with
-/// a line that says so, and with `CI=true` it fails.
+/// a line that says so, also in the file `SKIPPED_TESTS_FILE`, and with `CI=true` it fails.
 ///
 /// # Panics
 /// When there is no server and `CI` is `true`.
@@ -13,7 +16,9 @@ pub fn server(variable: &str, what: &str) -> Option<String> {
     let server = std::env::var(variable).ok();
     if server.is_none() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{variable} is not set");
-        eprintln!("SKIPPED on {what}: {variable} is not set");
+        let skipped = format!("SKIPPED on {what}: {variable} is not set");
+        eprintln!("{skipped}");
+        note(&skipped);
     }
     server
 }
@@ -22,6 +27,17 @@ pub fn server(variable: &str, what: &str) -> Option<String> {
 pub fn nats_url() -> Option<String> {
     let server = server("TEST_NATS_URL", "NATS")?;
     Some(format!("{}/test-{}", server.trim_end_matches('/'), uuid::Uuid::now_v7().simple()))
+}
+
+/// Leaves word for scripts/test, which counts: the output of a test that passes is not shown.
+fn note(skipped: &str) {
+    let Ok(file) = std::env::var("SKIPPED_TESTS_FILE") else { return };
+    let (program, thread) = (std::env::args().next().unwrap_or_default(), std::thread::current());
+    let line = format!("{skipped} ({program} {})\n", thread.name().unwrap_or_default());
+    let written = File::options().create(true).append(true).open(&file);
+    written
+        .and_then(|mut file| file.write_all(line.as_bytes()))
+        .unwrap_or_else(|why| panic!("{file}: {why}"));
 }
 
 /// `consul://host:port/prefix`: the Consul for tests, at `TEST_CONSUL_URL`, with a prefix of its own.

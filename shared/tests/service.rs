@@ -293,3 +293,41 @@ async fn a_port_in_use_is_named() {
     let error = Service::new("a-service", http).build().await.err().unwrap().to_string();
     assert!(error.contains(&first.address().to_string()), "{error}");
 }
+
+#[actix_web::test]
+async fn a_served_request_is_a_span_that_the_collector_gets() {
+    let (sender, mut received) = tokio::sync::mpsc::unbounded_channel::<Value>();
+    let collector = Service::new("collector", HttpConfig::for_tests()).routes(move |app| {
+        let sender = sender.clone();
+        let collect = move |body: web::Json<Value>| {
+            sender.send(body.into_inner()).unwrap();
+            async { HttpResponse::Ok().finish() }
+        };
+        app.service(web::resource("/v1/traces").route(web::post().to(collect)));
+    });
+    let collector = collector.build().await.unwrap();
+    let traces = format!("http://{}", collector.address()).parse().ok();
+    actix_web::rt::spawn(collector.run());
+    let server = server(HttpConfig { traces, ..HttpConfig::for_tests() }).await;
+    let url = format!("http://{}/api/things", server.address());
+    actix_web::rt::spawn(server.run());
+
+    let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let request =
+        awc::Client::default().get(url).insert_header(("traceparent", format!("00-{trace}-{parent}-01")));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let ours = async {
+        loop {
+            let sent = received.recv().await.unwrap();
+            let spans = sent["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
+            if let Some(span) = spans.iter().find(|span| span["traceId"] == trace) {
+                return (span.clone(), sent["resourceSpans"][0]["resource"]["attributes"][0].clone());
+            }
+        }
+    };
+    let (span, resource) = tokio::time::timeout(Duration::from_secs(10), ours).await.unwrap();
+    assert_eq!(resource["value"]["stringValue"], "a-service");
+    assert_eq!((&span["name"], &span["parentSpanId"]), (&"GET /api/things".into(), &parent.into()));
+    let time = |name: &str| span[name].as_str().unwrap().parse::<u128>().unwrap();
+    assert!(time("startTimeUnixNano") < time("endTimeUnixNano"), "{span}");
+}

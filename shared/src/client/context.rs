@@ -6,10 +6,10 @@ use std::time::Duration;
 use actix_web::dev::Payload;
 use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpRequest};
-use uuid::Uuid;
 
 use crate::problem::Problem;
 use crate::resilience::Deadline;
+use crate::trace::trace_id;
 
 /// The name by which a hop tells the next that it retries itself; its value counts the retries.
 pub const ATTEMPT_HEADER: &str = "x-retry-attempt";
@@ -79,34 +79,11 @@ impl Context {
         if let Some(id) = &self.request_id {
             headers.push(("x-request-id", id.clone()));
         }
-        if let Some(traceparent) = self.traceparent.as_deref().and_then(child) {
-            headers.push(("traceparent", traceparent));
+        if let Some(traceparent) = self.traceparent.as_deref().filter(|text| trace_id(text).is_some()) {
+            headers.push(("traceparent", traceparent.to_owned()));
         }
         headers
     }
-}
-
-/// The id of the trace that `traceparent` belongs to.
-fn trace_id(traceparent: &str) -> Option<&str> {
-    parsed(traceparent).map(|(trace, _)| trace)
-}
-
-/// The same trace with a span of its own.
-fn child(traceparent: &str) -> Option<String> {
-    let (trace, flags) = parsed(traceparent)?;
-    let span = Uuid::new_v4().simple().to_string();
-    Some(format!("00-{trace}-{}-{flags}", &span[..16]))
-}
-
-/// The trace id and the flags of a `version-trace-span-flags` (W3C Trace Context §3.2).
-fn parsed(traceparent: &str) -> Option<(&str, &str)> {
-    let is_hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let mut parts = traceparent.split('-');
-    let [version, trace, span, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    let is_whole = is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
-    is_whole.then_some((trace, flags))
 }
 
 impl FromRequest for Context {
@@ -121,16 +98,6 @@ impl FromRequest for Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_call_stays_in_the_trace_with_a_span_of_its_own() {
-        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
-        let headers = Context::in_trace(Some(parent.to_owned())).headers(Duration::from_secs(1), 0);
-        let (_, child) = headers.iter().find(|(name, _)| *name == "traceparent").unwrap();
-        assert_eq!(trace_id(child), trace_id(parent));
-        assert_ne!(child, parent);
-        assert!(child.ends_with("-00"), "whether it is sampled was decided before: {child}");
-    }
 
     #[test]
     fn what_is_no_trace_is_not_passed_on() {

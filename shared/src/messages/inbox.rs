@@ -2,11 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
 use super::{Event, Upcast, dead_letters};
 use crate::db::{Db, DbError, Tx, now, query};
+use crate::trace::{Kind, Span};
 
 /// What a service does with the events it receives.
 pub trait Handler {
@@ -79,6 +81,13 @@ impl Inbox {
 
     /// Takes in one event: inbox row and effect in one transaction.
     pub(super) async fn receive(&self, event: &Event, delivery: Delivery) -> Result<Received, HandleError> {
+        let (span, began) = (Span::below(event.traceparent.as_deref()), Instant::now());
+        let received = self.take_in(event, delivery).await;
+        span.end(Kind::Consumer, || format!("handle {}", event.kind), began.elapsed(), received.is_err());
+        received
+    }
+
+    async fn take_in(&self, event: &Event, delivery: Delivery) -> Result<Received, HandleError> {
         let mut tx = self.db.begin().await?;
         if !self.record(&mut tx, event).await? {
             return Ok(Received::Duplicate);

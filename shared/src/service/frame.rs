@@ -18,6 +18,7 @@ use super::drain::{Drain, InFlight};
 use crate::client::ATTEMPT_HEADER;
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::resilience::Deadline;
+use crate::trace::{Kind, Span};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -47,7 +48,7 @@ struct Seen {
     method: Method,
     path: String,
     request_id: String,
-    trace_id: String,
+    span: Span,
 }
 
 /// Gives a request its id and trace, renders errors, and writes the log.
@@ -92,8 +93,8 @@ impl Seen {
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             headers.insert(REQUEST_ID, value);
         }
-        let (traceparent, trace_id) = traceparent(headers);
-        if let Ok(value) = HeaderValue::from_str(&traceparent) {
+        let span = Span::below(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+        if let Ok(value) = HeaderValue::from_str(&span.traceparent()) {
             headers.insert(TRACEPARENT, value);
         }
         Self {
@@ -101,7 +102,7 @@ impl Seen {
             method: request.method().clone(),
             path: request.path().to_owned(),
             request_id,
-            trace_id,
+            span,
         }
     }
 }
@@ -113,26 +114,6 @@ fn request_id(headers: &HeaderMap) -> String {
         Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(allowed) => id.to_owned(),
         _ => Uuid::now_v7().to_string(),
     }
-}
-
-/// The `traceparent` and the trace id in it (W3C Trace Context); a new trace if there is none.
-fn traceparent(headers: &HeaderMap) -> (String, String) {
-    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-    let parsed = given.and_then(|text| {
-        let parts: Vec<&str> = text.split('-').collect();
-        let [version, trace, span, flags, ..] = parts[..] else { return None };
-        let hex = |part: &str, length| {
-            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-        let good = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
-        (good && !zero(trace) && !zero(span)).then(|| (text.to_owned(), trace.to_owned()))
-    });
-    parsed.unwrap_or_else(|| {
-        let trace = Uuid::new_v4().simple().to_string();
-        let span = Uuid::new_v4().simple().to_string();
-        (format!("00-{trace}-{}-01", &span[..16]), trace)
-    })
 }
 
 /// Whether the client takes JSON, or the event stream that some resources have.
@@ -168,6 +149,9 @@ impl Frame {
         // Probes and heartbeats come every few seconds from several sides: they would hide the rest.
         let quiet = QUIET.iter().any(|quiet| route.starts_with(quiet)) && status < 500;
         let failed = status >= 500 && status != 503;
+        if !quiet {
+            seen.span.end(Kind::Server, || format!("{} {route}", seen.method), took, status >= 500);
+        }
         let level = match (quiet, failed) {
             (true, _) => log::Level::Debug,
             (_, true) => log::Level::Error,
@@ -176,7 +160,7 @@ impl Frame {
         log::log!(
             target: "request", level,
             method = seen.method.as_str(), path = seen.path, route, status,
-            ms = took.as_secs_f64() * 1000.0, request_id = seen.request_id, trace_id = seen.trace_id;
+            ms = took.as_secs_f64() * 1000.0, request_id = seen.request_id, trace_id = seen.span.trace_id();
             "{}", problem.as_ref().map_or("served", Problem::code)
         );
         if let Some(cause) = problem.as_ref().and_then(Problem::cause) {

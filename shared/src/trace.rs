@@ -1,0 +1,123 @@
+//! Traces: what led to what, over HTTP and messages (W3C Trace Context).
+//!
+//! Each request that is served and each message that is handled is a [`Span`]. When it is over it goes to
+//! the collector at `OTEL_EXPORTER_OTLP_ENDPOINT`; without one it is forgotten.
+
+mod export; // sends spans to a collector
+
+pub use export::{Exporter, start};
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Something that takes time, within a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    trace: String,
+    id: String,
+    parent: Option<String>,
+    /// `01` if the trace is to be kept.
+    flags: String,
+    began: OffsetDateTime,
+}
+
+/// What kind of work a span is, as OTLP numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A request that was served.
+    Server = 2,
+    /// A message that was handled.
+    Consumer = 5,
+}
+
+impl Span {
+    /// A span that begins now, below the one that `traceparent` names; that of a new trace if there is none.
+    pub fn below(traceparent: Option<&str>) -> Self {
+        let id = Uuid::new_v4().simple().to_string()[..16].to_owned();
+        let began = OffsetDateTime::now_utc();
+        match traceparent.and_then(parsed) {
+            Some((trace, parent, flags)) => Self {
+                trace: trace.to_owned(),
+                id,
+                parent: Some(parent.to_owned()),
+                flags: flags.to_owned(),
+                began,
+            },
+            None => {
+                let trace = Uuid::new_v4().simple().to_string();
+                Self { trace, id, parent: None, flags: "01".to_owned(), began }
+            }
+        }
+    }
+
+    /// The id of its trace.
+    pub fn trace_id(&self) -> &str {
+        &self.trace
+    }
+
+    /// What is told to those below it.
+    pub fn traceparent(&self) -> String {
+        format!("00-{}-{}-{}", self.trace, self.id, self.flags)
+    }
+
+    /// Records that it is over: what it was, how long it took, and whether it failed.
+    pub fn end(&self, kind: Kind, name: impl FnOnce() -> String, took: Duration, failed: bool) {
+        let is_kept = u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1);
+        if is_kept {
+            export::record(|| export::Ended { span: self.clone(), kind, name: name(), took, failed });
+        }
+    }
+}
+
+/// The id of the trace that `traceparent` belongs to.
+pub fn trace_id(traceparent: &str) -> Option<&str> {
+    parsed(traceparent).map(|(trace, ..)| trace)
+}
+
+/// Trace, span and flags of `version-trace-span-flags` (W3C Trace Context §3.2).
+fn parsed(traceparent: &str) -> Option<(&str, &str, &str)> {
+    let is_hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_id = |part: &str, length| is_hex(part, length) && part.bytes().any(|byte| byte != b'0');
+    let mut parts = traceparent.split('-');
+    let [version, trace, span, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    let is_whole = is_hex(version, 2) && version != "ff" && is_id(trace, 32) && is_id(span, 16);
+    (is_whole && is_hex(flags, 2)).then_some((trace, span, flags))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+
+    #[test]
+    fn a_span_stays_in_its_parents_trace_with_an_id_of_its_own() {
+        let span = Span::below(Some(PARENT));
+        assert_eq!(span.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(span.parent.as_deref(), Some("b7ad6b7169203331"));
+        let below = Span::below(Some(&span.traceparent()));
+        assert_eq!((below.trace_id(), below.parent.as_deref()), (span.trace_id(), Some(span.id.as_str())));
+        assert!(span.traceparent().ends_with("-00"), "whether it is kept was decided before");
+    }
+
+    #[test]
+    fn what_is_no_parent_begins_a_new_trace() {
+        for bad in [
+            "",
+            "a-b",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        ] {
+            let span = Span::below(Some(bad));
+            assert_eq!(span.parent, None, "{bad}");
+            assert!(parsed(&span.traceparent()).is_some(), "{bad}");
+        }
+    }
+}
