@@ -1,0 +1,30 @@
+//! Asks the program in this container: `probe PORT PATH [HEADER]…` prints the body of the answer, and
+//! ends well if its status is 200. Health checks and scripts use it: no image holds curl, and that of
+//! NATS not even a shell.
+
+use std::io::{Error, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+fn main() -> Result<(), Error> {
+    let mut args = std::env::args().skip(1);
+    let (Some(port), Some(path)) = (args.next(), args.next()) else {
+        return Err(Error::other("usage: probe PORT PATH [HEADER]…"));
+    };
+    let port: u16 = port.parse().map_err(Error::other)?;
+    let headers: String = args.map(|header| header + "\r\n").collect();
+
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+    // HTTP/1.0, so that the body ends with the connection.
+    write!(stream, "GET {path} HTTP/1.0\r\n{headers}\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    println!("{body}");
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        _ => Err(Error::other(head.lines().next().unwrap_or_default().to_owned())),
+    }
+}

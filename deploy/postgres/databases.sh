@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# One database and one login for each service; no login can connect to another's database.
+set -euo pipefail
+
+for name in users orders payments; do
+  psql --set ON_ERROR_STOP=1 --username postgres --set name="$name" --set password="$(<"/secrets/$name")" <<'SQL'
+    CREATE ROLE :"name" LOGIN PASSWORD :'password';
+    CREATE DATABASE :"name" OWNER :"name";
+    REVOKE CONNECT ON DATABASE :"name" FROM PUBLIC;
+SQL
+done
+psql --set ON_ERROR_STOP=1 --username postgres --command 'REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC'
