@@ -33,5 +33,44 @@ running() {
   [ -f "$1" ] && read -r pid start <"$1" && [ "$(began "$pid")" = "$start" ] && printf '%s' "$pid"
 }
 
+# ports_are_free NAME:PORT...: ends the script, naming who has the port, if one is taken.
+ports_are_free() {
+  local entry port owner
+  for entry in "$@"; do
+    port=${entry#*:}
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue
+    owner=$(command -v ss >/dev/null && ss -Hltnp "sport = :$port" 2>/dev/null | grep -o '"[^"]*",pid=[0-9]*' | head -n 1)
+    die "port $port, which ${entry%:*} needs, is taken by ${owner:-another program}"
+  done
+}
+
+# Waits until the gateway counts six healthy replicas and serves, for 30 s; tells a terminal how far
+# it is; leaves in $first when the catalogue was served first, in ms.
+await_replicas() {
+  local count=0
+  first=''
+  for _ in $(seq 1 600); do
+    if [ -z "$first" ] && curl -fsS -o /dev/null "$GATEWAY/api/products?limit=1" 2>/dev/null; then first=$(now_ms); fi
+    count=$(curl -fsS "$ADMIN/registry/services" 2>/dev/null | grep -o '"health":"healthy"' | wc -l) || count=0
+    [ ! -t 1 ] || printf '\r%s of 6 replicas are healthy ' "$count"
+    [ "$count" -ge 6 ] && [ -n "$first" ] && curl -fsS -o /dev/null "$GATEWAY/health/ready" 2>/dev/null && break
+    sleep 0.05
+  done
+  [ ! -t 1 ] || echo
+  [ -n "$first" ] && [ "$count" -ge 6 ]
+}
+
+# Prints what a newcomer may do first.
+to_try() {
+  cat <<TEXT
+To try:
+
+  curl $GATEWAY/api/products
+  curl $GATEWAY/api/users -H 'content-type: application/json' -d '{"email":"ann@example.com","name":"Ann","password":"correct horse"}'
+  curl $GATEWAY/api/sessions -H 'content-type: application/json' -d '{"email":"ann@example.com","password":"correct horse"}'
+
+TEXT
+}
+
 # The first value of a field in the JSON on standard input.
 json() { { grep -o "\"$1\":\(\"[^\"]*\"\|[^,}]*\)" || true; } | head -n 1 | cut -d: -f2- | tr -d '"'; }

@@ -1,0 +1,78 @@
+# What the scripts share about the stack in docker compose.
+
+# The services that are programs of ours.
+OURS=(gateway user-service order-service payment-service card-network)
+
+# The containers of a service, or of all.
+containers() { docker compose ps --quiet "$@"; }
+
+# ask CONTAINER PORT PATH [HEADER]: asks the program in a container, from inside, and prints the answer.
+ask() { docker exec "$1" probe "${@:2}"; }
+
+# The memory of the program in a container, in kB.
+container_rss() { docker exec "$1" sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' /proc/1/status; }
+
+# Waits until every container is healthy, for a minute.
+await_healthy() {
+  for _ in $(seq 1 120); do
+    [ "$(docker compose ps --format '{{.Health}}' | sort -u)" != healthy ] || return 0
+    sleep 0.5
+  done
+  return 1
+}
+
+# The admin's login, as .secrets/admin.env. Only user-service knows it.
+write_admin_env() {
+  local container
+  container=$(containers user-service | head -n 1)
+  mkdir -p "$SECRETS" && chmod 700 "$SECRETS"
+  (
+    umask 077
+    docker exec "$container" bash -c 'printf "ADMIN_EMAIL=%s\nADMIN_PASSWORD=%s\n" "$ADMIN_EMAIL" "$(</secrets/admin-password)"' >"$SECRETS/admin.env"
+  )
+}
+
+# compose_up [OVERLAY]...: builds and starts it, with overlays such as `checks`.
+compose_up() {
+  command -v docker >/dev/null || die "missing: docker. See https://docs.docker.com/engine/install"
+  docker compose version >/dev/null 2>&1 || die "missing: docker compose, version 2"
+  docker info >/dev/null 2>&1 || die "Docker does not answer: does it run, and may you use it?"
+  COMPOSE_FILE=docker-compose.yml
+  for overlay in "$@"; do
+    [ -f "deploy/compose.$overlay.yml" ] || die "there is no overlay deploy/compose.$overlay.yml"
+    COMPOSE_FILE+=:deploy/compose.$overlay.yml
+  done
+  export COMPOSE_FILE
+  [ -n "$(containers)" ] || ports_are_free gateway:8080 gateway:9090 prometheus:9091
+
+  echo "Building (the first time takes some minutes) …"
+  docker compose build --quiet
+  docker compose up --detach --wait --wait-timeout 180 || die "Not everything became healthy: see docker compose ps, docker compose logs. scripts/down --compose ends what runs."
+  await_replicas || die "The gateway does not count two healthy replicas of each service: see $ADMIN."
+  write_admin_env
+  # shellcheck source=/dev/null
+  source "$SECRETS/admin.env"
+  cat <<TEXT
+It runs.
+
+  API          $GATEWAY      documented at $GATEWAY/docs
+  Dashboard    $ADMIN
+  Prometheus   http://127.0.0.1:9091
+  Admin        $ADMIN_EMAIL  $ADMIN_PASSWORD
+  Logs         docker compose logs
+
+TEXT
+  to_try
+  echo "scripts/smoke tells the whole story; scripts/down --compose ends it."
+}
+
+# compose_down [--wipe]
+compose_down() {
+  docker compose down --remove-orphans ${1:+--volumes}
+  if [ -n "${1:-}" ]; then
+    rm -f "$SECRETS/admin.env"
+    echo "Stopped; data and secrets are deleted."
+  else
+    echo "Stopped; data and secrets are kept, in volumes."
+  fi
+}
