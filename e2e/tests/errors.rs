@@ -170,6 +170,10 @@ async fn a_request_that_is_still_running_is_not_begun_again() {
     let product = ann.product().await;
     // One replica of order-service, which waits for user-service, which says nothing.
     stack.kill("order-service", 1);
+    eventually("it knows the keys of tokens", Duration::from_secs(20), || async {
+        (ann.api.get("/api/orders").await.status == 200).then_some(())
+    })
+    .await;
     let port = stack.replicas("order-service")[0].port();
     (0..2).for_each(|replica| stack.pause("user-service", replica));
     let order =
