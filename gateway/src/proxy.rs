@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{ConnectionType, Method, StatusCode, header};
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use arc_swap::ArcSwap;
@@ -54,7 +54,10 @@ pub async fn proxy(
     engine: Data<H1Engine>,
 ) -> Result<HttpResponse, Problem> {
     let started = Instant::now();
-    let path = path::checked(&request)?;
+    let path = match path::checked(&request) {
+        Ok(path) => path,
+        Err(problem) => return Ok(refused(&problem)),
+    };
     let table = gateway.table.load_full();
     let client = client_address(&request, &table);
     let identified = gateway.identity.caller(&request).await;
@@ -82,6 +85,14 @@ pub async fn proxy(
     rate.show(response.headers_mut());
     response.extensions_mut().insert(RouteLabel(route.entry.prefix.clone()));
     Ok(response)
+}
+
+/// What the client gets whose request can be read in two ways: where the next one begins is as unsure, so
+/// the connection ends.
+fn refused(problem: &Problem) -> HttpResponse {
+    let mut response = actix_web::ResponseError::error_response(problem);
+    response.head_mut().set_connection_type(ConnectionType::Close);
+    response
 }
 
 /// Whether the service sees to it that this request happens once.
