@@ -1,0 +1,256 @@
+//! Order-service: its own decisions, with a store in memory that makes the promises of the real one.
+//!
+//! An order, its saga, its goods and its messages change in one write, and only if nobody has changed
+//! the order since it was read. Here reading locks nothing, so that this alone has to suffice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use order_service::checkout::{self, Decision, Effect, Event, Move, Saga};
+use order_service::domain::{Line, Money, Order, PaymentToken, Reason, Status, Stock, Terms};
+use payment_service::domain::{Notice, Purchase};
+use uuid::Uuid;
+
+use super::chance::Chance;
+use super::mail::{Body, Letter, Received};
+use super::payments;
+use super::world::{World, name, short};
+
+/// The database of order-service.
+pub(crate) struct Orders {
+    pub(crate) rows: BTreeMap<Uuid, Row>,
+    pub(crate) stock: Vec<Stock>,
+    prices: Vec<Money>,
+    /// The order that was placed with each idempotency key.
+    pub(crate) keys: BTreeMap<Uuid, Uuid>,
+    inbox: BTreeSet<Uuid>,
+    /// Every status that an order came to.
+    pub(crate) reached: Vec<&'static str>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Row {
+    pub(crate) order: Order,
+    pub(crate) saga: Saga,
+    /// The idempotency key that it was placed with.
+    pub(crate) key: Uuid,
+}
+
+/// What a customer wants: how many of which products, and how to pay.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    pub(crate) key: Uuid,
+    pub(crate) lines: Vec<(usize, i64)>,
+    pub(crate) token: &'static str,
+}
+
+impl Orders {
+    /// A few products, of which there is little; one costs nothing.
+    pub(crate) fn any(chance: &mut Chance) -> Self {
+        let prices = [0, 350, 9_999].map(|cents| Money::cents(cents).unwrap());
+        let stock = prices.map(|_| {
+            let initial = 1 + chance.below(4) as i64;
+            Stock { product_id: chance.id(), on_hand: initial, reserved: 0, sold: 0, initial, adjusted: 0 }
+        });
+        Self {
+            rows: BTreeMap::new(),
+            stock: stock.into(),
+            prices: prices.into(),
+            keys: BTreeMap::new(),
+            inbox: BTreeSet::new(),
+            reached: Vec::new(),
+        }
+    }
+
+    /// The product at this place in the catalogue.
+    fn line(&self, (product, quantity): (usize, i64)) -> Line {
+        Line {
+            product_id: self.stock[product].product_id,
+            sku: product.to_string(),
+            name: "a product".to_owned(),
+            quantity: quantity.try_into().unwrap(),
+            unit_price: self.prices[product],
+        }
+    }
+
+    /// Moves the goods of all lines, or says that there are not enough.
+    fn shift(&mut self, lines: &[Line], effect: &Effect) -> Result<(), Short> {
+        for line in lines {
+            let wanted = line.quantity.get();
+            let stock = self.stock.iter_mut().find(|stock| stock.product_id == line.product_id).unwrap();
+            let (from, to) = match effect {
+                Effect::ReserveStock => (&mut stock.on_hand, &mut stock.reserved),
+                Effect::CommitStock => (&mut stock.reserved, &mut stock.sold),
+                Effect::ReleaseStock => (&mut stock.reserved, &mut stock.on_hand),
+                Effect::ReturnStock => (&mut stock.sold, &mut stock.on_hand),
+                Effect::Send(_) => return Ok(()),
+            };
+            if *from < wanted {
+                return Err(Short);
+            }
+            *from -= wanted;
+            *to += wanted;
+        }
+        Ok(())
+    }
+}
+
+/// There are not enough goods.
+#[derive(Debug)]
+struct Short;
+
+impl World {
+    /// A customer's `POST /api/orders` arrives.
+    pub(crate) fn place(&mut self, replica: usize, wish: Wish) {
+        let lines: Vec<_> = wish.lines.iter().map(|line| self.orders.line(*line)).collect();
+        let total = lines.iter().try_fold(Money::ZERO, |sum, line| sum.plus(line.total()?)).unwrap();
+        let (now, key) = (self.now, wish.key);
+        let (id, payment_id) = (self.chance.id(), self.chance.id());
+        let terms = Terms { id, customer_id: key, lines, total, payment_id, created_at: now };
+        let order = Order::restored(terms, Status::AwaitingPayment, 1, now);
+        let token = PaymentToken::try_from(wish.token.to_owned()).unwrap();
+        let begun = checkout::begin(order, token, now);
+        self.write(replica, move |world| world.commit_place(replica, key, begun), |_, _| {});
+    }
+
+    fn commit_place(&mut self, replica: usize, key: Uuid, begun: Move) -> Option<()> {
+        if self.orders.keys.contains_key(&key) {
+            return Some(());
+        }
+        let before = self.orders.stock.clone();
+        let reserves =
+            begun.effects.iter().try_for_each(|effect| self.orders.shift(&begun.order.lines, effect));
+        if reserves.is_err() {
+            self.orders.stock = before;
+            return Some(());
+        }
+        self.tell(|| {
+            format!("{}: {} is placed, for {:?}", name(replica), short(begun.order.id), begun.order.total)
+        });
+        self.orders.keys.insert(key, begun.order.id);
+        self.orders.reached.push(begun.order.status().as_str());
+        self.send_commands(replica, &begun);
+        self.orders.rows.insert(begun.order.id, Row { order: begun.order, saga: begun.saga, key });
+        self.check();
+        Some(())
+    }
+
+    /// A person's request to take an order on arrives, if there is an order.
+    pub(crate) fn take_on(&mut self, replica: usize, key: Uuid, event: Event) {
+        if let Some(order) = self.orders.keys.get(&key) {
+            self.advance(replica, *order, event, None, |_, _| {});
+        }
+    }
+
+    /// A message of payment-service arrives.
+    pub(crate) fn hear(
+        &mut self,
+        replica: usize,
+        letter: &Letter,
+        notice: Notice,
+        then: impl FnOnce(&mut Self, Option<Received>) + 'static,
+    ) {
+        self.advance(replica, letter.order, meaning(notice), Some(letter.id), then);
+    }
+
+    /// Looks for orders whose time has run out. Another replica may find the same.
+    pub(crate) fn look_for_timers(&mut self, replica: usize) {
+        let now = self.now;
+        let due = self.orders.rows.values().filter(|row| row.saga.wake_at.is_some_and(|at| at <= now));
+        for order in due.map(|row| row.order.id).collect::<Vec<_>>() {
+            let delay = self.chance.within(Duration::from_millis(5));
+            self.on(replica, delay, move |world| {
+                world.advance(replica, order, Event::Timer, None, |_, _| {})
+            });
+        }
+    }
+
+    fn advance(
+        &mut self,
+        replica: usize,
+        order: Uuid,
+        event: Event,
+        message: Option<Uuid>,
+        then: impl FnOnce(&mut Self, Option<Received>) + 'static,
+    ) {
+        let Row { order, saga, .. } = &self.orders.rows[&order];
+        let version = order.version();
+        let id = order.id;
+        match checkout::handle(order, saga, &event, self.now) {
+            Err(_) => self.on(replica, Duration::ZERO, |world| then(world, Some(Received::Rejected))),
+            Ok(decision) => {
+                let moved = match decision {
+                    Decision::Moves(moved) => Some(*moved),
+                    Decision::Stays => None,
+                };
+                let commit = move |world: &mut Self| {
+                    world.commit_advance(replica, (id, version), &event, message, moved)
+                };
+                self.write(replica, commit, then);
+            }
+        }
+    }
+
+    /// Writes what an event leads to, if the order is still as it was.
+    fn commit_advance(
+        &mut self,
+        replica: usize,
+        (order, version): (Uuid, i64),
+        event: &Event,
+        message: Option<Uuid>,
+        moved: Option<Move>,
+    ) -> Option<Received> {
+        if message.is_some_and(|id| self.orders.inbox.contains(&id)) {
+            return Some(Received::Done);
+        }
+        if self.orders.rows[&order].order.version() != version {
+            return None;
+        }
+        assert!(message.is_none_or(|id| self.orders.inbox.insert(id)), "a message has two effects");
+        let Some(moved) = moved else { return Some(Received::Done) };
+        let status = moved.order.status();
+        self.tell(|| format!("{}: {} is {status:?} by {event:?}", name(replica), short(order)));
+        self.check_change(event, &moved);
+        for effect in &moved.effects {
+            self.orders.shift(&moved.order.lines, effect).expect("goods are where the order says");
+        }
+        self.send_commands(replica, &moved);
+        let row = self.orders.rows.get_mut(&order).unwrap();
+        if row.order.status() != status {
+            self.orders.reached.push(status.as_str());
+        }
+        (row.order, row.saga) = (moved.order, moved.saga);
+        self.check();
+        Some(Received::Done)
+    }
+
+    fn send_commands(&mut self, replica: usize, Move { order, effects, .. }: &Move) {
+        for effect in effects {
+            let Effect::Send(command) = effect else { continue };
+            let amount = payments::eur(order.total.amount());
+            let purchase =
+                Purchase { id: order.payment_id, order_id: order.id, customer_id: order.customer_id, amount };
+            self.post(replica, order.id, Body::Command(purchase, command.clone()));
+        }
+    }
+
+    /// An admin counts goods in.
+    pub(crate) fn adjust(&mut self, product: usize, delta: i64) {
+        let stock = &mut self.orders.stock[product];
+        stock.on_hand += delta;
+        stock.adjusted += delta;
+        self.check();
+    }
+}
+
+/// What a message says, as `order_service::messages` reads it.
+fn meaning(notice: Notice) -> Event {
+    match notice {
+        Notice::Authorized => Event::Authorized,
+        Notice::Declined(code) => Event::Declined(Reason::named(&code).unwrap_or(Reason::CardDeclined)),
+        Notice::Captured => Event::Captured,
+        Notice::Voided => Event::Voided,
+        Notice::Refunded => Event::Refunded,
+        Notice::Stuck(why) => Event::Stuck(why.to_owned()),
+    }
+}

@@ -1,0 +1,272 @@
+//! Payment-service: its own decisions, with a store and a worker that make the promises of the real
+//! ones. A write counts only for the version that was read; work is leased, and anybody's after that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use order_service::checkout::Command;
+use payment_service::config::Timing;
+use payment_service::domain::{
+    Account, Answer, Change, Facts, Intent, Money, Payment, Purchase, Reaction, Refund, RefundStatus,
+};
+use payment_service::store::Job;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::mail::{Body, Letter, Received};
+use super::world::{Call, World, name, short};
+
+/// The database of payment-service.
+#[derive(Default)]
+pub(crate) struct Payments {
+    pub(crate) rows: BTreeMap<Uuid, Row>,
+    pub(crate) refunds: Vec<Refund>,
+    /// What moved the money of which payment, and the two entries of that.
+    pub(crate) ledger: BTreeMap<(Uuid, String), [(Account, i64); 2]>,
+    /// The idempotency keys of refunds.
+    keys: BTreeSet<Uuid>,
+    inbox: BTreeSet<Uuid>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Row {
+    pub(crate) payment: Payment,
+    /// When its intent is anybody's; none, if nothing is left to do.
+    pub(crate) due_at: Option<OffsetDateTime>,
+}
+
+/// What is in a transaction beside the payment.
+#[derive(Debug, Clone, Copy)]
+enum Token {
+    /// The message that brought it.
+    Message(Uuid),
+    /// The idempotency key of the request.
+    Key(Uuid),
+}
+
+impl Payments {
+    fn knows(&self, token: Token) -> bool {
+        match token {
+            Token::Message(id) => self.inbox.contains(&id),
+            Token::Key(key) => self.keys.contains(&key),
+        }
+    }
+
+    fn version(&self, id: Uuid) -> Option<i64> {
+        self.rows.get(&id).map(|row| row.payment.version)
+    }
+
+    /// The oldest refund that is to be carried out for `payment`.
+    fn next_refund(&self, payment: &Payment) -> Option<Refund> {
+        let is_next =
+            |refund: &&Refund| refund.payment_id == payment.id && refund.status == RefundStatus::Pending;
+        let wanted = payment.state.intent == Some(Intent::Refund);
+        self.refunds.iter().find(is_next).filter(|_| wanted).cloned()
+    }
+}
+
+impl World {
+    /// A command of order-service arrives.
+    pub(crate) fn obey(
+        &mut self,
+        replica: usize,
+        letter: &Letter,
+        purchase: Purchase,
+        command: Command,
+        then: impl FnOnce(&mut Self, Option<Received>) + 'static,
+    ) {
+        let (now, id) = (self.now, purchase.id);
+        let payment = self.payments.rows.get(&id).map(|row| row.payment.clone());
+        let reaction = match (command, payment) {
+            (Command::Authorize(token), None) => Ok(begun(Payment::authorize(purchase, token.into(), now))),
+            (Command::Authorize(_), Some(payment)) => Ok(Reaction::Stands(payment.standing())),
+            (Command::Void, None) => Ok(Reaction::Changed(Box::new(Payment::tombstone(purchase, now)))),
+            (Command::Void, Some(payment)) => payment.void(now).map_err(drop),
+            (Command::Capture, Some(payment)) => payment.capture(now).map_err(drop),
+            (Command::Refund, Some(payment)) => payment.refund_rest("a test", now).map_err(drop),
+            (Command::Capture | Command::Refund, None) => Err(()),
+        };
+        let (version, token) = (self.payments.version(id), Token::Message(letter.id));
+        let order = letter.order;
+        let commit = move |world: &mut Self| match reaction {
+            // Whoever sent it a second time has been told the truth already.
+            _ if world.payments.knows(token) => Some(Received::Done),
+            _ if world.payments.version(id) != version => None,
+            Err(()) => Some(Received::Rejected),
+            Ok(reaction) => {
+                world.payments.note(token);
+                match reaction {
+                    Reaction::Stands(Some(notice)) => world.post(replica, order, Body::Notice(notice)),
+                    Reaction::Stands(None) => {}
+                    Reaction::Changed(change) => world.leave(replica, *change),
+                }
+                Some(Received::Done)
+            }
+        };
+        self.write(replica, commit, then);
+    }
+
+    /// An admin's `POST /api/payments/{id}/refunds` arrives.
+    pub(crate) fn refund(&mut self, replica: usize, key: Uuid, payment: Uuid, amount: Option<Money>) {
+        let Some(Row { payment, .. }) = self.payments.rows.get(&payment).cloned() else { return };
+        let (id, version, token) = (payment.id, payment.version, Token::Key(key));
+        let Ok((change, _)) = payment.refund(amount, "a gift", self.now) else { return };
+        let commit = move |world: &mut Self| {
+            let is_fresh = !world.payments.knows(token) && world.payments.version(id) == Some(version);
+            is_fresh.then(|| {
+                world.tell(|| format!("{} is asked to refund {amount:?}", name(replica)));
+                world.payments.note(token);
+                world.leave(replica, change);
+            })
+        };
+        self.write(replica, commit, |_, _: Option<()>| {});
+    }
+
+    /// Looks for work that is due again, or left behind by somebody who died.
+    pub(crate) fn look_for_work(&mut self, replica: usize) {
+        let now = self.now;
+        let leased_until = now + timing().lease;
+        let due = self.payments.rows.values_mut().filter(|row| row.due_at.is_some_and(|at| at <= now));
+        let mut claimed = Vec::new();
+        for row in due {
+            let version = row.payment.version + 1;
+            row.payment = Payment::restored(Facts { version, ..(*row.payment).clone() });
+            row.due_at = Some(leased_until);
+            claimed.push(row.payment.clone());
+        }
+        for payment in claimed {
+            let refund = self.payments.next_refund(&payment);
+            let job = Job { payment, refund, traceparent: None, leased_until };
+            self.on(replica, Duration::ZERO, move |world| world.carry_out(replica, job));
+        }
+    }
+
+    /// Writes a change, and leases what is left to do to the replica that wrote it.
+    fn leave(&mut self, replica: usize, change: Change) {
+        let leased_until = self.now + timing().lease;
+        let payment = change.payment.clone();
+        let due = payment.question().map(|_| leased_until);
+        self.keep(replica, change, due);
+        if due.is_some() {
+            let refund = self.payments.next_refund(&payment);
+            let job = Job { payment, refund, traceparent: None, leased_until };
+            self.on(replica, Duration::ZERO, move |world| world.carry_out(replica, job));
+        }
+    }
+
+    /// Asks the card network for a job, unless its lease is over.
+    fn carry_out(&mut self, replica: usize, job: Job) {
+        if self.now >= job.leased_until {
+            return;
+        }
+        self.check_question(&job.payment);
+        let call = self.call(replica);
+        let unanswered = job.clone();
+        self.answer(call, timing().question, move |world| {
+            world.record(replica, unanswered, Answer::NoAnswer)
+        });
+        if self.network.is_away {
+            return self.network_answers(call, job, Answer::Failed, Duration::ZERO);
+        }
+        self.carry(move |world, answers| {
+            let asked = world.network.asked(&job);
+            world.tell(|| {
+                let answer = asked.as_ref().map(|(answer, _)| format!("{answer:?}")).unwrap_or_default();
+                let answer = answer.split('(').next().unwrap_or_default();
+                format!(
+                    "the card network on {}: {:?}: {answer}",
+                    short(job.payment.order_id),
+                    job.payment.question()
+                )
+            });
+            world.check();
+            if let Some((answer, delay)) = asked.filter(|_| answers) {
+                world.network_answers(call, job.clone(), answer, delay);
+            }
+        });
+    }
+
+    fn network_answers(&mut self, call: Call, job: Job, answer: Answer, delay: Duration) {
+        let delay = delay + self.chance.within(Duration::from_millis(10));
+        self.answer(call, delay, move |world| world.record(call.replica, job, answer));
+    }
+
+    /// Writes down what the card network answered, if the job is still this replica's.
+    fn record(&mut self, replica: usize, job: Job, answer: Answer) {
+        let (now, patience) = (self.now, timing().patience);
+        let (id, version) = (job.payment.id, job.payment.version);
+        let heard = job.payment.clone().hears(answer.clone(), &patience, now);
+        let contradicts = heard.is_err();
+        let change = heard.or_else(|payment| payment.hears(Answer::Failed, &patience, now)).unwrap();
+        let attempts = u32::try_from(change.payment.attempts).unwrap();
+        let pause = if attempts == 0 { Duration::ZERO } else { timing().backoff.ceiling(attempts) };
+        let pause = self.chance.within(pause + Duration::from_micros(1));
+        let commit = move |world: &mut Self| {
+            if world.payments.version(id) != Some(version) {
+                return Some(());
+            }
+            assert!(!contradicts, "{answer:?} contradicts {:?}", job.payment);
+            let due = change.payment.question().map(|_| world.now + pause);
+            world.keep(replica, change, due);
+            if due.is_some() {
+                world.on(replica, pause, move |world| world.look_for_work(replica));
+            }
+            Some(())
+        };
+        self.write(replica, commit, |_, _| {});
+    }
+
+    /// Writes a change: the payment, its refund, the ledger's entries and what the order is told.
+    fn keep(&mut self, replica: usize, change: Change, due_at: Option<OffsetDateTime>) {
+        let Change { payment, refund, transfer, notice } = change;
+        self.tell(|| {
+            let state = payment.state;
+            format!(
+                "{}: {}'s payment is {:?}, {:?}",
+                name(replica),
+                short(payment.order_id),
+                state.status,
+                state.intent
+            )
+        });
+        self.check_payment(&payment);
+        if let Some(refund) = refund {
+            match self.payments.refunds.iter_mut().find(|known| known.id == refund.id) {
+                Some(known) => known.status = refund.status,
+                None => self.payments.refunds.push(refund),
+            }
+        }
+        if let Some(transfer) = transfer {
+            let key = (payment.id, transfer.cause.to_string());
+            let before = self.payments.ledger.insert(key, transfer.entries());
+            assert_eq!(before, None, "{:?} moves money twice", transfer.cause);
+        }
+        if let Some(notice) = notice {
+            self.post(replica, payment.order_id, Body::Notice(notice));
+        }
+        self.payments.rows.insert(payment.id, Row { payment, due_at });
+        self.check();
+    }
+}
+
+impl Payments {
+    fn note(&mut self, token: Token) {
+        let is_new = match token {
+            Token::Message(id) => self.inbox.insert(id),
+            Token::Key(key) => self.keys.insert(key),
+        };
+        assert!(is_new, "a message or a request has two effects");
+    }
+}
+
+pub(crate) fn eur(amount: i64) -> Money {
+    Money::new(amount, "EUR".try_into().unwrap()).unwrap()
+}
+
+fn begun(payment: Payment) -> Reaction {
+    Reaction::Changed(Box::new(Change { payment, refund: None, transfer: None, notice: None }))
+}
+
+fn timing() -> Timing {
+    Timing::default()
+}
