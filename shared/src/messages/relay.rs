@@ -110,6 +110,9 @@ impl Relay {
 
     /// Marks what came of `sent`, and claims up to `wanted` heads.
     async fn settle(&self, sent: Vec<Sent>, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
+        if sent.is_empty() && !self.is_any_due().await? {
+            return Ok(Vec::new());
+        }
         let mut tx = self.db.begin().await?;
         for Sent { outgoing, result } in sent {
             self.mark(&mut tx, &outgoing, result).await?;
@@ -117,6 +120,12 @@ impl Relay {
         let heads = if wanted > 0 { self.claim(&mut tx, wanted).await? } else { Vec::new() };
         tx.commit().await?;
         Ok(heads)
+    }
+
+    /// A look that locks nothing, because mostly there is nothing to do.
+    async fn is_any_due(&self) -> Result<bool, DbError> {
+        let due = query("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1 LIMIT 1").bind(now());
+        Ok(due.fetch_optional(&self.db).await?.is_some())
     }
 
     async fn mark(
