@@ -17,6 +17,8 @@ mod query;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod value;
+#[cfg(any(test, feature = "testing"))]
+mod watched;
 
 pub use connect::{DbConfig, Migrations, OpenError};
 pub use error::DbError;
@@ -120,6 +122,14 @@ async fn within<T>(
     done.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
+/// Tests can see here what is run, and let the program crash instead.
+fn about_to(run: &str) {
+    #[cfg(any(test, feature = "testing"))]
+    watched::about_to(run);
+    #[cfg(not(any(test, feature = "testing")))]
+    let _ = run;
+}
+
 /// A transaction; dropped without [`Tx::commit`] it is rolled back.
 pub struct Tx {
     inner: TxInner,
@@ -142,10 +152,12 @@ impl Tx {
     /// # Errors
     /// When the database did not confirm; whether it committed is then unknown.
     pub async fn commit(self) -> Result<(), DbError> {
+        about_to("COMMIT");
         match self.inner {
             TxInner::Sqlite(tx) => tx.commit().await?,
             TxInner::Postgres { tx, patience } => within(patience, tx.commit()).await?,
         }
+        about_to("go on after COMMIT");
         for action in self.on_commit {
             action();
         }

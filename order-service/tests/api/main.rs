@@ -9,6 +9,7 @@ mod idempotency;
 mod operating;
 mod outages;
 mod placing;
+mod plans;
 mod races;
 mod reading;
 mod streaming;

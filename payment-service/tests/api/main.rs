@@ -7,6 +7,7 @@ mod card_network;
 mod commands;
 mod crashes;
 mod harness;
+mod plans;
 mod reading;
 mod refunding;
 mod tokens;

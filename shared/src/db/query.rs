@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Executor, Postgres, Sqlite};
 
 use super::value::format_time;
-use super::{Column, Db, DbError, Pools, Tx, TxInner, Value, within};
+use super::{Column, Db, DbError, Pools, Tx, TxInner, Value, about_to, within};
 
 /// Where a query runs: on its own, or within a transaction.
 pub enum Conn<'c> {
@@ -75,6 +75,7 @@ impl Query {
     /// # Errors
     /// Any [`DbError`].
     pub async fn execute<'c>(self, conn: impl Into<Conn<'c>>) -> Result<u64, DbError> {
+        about_to(&self.sql);
         Ok(match conn.into() {
             Conn::Pool(Db(Pools::Sqlite { writer, .. })) => {
                 self.sqlite().execute(writer).await?.rows_affected()
@@ -96,6 +97,7 @@ impl Query {
     /// # Errors
     /// Any [`DbError`].
     pub async fn fetch_all<'c>(self, conn: impl Into<Conn<'c>>) -> Result<Vec<Row>, DbError> {
+        about_to(&self.sql);
         Ok(match conn.into() {
             Conn::Pool(Db(Pools::Sqlite { readers, .. })) => self.sqlite_rows(readers).await?,
             Conn::Pool(Db(Pools::Postgres { pool, patience })) => {

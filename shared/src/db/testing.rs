@@ -6,6 +6,7 @@
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
+pub use super::watched::{crash_at, whole_table_reads};
 use super::{Db, DbConfig, Migrations};
 
 /// A new database on each engine, with the chassis' tables only.

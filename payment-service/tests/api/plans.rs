@@ -1,0 +1,47 @@
+//! Whatever grows is read by an index. PostgreSQL has the same indexes; its plans depend on how much
+//! there is, SQLite's do not.
+
+use serde_json::json;
+use shared::db::{Db, DbConfig, Migrations, testing};
+
+use crate::harness::{Setup, World};
+
+/// What reads all there is, and may.
+const SMALL: [&str; 3] = [
+    // A few rows for each account.
+    "SCAN ledger_totals: SELECT",
+    // In the order of the key, from its end, and no further than the page.
+    "FROM payments WHERE TRUE ORDER BY id DESC LIMIT",
+    // One row that was made up.
+    "SCAN earlier: INSERT INTO outbox",
+];
+
+#[actix_web::test]
+async fn no_query_reads_a_whole_table_that_grows() {
+    let database_url = testing::sqlite_url();
+    let world = World::with(Setup { database_url: database_url.clone(), ..Setup::default() }).await;
+    let ordered = world.captured().await;
+    let refund = format!("/api/payments/{}/refunds", ordered.payment_id);
+    let body = json!({ "reason": "a scratch", "amount": { "amount": 1, "currency": "EUR" } });
+    world.as_admin().post(&refund, &[("idempotency-key", "a")], &body).await.expect(201);
+    world.refund_rest(&ordered).await;
+    world.told(&ordered, "payment.refunded.v1").await;
+    let of_order = format!("/api/payments?order_id={}", ordered.order_id);
+    for path in ["/api/payments", &of_order] {
+        for reader in [world.as_admin(), world.as_customer(ordered.customer_id)] {
+            reader.get(path).await.expect(200);
+        }
+    }
+    for path in ["/admin/ledger", "/admin/outbox", "/admin/dead-letters"] {
+        world.as_admin().get(path).await.expect(200);
+    }
+
+    let db = Db::open(&DbConfig::at(&database_url), Migrations::none()).await.unwrap();
+    let reads = testing::whole_table_reads(&db).await;
+    let unexpected: Vec<_> =
+        reads.iter().filter(|read| !SMALL.iter().any(|small| read.contains(small))).collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+    for small in SMALL {
+        assert!(reads.iter().any(|read| read.contains(small)), "this reads no whole table: {small}");
+    }
+}
