@@ -9,7 +9,8 @@ mod secrets;
 mod stack;
 
 pub use api::{Api, Person, Reply, key};
-pub use stack::{Program, Stack};
+pub use secrets::Secrets;
+pub use stack::{Program, Stack, free_ports};
 
 use std::future::Future;
 use std::time::Duration;

@@ -6,13 +6,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::pkcs8::{EncodePrivateKey as _, spki::der::pem::LineEnding};
 
-pub(crate) struct Secrets {
-    pub(crate) signing_key: PathBuf,
-    pub(crate) service_key: PathBuf,
+/// The files that hold them.
+pub struct Secrets {
+    /// What signs the tokens of people.
+    pub signing_key: PathBuf,
+    /// What signs the tokens of services.
+    pub service_key: PathBuf,
 }
 
 impl Secrets {
-    pub(crate) fn make(folder: &Path) -> Self {
+    /// New ones, in `folder`.
+    ///
+    /// # Panics
+    /// When it cannot be written to.
+    pub fn make(folder: &Path) -> Self {
         let (signing_key, service_key) = (folder.join("signing.pem"), folder.join("service.key"));
         let key = ed25519_dalek::SigningKey::from_bytes(&rand::random());
         let pem = key.to_pkcs8_pem(LineEnding::LF).expect("a new key is well formed");

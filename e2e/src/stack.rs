@@ -272,7 +272,10 @@ impl Drop for Stack {
 
 /// Ports that were free a moment ago, below those that the system gives to outgoing connections: one of
 /// these could be taken again before the program that it is for starts.
-fn free_ports<const N: usize>() -> [u16; N] {
+///
+/// # Panics
+/// When there are none.
+pub fn free_ports<const N: usize>() -> [u16; N] {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
     [(); N].map(|()| {
         let mut ports = (0..PORTS).map(|_| FIRST_PORT + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS);

@@ -1,0 +1,327 @@
+//! A crash between any two writes: an order is paid, cancelled and refunded while a service crashes at
+//! its first write, then another while it crashes at its second, and so on, until no write is left.
+//!
+//! The services are programs of their own here. One of them aborts when it is about to run a statement
+//! that writes, to commit, or to go on after that. What it had not committed is lost, and so is all that
+//! only it knew. A new program takes its place, and the order goes on.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use actix_web::http::Method;
+use e2e::{Api, Person, Secrets, eventually, free_ports, key};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use shared::config::Vars;
+use shared::db::{Db, DbConfig, Migrations, now, query, testing};
+use uuid::Uuid;
+
+/// Where the services write, and so have to crash.
+const WRITES: [(&str, &[&str]); 2] = [
+    (
+        "order-service",
+        &[
+            "INSERT INTO idempotency_keys",
+            "INSERT INTO orders",
+            "INSERT INTO order_events",
+            "UPDATE stock SET on_hand",
+            "INSERT INTO outbox",
+            "UPDATE idempotency_keys",
+            "UPDATE outbox SET sent_at",
+            "INSERT INTO inbox",
+            "UPDATE orders",
+            "UPDATE stock SET reserved",
+            "UPDATE stock SET sold",
+            "COMMIT",
+            "go on after COMMIT",
+        ],
+    ),
+    (
+        "payment-service",
+        &[
+            "INSERT INTO inbox",
+            "INSERT INTO payments",
+            "UPDATE payments",
+            "INSERT INTO outbox",
+            "UPDATE outbox SET sent_at",
+            "INSERT INTO ledger_entries",
+            "INSERT INTO ledger_totals",
+            "INSERT INTO refunds",
+            "COMMIT",
+            "go on after COMMIT",
+        ],
+    ),
+];
+
+#[actix_web::test]
+async fn order_service_may_crash_at_any_write() {
+    join_all(testing::urls().await.into_iter().map(|url| crash_at_every_write(0, url))).await;
+}
+
+#[actix_web::test]
+async fn payment_service_may_crash_at_any_write() {
+    join_all(testing::urls().await.into_iter().map(|url| crash_at_every_write(1, url))).await;
+}
+
+async fn crash_at_every_write(service: usize, database_url: String) {
+    let (name, writes) = WRITES[service];
+    let mut shop = Shop::open(name, database_url).await;
+    let mut write = 1;
+    for round in 1.. {
+        let before = shop.crashes;
+        shop.crash_at(write);
+        shop.sell_and_take_back(round).await;
+        shop.crash_at(0);
+        write += 1;
+        if shop.crashes == before {
+            let log = std::fs::read_to_string(&shop.crashing.log).unwrap();
+            let missed = |write: &&&str| !log.contains(&format!("crashed when about to {write}"));
+            let missed: Vec<_> = writes.iter().filter(missed).collect();
+            eprintln!("{name} crashed at {} writes on {}", shop.crashes, shop.db.kind());
+            if missed.is_empty() {
+                return;
+            }
+            // What happens at once does not happen in the same order each time.
+            assert!(round < 90, "never when about to {missed:?}");
+            write = 1;
+        }
+    }
+}
+
+const ADMIN_EMAIL: &str = "admin@example.com";
+const ADMIN_PASSWORD: &str = "correct horse battery";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SERVICE: &str = "SERVICE";
+const VARIABLES: [&str; 9] = [
+    "PORT",
+    "DATABASE_URL",
+    "REGISTRY_URL",
+    "SERVICE_TOKEN_KEY_FILE",
+    "SIGNING_KEY_FILE",
+    "CARD_NETWORK_URL",
+    "ADMIN_EMAIL",
+    "ADMIN_PASSWORD",
+    "SEED_PRODUCTS",
+];
+
+/// Not a test by itself: any of the programs. When to crash, it reads from its standard input.
+#[actix_web::test]
+async fn program() {
+    let Ok(service) = std::env::var(SERVICE) else { return };
+    std::thread::spawn(|| {
+        std::io::stdin().lines().for_each(|line| testing::crash_at(line.unwrap().parse().unwrap()));
+    });
+    let values = VARIABLES.map(|name| (name, std::env::var(name).unwrap()));
+    let vars = Vars::from_pairs(values.each_ref().map(|(name, value)| (*name, value.as_str())));
+    let server = match service.as_str() {
+        "order-service" => {
+            order_service::app::build(order_service::config::Config::from_vars(vars).unwrap()).await
+        }
+        "payment-service" => {
+            payment_service::app::build(payment_service::config::Config::from_vars(vars).unwrap()).await
+        }
+        "card-network" => {
+            use payment_service::card_network::{app, config::Config};
+            app::build(Config::from_vars(vars).unwrap()).await
+        }
+        _ => user_service::app::build(user_service::config::Config::from_vars(vars).unwrap()).await,
+    };
+    server.unwrap().run().await.unwrap();
+}
+
+/// A program and its port; killed when it is dropped.
+struct Program {
+    api: Api,
+    command: Command,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    fn start(folder: &Path, name: &str, port: u16, variables: &[(&str, String)]) -> Self {
+        let log = folder.join(name);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "program", "--nocapture"]).env(SERVICE, name).env("PORT", port.to_string());
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+        let child = command.spawn().unwrap();
+        Self { api: Api::at(port), command, child, log }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// The programs, one of which crashes, and a customer.
+struct Shop {
+    crashing: Program,
+    crashes: usize,
+    /// The database of the program that crashes.
+    db: Db,
+    customer: Api,
+    /// The two services, as an admin uses them.
+    orders: Api,
+    payments: Api,
+    network: Api,
+    product: Value,
+    _others: Vec<Program>,
+}
+
+impl Shop {
+    async fn open(crashing: &str, database_url: String) -> Self {
+        let folder = std::env::temp_dir().join(format!("crashes-{}", Uuid::now_v7()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let secrets = Secrets::make(&folder);
+        let names = ["order-service", "payment-service", "card-network", "user-service"];
+        let ports: [u16; 4] = free_ports();
+        let apis = ports.map(Api::at);
+        let listed: Vec<_> =
+            names.iter().zip(&apis).map(|(name, api)| format!("{name}={}", api.base)).collect();
+        let mut programs: Vec<_> = names
+            .into_iter()
+            .zip(ports)
+            .map(|(name, port)| {
+                let database_url =
+                    if name == crashing { database_url.clone() } else { testing::sqlite_url() };
+                let variables = [
+                    ("DATABASE_URL", database_url),
+                    ("REGISTRY_URL", format!("static://{}", listed.join(";"))),
+                    ("SERVICE_TOKEN_KEY_FILE", secrets.service_key.display().to_string()),
+                    ("SIGNING_KEY_FILE", secrets.signing_key.display().to_string()),
+                    ("CARD_NETWORK_URL", apis[2].base.clone()),
+                    ("ADMIN_EMAIL", ADMIN_EMAIL.to_owned()),
+                    ("ADMIN_PASSWORD", ADMIN_PASSWORD.to_owned()),
+                    ("SEED_PRODUCTS", "on".to_owned()),
+                ];
+                Program::start(&folder, name, port, &variables)
+            })
+            .collect();
+        for api in &apis {
+            eventually("a program is ready", PATIENCE, || api.try_get("/health/ready")).await;
+        }
+        let [orders, payments, network, users] = apis;
+        let admin = Person::log_in(&users, ADMIN_EMAIL, ADMIN_PASSWORD).await.api.token.unwrap();
+        let customer = Person::register(&users).await.api.token.unwrap();
+        let crashing = programs.remove(usize::from(crashing != names[0]));
+        let products = orders.get("/api/products?limit=1").await.expect(200);
+        Self {
+            crashing,
+            crashes: 0,
+            db: Db::open(&DbConfig::at(&database_url), Migrations::none()).await.unwrap(),
+            customer: orders.with_token(&customer),
+            orders: orders.with_token(&admin),
+            payments: payments.with_token(&admin),
+            network,
+            product: products["products"][0].clone(),
+            _others: programs,
+        }
+    }
+
+    /// When the program crashes next: at this write from now on; never, if that is 0.
+    fn crash_at(&mut self, write: usize) {
+        let told = writeln!(self.crashing.child.stdin.as_ref().unwrap(), "{write}");
+        told.unwrap_or_else(|_| assert_eq!(write, 0, "it has crashed already"));
+    }
+
+    /// A customer orders, pays, cancels, and gets the money back, asking again until there is an answer.
+    async fn sell_and_take_back(&mut self, round: usize) {
+        let lines = json!([{ "product_id": self.product["id"], "quantity": 2 }]);
+        let (key, body) = ([key()], json!({ "lines": lines, "payment_token": "tok_visa" }));
+        let placed = self.until("the order is placed", async |shop| {
+            let reply = shop.customer.try_send(Method::POST, "/api/orders", &key, Some(&body)).await;
+            reply.filter(|reply| reply.status == 201)
+        });
+        let placed = placed.await.body;
+        let path = format!("/api/orders/{}", placed["id"].as_str().unwrap());
+        self.until_is(&path, "confirmed").await;
+        let cancel = format!("{path}/cancel");
+        self.until("the cancel is taken", async |shop| {
+            let reply = shop.customer.try_send(Method::POST, &cancel, &[], None).await;
+            reply.filter(|reply| reply.status == 202)
+        })
+        .await;
+        self.until_is(&path, "refunded").await;
+        self.until("nothing is left to send", async |shop| {
+            for api in [&shop.orders, &shop.payments] {
+                let outbox = api.try_get("/admin/outbox").await.filter(|outbox| outbox.body["pending"] == 0);
+                outbox?;
+            }
+            Some(())
+        })
+        .await;
+        self.check(&placed, &path, round).await;
+    }
+
+    /// All is as if nothing had crashed.
+    async fn check(&self, placed: &Value, path: &str, round: usize) {
+        let charges =
+            self.network.get(&format!("/statement?order_id={}", placed["id"].as_str().unwrap())).await;
+        let charges = charges.expect(200)["charges"].clone();
+        let total = &placed["total"]["amount"];
+        let charge = &charges[0];
+        assert_eq!(charges.as_array().unwrap().len(), 1, "{charges}");
+        assert_eq!((&charge["captured"], &charge["refunded"]), (total, total), "{charge}");
+        assert_eq!(charge["times_captured"], 1, "{charge}");
+
+        let timeline = self.customer.get(&format!("{path}/timeline")).await.expect(200);
+        let changes = timeline["events"].as_array().unwrap();
+        assert!(changes.windows(2).all(|pair| pair[1]["from"] == pair[0]["to"]), "{timeline}");
+        let orders = self.customer.get("/api/orders?limit=100").await.expect(200);
+        assert_eq!(orders["orders"].as_array().unwrap().len(), round, "one order per key");
+        let product =
+            self.orders.get(&format!("/api/products/{}", self.product["id"].as_str().unwrap())).await;
+        assert_eq!(product.expect(200)["available"], self.product["available"]);
+        let ledger = self.payments.get("/admin/ledger").await.expect(200);
+        assert_eq!((&ledger["sum"], &ledger["entries"]), (&json!(0), &json!(4 * round)));
+        for api in [&self.orders, &self.payments] {
+            assert_eq!(api.get("/admin/dead-letters").await.expect(200)["dead_letters"], json!([]));
+        }
+    }
+
+    async fn until_is(&mut self, path: &str, status: &str) {
+        self.until(status, async |shop| {
+            let order = shop.customer.try_get(path).await?.body;
+            (order["status"] == status).then_some(())
+        })
+        .await;
+    }
+
+    /// Asks until there is an answer. A program that has crashed meanwhile is started again.
+    async fn until<T>(&mut self, what: &str, mut probe: impl AsyncFnMut(&Self) -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if self.crashing.child.try_wait().unwrap().is_some() {
+                self.take_over().await;
+            }
+            if let Some(value) = probe(self).await {
+                return value;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A new program takes the place of the one that crashed. What that had claimed is free when its time
+    /// is over: here, at once.
+    async fn take_over(&mut self) {
+        self.crashes += 1;
+        let lapse = query("UPDATE outbox SET next_at = $1 WHERE sent_at IS NULL AND next_at > $1");
+        lapse.bind(now()).execute(&self.db).await.unwrap();
+        if self.crashing.api.base == self.payments.base {
+            let lapse = query("UPDATE payments SET due_at = $1 WHERE due_at > $1");
+            lapse.bind(now()).execute(&self.db).await.unwrap();
+        }
+        let log = File::options().append(true).open(&self.crashing.log).unwrap();
+        self.crashing.child = self.crashing.command.stderr(log).spawn().unwrap();
+    }
+}
