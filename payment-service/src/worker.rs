@@ -11,9 +11,11 @@
 //! A job may be carried out twice, by a replica that was paused and by the one that took over: the
 //! card network knows each operation by its key, and only one of the two answers is recorded.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::{FusedFuture as _, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use shared::db::{DbError, now};
 use shared::stop::Stop;
@@ -47,7 +49,10 @@ impl Worker {
     pub async fn run(mut self, stop: Stop) {
         let (store, network, timing) = (self.store, self.network, self.timing);
         let mut running = FuturesUnordered::new();
-        let mut look_at = Instant::now();
+        // Looked for beside the work that runs, not in its place: what runs may hold the connection that
+        // looking waits for.
+        let mut claiming = pin!(claimed(&store, AT_ONCE).fuse());
+        let mut look_at = Instant::now() + timing.poll;
         while !stop.is_requested() {
             let free = AT_ONCE.saturating_sub(running.len());
             tokio::select! {
@@ -60,11 +65,12 @@ impl Worker {
                         look_at = look_at.min(instant_of(due));
                     }
                 }
-                () = tokio::time::sleep_until(look_at), if free > 0 => {
+                jobs = &mut claiming => {
+                    running.extend(jobs.into_iter().map(|job| carry_out(&store, &network, &timing, job)));
+                }
+                () = tokio::time::sleep_until(look_at), if free > 0 && claiming.is_terminated() => {
                     look_at = Instant::now() + timing.poll;
-                    for job in claimed(&store, free).await {
-                        running.push(carry_out(&store, &network, &timing, job));
-                    }
+                    claiming.set(claimed(&store, free).fuse());
                 }
             }
         }

@@ -1,8 +1,10 @@
 //! What each payment token leads to, with the timing of the real thing.
 
-use futures_util::future::join_all;
-use serde_json::json;
+use std::time::Duration;
 
+use futures_util::future::join_all;
+use payment_service::config::Timing;
+use serde_json::json;
 use shared::db::testing;
 
 use crate::harness::{Ordered, Setup, World};
@@ -39,6 +41,18 @@ async fn every_good_card_pays(database_url: String) {
             { "name": "sales", "currency": "EUR", "balance": -5000 },
         ])
     );
+}
+
+#[actix_web::test]
+async fn looking_for_work_holds_up_no_answer() {
+    join_all(testing::urls().await.into_iter().map(many_pay_soon)).await;
+}
+
+/// Payments that come due again and again, while the worker looks for them all the time.
+async fn many_pay_soon(database_url: String) {
+    let timing = Timing { poll: Duration::from_millis(1), ..Timing::default() };
+    let world = World::with(Setup { database_url, timing, ..Setup::default() }).await;
+    join_all([(); 40].map(|()| pays(&world, "tok_flaky"))).await;
 }
 
 #[actix_web::test]
