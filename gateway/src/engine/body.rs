@@ -59,6 +59,11 @@ impl AnswerBody {
         body
     }
 
+    /// Whether the replica has said everything.
+    pub fn is_over(&self) -> bool {
+        self.exchange.is_none()
+    }
+
     /// Keeps the connection, if the request was sent whole.
     fn finish(&mut self) {
         self.left = Left::Nothing;

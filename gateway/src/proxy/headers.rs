@@ -135,12 +135,15 @@ pub fn incoming(answer: Answer, lease: Lease, service: &str) -> HttpResponse {
     }
     response.append_header((header::VIA, VIA));
     response.insert_header(("x-served-by", served_by));
-    response.body(BoxBody::new(Leased { body: answer.body, _lease: lease }))
+    let lease = Some(lease).filter(|_| !answer.body.is_over());
+    response.body(BoxBody::new(Leased { body: answer.body, lease }))
 }
 
 struct Leased {
     body: AnswerBody,
-    _lease: Lease,
+    /// Until the replica has said everything, which is before the client has heard it: who asks again
+    /// at once finds the replica free.
+    lease: Option<Lease>,
 }
 
 impl MessageBody for Leased {
@@ -154,6 +157,10 @@ impl MessageBody for Leased {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, ExchangeError>>> {
-        Pin::new(&mut self.body).poll_next(cx)
+        let polled = Pin::new(&mut self.body).poll_next(cx);
+        if self.body.is_over() {
+            self.lease = None;
+        }
+        polled
     }
 }
