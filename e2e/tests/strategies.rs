@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use e2e::{Person, Stack, eventually};
+use futures_util::future::select_all;
 use serde_json::json;
 
 async fn switch(stack: &Stack, admin: &Person, strategy: &str) {
@@ -49,13 +50,15 @@ async fn round_robin_is_even_random_nearly_so_and_least_connections_avoids_the_b
     switch(&stack, &admin, "least-connections").await;
     let slow = stack.replicas("user-service")[0].port();
     stack.pause("user-service", 0);
-    // Two requests are under way: one of them hangs at the replica that was stopped.
-    let hanging: Vec<_> = (0..2)
+    // Of two requests one is answered, and one hangs at the replica that was stopped.
+    let both: Vec<_> = (0..2)
         .map(|_| {
             let api = ann.api.clone();
             actix_web::rt::spawn(async move { api.try_get("/api/users/me").await.map(|reply| reply.status) })
         })
         .collect();
+    let (answered, _, hanging) = select_all(both).await;
+    assert_eq!(answered.unwrap(), Some(200));
     eventually("a request hangs", Duration::from_secs(5), || async {
         (stack.active_requests("user-service", slow).await == 1).then_some(())
     })
