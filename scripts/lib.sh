@@ -33,14 +33,21 @@ running() {
   [ -f "$1" ] && read -r pid start <"$1" && [ "$(began "$pid")" = "$start" ] && printf '%s' "$pid"
 }
 
+# Who listens on a port, as far as this user may know.
+owner_of() {
+  local inode pid
+  inode=$(awk -v port="$(printf ':%04X$' "$1")" '$2 ~ port && $4 == "0A" { print $10; exit }' /proc/net/tcp /proc/net/tcp6 2>/dev/null) || true
+  pid=$(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null | head -n 1 | cut -d/ -f3) || true
+  if [ -n "$pid" ]; then printf '%s (process %s)' "$(cat "/proc/$pid/comm")" "$pid"; else printf 'another program'; fi
+}
+
 # ports_are_free NAME:PORT...: ends the script, naming who has the port, if one is taken.
 ports_are_free() {
-  local entry port owner
+  local entry port
   for entry in "$@"; do
     port=${entry#*:}
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue
-    owner=$(command -v ss >/dev/null && ss -Hltnp "sport = :$port" 2>/dev/null | grep -o '"[^"]*",pid=[0-9]*' | head -n 1)
-    die "port $port, which ${entry%:*} needs, is taken by ${owner:-another program}"
+    die "port $port, which ${entry%:*} needs, is taken by $(owner_of "$port")"
   done
 }
 
