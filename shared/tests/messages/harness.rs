@@ -107,10 +107,14 @@ pub(crate) struct Receiver {
 
 /// Starts a replica of the receiver on `db`, which events reach by `url`.
 pub(crate) async fn receiver(db: &Db, url: &str) -> Receiver {
-    query(
-        "CREATE TABLE IF NOT EXISTS effects \
-         (subject text NOT NULL, number bigint NOT NULL, attempt bigint NOT NULL, traceparent text)",
-    )
+    let position = match db.kind() {
+        "sqlite" => "INTEGER PRIMARY KEY",
+        _ => "BIGINT GENERATED ALWAYS AS IDENTITY",
+    };
+    query(format!(
+        "CREATE TABLE IF NOT EXISTS effects (position {position}, \
+         subject text NOT NULL, number bigint NOT NULL, attempt bigint NOT NULL, traceparent text)"
+    ))
     .execute(db)
     .await
     .unwrap();
@@ -166,10 +170,8 @@ pub(crate) async fn put(db: &Db, outbox: &Outbox, event: Event) {
 
 /// The effects on `subject`, in order, when there are at least `count`.
 pub(crate) async fn effects(db: &Db, subject: &str, count: usize) -> Vec<i64> {
-    let order = if db.kind() == "sqlite" { "rowid" } else { "ctid" };
     eventually(&format!("{count} effects on {subject}"), || async {
-        let rows =
-            query(format!("SELECT number FROM effects WHERE subject = $1 ORDER BY {order}")).bind(subject);
+        let rows = query("SELECT number FROM effects WHERE subject = $1 ORDER BY position").bind(subject);
         let rows = rows.fetch_all(db).await.unwrap();
         let numbers: Vec<i64> = rows.iter().map(|row| row.get("number").unwrap()).collect();
         (numbers.len() >= count).then_some(numbers)
