@@ -81,3 +81,30 @@ TEXT
 
 # The first value of a field in the JSON on standard input.
 json() { { grep -o "\"$1\":\(\"[^\"]*\"\|[^,}]*\)" || true; } | head -n 1 | cut -d: -f2- | tr -d '"'; }
+
+# driver PROGRAM: builds a program of the crate `bench`, and leaves its path in $driver; gives it the
+# admin's login.
+driver() {
+  [ -s "$SECRETS/admin.env" ] || die "It does not run: start it with scripts/up."
+  cargo build --release --quiet -p bench --bin "$1"
+  driver=${CARGO_TARGET_DIR:-target}/release/$1
+  set -a
+  # shellcheck source=/dev/null
+  source "$SECRETS/admin.env"
+  set +a
+}
+
+# drive PROGRAM [--compose] [FLAG VALUE]...: runs such a program on the running stack.
+drive() {
+  local program=$1 args=() arg
+  shift
+  for arg in "$@"; do
+    case $arg in
+      --help) usage ;;
+      --compose) args+=(--compose true) ;;
+      *) args+=("$arg") ;;
+    esac
+  done
+  driver "$program"
+  "$driver" "${args[@]}"
+}

@@ -1,0 +1,232 @@
+//! How many orders a running stack confirms, what each costs, and whether that stays so.
+//!
+//! Customers order one after another and wait for the confirmation. After each round this prints the
+//! throughput and the processor time of an order; with `--retention` it then lets eight days pass in
+//! the databases, waits until the rules of retention have done their work, and prints what is left.
+//! Ends with 1 if an order cost over 15 % more in the last round than in the first.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bench::customer::{Customer, Errand};
+use bench::database::Database;
+use bench::measure::{Usage, usage};
+use bench::site::{Site, SiteConfig};
+use futures_util::future::try_join_all;
+use serde_json::json;
+use shared::config::{ConfigError, Vars};
+use tokio::time::Instant;
+
+struct Config {
+    site: SiteConfig,
+    orders: usize,
+    rounds: usize,
+    customers: usize,
+    retention: bool,
+}
+
+impl Config {
+    fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
+        let config = Self {
+            site: SiteConfig::from_vars(&mut vars),
+            orders: vars.or("ORDERS", "3000", "how many orders are placed in a round"),
+            rounds: vars.or("ROUNDS", "1", "how many rounds"),
+            customers: vars.or("CUSTOMERS", "16", "how many order at a time"),
+            retention: vars.or("RETENTION", "false", "whether eight days pass after each round"),
+        };
+        vars.finish(config)
+    }
+}
+
+/// Orders before the first round: every connection is open then.
+const WARM_UP: usize = 200;
+/// Longer than anything is kept that is kept for a while.
+const AGE: Duration = Duration::from_secs(8 * 86_400);
+/// Old rows are looked for once a minute.
+const PRUNED: Duration = Duration::from_secs(120);
+/// More than this in the last round than in the first is growth.
+const GROWTH: f64 = 0.15;
+
+/// What one round measured.
+struct Round {
+    time: Duration,
+    /// From the request to the confirmation, sorted.
+    latencies: Vec<Duration>,
+    /// Answered, but not confirmed within ten seconds.
+    late: usize,
+    /// By service.
+    cpu: BTreeMap<String, Duration>,
+    resident: u64,
+    /// Transactions that wrote, and all.
+    transactions: Option<[i64; 2]>,
+}
+
+#[actix_web::main]
+async fn main() -> ExitCode {
+    let config = shared::config::load(Config::from_vars);
+    bench::exit(run(config).await.map(|growth| growth <= GROWTH))
+}
+
+/// Does the rounds, and says how much more an order cost in the last than in the first.
+async fn run(config: Config) -> Result<f64, String> {
+    let Config { site, orders, rounds, customers, retention } = config;
+    let site = Site::open(site).await?;
+    let databases = Database::all(site.ground).await?;
+    let customers = site.customers(customers).await.ok_or("Nobody can register.")?;
+    let product = site.product(1_000_000).await.ok_or("No product can be made.")?;
+    round(&site, &databases, &customers, &product, WARM_UP).await?;
+    let idle = idle(&databases).await;
+    let mut costs = Vec::new();
+    for number in 1..=rounds {
+        let round = round(&site, &databases, &customers, &product, orders).await?;
+        let cost: Duration = round.cpu.values().sum();
+        costs.push(cost.as_secs_f64() / round.orders() as f64);
+        if number == 1 {
+            println!("{}", round.head());
+        }
+        println!("{}", round.row(WARM_UP + number * orders, idle));
+        if retention {
+            let_time_pass(&databases).await.map_err(|error| error.to_string())?;
+            print_kept(&site, &databases).await.map_err(|error| error.to_string())?;
+        }
+    }
+    if let [orders, payments] = &databases[..] {
+        let commands = orders.deliveries(payments).await.map_err(|error| error.to_string())?;
+        let answers = payments.deliveries(orders).await.map_err(|error| error.to_string())?;
+        for (what, mut times) in [("a command", commands), ("its answer", answers)] {
+            times.sort_unstable();
+            let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+            println!("{what}: {} ms from written to handled (p50), {} ms (p99)", at(50), at(99));
+        }
+    }
+    let growth = costs.last().unwrap_or(&1.0) / costs.first().unwrap_or(&1.0) - 1.0;
+    if rounds > 1 {
+        println!("An order cost {:+.1} % in the last round, compared with the first.", 100.0 * growth);
+    }
+    Ok(growth)
+}
+
+async fn round(
+    site: &Site,
+    databases: &[Database],
+    customers: &[Customer],
+    product: &str,
+    orders: usize,
+) -> Result<Round, String> {
+    let (left, latencies, late) = (Cell::new(orders), RefCell::new(Vec::new()), Cell::new(0));
+    let (before, written, begun) = (usage(site.ground).await, transactions(databases).await, Instant::now());
+    let buy = async |customer: &Customer| {
+        while left.get() > 0 {
+            left.set(left.get() - 1);
+            let lines = json!([{ "product_id": product, "quantity": 1 }]);
+            let body = json!({ "lines": lines, "payment_token": "tok_visa" });
+            let begun = Instant::now();
+            let reply = customer.insist(&Errand::post("/api/orders", Some(body)).waiting(10)).await.reply;
+            let reply = reply.filter(|reply| reply.status == 201).ok_or("An order was not answered.")?;
+            latencies.borrow_mut().push(begun.elapsed());
+            late.set(late.get() + usize::from(reply.body["status"] != "confirmed"));
+        }
+        Ok::<(), String>(())
+    };
+    try_join_all(customers.iter().map(buy)).await?;
+    let (time, after) = (begun.elapsed(), usage(site.ground).await);
+    // PostgreSQL's own counts are a second behind.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let transactions = written.zip(transactions(databases).await);
+    let mut latencies = latencies.into_inner();
+    latencies.sort();
+    let spent = |(service, usage): (&String, &Usage)| {
+        (service.clone(), usage.cpu.saturating_sub(before.get(service).copied().unwrap_or_default().cpu))
+    };
+    Ok(Round {
+        time,
+        latencies,
+        late: late.get(),
+        cpu: after.iter().map(spent).collect(),
+        resident: after.values().map(|usage| usage.resident).sum(),
+        transactions: transactions.map(|(before, after)| [after[0] - before[0], after[1] - before[1]]),
+    })
+}
+
+async fn transactions(databases: &[Database]) -> Option<[i64; 2]> {
+    databases.first()?.transactions().await
+}
+
+/// Transactions per second without any orders.
+async fn idle(databases: &[Database]) -> [f64; 2] {
+    const TIME: Duration = Duration::from_secs(10);
+    let before = transactions(databases).await;
+    tokio::time::sleep(TIME).await;
+    let after = transactions(databases).await;
+    before.zip(after).map_or([0.0; 2], |(before, after)| {
+        [0, 1].map(|kind| (after[kind] - before[kind]) as f64 / TIME.as_secs_f64())
+    })
+}
+
+async fn let_time_pass(databases: &[Database]) -> Result<(), shared::db::DbError> {
+    for database in databases {
+        database.age(AGE).await?;
+    }
+    let begun = Instant::now();
+    for database in databases {
+        while begun.elapsed() < PRUNED && database.kept().await?.iter().sum::<i64>() > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    Ok(())
+}
+
+async fn print_kept(site: &Site, databases: &[Database]) -> Result<(), shared::db::DbError> {
+    print!("        eight days later:");
+    for database in databases {
+        let [outbox, inbox, keys] = database.kept().await?;
+        let megabytes = database.bytes().await? as f64 / 1e6;
+        print!("  {}: outbox {outbox}, inbox {inbox}, keys {keys}, {megabytes:.1} MB;", database.name);
+    }
+    let resident: u64 = usage(site.ground).await.values().map(|usage| usage.resident).sum();
+    println!("  all programs {} MB", resident / 1_000_000);
+    Ok(())
+}
+
+impl Round {
+    fn orders(&self) -> usize {
+        self.latencies.len()
+    }
+
+    fn head(&self) -> String {
+        let mut head =
+            format!("{:>8} {:>9} {:>7} {:>7} {:>5}", "stored", "orders/s", "p50 ms", "p99 ms", "late");
+        for service in self.cpu.keys() {
+            head.push_str(&format!(" {service:>15}"));
+        }
+        head.push_str(&format!(" {:>7} {:>7}", "all ms", "MB"));
+        if self.transactions.is_some() {
+            head.push_str(&format!(" {:>7} {:>7}", "writes", "all tx"));
+        }
+        head
+    }
+
+    fn row(&self, stored: usize, idle: [f64; 2]) -> String {
+        let (orders, seconds) = (self.orders() as f64, self.time.as_secs_f64());
+        let at = |share: usize| {
+            let latency = self.latencies.get(self.latencies.len() * share / 100).copied();
+            latency.unwrap_or_default().as_secs_f64() * 1000.0
+        };
+        let per_order = |cpu: Duration| cpu.as_secs_f64() * 1000.0 / orders;
+        let mut row =
+            format!("{stored:>8} {:>9.1} {:>7.0} {:>7.0} {:>5}", orders / seconds, at(50), at(99), self.late);
+        for cpu in self.cpu.values() {
+            row.push_str(&format!(" {:>15.2}", per_order(*cpu)));
+        }
+        let all = self.cpu.values().sum();
+        row.push_str(&format!(" {:>7.2} {:>7}", per_order(all), self.resident / 1_000_000));
+        if let Some(transactions) = self.transactions {
+            for (count, idle) in transactions.iter().zip(idle) {
+                row.push_str(&format!(" {:>7.2}", (*count as f64 - idle * seconds) / orders));
+            }
+        }
+        row
+    }
+}

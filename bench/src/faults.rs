@@ -1,0 +1,134 @@
+//! What is done to a stack, one thing after another, in an order that a seed decides.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use rand::{RngExt as _, SeedableRng as _};
+use shared::db::{Db, DbConfig, Migrations};
+use tokio::time::Instant;
+
+use crate::ground::Ground;
+
+const SERVICES: [&str; 3] = ["user-service", "order-service", "payment-service"];
+const HEALTHY_AGAIN: Duration = Duration::from_secs(60);
+
+/// One thing that can happen.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// One replica crashes.
+    Killed(&'static str),
+    /// One replica stands still, for longer than anybody waits.
+    Paused(&'static str),
+    /// Every replica is restarted in turn, as a deployment would.
+    Rolled(&'static str),
+    /// A server is restarted.
+    Restarted(&'static str),
+    /// Somebody else writes to an SQLite database, and does not end.
+    Locked(&'static str),
+}
+
+impl Fault {
+    fn name(self) -> String {
+        match self {
+            Self::Killed(service) => format!("{service}: one killed"),
+            Self::Paused(service) => format!("{service}: one paused"),
+            Self::Rolled(service) => format!("{service}: restarted in turn"),
+            Self::Restarted(server) => format!("{server}: restarted"),
+            Self::Locked(database) => format!("{database}: locked for 3 s"),
+        }
+    }
+}
+
+/// Everything that can happen on a ground, once.
+fn deck(ground: Ground) -> Vec<Fault> {
+    let mut deck =
+        vec![Fault::Killed("gateway"), Fault::Killed("card-network"), Fault::Paused("card-network")];
+    for service in SERVICES {
+        deck.extend([Fault::Killed(service), Fault::Paused(service), Fault::Rolled(service)]);
+    }
+    deck.extend(match ground {
+        Ground::Embedded => ["users.db", "orders.db", "payments.db"].map(Fault::Locked),
+        Ground::Compose => ["postgres", "nats", "consul"].map(Fault::Restarted),
+    });
+    deck
+}
+
+/// Does one thing after another until `time` is over, and tells how often each was done.
+pub async fn inflict(ground: Ground, time: Duration, seed: u64) -> BTreeMap<String, u32> {
+    let (begun, mut random) = (Instant::now(), StdRng::seed_from_u64(seed));
+    let mut done: BTreeMap<_, _> = deck(ground).into_iter().map(|fault| (fault.name(), 0)).collect();
+    let mut left = Vec::new();
+    while begun.elapsed() < time {
+        if left.is_empty() {
+            left = deck(ground);
+            left.shuffle(&mut random);
+        }
+        let Some(fault) = left.pop() else { break };
+        eprintln!("{:>6.1} s: {}", begun.elapsed().as_secs_f64(), fault.name());
+        do_it(ground, fault, &mut random).await;
+        *done.entry(fault.name()).or_default() += 1;
+        tokio::time::sleep(Duration::from_millis(random.random_range(500..3000))).await;
+    }
+    done
+}
+
+async fn do_it(ground: Ground, fault: Fault, random: &mut StdRng) {
+    let programs = ground.programs().await;
+    let of =
+        |service: &str| programs.iter().filter(|one| one.service == service).cloned().collect::<Vec<_>>();
+    match fault {
+        Fault::Killed(service) => {
+            if let Some(one) = of(service).choose(random) {
+                ground.kill(one).await;
+            }
+        }
+        Fault::Paused(service) => {
+            if let Some(one) = of(service).choose(random) {
+                ground.pause(one, Duration::from_secs(random.random_range(4..9))).await;
+            }
+        }
+        Fault::Rolled(service) => {
+            for one in of(service) {
+                ground.restart(&one).await;
+                eventually_passes(ground, service).await;
+            }
+        }
+        Fault::Restarted(server) => {
+            for one in of(server) {
+                ground.restart(&one).await;
+            }
+        }
+        Fault::Locked(database) => {
+            if let Err(why) = lock(database, Duration::from_secs(3)).await {
+                eprintln!("{database} could not be locked: {why}");
+            }
+        }
+    }
+}
+
+/// A deployment goes on when the replica that it has replaced is there.
+async fn eventually_passes(ground: Ground, service: &str) {
+    let begun = Instant::now();
+    let dashboard = e2e::Api::at(9090);
+    while begun.elapsed() < HEALTHY_AGAIN {
+        let seen = dashboard.try_get(&format!("/registry/services/{service}")).await;
+        let seen = seen.map(|reply| reply.body.to_string()).unwrap_or_default();
+        let there = ground.programs().await.iter().filter(|one| one.service == service).count();
+        if there > 0 && seen.matches("\"health\":\"healthy\"").count() >= there {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn lock(database: &str, time: Duration) -> Result<(), Box<dyn std::error::Error>> {
+    let config = DbConfig::at(&format!("sqlite://data/{database}"));
+    let db = Db::open(&config, Migrations::none()).await?;
+    let held = db.begin().await?;
+    tokio::time::sleep(time).await;
+    drop(held);
+    db.close().await;
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! What the stack runs on, and the means to hurt it there.
+
+mod compose;
+mod embedded;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+/// Processes of this machine, started by `scripts/up`; or containers, by `scripts/up --compose`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// `data/run` says which processes.
+    Embedded,
+    /// `docker compose ps` says which containers.
+    Compose,
+}
+
+/// One process or container.
+#[derive(Clone)]
+pub struct Program {
+    /// Whose replica it is: `order-service`, or `postgres`.
+    pub service: String,
+    /// What names it on its ground: that of its pid file, or the container's id.
+    pub name: String,
+}
+
+/// The port of a service's first replica; on this machine the second has the next one.
+const PORTS: [(&str, u16); 4] =
+    [("user-service", 3001), ("order-service", 3011), ("payment-service", 3021), ("card-network", 3031)];
+
+impl Program {
+    fn port(&self) -> Option<u16> {
+        PORTS.iter().find(|(service, _)| *service == self.service).map(|(_, port)| *port)
+    }
+}
+
+impl Ground {
+    /// Everything that runs for the stack.
+    pub async fn programs(self) -> Vec<Program> {
+        match self {
+            Self::Embedded => embedded::programs(),
+            Self::Compose => compose::programs().await,
+        }
+    }
+
+    /// What a program answers on its own port; `None` unless that is 200 and JSON.
+    pub async fn ask(self, program: &Program, path: &str, token: &str) -> Option<Value> {
+        match self {
+            Self::Embedded => embedded::ask(program, path, token).await,
+            Self::Compose => compose::ask(program, path, token).await,
+        }
+    }
+
+    /// The processes of a program, by their ids on this machine.
+    pub async fn processes(self, program: &Program) -> Vec<u32> {
+        match self {
+            Self::Embedded => embedded::process(program).into_iter().collect(),
+            Self::Compose => compose::processes(program).await,
+        }
+    }
+
+    /// Ends it as a crash would; it comes back after some seconds.
+    pub async fn kill(self, program: &Program) {
+        match self {
+            Self::Embedded => embedded::signal(program, "-KILL").await,
+            Self::Compose => compose::kill(program).await,
+        }
+    }
+
+    /// Lets it stand still for so long.
+    pub async fn pause(self, program: &Program, time: Duration) {
+        match self {
+            Self::Embedded => {
+                embedded::signal(program, "-STOP").await;
+                tokio::time::sleep(time).await;
+                embedded::signal(program, "-CONT").await;
+            }
+            Self::Compose => compose::pause(program, time).await,
+        }
+    }
+
+    /// Asks it to stop, and waits until it runs again.
+    pub async fn restart(self, program: &Program) {
+        match self {
+            Self::Embedded => embedded::restart(program).await,
+            Self::Compose => compose::restart(program).await,
+        }
+    }
+}
+
+/// What a command prints; nothing, and a word about it, if it fails.
+pub(crate) async fn output(program: &str, args: &[&str]) -> String {
+    match Command::new(program).args(args).output().await {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Ok(output) => {
+            eprintln!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+            String::new()
+        }
+        Err(why) => {
+            eprintln!("{program}: {why}");
+            String::new()
+        }
+    }
+}

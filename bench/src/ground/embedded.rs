@@ -1,0 +1,49 @@
+//! Processes under `scripts/supervise`, which starts again what ends.
+
+use std::time::Duration;
+
+use e2e::Api;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Program, output};
+
+const RUN: &str = "data/run";
+/// Longer than a drain, and than the longest pause before a start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) fn programs() -> Vec<Program> {
+    let files = std::fs::read_dir(RUN).into_iter().flatten().flatten();
+    let names = files.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".child")?.to_owned()));
+    let mut programs: Vec<_> = names
+        .map(|name| Program { service: name.trim_end_matches(['-', '1', '2']).to_owned(), name })
+        .collect();
+    programs.sort_by(|one, other| one.name.cmp(&other.name));
+    programs
+}
+
+pub(super) async fn ask(program: &Program, path: &str, token: &str) -> Option<Value> {
+    let port = program.port()? + u16::from(program.name.ends_with("-2"));
+    let reply = Api::at(port).with_token(token).try_get(path).await?;
+    (reply.status == 200).then_some(reply.body)
+}
+
+/// The process that runs now, or ran last.
+pub(super) fn process(program: &Program) -> Option<u32> {
+    let file = std::fs::read_to_string(format!("{RUN}/{}.child", program.name)).ok()?;
+    file.split_whitespace().next()?.parse().ok()
+}
+
+pub(super) async fn signal(program: &Program, signal: &str) {
+    if let Some(process) = process(program) {
+        output("kill", &[signal, &process.to_string()]).await;
+    }
+}
+
+pub(super) async fn restart(program: &Program) {
+    let (before, begun) = (process(program), Instant::now());
+    signal(program, "-TERM").await;
+    while process(program) == before && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

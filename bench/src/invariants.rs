@@ -1,0 +1,349 @@
+//! What must be true of a stack at rest, whatever happened to it before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::books::Books;
+use crate::diary::Diary;
+use crate::site::Site;
+
+/// One thing that must be true.
+#[derive(Debug)]
+pub struct Invariant {
+    /// A short name.
+    pub name: &'static str,
+    /// In a sentence.
+    pub promise: &'static str,
+    /// Of how many it was checked.
+    pub checked: usize,
+    /// Where it is not true, in words.
+    pub broken: Vec<String>,
+}
+
+impl Invariant {
+    fn new<T>(
+        name: &'static str,
+        promise: &'static str,
+        all: impl IntoIterator<Item = T>,
+        wrong: impl Fn(&T) -> Option<String>,
+    ) -> Self {
+        let (mut checked, mut broken) = (0, Vec::new());
+        for one in all {
+            checked += 1;
+            broken.extend(wrong(&one));
+        }
+        Self { name, promise, checked, broken }
+    }
+
+    /// Whether it is true everywhere.
+    pub fn holds(&self) -> bool {
+        self.broken.is_empty()
+    }
+}
+
+/// A stack at rest, or one that has not come to it.
+pub struct Rested {
+    /// How long it took.
+    pub after: Duration,
+    /// What is in the books then.
+    pub books: Books,
+    /// What holds then.
+    pub invariants: Vec<Invariant>,
+}
+
+/// Reads the books until everything holds, or for so long. `None` if they could not be read.
+pub async fn at_rest(
+    site: &Site,
+    diary: &Diary,
+    customers: &BTreeSet<String>,
+    patience: Duration,
+) -> Option<Rested> {
+    let (begun, mut rested) = (Instant::now(), None);
+    while begun.elapsed() < patience {
+        if let Some(books) = Books::read(site).await {
+            let (after, invariants) = (begun.elapsed(), check(&books, diary, customers));
+            let holds = invariants.iter().all(Invariant::holds) && site.is_healthy().await;
+            rested = Some(Rested { after, books, invariants });
+            if holds {
+                break;
+            }
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+    rested
+}
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+/// Checks every invariant: of all that is in the books, and of what customers were told.
+pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<Invariant> {
+    let orders: BTreeMap<&str, &Value> =
+        books.orders.iter().map(|order| (text(order, "id"), order)).collect();
+    let payments: BTreeMap<&str, &Value> =
+        books.payments.iter().map(|payment| (text(payment, "order_id"), payment)).collect();
+    let mut charges: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for charge in &books.charges {
+        charges.entry(text(charge, "order_id")).or_default().push(charge);
+    }
+    let charged = |order: &Value| Charged::of(charges.get(text(order, "id")).map_or(&[][..], Vec::as_slice));
+    let told: BTreeSet<&str> = diary.orders.values().flatten().map(String::as_str).collect();
+    let ours = books.orders.iter().filter(|order| customers.contains(text(order, "customer_id")));
+
+    vec![
+        Invariant::new(
+            "unanswered",
+            "every order got an answer in the end",
+            0..diary.orders.len() + diary.unanswered as usize,
+            |number| (*number < diary.unanswered as usize).then(|| "an order was given up".to_owned()),
+        ),
+        Invariant::new("lost", "every order that was answered with 201 exists", &told, |id| {
+            (!orders.contains_key(**id)).then(|| format!("order {id} is not there"))
+        }),
+        Invariant::new("twice", "one order for each key", &diary.orders, |(_, ids)| {
+            let different: BTreeSet<_> = ids.iter().collect();
+            (different.len() > 1).then(|| format!("one key has the orders {different:?}"))
+        }),
+        Invariant::new("unknown", "every order was answered to somebody", ours, |order| {
+            let known = told.contains(text(order, "id")) || diary.unanswered > 0;
+            (!known).then(|| format!("nobody was told of order {}", order["id"]))
+        }),
+        Invariant::new("moving", "every order rests", &books.orders, |order| {
+            let moving = ["awaiting_payment", "cancelling", "refunding"].contains(&text(order, "status"));
+            moving.then(|| format!("order {} is {}", order["id"], order["status"]))
+        }),
+        Invariant::new(
+            "charged",
+            "captured, refunded and held is just what its status says",
+            &books.orders,
+            |order| {
+                let refunds =
+                    payments.get(text(order, "id")).map_or(0, |payment| amount(&payment["refunded"]));
+                let wrong = charged(order).contradicts(order, refunds)?;
+                Some(format!("order {} is {}, and {wrong}", order["id"], order["status"]))
+            },
+        ),
+        Invariant::new("overcharged", "no key was captured twice", &books.charges, |charge| {
+            (int(charge, "times_captured") > 1).then(|| format!("key {} was captured again", charge["key"]))
+        }),
+        Invariant::new(
+            "refunds",
+            "every refund that was answered was made",
+            refunded(diary),
+            |(id, amount_told)| {
+                let payment = books.payments.iter().find(|payment| text(payment, "id") == *id);
+                let made = payment.map_or(0, |payment| amount(&payment["refunded"]));
+                (made < *amount_told).then(|| format!("payment {id}: {made} of {amount_told} given back"))
+            },
+        ),
+        ledger(books),
+        Invariant::new("stock", "on hand + reserved + sold = initial + adjusted", &books.stock, |product| {
+            let now = int(product, "on_hand") + int(product, "reserved") + int(product, "sold");
+            (now != int(product, "initial") + int(product, "adjusted")).then(|| product.to_string())
+        }),
+        sold(books),
+        Invariant::new("unsent", "every outbox is empty", &books.unsent, |(service, pending)| {
+            (*pending != 0).then(|| format!("{service} has {pending} events to send"))
+        }),
+        Invariant::new("dead", "no message was given up", &books.dead_letters, |letter| {
+            Some(letter.to_string())
+        }),
+        Invariant::new("running", "no checkout is under way", &books.running, |saga| Some(saga.to_string())),
+        Invariant::new("stuck", "who waits for a person says why", &books.stuck, |saga| {
+            text(saga, "last_error").is_empty().then(|| saga.to_string())
+        }),
+    ]
+}
+
+fn refunded(diary: &Diary) -> BTreeMap<&str, i64> {
+    let mut sums = BTreeMap::new();
+    for (payment, amount) in &diary.refunds {
+        *sums.entry(payment.as_str()).or_default() += amount;
+    }
+    sums
+}
+
+/// What the card network took for one order.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Charged {
+    captured: i64,
+    refunded: i64,
+    /// Authorized, and neither taken nor let go.
+    held: i64,
+}
+
+impl Charged {
+    fn of(charges: &[&Value]) -> Self {
+        charges.iter().fold(Self::default(), |sum, charge| {
+            let captured = int(charge, "captured");
+            let is_held = captured == 0 && charge["voided"] != true;
+            Self {
+                captured: sum.captured + captured,
+                refunded: sum.refunded + int(charge, "refunded"),
+                held: sum.held + if is_held { int(charge, "authorized") } else { 0 },
+            }
+        })
+    }
+
+    /// What is wrong for an order that rests, of whose payment `refunds` were given back.
+    fn contradicts(self, order: &Value, refunds: i64) -> Option<String> {
+        let total = amount(&order["total"]);
+        let right = match text(order, "status") {
+            "confirmed" | "shipped" | "delivered" => Self { captured: total, refunded: refunds, held: 0 },
+            "refunded" => Self { captured: total, refunded: total, held: 0 },
+            // A capture that came too late was given back.
+            "cancelled" | "rejected" => Self { captured: self.captured, refunded: self.captured, held: 0 },
+            _ => return None,
+        };
+        (self != right).then(|| format!("{self:?} instead of {right:?}"))
+    }
+}
+
+/// Every entry has its counterpart, and the accounts say what the card network says.
+fn ledger(books: &Books) -> Invariant {
+    let balance = |name: &str| {
+        let accounts = books.ledger["accounts"].as_array().into_iter().flatten();
+        accounts.filter(|account| account["name"] == name).map(|account| int(account, "balance")).sum::<i64>()
+    };
+    let sum = |of: &str| books.charges.iter().map(|charge| int(charge, of)).sum::<i64>();
+    let expected = [
+        ("sum", int(&books.ledger, "sum"), 0),
+        ("sales", balance("sales"), -sum("captured")),
+        ("refunds", balance("refunds"), sum("refunded")),
+        ("card_network", balance("card_network"), sum("captured") - sum("refunded")),
+    ];
+    Invariant::new(
+        "ledger",
+        "the ledger adds up to 0 and agrees with the card network",
+        expected,
+        |(name, is, should)| (is != should).then(|| format!("{name} is {is} instead of {should}")),
+    )
+}
+
+/// What left the shelf is what is in the orders that were paid and kept, or wait for a person.
+fn sold(books: &Books) -> Invariant {
+    let mut kept: BTreeMap<&str, i64> = BTreeMap::new();
+    let is_kept = |order: &&Value| {
+        ["confirmed", "shipped", "delivered", "needs_attention"].contains(&text(order, "status"))
+    };
+    for line in books.orders.iter().filter(is_kept).flat_map(|order| order["lines"].as_array()).flatten() {
+        *kept.entry(text(line, "product_id")).or_default() += int(line, "quantity");
+    }
+    Invariant::new("sold", "what is sold is what is in the orders that stand", &books.stock, |product| {
+        let taken = int(product, "sold") + int(product, "reserved");
+        let kept = kept.get(text(product, "product_id")).copied().unwrap_or(0);
+        (taken != kept).then(|| format!("{taken} of {} are sold, {kept} in orders", product["product_id"]))
+    })
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn int(value: &Value, name: &str) -> i64 {
+    value[name].as_i64().unwrap_or_default()
+}
+
+fn amount(money: &Value) -> i64 {
+    int(money, "amount")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A shop with one order, confirmed and paid.
+    fn books() -> Books {
+        Books {
+            orders: vec![json!({
+                "id": "o", "customer_id": "c", "status": "confirmed", "payment_id": "p",
+                "lines": [{ "product_id": "tea", "quantity": 2 }], "total": { "amount": 500, "currency": "EUR" },
+            })],
+            payments: vec![json!({ "id": "p", "order_id": "o", "refunded": { "amount": 100 } })],
+            charges: vec![json!({
+                "key": "k", "order_id": "o", "authorized": 500, "captured": 500, "refunded": 100,
+                "voided": false, "times_captured": 1,
+            })],
+            ledger: json!({ "sum": 0, "accounts": [
+                { "name": "card_network", "balance": 400 }, { "name": "refunds", "balance": 100 },
+                { "name": "sales", "balance": -500 },
+            ] }),
+            stock: vec![json!({
+                "product_id": "tea", "on_hand": 8, "reserved": 0, "sold": 2, "initial": 10, "adjusted": 0,
+            })],
+            unsent: vec![("order-service", 0)],
+            dead_letters: Vec::new(),
+            running: Vec::new(),
+            stuck: Vec::new(),
+        }
+    }
+
+    fn diary() -> Diary {
+        let refunds = vec![("p".to_owned(), 100)];
+        Diary { orders: [(0, vec!["o".to_owned()])].into(), refunds, ..Diary::default() }
+    }
+
+    fn broken(books: &Books, diary: &Diary) -> Vec<&'static str> {
+        let checked = check(books, diary, &["c".to_owned()].into());
+        checked.iter().filter(|invariant| !invariant.holds()).map(|invariant| invariant.name).collect()
+    }
+
+    #[test]
+    fn a_shop_in_order_breaks_nothing() {
+        assert!(broken(&books(), &diary()).is_empty());
+    }
+
+    #[test]
+    fn whatever_is_wrong_breaks_the_invariant_that_says_so() {
+        type Harm = fn(&mut Books, &mut Diary);
+        let harms: [(&[&str], Harm); 17] = [
+            (&["unanswered"], |_, diary| diary.unanswered = 1),
+            (&["lost", "sold"], |books, _| books.orders.clear()),
+            (&["lost", "twice"], |_, diary| diary.placed(0, "another")),
+            (&["unknown"], |_, diary| diary.orders.clear()),
+            (&["moving", "sold"], |books, _| books.orders[0]["status"] = "refunding".into()),
+            (&["charged", "sold"], |books, _| books.orders[0]["status"] = "cancelled".into()),
+            (&["charged", "sold"], |books, _| books.orders[0]["status"] = "refunded".into()),
+            (&["charged", "ledger"], |books, _| books.charges.push(books.charges[0].clone())),
+            (&["charged", "ledger"], |books, _| books.charges.clear()),
+            (&["charged", "ledger"], |books, _| books.charges[0]["captured"] = 0.into()),
+            (&["overcharged"], |books, _| books.charges[0]["times_captured"] = 2.into()),
+            (&["refunds"], |_, diary| diary.refunds.push(("p".to_owned(), 1))),
+            (&["ledger"], |books, _| books.ledger["sum"] = 1.into()),
+            (&["stock"], |books, _| books.stock[0]["on_hand"] = 9.into()),
+            (&["sold"], |books, _| {
+                books.stock[0]["on_hand"] = 7.into();
+                books.stock[0]["reserved"] = 1.into();
+            }),
+            (&["unsent", "dead", "running"], |books, _| {
+                books.unsent[0].1 = 1;
+                books.dead_letters.push(json!({}));
+                books.running.push(json!({}));
+            }),
+            (&["stuck"], |books, _| books.stuck.push(json!({ "last_error": null }))),
+        ];
+        for (expected, harm) in harms {
+            let (mut books, mut diary) = (books(), diary());
+            harm(&mut books, &mut diary);
+            assert_eq!(broken(&books, &diary), expected);
+        }
+    }
+
+    #[test]
+    fn an_order_that_was_given_back_kept_nothing_and_holds_nothing() {
+        let charge = |captured: i64, refunded: i64, voided: bool| {
+            let charge =
+                json!({ "authorized": 500, "captured": captured, "refunded": refunded, "voided": voided });
+            let order = json!({ "status": "cancelled", "total": { "amount": 500 } });
+            Charged::of(&[&charge]).contradicts(&order, refunded)
+        };
+        assert_eq!(charge(0, 0, true), None);
+        assert_eq!(charge(500, 500, false), None);
+        assert!(charge(0, 0, false).is_some(), "the money is held for ever");
+        assert!(charge(500, 400, false).is_some());
+    }
+}

@@ -1,0 +1,47 @@
+//! What a stack uses: processor time and memory, as the system counts them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::ground::Ground;
+
+/// What the kernel counts processor time in (`getconf CLK_TCK`), on every Linux of today.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What the replicas of one service have used.
+#[derive(Default, Clone, Copy)]
+pub struct Usage {
+    /// Processor time since they began.
+    pub cpu: Duration,
+    /// Memory now, in bytes.
+    pub resident: u64,
+}
+
+/// By service. A server of several processes counts with those that it has started.
+pub async fn usage(ground: Ground) -> BTreeMap<String, Usage> {
+    let mut usage: BTreeMap<String, Usage> = BTreeMap::new();
+    for program in ground.programs().await {
+        let sum = usage.entry(program.service.clone()).or_default();
+        for process in ground.processes(&program).await {
+            sum.cpu += cpu(process).unwrap_or_default();
+            sum.resident += resident(process).unwrap_or_default();
+        }
+    }
+    usage
+}
+
+/// Of the process, and of those that it has waited for.
+fn cpu(process: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in brackets, may hold anything; from the third field on there are numbers.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u32 =
+        fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u32>().ok()).sum();
+    Some(TICK * ticks)
+}
+
+fn resident(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
+}

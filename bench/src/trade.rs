@@ -1,0 +1,227 @@
+//! What customers do: order, pay with every kind of card, change their minds, read.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+use shared::stop::Stop;
+use tokio::time::Instant;
+
+use crate::customer::{Customer, Errand, PATIENCE};
+use crate::diary::Diary;
+
+/// Every kind of card; those that pay at once come more often.
+pub const TOKENS: [&str; 10] = [
+    "tok_visa",
+    "tok_visa",
+    "tok_visa",
+    "tok_flaky",
+    "tok_declined",
+    "tok_timeout_after_charge",
+    "tok_capture_flaky",
+    "tok_capture_declined",
+    "tok_slow",
+    "tok_insufficient_funds",
+];
+const BETWEEN_READS: Duration = Duration::from_millis(20);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+const READS: [&str; 4] =
+    ["/api/users/me", "/api/products?limit=5", "/api/orders?limit=5", "/api/payments?limit=5"];
+
+/// One order, and what follows.
+pub struct Deal {
+    /// Which of all the orders it is.
+    pub number: usize,
+    /// The product's id.
+    pub product: String,
+    /// How many of it.
+    pub quantity: u32,
+    /// How it is paid.
+    pub token: &'static str,
+    /// What comes after.
+    pub then: Then,
+}
+
+/// What a customer, or the admin, does with an order after it was placed.
+pub enum Then {
+    /// Nothing.
+    Leave,
+    /// Sends the same request again.
+    Repeat,
+    /// Cancels it, so long after; maybe twice at once.
+    Cancel(Duration, u32),
+    /// The admin gives so many hundredths of it back, when it is paid; then it may be cancelled.
+    Refund(i64, bool),
+}
+
+/// Orders that are begun at a steady pace, whoever has time.
+pub struct Market {
+    /// How many in all.
+    pub orders: usize,
+    /// From the begin of one to that of the next.
+    pub spacing: Duration,
+    /// What decides about everything that is random.
+    pub seed: u64,
+    /// What there is to buy.
+    pub products: Vec<String>,
+    next: Cell<usize>,
+    begun: Instant,
+}
+
+impl Market {
+    /// Opens now.
+    pub fn open(orders: usize, over: Duration, seed: u64, products: Vec<String>) -> Self {
+        let spacing = over / u32::try_from(orders.max(1)).unwrap_or(u32::MAX);
+        Self { orders, spacing, seed, products, next: Cell::new(0), begun: Instant::now() }
+    }
+
+    /// The next order, when its time has come; `None` after the last.
+    async fn next(&self) -> Option<Deal> {
+        let number = self.next.replace(self.next.get() + 1);
+        if number >= self.orders {
+            return None;
+        }
+        let late = u32::try_from(number).unwrap_or(u32::MAX);
+        tokio::time::sleep_until(self.begun + self.spacing * late).await;
+        Some(self.deal(number))
+    }
+
+    fn deal(&self, number: usize) -> Deal {
+        let mut random = StdRng::seed_from_u64(self.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
+        let then = match random.random_range(0..10) {
+            0 => Then::Repeat,
+            1 | 2 => {
+                let after = Duration::from_millis(random.random_range(0..500));
+                Then::Cancel(after, random.random_range(1..3))
+            }
+            3 => Then::Refund(random.random_range(1..100), random.random()),
+            _ => Then::Leave,
+        };
+        Deal {
+            number,
+            product: self.products[random.random_range(0..self.products.len())].clone(),
+            quantity: random.random_range(1..4),
+            token: TOKENS[random.random_range(0..TOKENS.len())],
+            then,
+        }
+    }
+}
+
+/// Takes one order of the market after another.
+pub async fn trade(market: &Market, customer: &Customer, admin: &Customer, diary: &RefCell<Diary>) {
+    while let Some(deal) = market.next().await {
+        carry_out(&deal, customer, admin, diary).await;
+        read(customer, READS[deal.number % READS.len()], diary).await;
+    }
+}
+
+/// Reads from each service in turn, until `stop`.
+pub async fn browse(customer: &Customer, diary: &RefCell<Diary>, stop: &Stop) {
+    for path in READS.iter().cycle() {
+        if stop.is_requested() {
+            return;
+        }
+        read(customer, path, diary).await;
+        tokio::time::sleep(BETWEEN_READS).await;
+    }
+}
+
+/// A read is not tried again: whoever fails it is to be seen.
+async fn read(customer: &Customer, path: &str, diary: &RefCell<Diary>) {
+    let reply = customer.try_once(&Errand::get(path)).await;
+    let mut diary = diary.borrow_mut();
+    diary.reads += 1;
+    if reply.as_ref().is_none_or(|reply| reply.status != 200) {
+        diary.reads_failed += 1;
+        let told = reply.map_or_else(|| "no answer".to_owned(), |reply| reply.body.to_string());
+        eprintln!("GET {path}: {told}");
+    }
+}
+
+/// Places the order under a key of its own, and does what comes after.
+pub async fn carry_out(deal: &Deal, customer: &Customer, admin: &Customer, diary: &RefCell<Diary>) {
+    let lines = json!([{ "product_id": deal.product, "quantity": deal.quantity }]);
+    let body = json!({ "lines": lines, "payment_token": deal.token });
+    let errand = Errand::post("/api/orders", Some(body));
+    let Some(order) = place(deal.number, &errand, customer, diary).await else { return };
+    let path = format!("/api/orders/{order}");
+    match deal.then {
+        Then::Leave => {}
+        Then::Repeat => drop(place(deal.number, &errand, customer, diary).await),
+        Then::Cancel(after, times) => {
+            tokio::time::sleep(after).await;
+            for _ in 0..times {
+                cancel(&path, customer, diary).await;
+            }
+        }
+        Then::Refund(hundredths, and_cancel) => {
+            let Some(order) = paid(&path, customer).await else { return };
+            refund(&order, hundredths, admin, diary).await;
+            if and_cancel {
+                cancel(&path, customer, diary).await;
+            }
+        }
+    }
+}
+
+async fn place(
+    number: usize,
+    errand: &Errand,
+    customer: &Customer,
+    diary: &RefCell<Diary>,
+) -> Option<String> {
+    let done = customer.insist(errand).await;
+    let mut diary = diary.borrow_mut();
+    diary.retries += done.retries;
+    let Some(reply) = done.reply else {
+        diary.unanswered += 1;
+        return None;
+    };
+    let Some(id) = reply.body["id"].as_str().filter(|_| reply.status == 201) else {
+        *diary.refused.entry(reply.body["code"].to_string()).or_default() += 1;
+        return None;
+    };
+    diary.placed(number, id);
+    Some(id.to_owned())
+}
+
+async fn cancel(path: &str, customer: &Customer, diary: &RefCell<Diary>) {
+    let done = customer.insist(&Errand::post(format!("{path}/cancel"), None)).await;
+    let mut diary = diary.borrow_mut();
+    diary.retries += done.retries;
+    diary.cancelled += u32::from(done.reply.is_some_and(|reply| reply.status == 202));
+}
+
+/// The order, once it is confirmed; `None` if it ends otherwise.
+async fn paid(path: &str, customer: &Customer) -> Option<Value> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let order = customer.insist(&Errand::get(path)).await.reply?.body;
+        match order["status"].as_str()? {
+            "awaiting_payment" => tokio::time::sleep(BETWEEN_LOOKS).await,
+            "confirmed" => return Some(order),
+            _ => return None,
+        }
+    }
+    None
+}
+
+async fn refund(order: &Value, hundredths: i64, admin: &Customer, diary: &RefCell<Diary>) {
+    let (Some(payment), Some(total)) = (order["payment_id"].as_str(), order["total"]["amount"].as_i64())
+    else {
+        return;
+    };
+    let amount = (total * hundredths / 100).max(1);
+    let body = json!({
+        "amount": { "amount": amount, "currency": order["total"]["currency"] },
+        "reason": "A part was broken.",
+    });
+    let done = admin.insist(&Errand::post(format!("/api/payments/{payment}/refunds"), Some(body))).await;
+    let mut diary = diary.borrow_mut();
+    diary.retries += done.retries;
+    if done.reply.is_some_and(|reply| reply.status == 201) {
+        diary.refunds.push((payment.to_owned(), amount));
+    }
+}
