@@ -106,7 +106,7 @@ pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<
             let different: BTreeSet<_> = ids.iter().collect();
             (different.len() > 1).then(|| format!("one key has the orders {different:?}"))
         }),
-        Invariant::new("unknown", "every order was answered to somebody", ours, |order| {
+        Invariant::new("stray", "every order was answered to somebody", ours, |order| {
             let known = told.contains(text(order, "id")) || diary.unanswered > 0;
             (!known).then(|| format!("nobody was told of order {}", order["id"]))
         }),
@@ -304,7 +304,7 @@ mod tests {
             (&["unanswered"], |_, diary| diary.unanswered = 1),
             (&["lost", "sold"], |books, _| books.orders.clear()),
             (&["lost", "twice"], |_, diary| diary.placed(0, "another")),
-            (&["unknown"], |_, diary| diary.orders.clear()),
+            (&["stray"], |_, diary| diary.orders.clear()),
             (&["moving", "sold"], |books, _| books.orders[0]["status"] = "refunding".into()),
             (&["charged", "sold"], |books, _| books.orders[0]["status"] = "cancelled".into()),
             (&["charged", "sold"], |books, _| books.orders[0]["status"] = "refunded".into()),

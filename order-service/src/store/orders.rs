@@ -1,7 +1,7 @@
 //! Placing an order, and taking it on.
 
 use shared::client::Context;
-use shared::db::{DbError, Tx, now, query};
+use shared::db::{DbError, Query, Tx, now, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -246,8 +246,8 @@ async fn priced(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
 }
 
 async fn insert(tx: &mut Tx, begun: &Move, traceparent: Option<&str>) -> Result<(), DbError> {
-    let Move { order, saga, .. } = begun;
-    query(
+    let order = &begun.order;
+    let insert = query(
         "INSERT INTO orders (id, customer_id, lines, total, payment_id, created_at, traceparent, \
          status, reason, version, updated_at, step, attempts, deadline, wake_at, last_error) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
@@ -258,40 +258,34 @@ async fn insert(tx: &mut Tx, begun: &Move, traceparent: Option<&str>) -> Result<
     .bind(order.total.amount())
     .bind(order.payment_id)
     .bind(order.created_at)
-    .bind(traceparent)
-    .bind(order.status().as_str())
-    .bind(order.status().reason().map(Reason::as_str))
-    .bind(order.version())
-    .bind(order.updated_at())
-    .bind(saga.step.as_str())
-    .bind(saga.attempts)
-    .bind(saga.deadline)
-    .bind(saga.wake_at)
-    .bind(saga.last_error.as_deref())
-    .execute(tx)
-    .await?;
+    .bind(traceparent);
+    bind_changing(insert, begun).execute(tx).await?;
     Ok(())
 }
 
 /// Writes the order over the version that the decision was made on, and over no other.
 async fn update(tx: &mut Tx, before: &Order, moved: &Move) -> Result<(), Error> {
-    let Move { order, saga, .. } = moved;
-    let written = query(
+    let update = query(
         "UPDATE orders SET status = $3, reason = $4, version = $5, updated_at = $6, step = $7, \
          attempts = $8, deadline = $9, wake_at = $10, last_error = $11 WHERE id = $1 AND version = $2",
     )
-    .bind(order.id)
-    .bind(before.version())
-    .bind(order.status().as_str())
-    .bind(order.status().reason().map(Reason::as_str))
-    .bind(order.version())
-    .bind(order.updated_at())
-    .bind(saga.step.as_str())
-    .bind(saga.attempts)
-    .bind(saga.deadline)
-    .bind(saga.wake_at)
-    .bind(saga.last_error.as_deref())
-    .execute(tx)
-    .await?;
+    .bind(before.id)
+    .bind(before.version());
+    let written = bind_changing(update, moved).execute(tx).await?;
     if written == 1 { Ok(()) } else { Err(Error::Stale) }
+}
+
+/// What changes in an order's row: from `status` to `last_error`, in the order of both statements above.
+fn bind_changing(statement: Query, moved: &Move) -> Query {
+    let Move { order, saga, .. } = moved;
+    statement
+        .bind(order.status().as_str())
+        .bind(order.status().reason().map(Reason::as_str))
+        .bind(order.version())
+        .bind(order.updated_at())
+        .bind(saga.step.as_str())
+        .bind(saga.attempts)
+        .bind(saga.deadline)
+        .bind(saga.wake_at)
+        .bind(saga.last_error.as_deref())
 }

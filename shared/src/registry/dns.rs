@@ -47,18 +47,6 @@ async fn looked_up(name: &str) -> Result<Vec<Instance>, RegistryError> {
 }
 
 impl Registry for DnsRegistry {
-    fn register<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a Instance,
-    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
-        async { Ok(Duration::from_secs(3600)) }.boxed_local()
-    }
-
-    fn deregister<'a>(&'a self, _: &'a str, _: &'a str) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
-        async { Ok(()) }.boxed_local()
-    }
-
     fn instances<'a>(
         &'a self,
         service: &'a str,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::time::Duration;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
@@ -35,18 +34,6 @@ fn listed(url: &str) -> Result<Instance, String> {
 }
 
 impl Registry for ListedRegistry {
-    fn register<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a Instance,
-    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
-        async { Ok(Duration::from_secs(3600)) }.boxed_local()
-    }
-
-    fn deregister<'a>(&'a self, _: &'a str, _: &'a str) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
-        async { Ok(()) }.boxed_local()
-    }
-
     fn instances<'a>(
         &'a self,
         service: &'a str,
