@@ -9,6 +9,9 @@
 //!                     └──rollback──► no row
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex};
@@ -295,101 +298,4 @@ fn in_progress() -> Problem {
         "The first request with this Idempotency-Key is still running.",
     )
     .retry_after(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::testing;
-    use actix_web::test::TestRequest;
-
-    fn claim(key: &str, body: &str) -> Claim {
-        let request = TestRequest::post().uri("/api/things").insert_header((HEADER, key)).to_http_request();
-        let key = IdempotencyKey::extract(&request).into_inner().unwrap();
-        key.required().unwrap().claim(None, body.as_bytes()).unwrap()
-    }
-
-    fn answer() -> Answer {
-        Answer::json(StatusCode::CREATED, &"made").header(crate::request::etag(1))
-    }
-
-    async fn happen(db: &Db, claim: &Claim) -> Result<Answer, Problem> {
-        once(db, claim, async |_| Ok::<_, Failed>(answer())).await.map_err(|Failed(problem)| problem)
-    }
-
-    struct Failed(Problem);
-    impl From<DbError> for Failed {
-        fn from(error: DbError) -> Self {
-            Self(error.problem())
-        }
-    }
-    impl From<Problem> for Failed {
-        fn from(problem: Problem) -> Self {
-            Self(problem)
-        }
-    }
-
-    #[actix_web::test]
-    async fn the_same_request_happens_once_and_its_answer_is_replayed() {
-        for db in testing::databases().await {
-            let first = happen(&db, &claim("k", "{}")).await.unwrap();
-            let again = happen(&db, &claim("k", "{}")).await.unwrap();
-            assert!(!first.is_replayed() && again.is_replayed());
-            assert_eq!(Answer { replayed: false, ..again }, first);
-        }
-    }
-
-    #[actix_web::test]
-    async fn a_key_is_good_for_one_body() {
-        for db in testing::databases().await {
-            happen(&db, &claim("k", "{}")).await.unwrap();
-            let refused = happen(&db, &claim("k", "{ }")).await.unwrap_err();
-            assert_eq!(refused.code(), "idempotency_key_reused");
-        }
-    }
-
-    #[actix_web::test]
-    async fn a_refusal_leaves_the_key_free() {
-        for db in testing::databases().await {
-            let refusal = once(&db, &claim("k", "{}"), async |_| Err(Failed(Problem::not_found()))).await;
-            assert!(refusal.is_err());
-            assert!(!happen(&db, &claim("k", "{}")).await.unwrap().is_replayed());
-        }
-    }
-
-    #[actix_web::test]
-    async fn an_expired_key_is_free() {
-        for db in testing::databases().await {
-            happen(&db, &claim("k", "{}")).await.unwrap();
-            query("UPDATE idempotency_keys SET expires_at = $1")
-                .bind(now() - Duration::seconds(1))
-                .execute(&db)
-                .await
-                .unwrap();
-            assert!(!happen(&db, &claim("k", "other")).await.unwrap().is_replayed());
-        }
-    }
-
-    #[test]
-    fn a_key_that_is_in_use_in_this_process_is_refused_until_its_request_ends() {
-        let running = Arc::new(Running::default());
-        let key = || IdempotencyKey {
-            key: Some("k".to_owned()),
-            target: "POST /api/things".to_owned(),
-            running: running.clone(),
-        };
-        let first = key().claim(None, b"").unwrap();
-        assert_eq!(key().claim(None, b"").unwrap_err().code(), "idempotency_in_progress");
-        assert!(key().claim(Some(Uuid::now_v7()), b"").is_ok(), "another caller's key is another key");
-        drop(first);
-        assert!(key().claim(None, b"").is_ok());
-    }
-
-    #[test]
-    fn a_key_of_other_characters_or_length_is_refused() {
-        for bad in [String::new(), "a b".to_owned(), "é".to_owned(), "k".repeat(256)] {
-            let request = TestRequest::post().insert_header((HEADER, bad)).to_http_request();
-            assert_eq!(IdempotencyKey::extract(&request).into_inner().unwrap_err().status(), 400);
-        }
-    }
 }

@@ -1,0 +1,275 @@
+//! What a key promises, on every database. Each claim here is another replica's, unless a test says
+//! otherwise.
+
+use actix_web::ResponseError as _;
+use actix_web::body::to_bytes;
+use actix_web::http::header::{HeaderMap, RETRY_AFTER};
+use actix_web::test::TestRequest;
+use actix_web::web::Bytes;
+use futures_util::future::{join, join_all};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::db::{DbConfig, Migrations, testing};
+
+fn claim(key: &str, body: &str) -> Claim {
+    claim_of(None, TestRequest::post().uri("/api/things"), key, body)
+}
+
+fn claim_of(caller: Option<Uuid>, request: TestRequest, key: &str, body: &str) -> Claim {
+    let request = request.insert_header((HEADER, key)).to_http_request();
+    let key = IdempotencyKey::extract(&request).into_inner().unwrap();
+    key.required().unwrap().claim(caller, body.as_bytes()).unwrap()
+}
+
+/// What a database would write in another way, if it read it as JSON.
+#[derive(Serialize)]
+struct Made {
+    size: f64,
+    colours: [&'static str; 3],
+    age: Option<i64>,
+}
+
+fn answer() -> Answer {
+    let made = Made { size: 1.0, colours: ["é", "\0", "\\"], age: None };
+    Answer::json(StatusCode::CREATED, &made).header(crate::request::etag(1))
+}
+
+/// New databases, each opened by two replicas.
+async fn pairs() -> Vec<[Db; 2]> {
+    let mut pairs = Vec::new();
+    for url in testing::urls().await {
+        let config = DbConfig::at(&url);
+        let pair = [open(&config).await, open(&config).await];
+        query("CREATE TABLE effects (key text)").execute(&pair[0]).await.unwrap();
+        pairs.push(pair);
+    }
+    pairs
+}
+
+async fn databases() -> Vec<Db> {
+    pairs().await.into_iter().map(|[db, _]| db).collect()
+}
+
+async fn open(config: &DbConfig) -> Db {
+    Db::open(config, Migrations::none()).await.unwrap()
+}
+
+async fn happen(db: &Db, claim: &Claim) -> Result<Answer, Problem> {
+    let effect = async |tx: &mut Tx| take_effect(tx).await.map(|()| answer());
+    once(db, claim, effect).await.map_err(|Failed(problem)| problem)
+}
+
+async fn take_effect(tx: &mut Tx) -> Result<(), Failed> {
+    query("INSERT INTO effects VALUES ('done')").execute(tx).await?;
+    Ok(())
+}
+
+async fn effects(db: &Db) -> i64 {
+    let counted = query("SELECT COUNT(*) AS effects FROM effects").fetch_one(db).await.unwrap();
+    counted.get("effects").unwrap()
+}
+
+/// What a client gets.
+async fn sent(answer: &Answer) -> (StatusCode, HeaderMap, Bytes) {
+    let response = answer.response();
+    let (status, headers) = (response.status(), response.headers().clone());
+    (status, headers, to_bytes(response.into_body()).await.unwrap())
+}
+
+#[derive(Debug)]
+struct Failed(Problem);
+
+impl From<DbError> for Failed {
+    fn from(error: DbError) -> Self {
+        Self(error.problem())
+    }
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+#[actix_web::test]
+async fn the_same_request_happens_once_and_its_answer_is_replayed_byte_for_byte() {
+    for db in databases().await {
+        let (status, headers, body) = sent(&happen(&db, &claim("k", "{}")).await.unwrap()).await;
+        let (again, mut replayed, bytes) = sent(&happen(&db, &claim("k", "{}")).await.unwrap()).await;
+        assert_eq!((again, bytes), (status, body));
+        assert_eq!(replayed.remove("idempotency-replayed").next().unwrap(), "true");
+        let all =
+            |headers: &HeaderMap| headers.iter().map(|header| format!("{header:?}")).collect::<BTreeSet<_>>();
+        assert_eq!(all(&replayed), all(&headers));
+        assert_eq!(effects(&db).await, 1);
+    }
+}
+
+#[actix_web::test]
+async fn a_key_is_good_for_one_body() {
+    for db in databases().await {
+        happen(&db, &claim("k", "{}")).await.unwrap();
+        let refused = happen(&db, &claim("k", "{ }")).await.unwrap_err();
+        assert_eq!((refused.status().as_u16(), refused.code()), (422, "idempotency_key_reused"));
+        assert_eq!(effects(&db).await, 1);
+    }
+}
+
+#[actix_web::test]
+async fn the_key_of_another_caller_method_or_path_is_another_key() {
+    let things = || TestRequest::post().uri("/api/things");
+    for db in databases().await {
+        happen(&db, &claim_of(None, things(), "k", "{}")).await.unwrap();
+        for other in [
+            claim_of(Some(Uuid::now_v7()), things(), "k", "{}"),
+            claim_of(Some(Uuid::now_v7()), things(), "k", "{ }"),
+            claim_of(None, TestRequest::put().uri("/api/things"), "k", "{ }"),
+            claim_of(None, TestRequest::post().uri("/api/things/7"), "k", "{ }"),
+            claim_of(None, things(), "K", "{ }"),
+        ] {
+            assert!(!happen(&db, &other).await.unwrap().is_replayed(), "{other:?}");
+        }
+        assert_eq!(effects(&db).await, 6);
+    }
+}
+
+#[actix_web::test]
+async fn a_refusal_leaves_no_effect_and_the_key_free() {
+    for db in databases().await {
+        let refused = claim("k", "{}");
+        let refusal = once(&db, &refused, async |tx| {
+            take_effect(tx).await?;
+            Err(Failed(Problem::not_found()))
+        });
+        assert_eq!(refusal.await.unwrap_err().0.code(), "not_found");
+        assert_eq!(effects(&db).await, 0);
+        assert!(!happen(&db, &claim("k", "other")).await.unwrap().is_replayed());
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_is_kept_for_a_day_and_then_the_key_is_free() {
+    let end_in = async |db: &Db, time: Duration| {
+        let end = query("UPDATE idempotency_keys SET expires_at = $1").bind(now() + time);
+        end.execute(db).await.unwrap();
+    };
+    for db in databases().await {
+        let before = now();
+        happen(&db, &claim("k", "{}")).await.unwrap();
+        let row = query("SELECT expires_at FROM idempotency_keys").fetch_one(&db).await.unwrap();
+        let day = row.get::<time::OffsetDateTime>("expires_at").unwrap() - before;
+        assert!((Duration::hours(24)..Duration::hours(25)).contains(&day), "{day}");
+
+        end_in(&db, Duration::minutes(1)).await;
+        assert!(happen(&db, &claim("k", "{}")).await.unwrap().is_replayed());
+        end_in(&db, -Duration::seconds(1)).await;
+        assert!(!happen(&db, &claim("k", "other")).await.unwrap().is_replayed());
+        assert!(happen(&db, &claim("k", "other")).await.unwrap().is_replayed(), "kept for another day");
+        assert_eq!(effects(&db).await, 2);
+    }
+}
+
+#[actix_web::test]
+async fn the_same_request_at_once_on_two_replicas_happens_once() {
+    for replicas in pairs().await {
+        let many = (0..8).map(|number| {
+            let db = &replicas[number % 2];
+            async move { happen(db, &claim("k", "{}")).await.unwrap() }
+        });
+        let answers = join_all(many).await;
+        assert_eq!(answers.iter().filter(|answer| !answer.is_replayed()).count(), 1);
+        assert!(answers.iter().all(|one| one.body == answers[0].body));
+        assert_eq!(effects(&replicas[0]).await, 1);
+    }
+}
+
+#[actix_web::test]
+async fn whoever_waited_for_a_request_that_is_refused_does_it() {
+    for [one, other] in pairs().await {
+        let (claimed, asked) = (Notify::new(), Notify::new());
+        let first_claim = claim("k", "{}");
+        let first = once(&one, &first_claim, async |tx| {
+            take_effect(tx).await?;
+            claimed.notify_one();
+            asked.notified().await;
+            Err(Failed(Problem::not_found()))
+        });
+        let second = async {
+            claimed.notified().await;
+            asked.notify_one();
+            happen(&other, &claim("k", "{}")).await
+        };
+        let (refused, done) = join(first, second).await;
+        assert!(refused.is_err() && !done.unwrap().is_replayed());
+        assert_eq!(effects(&one).await, 1);
+    }
+}
+
+/// A future that is dropped goes as far as a process that is killed, and no further.
+#[actix_web::test]
+async fn a_crash_between_the_claim_and_the_commit_leaves_no_effect_and_the_key_free() {
+    for db in databases().await {
+        let (crashing, reached) = (claim("k", "{}"), Notify::new());
+        let request = once(&db, &crashing, async |tx| {
+            take_effect(tx).await?;
+            reached.notify_one();
+            std::future::pending::<Result<Answer, Failed>>().await
+        });
+        tokio::select! {
+            done = request => panic!("it ended: {done:?}"),
+            () = reached.notified() => {}
+        }
+        let mut tx = db.begin().await.unwrap();
+        assert_eq!(crashing.begin(&mut tx).await.unwrap(), Claimed::First);
+        crashing.save(&mut tx, &answer()).await.unwrap();
+        drop(tx);
+
+        assert_eq!(effects(&db).await, 0);
+        assert!(!happen(&db, &claim("k", "{}")).await.unwrap().is_replayed());
+        assert_eq!(effects(&db).await, 1);
+    }
+}
+
+#[actix_web::test]
+async fn while_another_replica_is_busy_with_it_a_request_is_told_when_to_come_back() {
+    for url in testing::urls().await {
+        let busy = open(&DbConfig::at(&url)).await;
+        let soon = std::time::Duration::from_millis(200);
+        let impatient = open(&DbConfig { acquire_timeout: soon, ..DbConfig::at(&url) }).await;
+        let mut tx = busy.begin().await.unwrap();
+        assert_eq!(claim("k", "{}").begin(&mut tx).await.unwrap(), Claimed::First);
+
+        let refused = happen(&impatient, &claim("k", "{}")).await.unwrap_err();
+        // SQLite locks all that it has, and cannot tell what is locked.
+        let expected =
+            if busy.kind() == "sqlite" { (503, "unavailable") } else { (409, "idempotency_in_progress") };
+        assert_eq!((refused.status().as_u16(), refused.code()), expected);
+        assert_eq!(refused.error_response().headers().get(RETRY_AFTER).unwrap(), "1");
+    }
+}
+
+#[test]
+fn a_key_that_is_in_use_in_this_process_is_refused_until_its_request_ends() {
+    let running = Arc::new(Running::default());
+    let key = || IdempotencyKey {
+        key: Some("k".to_owned()),
+        target: "POST /api/things".to_owned(),
+        running: running.clone(),
+    };
+    let first = key().claim(None, b"").unwrap();
+    let refused = key().claim(None, b"").unwrap_err();
+    assert_eq!((refused.status().as_u16(), refused.code()), (409, "idempotency_in_progress"));
+    assert_eq!(refused.error_response().headers().get(RETRY_AFTER).unwrap(), "1");
+    assert!(key().claim(Some(Uuid::now_v7()), b"").is_ok(), "another caller's key is another key");
+    drop(first);
+    assert!(key().claim(None, b"").is_ok());
+}
+
+#[test]
+fn a_key_of_other_characters_or_length_is_refused() {
+    for bad in [String::new(), "a b".to_owned(), "é".to_owned(), "k".repeat(256)] {
+        let request = TestRequest::post().insert_header((HEADER, bad)).to_http_request();
+        assert_eq!(IdempotencyKey::extract(&request).into_inner().unwrap_err().status(), 400);
+    }
+}
