@@ -62,44 +62,80 @@ async fn prune(db: &Db, now: OffsetDateTime) -> Result<(), DbError> {
 
 #[cfg(test)]
 mod tests {
+    use time::Duration;
+    use uuid::Uuid;
+
     use super::*;
-    use crate::db::testing;
+    use crate::db::{Tx, testing};
+
+    async fn seen(tx: &mut Tx, at: OffsetDateTime) {
+        let insert = query("INSERT INTO inbox (consumer, id, seen_at) VALUES ('a', $1, $2)");
+        insert.bind(Uuid::now_v7()).bind(at).execute(tx).await.unwrap();
+    }
+
+    async fn fill(db: &Db, now: OffsetDateTime) {
+        let (hour, week, minute) = (Duration::hours(1), Duration::days(7), Duration::minutes(1));
+        let long_ago = now - Duration::days(365);
+        let mut tx = db.begin().await.unwrap();
+        for sent_at in [Some(now - hour - minute), Some(now - hour + minute), None] {
+            let insert = query(
+                "INSERT INTO outbox (id, destination, subject, event, created_at, next_at, sent_at) \
+                 VALUES ($1, 'a', 'b', $2, $3, $3, $4)",
+            );
+            let insert = insert.bind(Uuid::now_v7()).bind(serde_json::json!({})).bind(long_ago).bind(sent_at);
+            insert.execute(&mut tx).await.unwrap();
+        }
+        for at in [now - week - minute, now - week + minute] {
+            seen(&mut tx, at).await;
+        }
+        for expires_at in [now - minute, now + minute] {
+            let insert = query(
+                "INSERT INTO idempotency_keys (scope, key, fingerprint, expires_at) VALUES ('a', $1, '', $2)",
+            );
+            let key = Uuid::now_v7().to_string();
+            insert.bind(key).bind(expires_at).execute(&mut tx).await.unwrap();
+        }
+        let insert = query(
+            "INSERT INTO dead_letters (id, destination, type, subject, event, attempts, last_error, at) \
+             VALUES ($1, 'a', 'b', 'c', $2, 1, '', $3)",
+        );
+        let insert = insert.bind(Uuid::now_v7()).bind(serde_json::json!({})).bind(long_ago);
+        insert.execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
 
     #[actix_web::test]
-    async fn what_is_old_goes_and_what_is_new_or_unsent_stays() {
+    async fn what_is_old_goes_and_what_is_new_unsent_or_for_a_person_to_decide_stays() {
+        let minute = Duration::minutes(1);
         for db in testing::databases().await {
-            let (old, new) = (now() - time::Duration::days(8), now());
-            for (index, sent_at) in [Some(old), Some(new), None].into_iter().enumerate() {
-                query(
-                    "INSERT INTO outbox (id, destination, subject, event, created_at, next_at, sent_at) \
-                     VALUES ($1, 'a', $2, $3, $4, $4, $5)",
-                )
-                .bind(uuid::Uuid::now_v7())
-                .bind(index.to_string())
-                .bind(serde_json::json!({}))
-                .bind(old)
-                .bind(sent_at)
-                .execute(&db)
-                .await
-                .unwrap();
+            let now = now();
+            fill(&db, now).await;
+            prune(&db, now).await.unwrap();
+            for (table, time, left, oldest) in [
+                ("outbox", "sent_at", 2, now - Duration::hours(1) + minute),
+                ("inbox", "seen_at", 1, now - Duration::days(7) + minute),
+                ("idempotency_keys", "expires_at", 1, now + minute),
+                ("dead_letters", "at", 1, now - Duration::days(365)),
+            ] {
+                let kept = query(format!("SELECT COUNT(*) AS rows, MIN({time}) AS oldest FROM {table}"));
+                let kept = kept.fetch_one(&db).await.unwrap();
+                assert_eq!(kept.get::<i64>("rows").unwrap(), left, "{table}");
+                assert_eq!(kept.get::<OffsetDateTime>("oldest").unwrap(), oldest, "{table}");
             }
-            for at in [old, new] {
-                let id = uuid::Uuid::now_v7();
-                let seen = query("INSERT INTO inbox (consumer, id, seen_at) VALUES ('a', $1, $2)");
-                seen.bind(id).bind(at).execute(&db).await.unwrap();
-                query("INSERT INTO idempotency_keys (scope, key, fingerprint, expires_at) VALUES ('a', $1, '', $2)")
-                    .bind(id.to_string())
-                    .bind(at + time::Duration::days(1))
-                    .execute(&db)
-                    .await
-                    .unwrap();
+        }
+    }
+
+    #[actix_web::test]
+    async fn nothing_that_is_old_is_left_for_the_next_time_however_much_it_is() {
+        for db in testing::databases().await {
+            let mut tx = db.begin().await.unwrap();
+            for _ in 0..2 * BATCH + 1 {
+                seen(&mut tx, now() - Duration::days(8)).await;
             }
+            tx.commit().await.unwrap();
             prune(&db, now()).await.unwrap();
-            for (table, left) in [("outbox", 2), ("inbox", 1), ("idempotency_keys", 1)] {
-                let row =
-                    query(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(&db).await.unwrap();
-                assert_eq!(row.get::<i64>("rows").unwrap(), left, "{table}");
-            }
+            let left = query("SELECT COUNT(*) AS rows FROM inbox").fetch_one(&db).await.unwrap();
+            assert_eq!(left.get::<i64>("rows").unwrap(), 0);
         }
     }
 }
