@@ -4,22 +4,24 @@
 use order_service::checkout::saga;
 use order_service::store::Store;
 use serde_json::json;
-use shared::db::{Db, DbConfig, now};
+use shared::db::{Db, DbConfig, now, query};
 use shared::messages::Relay;
 
 use crate::harness::*;
 
 /// Lets the timers that run out within `time` from now run out now, as a replica with a fast clock
-/// would.
+/// would. It dies before it sends anything; what it had claimed is free at once, and the others send it.
 async fn pass(world: &World, time: std::time::Duration) {
     let db = Db::open(&DbConfig::at(&world.database), order_service::store::migrations()).await.unwrap();
     let (outbox, _) = Relay::new(db.clone(), std::rc::Rc::new(Never));
-    let store = Store::new(db, outbox);
-    let later = now() + time;
-    while store.advance_due(later).await.unwrap().is_some() {}
+    let store = Store::new(db.clone(), outbox);
+    let began = now();
+    while store.advance_due(began + time).await.unwrap().is_some() {}
+    let lapse = query("UPDATE outbox SET next_at = $1 WHERE created_at >= $1").bind(began);
+    lapse.execute(&db).await.unwrap();
 }
 
-/// The fast replica dies before it sends anything: its messages are sent by the other.
+/// Sends nothing.
 struct Never;
 
 impl shared::messages::Transport for Never {
@@ -86,7 +88,8 @@ async fn cancel_twice_is_202_twice_and_cancelled_once() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
-        let (one, other) = futures_util::join!(customer.cancel(&order), customer.cancel(&order));
+        let elsewhere = customer.at(&world.another_replica().await);
+        let (one, other) = futures_util::join!(customer.cancel(&order), elsewhere.cancel(&order));
         assert_eq!((one.status, other.status), (202, 202));
         world.command(&order, "void").await;
         world.payment(&order, "voided").await;
@@ -129,6 +132,26 @@ async fn late_success_after_a_time_out_is_voided_or_refunded() {
 }
 
 #[actix_web::test]
+async fn a_success_that_comes_even_after_the_void_is_undone() {
+    for world in worlds().await {
+        let (tea, customer) = (world.product(10).await, world.customer());
+        for (late, undo, undone) in [("authorized", "void", "voided"), ("captured", "refund", "refunded")] {
+            let order = customer.place(&tea, 3).await;
+            pass(&world, saga::AUTHORIZE).await;
+            world.command(&order, "void").await;
+            world.payment(&order, "voided").await;
+            world.payment(&order, late).await;
+            let all = ["authorize", "void", undo].map(|kind| format!("payment.{kind}.v1"));
+            eventually("it is undone", || async { (world.commands(&order) == all).then_some(()) }).await;
+            world.payment(&order, undone).await;
+            customer.sees(&order, "rejected (payment_timeout)").await;
+        }
+        assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        assert_eq!(world.admin().get("/admin/sagas").await.expect(200)["sagas"], json!([]));
+    }
+}
+
+#[actix_web::test]
 async fn a_duplicate_message_has_its_effect_once() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
@@ -146,6 +169,25 @@ async fn a_duplicate_message_has_its_effect_once() {
         assert_eq!(world.commands(&order), ["payment.authorize.v1", "payment.capture.v1"]);
         let timeline = customer.get(&format!("{}/timeline", path(&order))).await.expect(200);
         assert_eq!(timeline["events"].as_array().unwrap().len(), 3);
+    }
+}
+
+/// Here the order's state does not tell that it came before; only the inbox knows.
+#[actix_web::test]
+async fn a_duplicate_that_would_mean_something_by_now_has_no_second_effect() {
+    for world in worlds().await {
+        let (tea, customer) = (world.product(10).await, world.customer());
+        let order = customer.place(&tea, 3).await;
+        pass(&world, saga::AUTHORIZE).await;
+        let late = world.event(&order, "captured", json!({}));
+        assert_eq!(world.deliver(&late).await.status, 204);
+        world.command(&order, "refund").await;
+        world.payment(&order, "refunded").await;
+
+        let timeline = || async { customer.get(&format!("{}/timeline", path(&order))).await.expect(200) };
+        let before = timeline().await;
+        assert_eq!(world.deliver(&late).await.status, 204);
+        assert_eq!(timeline().await, before);
     }
 }
 

@@ -3,7 +3,7 @@
 use order_service::checkout::{Event, Refusal};
 use order_service::domain::{Reason, Status};
 use order_service::error::Error;
-use shared::db::{DbError, now, query};
+use shared::db::{DbError, now, query, testing};
 
 use crate::harness::*;
 
@@ -104,6 +104,32 @@ async fn a_refusal_changes_nothing() {
         let refused = on(&store, &order, Event::Cancel).await;
         assert!(matches!(refused, Err(Error::Refused(Refusal::NotCancellable(Status::Shipped)))));
         assert_eq!(store.order(order.id).await.unwrap(), shipped);
+    }
+}
+
+#[actix_web::test]
+async fn cancel_and_authorization_at_once_on_two_replicas_take_turns_and_all_is_undone() {
+    for url in testing::urls().await {
+        let (one, other) = (open(&url).await, open(&url).await);
+        let tea = product(&one, 10).await;
+        for _ in 0..20 {
+            let order = place(&one, &[(&tea, 3)]).await.unwrap();
+            let (authorized, cancelled) =
+                futures_util::join!(on(&one, &order, Event::Authorized), on(&other, &order, Event::Cancel));
+            authorized.unwrap();
+            cancelled.unwrap();
+            assert_eq!(one.order(order.id).await.unwrap().status(), Status::Cancelling);
+            let late = commands(&one, &order).await == ["authorize", "capture"];
+            let (answers, end) = match late {
+                true => (vec![Event::Captured, Event::Refunded], Status::Refunded),
+                false => (vec![Event::Voided], Status::Cancelled),
+            };
+            for answer in answers {
+                on(&one, &order, answer).await.unwrap();
+            }
+            assert_eq!(one.order(order.id).await.unwrap().status(), end);
+            assert_eq!(goods(&one, &tea).await, (10, 0, 0));
+        }
     }
 }
 
