@@ -5,8 +5,34 @@ use serde_json::{Value, json};
 
 use crate::harness::*;
 
-async fn place(api: &Api, key: &(&'static str, String), body: Value) -> Reply {
+type Key = (&'static str, String);
+
+async fn place(api: &Api, key: &Key, body: Value) -> Reply {
     api.send(Method::POST, "/api/orders", std::slice::from_ref(key), Some(body)).await
+}
+
+async fn adjust(api: &Api, key: &Key, product: &Value, delta: i64) -> Reply {
+    let path = format!("/api/products/{}/stock-adjustments", product["id"].as_str().unwrap());
+    let body = json!({ "delta": delta, "reason": "counted" });
+    api.send(Method::POST, &path, std::slice::from_ref(key), Some(body)).await
+}
+
+/// Sends a request ten times at once, to two replicas by turns. Whoever is answered is answered alike,
+/// and the others are told when to ask again.
+async fn ten_times(world: &World, api: &Api, request: impl AsyncFn(&Api) -> Reply) {
+    let elsewhere = api.at(&world.another_replica().await);
+    let many = (0..10).map(|index| request(if index % 2 == 0 { api } else { &elsewhere }));
+    let mut answers = Vec::new();
+    for reply in futures_util::future::join_all(many).await {
+        match reply.status {
+            201 => answers.push(reply.bytes),
+            _ => {
+                reply.expect_problem(409, "idempotency_in_progress");
+                assert_eq!(reply.header("retry-after"), "1");
+            }
+        }
+    }
+    assert!(!answers.is_empty() && answers.iter().all(|answer| *answer == answers[0]));
 }
 
 #[actix_web::test]
@@ -35,31 +61,47 @@ async fn a_replay_is_the_same_answer_byte_for_byte_whatever_happened_since() {
 
 #[actix_web::test]
 async fn a_key_is_good_for_one_body() {
-    let world = world().await;
-    let (tea, customer, key) = (world.product(10).await, world.customer(), key());
-    place(&customer, &key, cart(&tea, 3)).await.expect(201);
-    place(&customer, &key, cart(&tea, 4)).await.expect_problem(422, "idempotency_key_reused");
-    assert_eq!(world.goods(&tea).await, [7, 3, 0]);
+    for world in worlds().await {
+        let (tea, customer, admin) = (world.product(10).await, world.customer(), world.admin());
+        let (ordering, counting) = (key(), key());
+        place(&customer, &ordering, cart(&tea, 3)).await.expect(201);
+        place(&customer, &ordering, cart(&tea, 4)).await.expect_problem(422, "idempotency_key_reused");
+        adjust(&admin, &counting, &tea, 1).await.expect(201);
+        adjust(&admin, &counting, &tea, 2).await.expect_problem(422, "idempotency_key_reused");
+        assert_eq!(world.goods(&tea).await, [8, 3, 0]);
+    }
 }
 
 #[actix_web::test]
-async fn a_key_belongs_to_its_caller() {
-    let world = world().await;
-    let (tea, key) = (world.product(10).await, key());
-    let one = place(&world.customer(), &key, cart(&tea, 1)).await.expect(201);
-    let other = place(&world.customer(), &key, cart(&tea, 1)).await.expect(201);
-    assert_ne!(one["id"], other["id"]);
+async fn a_key_belongs_to_its_caller_and_its_path() {
+    for world in worlds().await {
+        let (tea, coffee, key) = (world.product(10).await, world.product(10).await, key());
+        let one = place(&world.customer(), &key, cart(&tea, 1)).await.expect(201);
+        let other = place(&world.customer(), &key, cart(&tea, 1)).await.expect(201);
+        assert_ne!(one["id"], other["id"]);
+        let (admin, another) = (world.admin(), world.admin());
+        for (admin, product) in [(&admin, &tea), (&another, &tea), (&admin, &coffee)] {
+            adjust(admin, &key, product, 5).await.expect(201);
+        }
+        assert_eq!((world.goods(&tea).await, world.goods(&coffee).await), ([18, 2, 0], [15, 0, 0]));
+    }
 }
 
 #[actix_web::test]
 async fn a_refusal_leaves_the_key_free() {
     for world in worlds().await {
-        let (tea, customer, key) = (world.product(1).await, world.customer(), key());
-        place(&customer, &key, cart(&tea, 2)).await.expect_problem(409, "out_of_stock");
+        let (tea, customer, admin) = (world.product(1).await, world.customer(), world.admin());
+        let (ordering, counting) = (key(), key());
+        place(&customer, &ordering, cart(&tea, 2)).await.expect_problem(409, "out_of_stock");
         let mut bad = cart(&tea, 1);
         bad["payment_token"] = json!(7);
-        place(&customer, &key, bad).await.expect_problem(422, "validation_failed");
-        place(&customer, &key, cart(&tea, 1)).await.expect(201);
+        place(&customer, &ordering, bad).await.expect_problem(422, "validation_failed");
+        adjust(&admin, &counting, &tea, -3).await.expect_problem(409, "out_of_stock");
+
+        adjust(&admin, &key(), &tea, 4).await.expect(201);
+        place(&customer, &ordering, cart(&tea, 2)).await.expect(201);
+        adjust(&admin, &counting, &tea, -3).await.expect(201);
+        assert_eq!(world.goods(&tea).await, [0, 2, 0]);
     }
 }
 
@@ -67,22 +109,7 @@ async fn a_refusal_leaves_the_key_free() {
 async fn the_same_request_many_times_at_once_on_two_replicas_is_one_order() {
     for world in worlds().await {
         let (tea, customer, key) = (world.product(10).await, world.customer(), key());
-        let elsewhere = customer.at(&world.another_replica().await);
-        let many = (0..10).map(|index| {
-            let api = if index % 2 == 0 { &customer } else { &elsewhere };
-            place(api, &key, cart(&tea, 1))
-        });
-        let mut orders = Vec::new();
-        for reply in futures_util::future::join_all(many).await {
-            match reply.status {
-                201 => orders.push(reply.bytes),
-                _ => {
-                    reply.expect_problem(409, "idempotency_in_progress");
-                    assert_eq!(reply.header("retry-after"), "1");
-                }
-            }
-        }
-        assert!(!orders.is_empty() && orders.iter().all(|order| *order == orders[0]));
+        ten_times(&world, &customer, async |api| place(api, &key, cart(&tea, 1)).await).await;
         assert_eq!(world.goods(&tea).await, [9, 1, 0]);
         let listed = customer.get("/api/orders").await.expect(200);
         assert_eq!(listed["orders"].as_array().unwrap().len(), 1);
@@ -90,32 +117,42 @@ async fn the_same_request_many_times_at_once_on_two_replicas_is_one_order() {
 }
 
 #[actix_web::test]
-async fn every_post_honours_a_key() {
-    let world = world().await;
-    let (admin, customer, tea) = (world.admin(), world.customer(), world.product(10).await);
-    let id = tea["id"].as_str().unwrap();
-    let order = customer.place(&tea, 1).await;
-    world.pay(&order).await;
-    let product = json!({
-        "sku": "ONCE", "name": "Once", "description": "", "stock": 1,
-        "price": { "amount": 1, "currency": "EUR" },
-    });
-    for (api, path, body) in [
-        (&admin, "/api/products".to_owned(), Some(product)),
-        (
-            &admin,
-            format!("/api/products/{id}/stock-adjustments"),
-            Some(json!({ "delta": 5, "reason": "found" })),
-        ),
-        (&admin, format!("{}/ship", path(&order)), None),
-        (&admin, format!("{}/deliver", path(&order)), None),
-    ] {
-        let key = [key()];
-        let first = api.send(Method::POST, &path, &key, body.clone()).await;
-        let again = api.send(Method::POST, &path, &key, body).await;
-        assert!(first.status < 300, "{path}: {}", first.json());
-        assert_eq!((again.status, &again.bytes), (first.status, &first.bytes), "{path}");
-        assert_eq!(again.header("idempotency-replayed"), "true", "{path}");
+async fn the_same_adjustment_many_times_at_once_on_two_replicas_is_counted_once() {
+    for world in worlds().await {
+        let (tea, key) = (world.product(10).await, key());
+        ten_times(&world, &world.admin(), async |api| adjust(api, &key, &tea, 5).await).await;
+        assert_eq!(world.goods(&tea).await, [15, 0, 0]);
     }
-    assert_eq!(world.goods(&tea).await, [14, 0, 1]);
+}
+
+#[actix_web::test]
+async fn every_post_honours_a_key() {
+    for world in worlds().await {
+        let (admin, customer, tea) = (world.admin(), world.customer(), world.product(10).await);
+        let id = tea["id"].as_str().unwrap();
+        let order = customer.place(&tea, 1).await;
+        world.pay(&order).await;
+        let product = json!({
+            "sku": "ONCE", "name": "Once", "description": "", "stock": 1,
+            "price": { "amount": 1, "currency": "EUR" },
+        });
+        for (api, path, body) in [
+            (&admin, "/api/products".to_owned(), Some(product)),
+            (
+                &admin,
+                format!("/api/products/{id}/stock-adjustments"),
+                Some(json!({ "delta": 5, "reason": "found" })),
+            ),
+            (&admin, format!("{}/ship", path(&order)), None),
+            (&admin, format!("{}/deliver", path(&order)), None),
+        ] {
+            let key = [key()];
+            let first = api.send(Method::POST, &path, &key, body.clone()).await;
+            let again = api.send(Method::POST, &path, &key, body).await;
+            assert!(first.status < 300, "{path}: {}", first.json());
+            assert_eq!((again.status, &again.bytes), (first.status, &first.bytes), "{path}");
+            assert_eq!(again.header("idempotency-replayed"), "true", "{path}");
+        }
+        assert_eq!(world.goods(&tea).await, [14, 0, 1]);
+    }
 }
