@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
+use futures_util::future::join;
 use payment_service::config::Timing;
 use payment_service::domain::Patience;
 use serde_json::json;
 use shared::resilience::Backoff;
 use shared::service::{HttpConfig, Service, resource};
 
-use crate::harness::{Ordered, Setup, TRACE, World, authorize_command, command, eventually};
+use crate::harness::{Ordered, Setup, TRACE, World, authorize_command, command, eventually, worlds};
 
 /// Everything as usual, only sooner.
 fn soon() -> Timing {
@@ -23,72 +24,82 @@ fn soon() -> Timing {
 }
 
 #[actix_web::test]
-async fn a_message_that_comes_twice_has_one_effect() {
-    let world = World::start().await;
-    let ordered = Ordered::new();
-    let message = authorize_command(&ordered, "tok_visa");
-    for _ in 0..3 {
-        world.deliver(&message).await.expect(204);
+async fn a_message_that_comes_again_has_one_effect_and_no_second_answer() {
+    for world in worlds().await {
+        let ordered = Ordered::new();
+        let message = authorize_command(&ordered, "tok_visa");
+        for _ in 0..2 {
+            let (one, other) = join(world.deliver(&message), world.deliver(&message)).await;
+            assert_eq!((one.status, other.status), (204, 204));
+            world.told(&ordered, "payment.authorized.v1").await;
+        }
+        world.capture(&ordered).await;
+        // Answers of one order stay in order: there was none between these.
+        world.told(&ordered, "payment.captured.v2").await;
+        let told: Vec<_> = world.others.told(ordered.order_id).into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(told, ["payment.authorized.v1", "payment.captured.v2"]);
+        assert_eq!(world.statement(&ordered).await.len(), 1);
     }
-    world.told(&ordered, "payment.authorized.v1").await;
-    assert_eq!(world.statement(&ordered).await.len(), 1);
-    assert_eq!(world.others.told(ordered.order_id).len(), 1);
 }
 
 #[actix_web::test]
 async fn a_command_that_is_sent_again_is_answered_again_and_charges_nothing() {
-    let world = World::start().await;
-    let ordered = world.captured().await;
-    world.authorize(&ordered, "tok_visa").await;
-    world.capture(&ordered).await;
-    eventually("both are answered", async || {
-        let told = world.others.told(ordered.order_id);
-        (told.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 3).then_some(())
-    })
-    .await;
-    assert_eq!(world.statement(&ordered).await[0]["times_captured"], 1);
+    for world in worlds().await {
+        let ordered = world.captured().await;
+        world.authorize(&ordered, "tok_visa").await;
+        world.capture(&ordered).await;
+        eventually("both are answered", async || {
+            let told = world.others.told(ordered.order_id);
+            (told.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 3).then_some(())
+        })
+        .await;
+        assert_eq!(world.statement(&ordered).await[0]["times_captured"], 1);
+    }
 }
 
 #[actix_web::test]
 async fn a_void_that_comes_before_its_authorization_wins() {
-    let world = World::start().await;
-    let ordered = Ordered::new();
-    world.void(&ordered).await;
-    world.told(&ordered, "payment.voided.v1").await;
-    world.authorize(&ordered, "tok_visa").await;
-    assert_eq!(world.payment(&ordered).await["status"], "voided");
-    assert!(world.statement(&ordered).await.is_empty());
+    for world in worlds().await {
+        let ordered = Ordered::new();
+        world.void(&ordered).await;
+        world.told(&ordered, "payment.voided.v1").await;
+        world.authorize(&ordered, "tok_visa").await;
+        assert_eq!(world.payment(&ordered).await["status"], "voided");
+        assert!(world.statement(&ordered).await.is_empty());
+    }
 }
 
 #[actix_web::test]
 async fn a_void_while_the_card_network_thinks_ends_voided_and_holds_nothing() {
-    let world = World::start().await;
-    let ordered = Ordered::new();
-    world.authorize(&ordered, "tok_slow").await;
-    eventually("the card network has been asked", async || {
-        (!world.statement(&ordered).await.is_empty()).then_some(())
-    })
-    .await;
-    world.void(&ordered).await;
-    world.told(&ordered, "payment.voided.v1").await;
-    assert_eq!(world.statement(&ordered).await[0]["voided"], true);
-    assert_eq!(world.payment(&ordered).await["status"], "voided");
+    for world in worlds().await {
+        let ordered = Ordered::new();
+        world.authorize(&ordered, "tok_slow").await;
+        eventually("the card network has been asked", async || {
+            (!world.statement(&ordered).await.is_empty()).then_some(())
+        })
+        .await;
+        world.void(&ordered).await;
+        world.told(&ordered, "payment.voided.v1").await;
+        assert_eq!(world.statement(&ordered).await[0]["voided"], true);
+        assert_eq!(world.payment(&ordered).await["status"], "voided");
+    }
 }
 
 #[actix_web::test]
 async fn a_void_that_loses_to_the_capture_is_told_that_the_money_was_taken() {
-    let world = World::start().await;
-    let ordered = world.captured().await;
-    world.void(&ordered).await;
-    eventually("the void is answered", async || {
-        let told = world.others.told(ordered.order_id);
-        (told.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 2).then_some(())
-    })
-    .await;
-    world.refund_rest(&ordered).await;
-    world.told(&ordered, "payment.refunded.v1").await;
-    assert_eq!(world.payment(&ordered).await["status"], "refunded");
-    world.ledger().await;
+    for world in worlds().await {
+        let ordered = world.captured().await;
+        world.void(&ordered).await;
+        eventually("the void is answered", async || {
+            let told = world.others.told(ordered.order_id);
+            (told.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 2).then_some(())
+        })
+        .await;
+        world.refund_rest(&ordered).await;
+        world.told(&ordered, "payment.refunded.v1").await;
+        assert_eq!(world.payment(&ordered).await["status"], "refunded");
+        world.ledger().await;
+    }
 }
 
 #[actix_web::test]
@@ -146,15 +157,16 @@ async fn a_card_network_that_talks_nonsense_is_tried_again_and_not_believed() {
 
 #[actix_web::test]
 async fn what_cannot_be_carried_out_is_rejected_and_what_is_not_known_is_kept() {
-    let world = World::start().await;
-    let ordered = Ordered::new();
-    let capture = command(&ordered, "payment.capture.v1", json!({ "payment_id": ordered.payment_id }));
-    world.deliver(&capture).await.expect_problem(422, "message_rejected");
-    let bad = command(&ordered, "payment.authorize.v1", json!({ "payment_id": "x" }));
-    world.deliver(&bad).await.expect_problem(422, "message_rejected");
-    world.deliver(&command(&ordered, "payment.dance.v1", json!({}))).await.expect(204);
-    let kept = world.as_admin().get("/admin/dead-letters").await.expect(200);
-    assert_eq!(kept["dead_letters"][0]["type"], "payment.dance.v1");
+    for world in worlds().await {
+        let ordered = Ordered::new();
+        let capture = command(&ordered, "payment.capture.v1", json!({ "payment_id": ordered.payment_id }));
+        world.deliver(&capture).await.expect_problem(422, "message_rejected");
+        let bad = command(&ordered, "payment.authorize.v1", json!({ "payment_id": "x" }));
+        world.deliver(&bad).await.expect_problem(422, "message_rejected");
+        world.deliver(&command(&ordered, "payment.dance.v1", json!({}))).await.expect(204);
+        let kept = world.as_admin().get("/admin/dead-letters").await.expect(200);
+        assert_eq!(kept["dead_letters"][0]["type"], "payment.dance.v1");
+    }
 }
 
 #[actix_web::test]

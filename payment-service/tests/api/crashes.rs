@@ -5,20 +5,19 @@ use std::process::{Child, Command, Stdio};
 
 use actix_web::http::Method;
 use serde_json::json;
-use shared::db::testing;
 use uuid::Uuid;
 
-use crate::harness::{Http, Ordered, Others, World, card_network, eventually, registry};
+use crate::harness::{Http, Ordered, Others, Setup, World, card_network, eventually, registry};
 
 /// A payment-service process; killed when it is dropped.
 struct Process(Child);
 
 impl Process {
-    fn start(world: &World, database_url: &str, key_file: &str) -> Self {
+    fn start(world: &World, key_file: &str) -> Self {
         let port = world.service.base.rsplit(':').next().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_payment-service"))
             .env("PORT", port)
-            .env("DATABASE_URL", database_url)
+            .env("DATABASE_URL", &world.setup.database_url)
             .env("REGISTRY_URL", registry(&world.others))
             .env("SERVICE_TOKEN_KEY_FILE", key_file)
             .env("CARD_NETWORK_URL", &world.network.base)
@@ -44,7 +43,8 @@ async fn around() -> (World, String) {
     let key_file = std::env::temp_dir().join(format!("test-{}.key", Uuid::now_v7()));
     std::fs::write(&key_file, &others.service_key_text).unwrap();
     let service = Http::at(format!("http://{free}"));
-    let world = World { service, network: card_network().await, others, admin: Uuid::now_v7() };
+    let (network, setup) = (card_network().await, Setup::default());
+    let world = World { service, network, others, admin: Uuid::now_v7(), setup };
     (world, key_file.display().to_string())
 }
 
@@ -59,8 +59,7 @@ async fn ready(world: &World) {
 #[actix_web::test]
 async fn a_program_killed_while_it_charges_goes_on_after_its_restart_and_charges_once() {
     let (world, key_file) = around().await;
-    let database_url = testing::sqlite_url();
-    let process = Process::start(&world, &database_url, &key_file);
+    let process = Process::start(&world, &key_file);
     ready(&world).await;
     let (slow, flaky, undone) = (Ordered::new(), Ordered::new(), Ordered::new());
     world.authorize(&flaky, "tok_capture_flaky").await;
@@ -75,7 +74,7 @@ async fn a_program_killed_while_it_charges_goes_on_after_its_restart_and_charges
     .await;
     drop(process);
 
-    let _process = Process::start(&world, &database_url, &key_file);
+    let _process = Process::start(&world, &key_file);
     ready(&world).await;
     world.told(&slow, "payment.authorized.v1").await;
     world.capture(&slow).await;

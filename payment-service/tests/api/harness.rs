@@ -6,7 +6,9 @@ mod world;
 
 pub(crate) use http::{Http, Reply};
 pub(crate) use others::Others;
-pub(crate) use world::{Ordered, Setup, TRACE, World, authorize_command, card_network, command, registry};
+pub(crate) use world::{
+    Ordered, Setup, TRACE, World, authorize_command, card_network, command, registry, worlds,
+};
 
 use std::time::Duration;
 

@@ -1,13 +1,18 @@
 //! `POST /api/payments/{id}/refunds`
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::harness::{Ordered, Reply, World, eventually};
+use crate::harness::{Http, Ordered, Reply, World, eventually, worlds};
 
 async fn refund(world: &World, ordered: &Ordered, key: &str, body: &Value) -> Reply {
+    refund_as(&world.as_admin(), ordered, key, body).await
+}
+
+async fn refund_as(admin: &Http, ordered: &Ordered, key: &str, body: &Value) -> Reply {
     let path = format!("/api/payments/{}/refunds", ordered.payment_id);
-    world.as_admin().post(&path, &[("idempotency-key", key)], body).await
+    admin.post(&path, &[("idempotency-key", key)], body).await
 }
 
 fn part(amount: i64) -> Value {
@@ -34,27 +39,30 @@ async fn a_part_and_then_the_rest_are_given_back() {
 }
 
 #[actix_web::test]
-async fn two_refunds_at_once_run_side_by_side_up_to_what_was_captured() {
-    let world = World::start().await;
-    let ordered = world.captured().await;
-    let (half, other_half) = (part(500), part(500));
-    let (one, two) =
-        join(refund(&world, &ordered, "a", &half), refund(&world, &ordered, "b", &other_half)).await;
-    one.expect(201);
-    two.expect(201);
-    world.payment_reaches(&ordered, "refunded").await;
-    assert_eq!(world.statement(&ordered).await[0]["refunded"], 1000);
-    refund(&world, &ordered, "c", &part(1)).await.expect_problem(409, "not_refundable");
+async fn two_refunds_at_once_on_two_replicas_run_side_by_side_up_to_what_was_captured() {
+    for world in worlds().await {
+        let (here, there) = (world.as_admin(), world.as_admin_of(&world.another_replica().await));
+        let ordered = world.captured().await;
+        let half = part(500);
+        let (one, two) =
+            join(refund_as(&here, &ordered, "a", &half), refund_as(&there, &ordered, "b", &half)).await;
+        one.expect(201);
+        two.expect(201);
+        world.payment_reaches(&ordered, "refunded").await;
+        assert_eq!(world.statement(&ordered).await[0]["refunded"], 1000);
+        refund(&world, &ordered, "c", &part(1)).await.expect_problem(409, "not_refundable");
+    }
 }
 
 #[actix_web::test]
 async fn more_than_is_left_is_refused_and_leaves_the_key_free() {
-    let world = World::start().await;
-    let ordered = world.captured().await;
-    refund(&world, &ordered, "a", &part(1001)).await.expect_problem(409, "exceeds_captured");
-    refund(&world, &ordered, "a", &part(1000)).await.expect(201);
-    world.payment_reaches(&ordered, "refunded").await;
-    refund(&world, &ordered, "b", &part(1)).await.expect_problem(409, "not_refundable");
+    for world in worlds().await {
+        let ordered = world.captured().await;
+        refund(&world, &ordered, "a", &part(1001)).await.expect_problem(409, "exceeds_captured");
+        refund(&world, &ordered, "a", &part(1000)).await.expect(201);
+        world.payment_reaches(&ordered, "refunded").await;
+        refund(&world, &ordered, "b", &part(1)).await.expect_problem(409, "not_refundable");
+    }
 }
 
 #[actix_web::test]
@@ -67,16 +75,60 @@ async fn what_was_not_captured_is_not_refundable() {
 }
 
 #[actix_web::test]
-async fn the_same_request_is_carried_out_once_and_answered_alike() {
-    let world = World::start().await;
-    let ordered = world.captured().await;
-    let first = refund(&world, &ordered, "a", &part(100)).await;
-    let again = refund(&world, &ordered, "a", &part(100)).await;
-    assert_eq!((first.status, &first.bytes), (again.status, &again.bytes));
-    assert_eq!((first.header("idempotency-replayed"), again.header("idempotency-replayed")), ("", "true"));
-    refund(&world, &ordered, "a", &part(200)).await.expect_problem(422, "idempotency_key_reused");
-    let payment = world.payment_reaches(&ordered, "partially_refunded").await;
-    assert_eq!(payment["refunded"]["amount"], 100);
+async fn the_same_request_is_carried_out_once_and_answered_alike_whatever_happened_since() {
+    for world in worlds().await {
+        let ordered = world.captured().await;
+        let first = refund(&world, &ordered, "a", &part(100)).await;
+        world.payment_reaches(&ordered, "partially_refunded").await;
+        refund(&world, &ordered, "b", &part(900)).await.expect(201);
+        world.payment_reaches(&ordered, "refunded").await;
+
+        let again = refund(&world, &ordered, "a", &part(100)).await;
+        assert_eq!((again.status, &again.bytes), (201, &first.bytes));
+        assert_eq!(again.header("content-type"), first.header("content-type"));
+        let replayed = [&first, &again].map(|reply| reply.header("idempotency-replayed"));
+        assert_eq!(replayed, ["", "true"]);
+        refund(&world, &ordered, "a", &part(200)).await.expect_problem(422, "idempotency_key_reused");
+        assert_eq!(world.payment(&ordered).await["refunded"]["amount"], 1000);
+    }
+}
+
+#[actix_web::test]
+async fn a_key_belongs_to_its_admin_and_its_payment() {
+    for world in worlds().await {
+        let (ordered, other) = (world.captured().await, world.captured().await);
+        let another = world.service.with_token(world.others.token(Uuid::now_v7(), &["customer", "admin"]));
+        refund(&world, &ordered, "a", &part(100)).await.expect(201);
+        refund_as(&another, &ordered, "a", &part(100)).await.expect(201);
+        refund(&world, &other, "a", &part(300)).await.expect(201);
+        for (ordered, amount) in [(&ordered, 200), (&other, 300)] {
+            let payment = world.payment_reaches(ordered, "partially_refunded").await;
+            assert_eq!(payment["refunded"]["amount"], amount);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn the_same_refund_many_times_at_once_on_two_replicas_is_given_once() {
+    for world in worlds().await {
+        let admins = [world.as_admin(), world.as_admin_of(&world.another_replica().await)];
+        let (ordered, part) = (world.captured().await, part(100));
+        let many = (0..10).map(|index| refund_as(&admins[index % 2], &ordered, "a", &part));
+        let mut answers = Vec::new();
+        for reply in join_all(many).await {
+            match reply.status {
+                201 => answers.push(reply.bytes),
+                _ => {
+                    reply.expect_problem(409, "idempotency_in_progress");
+                    assert_eq!(reply.header("retry-after"), "1");
+                }
+            }
+        }
+        assert!(!answers.is_empty() && answers.iter().all(|answer| *answer == answers[0]));
+        refund(&world, &ordered, "b", &json!({ "reason": "the rest" })).await.expect(201);
+        world.payment_reaches(&ordered, "refunded").await;
+        assert_eq!(world.ledger().await["entries"], 6, "a capture and two refunds");
+    }
 }
 
 #[actix_web::test]

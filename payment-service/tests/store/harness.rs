@@ -18,6 +18,7 @@ const LEASE: Duration = Duration::from_secs(10);
 pub(crate) struct Replica {
     pub(crate) store: Store,
     pub(crate) db: Db,
+    url: String,
     jobs: UnboundedReceiver<Job>,
     // Keeps the outbox open, and sends nothing.
     _relay: Relay,
@@ -35,7 +36,7 @@ impl Transport for Nowhere {
 pub(crate) async fn replicas() -> Vec<Replica> {
     let mut replicas = Vec::new();
     for url in testing::urls().await {
-        replicas.push(Replica::on(Db::open(&DbConfig::at(&url), migrations()).await.unwrap(), LEASE));
+        replicas.push(Replica::on(url, LEASE).await);
     }
     replicas
 }
@@ -49,15 +50,21 @@ pub(crate) fn purchase() -> Purchase {
 }
 
 impl Replica {
-    pub(crate) fn on(db: Db, lease: Duration) -> Self {
+    async fn on(url: String, lease: Duration) -> Self {
+        let db = Db::open(&DbConfig::at(&url), migrations()).await.unwrap();
         let (outbox, relay) = Relay::new(db.clone(), Rc::new(Nowhere));
         let (store, jobs) = Store::new(db.clone(), outbox, lease);
-        Self { store, db, jobs, _relay: relay }
+        Self { store, db, url, jobs, _relay: relay }
     }
 
     /// Another replica on the same database.
-    pub(crate) fn other(&self) -> Self {
-        Self::on(self.db.clone(), LEASE)
+    pub(crate) async fn other(&self) -> Self {
+        Self::on(self.url.clone(), LEASE).await
+    }
+
+    /// Another replica, whose leases are over as soon as they begin.
+    pub(crate) async fn careless(&self) -> Self {
+        Self::on(self.url.clone(), Duration::ZERO).await
     }
 
     /// The job that a commit of this replica left to it.

@@ -2,10 +2,11 @@
 
 use payment_service::domain::{Answer, Money, Refusal};
 use payment_service::store::{Commanded, Recorded};
+use shared::db::{DbError, query};
 
 use crate::harness::{Replica, eur, purchase, replicas};
 
-/// Carries out every refund that is waiting.
+/// Carries out every refund that this replica was left with, and then those that are waiting.
 async fn settle(replica: &mut Replica) {
     while let Some(leased) = replica.job() {
         let mut job = Some(leased);
@@ -20,34 +21,52 @@ async fn settle(replica: &mut Replica) {
 #[actix_web::test]
 async fn two_partial_refunds_at_once_are_both_carried_out() {
     for mut replica in replicas().await {
-        let payment = replica.captured().await;
-        let (one, two) = futures_util::join!(
-            replica.refund(payment.id, Some(eur(400))),
-            replica.refund(payment.id, Some(eur(600)))
-        );
-        assert!(one.is_ok() && two.is_ok());
-        assert_eq!(replica.status(payment.id).await, "refunding");
-        settle(&mut replica).await;
-        let payment = replica.payment(payment.id).await;
-        assert_eq!((payment.state.status.as_str(), payment.refunded), ("refunded", eur(1000)));
-        let told = replica.told(payment.order_id).await;
-        assert!(!told.contains(&"payment.refunded.v1".to_owned()), "the order did not ask");
+        let mut other = replica.other().await;
+        for _ in 0..10 {
+            let payment = replica.captured().await;
+            let (one, two) = futures_util::join!(
+                replica.refund(payment.id, Some(eur(400))),
+                other.refund(payment.id, Some(eur(600)))
+            );
+            assert!(one.is_ok() && two.is_ok());
+            assert_eq!(replica.status(payment.id).await, "refunding");
+            settle(&mut replica).await;
+            settle(&mut other).await;
+            let payment = replica.payment(payment.id).await;
+            assert_eq!((payment.state.status.as_str(), payment.refunded), ("refunded", eur(1000)));
+            let told = replica.told(payment.order_id).await;
+            assert!(!told.contains(&"payment.refunded.v1".to_owned()), "the order did not ask");
+        }
     }
 }
 
 #[actix_web::test]
 async fn of_two_refunds_at_once_that_are_too_much_together_one_is_refused() {
     for mut replica in replicas().await {
+        let mut other = replica.other().await;
         let payment = replica.captured().await;
         let (one, two) = futures_util::join!(
             replica.refund(payment.id, Some(eur(600))),
-            replica.refund(payment.id, Some(eur(600)))
+            other.refund(payment.id, Some(eur(600)))
         );
         let refused: Vec<_> = [one, two].into_iter().filter_map(Result::err).collect();
         assert_eq!(refused, [Refusal::ExceedsCaptured]);
         settle(&mut replica).await;
+        settle(&mut other).await;
         assert_eq!(replica.payment(payment.id).await.refunded, eur(600));
         assert_eq!(replica.status(payment.id).await, "partially_refunded");
+    }
+}
+
+#[actix_web::test]
+async fn the_database_refuses_to_give_back_more_than_was_taken() {
+    for mut replica in replicas().await {
+        let payment = replica.captured().await;
+        for change in ["refunded = 1001", "refund_pending = 1001", "refunded = 600, refund_pending = 401"] {
+            let broken = query(format!("UPDATE payments SET {change} WHERE id = $1")).bind(payment.id);
+            let refused = broken.execute(&replica.db).await;
+            assert!(matches!(refused, Err(DbError::Refused(_))), "{change}: {refused:?}");
+        }
     }
 }
 

@@ -1,11 +1,9 @@
 //! Commands, leases, fencing.
 
-use std::time::Duration;
-
 use payment_service::domain::{Answer, Purchase, Question};
 use payment_service::store::{Commanded, Recorded};
 
-use crate::harness::{Replica, purchase, replicas};
+use crate::harness::{purchase, replicas};
 
 #[actix_web::test]
 async fn an_intent_is_leased_at_commit_to_the_replica_that_wrote_it() {
@@ -14,7 +12,7 @@ async fn an_intent_is_leased_at_commit_to_the_replica_that_wrote_it() {
         replica.authorize(&purchase).await;
         let job = replica.job().unwrap();
         assert_eq!(job.payment.question(), Some(Question::Authorize));
-        assert!(replica.other().store.claim_due(10).await.unwrap().is_empty(), "the lease holds");
+        assert!(replica.other().await.store.claim_due(10).await.unwrap().is_empty(), "the lease holds");
         assert_eq!(replica.answer(&job, Answer::Approved).await, Recorded::AtRest);
         assert_eq!(replica.status(purchase.id).await, "authorized");
         assert_eq!(replica.told(purchase.order_id).await, ["payment.authorized.v1"]);
@@ -38,7 +36,7 @@ async fn what_is_rolled_back_leaves_neither_payment_nor_work() {
 #[actix_web::test]
 async fn a_replica_that_was_paused_past_its_lease_overwrites_nothing() {
     for replica in replicas().await {
-        let mut paused = Replica::on(replica.db.clone(), Duration::ZERO);
+        let mut paused = replica.careless().await;
         let purchase = purchase();
         paused.authorize(&purchase).await;
         let before = paused.job().unwrap();
@@ -70,13 +68,36 @@ async fn a_command_that_comes_while_the_network_is_asked_wins_over_the_answer() 
 }
 
 #[actix_web::test]
+async fn a_void_that_comes_while_the_money_is_taken_leaves_it_to_the_network_which_was_first() {
+    for mut replica in replicas().await {
+        for (first, told) in
+            [(Answer::Captured, "payment.captured.v2"), (Answer::Voided, "payment.voided.v1")]
+        {
+            let purchase = purchase();
+            replica.authorize(&purchase).await;
+            let authorize = replica.job().unwrap();
+            replica.answer(&authorize, Answer::Approved).await;
+            replica.capture(purchase.id).await;
+            let capture = replica.job().unwrap();
+            replica.void(&purchase).await;
+            let void = replica.job().unwrap();
+            assert_eq!(void.payment.question(), Some(Question::Void));
+            assert_eq!(replica.answer(&capture, Answer::Captured).await, Recorded::Fenced);
+            assert_eq!(replica.answer(&void, first).await, Recorded::AtRest);
+            assert_eq!(replica.told(purchase.order_id).await, ["payment.authorized.v1", told]);
+        }
+        assert_eq!(replica.store.ledger().await.unwrap().entries, 2, "the money moved once");
+    }
+}
+
+#[actix_web::test]
 async fn two_replicas_never_claim_the_same_work() {
     for replica in replicas().await {
-        let careless = Replica::on(replica.db.clone(), Duration::ZERO);
+        let careless = replica.careless().await;
         for _ in 0..20 {
             careless.authorize(&purchase()).await;
         }
-        let other = replica.other();
+        let other = replica.other().await;
         let (one, two) = futures_util::join!(replica.store.claim_due(15), other.store.claim_due(15));
         let mut claimed: Vec<_> =
             one.unwrap().into_iter().chain(two.unwrap()).map(|job| job.payment.id).collect();

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{Http, Others, Reply, eventually};
 
 /// What a test wants otherwise.
+#[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) timing: Timing,
     pub(crate) database_url: String,
@@ -34,6 +35,16 @@ pub(crate) struct World {
     pub(crate) network: Http,
     pub(crate) others: Others,
     pub(crate) admin: Uuid,
+    pub(crate) setup: Setup,
+}
+
+/// A world in a new database of each kind.
+pub(crate) async fn worlds() -> Vec<World> {
+    let mut worlds = Vec::new();
+    for database_url in testing::urls().await {
+        worlds.push(World::with(Setup { database_url, ..Setup::default() }).await);
+    }
+    worlds
 }
 
 /// An order's wish to be paid.
@@ -78,33 +89,45 @@ impl World {
 
     pub(crate) async fn with(setup: Setup) -> Self {
         let (others, network) = (Others::start().await, card_network().await);
-        let card_network_url = setup.card_network_url.unwrap_or_else(|| network.base.clone());
+        // Until there is one.
+        let service = network.clone();
+        let world = Self { service, network, others, admin: Uuid::now_v7(), setup };
+        Self { service: world.another_replica().await, ..world }
+    }
+
+    /// One more replica on the same database, ready to serve.
+    pub(crate) async fn another_replica(&self) -> Http {
+        let card_network_url = self.setup.card_network_url.as_ref().unwrap_or(&self.network.base);
         let config = Config {
             http: HttpConfig::for_tests(),
             stack: StackConfig {
-                registry: RegistryUrl::parse(&registry(&others)).unwrap(),
-                service_key: others.service_key.clone(),
+                registry: RegistryUrl::parse(&registry(&self.others)).unwrap(),
+                service_key: self.others.service_key.clone(),
                 advertise_url: None,
             },
             messages: MessagesUrl::Http,
-            database: DbConfig::at(&setup.database_url),
-            card_network_url: Url::parse(&card_network_url).unwrap(),
-            timing: setup.timing,
+            database: DbConfig::at(&self.setup.database_url),
+            card_network_url: Url::parse(card_network_url).unwrap(),
+            timing: self.setup.timing,
         };
         let server = app::build(config).await.unwrap();
-        let service = Http::at(format!("http://{}", server.address()));
+        let replica = Http::at(format!("http://{}", server.address()));
         actix_web::rt::spawn(server.run());
-        let world = Self { service, network, others, admin: Uuid::now_v7() };
         eventually("the keys of user tokens are known", async || {
-            let reply = world.as_admin().get("/api/payments").await;
+            let reply = self.as_admin_of(&replica).get("/api/payments").await;
             (reply.status == 200).then_some(())
         })
         .await;
-        world
+        replica
     }
 
     pub(crate) fn as_admin(&self) -> Http {
-        self.service.with_token(self.others.token(self.admin, &["customer", "admin"]))
+        self.as_admin_of(&self.service)
+    }
+
+    /// The admin at another replica.
+    pub(crate) fn as_admin_of(&self, replica: &Http) -> Http {
+        replica.with_token(self.others.token(self.admin, &["customer", "admin"]))
     }
 
     pub(crate) fn as_customer(&self, id: Uuid) -> Http {
