@@ -5,7 +5,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
+use futures_util::future::{FutureExt as _, LocalBoxFuture, join, join_all};
 use shared::client::Context;
 use shared::db::query;
 use shared::db::testing::sqlite_url;
@@ -138,6 +138,84 @@ async fn an_event_of_an_unknown_type_is_kept_by_the_receiver() {
         assert_eq!(effects(&receives, "a", 1).await, [2]);
         let kept = ("thing.invented.v9".to_owned(), 1, "receiver".to_owned());
         assert_eq!(dead_letters(&receives).await, [kept]);
+    }
+}
+
+#[actix_web::test]
+async fn a_dead_letter_is_shown_and_what_is_still_not_handled_stays_when_it_is_replayed() {
+    for Case { sender: sends, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (outbox, sender) = sender(&sends, transport(&receiver.url).await).await;
+        let (spoilt, invented) = (event("thing.spoilt.v1", "a", 1), event("thing.invented.v9", "a", 2));
+        put(&sends, &outbox, spoilt.clone()).await;
+        put(&sends, &outbox, invented.clone()).await;
+        drained(&sends).await;
+        for (event, keeper) in
+            [(&spoilt, if way == "http://" { &sender } else { &receiver }), (&invented, &receiver)]
+        {
+            let shown = async || {
+                let letters = keeper.dead_letters().await;
+                letters.into_iter().find(|letter| letter["id"] == event.id.to_string())
+            };
+            let letter = eventually("it is shown", shown).await;
+            assert_eq!((&letter["type"], &letter["subject"]), (&event.kind.as_str().into(), &"a".into()));
+            assert_eq!(letter["attempts"], 1);
+            assert!(letter["last_error"].is_string() && letter["at"].is_string(), "{letter}");
+
+            // A sender's goes out once more; a receiver's is handled at once.
+            let expected = if std::ptr::eq(keeper, &sender) { 204 } else { 422 };
+            assert_eq!(keeper.replay(event.id).await, expected);
+            assert_eq!(eventually("it is shown again", shown).await["type"], event.kind);
+        }
+        assert_eq!(receiver.handled.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[actix_web::test]
+async fn a_dead_letter_is_replayed_once_and_by_a_version_that_can_handle_it() {
+    for Case { sender: sends, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (outbox, sender) = sender(&sends, transport(&receiver.url).await).await;
+        let (spoilt, invented) = (event("thing.spoilt.v1", "a", 1), event("thing.invented.v9", "a", 2));
+        put(&sends, &outbox, spoilt.clone()).await;
+        put(&sends, &outbox, invented.clone()).await;
+        put(&sends, &outbox, event("thing.done.v1", "a", 3)).await;
+        assert_eq!(effects(&receives, "a", 1).await, [3]);
+        drained(&sends).await;
+
+        receiver.learned.store(true, Ordering::Relaxed);
+        let keeper = if way == "http://" { &sender } else { &receiver };
+        for (event, keeper, effects_then) in
+            [(&invented, &receiver, vec![3, 2]), (&spoilt, keeper, vec![3, 2, 1])]
+        {
+            let (one, other) = join(keeper.replay(event.id), keeper.replay(event.id)).await;
+            assert_eq!([one.min(other), one.max(other)], [204, 404]);
+            assert_eq!(effects(&receives, "a", effects_then.len()).await, effects_then);
+        }
+        assert_eq!(receiver.replay(invented.id).await, 404);
+        assert!(sender.dead_letters().await.is_empty() && receiver.dead_letters().await.is_empty());
+        put(&sends, &outbox, event("thing.done.v1", "a", 4)).await;
+        assert_eq!(effects(&receives, "a", 4).await, [3, 2, 1, 4]);
+    }
+}
+
+#[actix_web::test]
+async fn a_dead_letter_that_is_discarded_is_gone_and_others_stay() {
+    for Case { sender: sends, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (outbox, _relay) = relay(&sends, transport(&receiver.url).await);
+        let (one, other) = (event("thing.invented.v9", "a", 1), event("thing.invented.v9", "a", 2));
+        put(&sends, &outbox, one.clone()).await;
+        put(&sends, &outbox, other.clone()).await;
+        put(&sends, &outbox, event("thing.done.v1", "a", 3)).await;
+        assert_eq!(effects(&receives, "a", 1).await, [3]);
+
+        receiver.learned.store(true, Ordering::Relaxed);
+        assert_eq!(receiver.discard(one.id).await, 204);
+        assert_eq!((receiver.discard(one.id).await, receiver.replay(one.id).await), (404, 404));
+        let left: Vec<_> = receiver.dead_letters().await.iter().map(|letter| letter["id"].clone()).collect();
+        assert_eq!(left, [other.id.to_string()]);
+        assert_eq!(effects(&receives, "a", 1).await, [3]);
     }
 }
 

@@ -1,19 +1,24 @@
 //! Senders and receivers, with real databases and a real transport between them.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use actix_web::http::Method;
+use ed25519_dalek::pkcs8::{EncodePrivateKey as _, spki::der::pem::LineEnding};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
-use serde_json::json;
-use shared::auth::{Authenticator, KeySet, Secret, ServiceKey};
+use serde_json::{Value, json};
+use shared::auth::{
+    Authenticator, KeySet, Secret, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER,
+    UserClaims,
+};
 use shared::config::Variable as _;
 use shared::db::testing::{databases, sqlite_url};
 use shared::db::{Db, DbConfig, Migrations, Tx, query};
 use shared::messages::{
     Delivery, Event, HandleError, Handler, HttpTransport, Messages, MessagesUrl, Nats, Outbox, Outgoing,
-    Relay, SendError, Transport,
+    Relay, SendError, Transport, Upcast,
 };
 use shared::registry::RegistryUrl;
 use shared::resilience::Backoff;
@@ -21,6 +26,7 @@ use shared::service::{HttpConfig, ServerHandle, Service};
 use shared::stack::{Stack, StackConfig};
 use shared::stop::{Stop, Stopper};
 use shared::testing::nats_url;
+use uuid::Uuid;
 
 /// A sender's and a receiver's database, and the URL of the transport between them.
 pub(crate) struct Case {
@@ -56,7 +62,14 @@ pub(crate) async fn open(url: &str) -> Db {
 /// Writes down each event that it gets, in the order of their effects.
 struct WritesDown {
     handled: Arc<AtomicUsize>,
+    learned: Arc<AtomicBool>,
 }
+
+/// What the next version makes of events that this one rejects, or does not know.
+const LEARNED: [Upcast; 2] = [
+    Upcast { from: "thing.spoilt.v1", to: "thing.done.v1", data: |_| {} },
+    Upcast { from: "thing.invented.v9", to: "thing.done.v1", data: |_| {} },
+];
 
 impl Handler for WritesDown {
     fn handle<'a>(
@@ -83,6 +96,10 @@ impl Handler for WritesDown {
         }
         .boxed_local()
     }
+
+    fn upcasts(&self) -> &[Upcast] {
+        if self.learned.load(Ordering::Relaxed) { &LEARNED } else { &[] }
+    }
 }
 
 /// Delivers nothing: the receivers of these tests send nothing.
@@ -94,7 +111,7 @@ impl Transport for Nowhere {
     }
 }
 
-/// One replica of the receiver.
+/// One replica of the receiver, or of another program that handles the same events.
 pub(crate) struct Receiver {
     /// Where it serves HTTP.
     pub(crate) address: String,
@@ -102,6 +119,8 @@ pub(crate) struct Receiver {
     pub(crate) url: String,
     /// How many events had their effect here.
     pub(crate) handled: Arc<AtomicUsize>,
+    /// Whether the next version runs here, which can handle more.
+    pub(crate) learned: Arc<AtomicBool>,
     pub(crate) handle: ServerHandle,
 }
 
@@ -119,19 +138,74 @@ pub(crate) async fn receiver(db: &Db, url: &str) -> Receiver {
     .await
     .unwrap();
     let fetches: Rc<dyn Transport> = if url == "http://" { Rc::new(Nowhere) } else { transport(url).await };
-    let handled = Arc::new(AtomicUsize::new(0));
-    let counted = handled.clone();
-    let messages = Messages::new("receiver", db.clone(), fetches, move |_| WritesDown { handled: counted });
-    let server = Service::new("receiver", HttpConfig::for_tests())
-        .authenticate(Authenticator::new("receiver", key(), KeySet::default()))
+    let (_, receiver) = program("receiver", db, fetches).await;
+    let url = if url == "http://" { receiver.address.clone() } else { url.to_owned() };
+    Receiver { url, ..receiver }
+}
+
+/// Starts a replica of the sender on `db`, as admins see it, and its outbox.
+pub(crate) async fn sender(db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Receiver) {
+    program("sender", db, transport).await
+}
+
+async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Receiver) {
+    let (handled, learned) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let handler = WritesDown { handled: handled.clone(), learned: learned.clone() };
+    let mut outbox = None;
+    let messages = Messages::new(service, db.clone(), transport, |its| {
+        outbox = Some(its);
+        handler
+    });
+    let server = Service::new(service, HttpConfig::for_tests())
+        .authenticate(Authenticator::new(service, key(), KeySet::of(PEOPLE.jwks())))
         .messages(messages)
         .build()
         .await
         .unwrap();
     let (address, handle) = (format!("http://{}", server.address()), server.handle());
     actix_web::rt::spawn(server.run());
-    let url = if url == "http://" { address.clone() } else { url.to_owned() };
-    Receiver { address, url, handled, handle }
+    (outbox.unwrap(), Receiver { url: address.clone(), address, handled, learned, handle })
+}
+
+/// The keys that people's tokens are signed with.
+static PEOPLE: LazyLock<SigningKeys> = LazyLock::new(|| {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).to_pkcs8_pem(LineEnding::LF).unwrap();
+    SigningKeys::from_pem(&Secret::new(key.as_str())).unwrap()
+});
+
+impl Receiver {
+    /// What an admin is answered: the status, and the body if it is JSON.
+    pub(crate) async fn admin(&self, method: Method, path: &str) -> (u16, Value) {
+        let claims = UserClaims {
+            iss: USER_TOKEN_ISSUER.to_owned(),
+            aud: USER_TOKEN_AUDIENCE.to_owned(),
+            sub: Uuid::now_v7(),
+            roles: vec!["admin".to_owned()],
+            sid: Uuid::now_v7(),
+            iat: 0,
+            exp: 4_000_000_000,
+        };
+        let request = awc::Client::default().request(method, format!("{}{path}", self.address));
+        let mut answer = request.bearer_auth(PEOPLE.sign(&claims).unwrap()).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// The dead letters that an admin sees, newest first.
+    pub(crate) async fn dead_letters(&self) -> Vec<Value> {
+        let (status, body) = self.admin(Method::GET, "/admin/dead-letters").await;
+        assert_eq!(status, 200, "{body}");
+        body["dead_letters"].as_array().unwrap().clone()
+    }
+
+    /// An admin wants the dead letter replayed.
+    pub(crate) async fn replay(&self, id: Uuid) -> u16 {
+        self.admin(Method::POST, &format!("/admin/dead-letters/{id}/replay")).await.0
+    }
+
+    /// An admin wants the dead letter discarded.
+    pub(crate) async fn discard(&self, id: Uuid) -> u16 {
+        self.admin(Method::DELETE, &format!("/admin/dead-letters/{id}")).await.0
+    }
 }
 
 /// What carries events to the receiver at `url`; by HTTP there may be several, with commas.
