@@ -1,6 +1,7 @@
 //! Events that could not be delivered or understood, kept for a person to decide about.
 
 use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -19,7 +20,8 @@ pub(super) struct DeadLetter {
     at: OffsetDateTime,
 }
 
-/// Keeps `event`, on its way to `destination`.
+/// Keeps `event`, on its way to `destination`. PostgreSQL keeps no NUL: there is another sign in its
+/// place.
 pub(super) async fn keep(
     tx: &mut Tx,
     destination: &str,
@@ -33,11 +35,11 @@ pub(super) async fn keep(
     )
     .bind(event.id)
     .bind(destination)
-    .bind(event.kind.as_str())
-    .bind(event.subject.as_str())
-    .bind(event.to_json())
+    .bind(without_nul(&event.kind))
+    .bind(without_nul(&event.subject))
+    .bind(keepable(event.to_json()))
     .bind(attempts)
-    .bind(why)
+    .bind(without_nul(why))
     .bind(now())
     .execute(tx)
     .await?;
@@ -76,4 +78,19 @@ pub(super) async fn take(tx: &mut Tx, id: Uuid) -> Result<Option<(String, Event)
             Ok(None)
         }
     }
+}
+
+fn keepable(json: Value) -> Value {
+    match json {
+        Value::String(text) => without_nul(&text).into(),
+        Value::Array(values) => values.into_iter().map(keepable).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (without_nul(&name), keepable(value))).collect()
+        }
+        json @ (Value::Null | Value::Bool(_) | Value::Number(_)) => json,
+    }
+}
+
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::web::Bytes;
 use futures_util::StreamExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::db::query;
 use shared::testing::Gate;
 use url::Url;
@@ -94,6 +94,32 @@ async fn what_is_no_event_becomes_a_dead_letter() {
     .await;
     for letter in kept {
         assert_eq!(letter, ("unreadable".to_owned(), 1, "receiver".to_owned()));
+    }
+}
+
+#[actix_web::test]
+async fn an_event_with_what_a_database_does_not_keep_stops_nobody() {
+    for case in cases().await.into_iter().filter(|case| case.transport != "http://") {
+        let receiver = receiver(&case.receives, &case.transport).await;
+        let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
+        put(&case.sender, &outbox, event("thing.done.v1", "a", 1)).await;
+        effects(&case.receives, "a", 1).await;
+
+        let url = Url::parse(&case.transport).unwrap();
+        let client = async_nats::connect(&url[..url::Position::BeforePath]).await.unwrap();
+        // The partition of the subject "a".
+        let subject = format!("{}.receiver.10", &url.path()[1..]);
+        for kind in ["thing.invented.v9", "thing.spoilt.v1", "thing.\0.v1"] {
+            let mut strange = event(kind, "a\0", 2);
+            strange.data = json!({ "a\0": ["b\0"] });
+            client.publish(subject.clone(), strange.to_json().to_string().into()).await.unwrap();
+        }
+        client.flush().await.unwrap();
+        put(&case.sender, &outbox, event("thing.done.v1", "a", 3)).await;
+        assert_eq!(effects(&case.receives, "a", 2).await, [1, 3]);
+        let shown: Vec<_> =
+            receiver.dead_letters().await.iter().map(|letter| letter["subject"].clone()).collect();
+        assert_eq!(shown, ["a\u{fffd}"; 3]);
     }
 }
 

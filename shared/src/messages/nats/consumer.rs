@@ -145,8 +145,7 @@ fn again(backoff: Backoff, attempt: i64) -> AckKind {
 
 /// What is no event, as one that can be kept. The same bytes have the same id.
 fn unreadable(payload: &[u8]) -> Event {
-    // PostgreSQL keeps no NUL.
-    let text = String::from_utf8_lossy(payload).replace('\0', "\u{fffd}");
+    let text = String::from_utf8_lossy(payload);
     let mut event = Event::new("unknown", "unreadable", "", text);
     event.id = Uuid::new_v5(&Uuid::NAMESPACE_OID, payload);
     event
