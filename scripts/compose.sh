@@ -5,6 +5,8 @@ OURS=(gateway user-service order-service payment-service card-network)
 
 # The containers of a service, or of all.
 containers() { docker compose ps --quiet "$@"; }
+# The first container of a service. `head` would end before docker has said everything, and docker fails then.
+first_of() { containers "$1" | sed -n 1p; }
 
 # ask CONTAINER PORT PATH [HEADER]: asks the program in a container, from inside, and prints the answer.
 ask() { docker exec "$1" probe "${@:2}"; }
@@ -24,7 +26,7 @@ await_healthy() {
 # The admin's login, as .secrets/admin.env. Only user-service knows it.
 write_admin_env() {
   local container
-  container=$(containers user-service | head -n 1)
+  container=$(first_of user-service)
   mkdir -p "$SECRETS" && chmod 700 "$SECRETS"
   (
     umask 077

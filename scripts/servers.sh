@@ -14,7 +14,7 @@ serve() {
   SERVERS+=("$server")
 }
 is_here() { docker image inspect "$1" >/dev/null 2>&1; }
-address() { docker port "$server" "$1" | head -n 1; }
+address() { docker port "$server" "$1" | sed -n 1p; }
 # Three ports that were free a moment ago.
 free_ports() {
   local port ports=()

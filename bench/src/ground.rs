@@ -31,6 +31,11 @@ const PORTS: [(&str, u16); 4] =
     [("user-service", 3001), ("order-service", 3011), ("payment-service", 3021), ("card-network", 3031)];
 
 impl Program {
+    /// Whether it is one of ours, and no server that they use.
+    pub fn is_ours(&self) -> bool {
+        self.service == "gateway" || self.port().is_some()
+    }
+
     fn port(&self) -> Option<u16> {
         PORTS.iter().find(|(service, _)| *service == self.service).map(|(_, port)| *port)
     }

@@ -13,7 +13,7 @@ const TICK: Duration = Duration::from_millis(10);
 pub struct Usage {
     /// Processor time since they began.
     pub cpu: Duration,
-    /// Memory now, in bytes.
+    /// Memory now, in bytes; 0 for a server that is not ours, whose processes share most of theirs.
     pub resident: u64,
 }
 
@@ -24,7 +24,9 @@ pub async fn usage(ground: Ground) -> BTreeMap<String, Usage> {
         let sum = usage.entry(program.service.clone()).or_default();
         for process in ground.processes(&program).await {
             sum.cpu += cpu(process).unwrap_or_default();
-            sum.resident += resident(process).unwrap_or_default();
+            if program.is_ours() {
+                sum.resident += resident(process).unwrap_or_default();
+            }
         }
     }
     usage

@@ -15,8 +15,9 @@ use bench::database::Database;
 use bench::measure::{Usage, usage};
 use bench::site::{Site, SiteConfig};
 use futures_util::future::try_join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::config::{ConfigError, Vars};
+use shared::db::DbError;
 use tokio::time::Instant;
 
 struct Config {
@@ -24,6 +25,8 @@ struct Config {
     orders: usize,
     rounds: usize,
     customers: usize,
+    /// Seconds.
+    wait: u32,
     retention: bool,
 }
 
@@ -34,6 +37,7 @@ impl Config {
             orders: vars.or("ORDERS", "3000", "how many orders are placed in a round"),
             rounds: vars.or("ROUNDS", "1", "how many rounds"),
             customers: vars.or("CUSTOMERS", "16", "how many order at a time"),
+            wait: vars.or("WAIT", "10", "how many seconds a customer waits for the confirmation, or 0"),
             retention: vars.or("RETENTION", "false", "whether eight days pass after each round"),
         };
         vars.finish(config)
@@ -48,6 +52,15 @@ const AGE: Duration = Duration::from_secs(8 * 86_400);
 const PRUNED: Duration = Duration::from_secs(120);
 /// More than this in the last round than in the first is growth.
 const GROWTH: f64 = 0.15;
+
+/// A stack, and who buys there.
+struct Shop {
+    site: Site,
+    databases: Vec<Database>,
+    customers: Vec<Customer>,
+    product: String,
+    wait: u32,
+}
 
 /// What one round measured.
 struct Round {
@@ -71,16 +84,17 @@ async fn main() -> ExitCode {
 
 /// Does the rounds, and says how much more an order cost in the last than in the first.
 async fn run(config: Config) -> Result<f64, String> {
-    let Config { site, orders, rounds, customers, retention } = config;
+    let Config { site, orders, rounds, customers, wait, retention } = config;
     let site = Site::open(site).await?;
     let databases = Database::all(site.ground).await?;
     let customers = site.customers(customers).await.ok_or("Nobody can register.")?;
     let product = site.product(1_000_000).await.ok_or("No product can be made.")?;
-    round(&site, &databases, &customers, &product, WARM_UP).await?;
-    let idle = idle(&databases).await;
+    let shop = Shop { site, databases, customers, product, wait };
+    shop.round(WARM_UP).await?;
+    let idle = shop.idle().await;
     let mut costs = Vec::new();
     for number in 1..=rounds {
-        let round = round(&site, &databases, &customers, &product, orders).await?;
+        let round = shop.round(orders).await?;
         let cost: Duration = round.cpu.values().sum();
         costs.push(cost.as_secs_f64() / round.orders() as f64);
         if number == 1 {
@@ -88,11 +102,11 @@ async fn run(config: Config) -> Result<f64, String> {
         }
         println!("{}", round.row(WARM_UP + number * orders, idle));
         if retention {
-            let_time_pass(&databases).await.map_err(|error| error.to_string())?;
-            print_kept(&site, &databases).await.map_err(|error| error.to_string())?;
+            shop.let_time_pass().await.map_err(|error| error.to_string())?;
+            shop.print_kept().await.map_err(|error| error.to_string())?;
         }
     }
-    if let [orders, payments] = &databases[..] {
+    if let [orders, payments] = &shop.databases[..] {
         let commands = orders.deliveries(payments).await.map_err(|error| error.to_string())?;
         let answers = payments.deliveries(orders).await.map_err(|error| error.to_string())?;
         for (what, mut times) in [("a command", commands), ("its answer", answers)] {
@@ -108,86 +122,103 @@ async fn run(config: Config) -> Result<f64, String> {
     Ok(growth)
 }
 
-async fn round(
-    site: &Site,
-    databases: &[Database],
-    customers: &[Customer],
-    product: &str,
-    orders: usize,
-) -> Result<Round, String> {
-    let (left, latencies, late) = (Cell::new(orders), RefCell::new(Vec::new()), Cell::new(0));
-    let (before, written, begun) = (usage(site.ground).await, transactions(databases).await, Instant::now());
-    let buy = async |customer: &Customer| {
-        while left.get() > 0 {
-            left.set(left.get() - 1);
-            let lines = json!([{ "product_id": product, "quantity": 1 }]);
-            let body = json!({ "lines": lines, "payment_token": "tok_visa" });
-            let begun = Instant::now();
-            let reply = customer.insist(&Errand::post("/api/orders", Some(body)).waiting(10)).await.reply;
-            let reply = reply.filter(|reply| reply.status == 201).ok_or("An order was not answered.")?;
-            latencies.borrow_mut().push(begun.elapsed());
-            late.set(late.get() + usize::from(reply.body["status"] != "confirmed"));
+impl Shop {
+    async fn round(&self, orders: usize) -> Result<Round, String> {
+        let (left, latencies, late) = (Cell::new(orders), RefCell::new(Vec::new()), Cell::new(0));
+        let ground = self.site.ground;
+        let (before, counted, begun) = (usage(ground).await, self.transactions().await, Instant::now());
+        let buy = async |customer: &Customer| {
+            while left.get() > 0 {
+                left.set(left.get() - 1);
+                let begun = Instant::now();
+                let order = self.order(customer).await.ok_or("An order was not answered.")?;
+                latencies.borrow_mut().push(begun.elapsed());
+                late.set(late.get() + usize::from(order["status"] != "confirmed"));
+            }
+            Ok::<(), String>(())
+        };
+        try_join_all(self.customers.iter().map(buy)).await?;
+        while !self.is_done().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Ok::<(), String>(())
-    };
-    try_join_all(customers.iter().map(buy)).await?;
-    let (time, after) = (begun.elapsed(), usage(site.ground).await);
-    // PostgreSQL's own counts are a second behind.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let transactions = written.zip(transactions(databases).await);
-    let mut latencies = latencies.into_inner();
-    latencies.sort();
-    let spent = |(service, usage): (&String, &Usage)| {
-        (service.clone(), usage.cpu.saturating_sub(before.get(service).copied().unwrap_or_default().cpu))
-    };
-    Ok(Round {
-        time,
-        latencies,
-        late: late.get(),
-        cpu: after.iter().map(spent).collect(),
-        resident: after.values().map(|usage| usage.resident).sum(),
-        transactions: transactions.map(|(before, after)| [after[0] - before[0], after[1] - before[1]]),
-    })
-}
-
-async fn transactions(databases: &[Database]) -> Option<[i64; 2]> {
-    databases.first()?.transactions().await
-}
-
-/// Transactions per second without any orders.
-async fn idle(databases: &[Database]) -> [f64; 2] {
-    const TIME: Duration = Duration::from_secs(10);
-    let before = transactions(databases).await;
-    tokio::time::sleep(TIME).await;
-    let after = transactions(databases).await;
-    before.zip(after).map_or([0.0; 2], |(before, after)| {
-        [0, 1].map(|kind| (after[kind] - before[kind]) as f64 / TIME.as_secs_f64())
-    })
-}
-
-async fn let_time_pass(databases: &[Database]) -> Result<(), shared::db::DbError> {
-    for database in databases {
-        database.age(AGE).await?;
+        let (time, after) = (begun.elapsed(), usage(ground).await);
+        // PostgreSQL's own counts are a second behind.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let transactions = counted.zip(self.transactions().await);
+        let mut latencies = latencies.into_inner();
+        latencies.sort();
+        let spent = |(service, usage): (&String, &Usage)| {
+            (service.clone(), usage.cpu.saturating_sub(before.get(service).copied().unwrap_or_default().cpu))
+        };
+        Ok(Round {
+            time,
+            latencies,
+            late: late.get(),
+            cpu: after.iter().map(spent).collect(),
+            resident: after.values().map(|usage| usage.resident).sum(),
+            transactions: transactions.map(|(before, after)| [after[0] - before[0], after[1] - before[1]]),
+        })
     }
-    let begun = Instant::now();
-    for database in databases {
-        while begun.elapsed() < PRUNED && database.kept().await?.iter().sum::<i64>() > 0 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+
+    async fn order(&self, customer: &Customer) -> Option<Value> {
+        let lines = json!([{ "product_id": self.product, "quantity": 1 }]);
+        let body = json!({ "lines": lines, "payment_token": "tok_visa" });
+        let mut errand = Errand::post("/api/orders", Some(body));
+        if self.wait > 0 {
+            errand = errand.waiting(self.wait);
         }
+        let reply = customer.insist(&errand).await.reply?;
+        (reply.status == 201).then_some(reply.body)
     }
-    Ok(())
-}
 
-async fn print_kept(site: &Site, databases: &[Database]) -> Result<(), shared::db::DbError> {
-    print!("        eight days later:");
-    for database in databases {
-        let [outbox, inbox, keys] = database.kept().await?;
-        let megabytes = database.bytes().await? as f64 / 1e6;
-        print!("  {}: outbox {outbox}, inbox {inbox}, keys {keys}, {megabytes:.1} MB;", database.name);
+    /// Whether no checkout is under way. Who waits for each order knows that.
+    async fn is_done(&self) -> bool {
+        if self.wait > 0 {
+            return true;
+        }
+        let asked = self.site.asked("order-service", "/admin/sagas?state=running").await;
+        asked.is_some_and(|asked| asked["sagas"].as_array().is_some_and(Vec::is_empty))
     }
-    let resident: u64 = usage(site.ground).await.values().map(|usage| usage.resident).sum();
-    println!("  all programs {} MB", resident / 1_000_000);
-    Ok(())
+
+    async fn transactions(&self) -> Option<[i64; 2]> {
+        self.databases.first()?.transactions().await
+    }
+
+    /// Transactions per second without any orders.
+    async fn idle(&self) -> [f64; 2] {
+        const TIME: Duration = Duration::from_secs(10);
+        let before = self.transactions().await;
+        tokio::time::sleep(TIME).await;
+        let after = self.transactions().await;
+        before.zip(after).map_or([0.0; 2], |(before, after)| {
+            [0, 1].map(|kind| (after[kind] - before[kind]) as f64 / TIME.as_secs_f64())
+        })
+    }
+
+    async fn let_time_pass(&self) -> Result<(), DbError> {
+        for database in &self.databases {
+            database.age(AGE).await?;
+        }
+        let begun = Instant::now();
+        for database in &self.databases {
+            while begun.elapsed() < PRUNED && database.kept().await?.iter().sum::<i64>() > 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn print_kept(&self) -> Result<(), DbError> {
+        print!("        eight days later:");
+        for database in &self.databases {
+            let [outbox, inbox, keys] = database.kept().await?;
+            let megabytes = database.bytes().await? as f64 / 1e6;
+            print!("  {}: outbox {outbox}, inbox {inbox}, keys {keys}, {megabytes:.1} MB;", database.name);
+        }
+        let resident: u64 = usage(self.site.ground).await.values().map(|usage| usage.resident).sum();
+        println!("  our programs {} MB", resident / 1_000_000);
+        Ok(())
+    }
 }
 
 impl Round {
