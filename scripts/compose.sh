@@ -27,6 +27,7 @@ await_healthy() {
 write_admin_env() {
   local container
   container=$(first_of user-service)
+  [ -n "$container" ] || die "It does not run in docker compose: start it with scripts/up --compose."
   mkdir -p "$SECRETS" && chmod 700 "$SECRETS"
   (
     umask 077

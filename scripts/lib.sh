@@ -1,6 +1,7 @@
 # What the scripts share. Bash and coreutils; no jq, no openssl.
 
 set -euo pipefail
+SELF=$(realpath "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 RUN=data/run LOGS=data/logs SECRETS=.secrets
@@ -22,7 +23,7 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 now_ms() { date +%s%3N; }
 
 # Prints the comment at the head of the script that called.
-usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; exit "${1:-0}"; }
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$SELF"; exit "${1:-0}"; }
 
 # When a process began: with its id this names it, though ids are used again.
 began() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
@@ -82,16 +83,19 @@ TEXT
 # The first value of a field in the JSON on standard input.
 json() { { grep -o "\"$1\":\(\"[^\"]*\"\|[^,}]*\)" || true; } | head -n 1 | cut -d: -f2- | tr -d '"'; }
 
-# driver PROGRAM: builds a program of the crate `bench`, and leaves its path in $driver; gives it the
-# admin's login.
+# driver PROGRAM: builds a program of the crate `bench`, and leaves its path in $driver.
 driver() {
-  [ -s "$SECRETS/admin.env" ] || die "It does not run: start it with scripts/up."
+  [ -s "$SECRETS/admin.env" ] || die "It does not run: start it with scripts/up, or add --compose if it runs in docker compose."
   cargo build --release --quiet -p bench --bin "$1"
   driver=${CARGO_TARGET_DIR:-target}/release/$1
+}
+
+# drive_on ARGUMENT...: becomes the driver, which alone gets the admin's login.
+drive_on() {
   set -a
   # shellcheck source=/dev/null
   source "$SECRETS/admin.env"
-  set +a
+  exec "$driver" "$@"
 }
 
 # drive PROGRAM [--compose] [FLAG VALUE]...: runs such a program on the running stack.
@@ -101,10 +105,10 @@ drive() {
   for arg in "$@"; do
     case $arg in
       --help) usage ;;
-      --compose) args+=(--compose true) ;;
+      --compose) args+=(--compose true) && write_admin_env ;;
       *) args+=("$arg") ;;
     esac
   done
   driver "$program"
-  "$driver" "${args[@]}"
+  drive_on "${args[@]}"
 }

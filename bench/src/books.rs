@@ -25,6 +25,8 @@ pub struct Books {
     pub running: Vec<Value>,
     /// Checkouts that wait for a person.
     pub stuck: Vec<Value>,
+    /// Whether the gateway counts two healthy replicas of each service, and serves.
+    pub is_healthy: bool,
 }
 
 impl Books {
@@ -49,6 +51,7 @@ impl Books {
             dead_letters,
             running: sagas("running").await?,
             stuck: sagas("stuck").await?,
+            is_healthy: site.is_healthy().await,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::db::{Db, DbConfig, DbError, Migrations, now, query};
+use shared::db::{Db, DbConfig, DbError, Migrations, Row, now, query};
 
 use crate::ground::{Ground, Program};
 
@@ -55,7 +55,7 @@ impl Database {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn kept(&self) -> Result<Kept, DbError> {
+    pub async fn kept(&self) -> Result<Kept, String> {
         let mut kept = Kept::default();
         for (rows, (table, _)) in kept.iter_mut().zip(FOR_A_WHILE) {
             *rows = self.number(&format!("SELECT COUNT(*) AS n FROM {table}")).await?;
@@ -67,7 +67,7 @@ impl Database {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn bytes(&self) -> Result<i64, DbError> {
+    pub async fn bytes(&self) -> Result<i64, String> {
         let sql = match self.server {
             Server::File(_) => {
                 "SELECT (page_count - freelist_count) * page_size AS n \
@@ -78,23 +78,23 @@ impl Database {
         self.number(sql).await
     }
 
-    /// Makes everything in it so much older, as far as the rules of retention look.
+    /// Makes everything in it as old as that, as far as the rules of retention look.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn age(&self, time: Duration) -> Result<(), DbError> {
+    pub async fn age(&self, time: Duration) -> Result<(), String> {
         for (table, column) in FOR_A_WHILE {
             match &self.server {
                 Server::File(db) => {
                     let update = format!("UPDATE {table} SET {column} = $1 WHERE {column} IS NOT NULL");
-                    query(update).bind(now() - time).execute(db).await?;
+                    let aged = query(update).bind(now() - time).execute(db).await;
+                    aged.map_err(|error| error.to_string())?;
                 }
                 Server::Container(_) => {
                     let seconds = time.as_secs();
-                    let update = format!(
-                        "UPDATE {table} SET {column} = {column} - interval '{seconds} s' WHERE {column} IS NOT NULL"
-                    );
-                    self.psql(&update).await;
+                    let then = format!("now() - interval '{seconds} s'");
+                    self.psql(&format!("UPDATE {table} SET {column} = {then} WHERE {column} IS NOT NULL"))
+                        .await?;
                 }
             }
         }
@@ -114,14 +114,14 @@ impl Database {
     ///
     /// # Errors
     /// When a database does not answer.
-    pub async fn deliveries(&self, other: &Self) -> Result<Vec<i64>, DbError> {
+    pub async fn deliveries(&self, other: &Self) -> Result<Vec<i64>, String> {
         let written = self.moments("outbox", "created_at", "seq").await?;
         let seen: BTreeMap<_, _> = other.moments("inbox", "seen_at", "seen_at").await?.into_iter().collect();
         Ok(written.iter().filter_map(|(id, at)| Some(seen.get(id)? - at)).collect())
     }
 
     /// Ids and times, in ms, of the last rows.
-    async fn moments(&self, table: &str, column: &str, order: &str) -> Result<Vec<(String, i64)>, DbError> {
+    async fn moments(&self, table: &str, column: &str, order: &str) -> Result<Vec<(String, i64)>, String> {
         let ms = match self.server {
             Server::File(_) => format!("CAST((julianday({column}) - 2440587.5) * 86400000 AS INTEGER)"),
             Server::Container(_) => format!("(extract(epoch FROM {column}) * 1000)::bigint"),
@@ -129,11 +129,12 @@ impl Database {
         let sql = format!("SELECT id, {ms} AS ms FROM {table} ORDER BY {order} DESC LIMIT 2000");
         match &self.server {
             Server::File(db) => {
-                let rows = query(sql).fetch_all(db).await?;
-                rows.iter().map(|row| Ok((row.get("id")?, row.get("ms")?))).collect()
+                let rows = query(sql).fetch_all(db).await.map_err(|error| error.to_string())?;
+                let row = |row: &Row| Ok((row.get("id")?, row.get("ms")?));
+                rows.iter().map(row).collect::<Result<_, DbError>>().map_err(|error| error.to_string())
             }
             Server::Container(_) => {
-                let printed = self.psql(&sql).await;
+                let printed = self.psql(&sql).await?;
                 let row = |line: &str| {
                     let (id, ms) = line.split_once('|')?;
                     Some((id.to_owned(), ms.parse().ok()?))
@@ -143,16 +144,23 @@ impl Database {
         }
     }
 
-    async fn number(&self, sql: &str) -> Result<i64, DbError> {
+    async fn number(&self, sql: &str) -> Result<i64, String> {
         match &self.server {
-            Server::File(db) => query(sql).fetch_one(db).await?.get("n"),
-            Server::Container(_) => Ok(self.psql(sql).await.trim().parse().unwrap_or_default()),
+            Server::File(db) => {
+                let row = query(sql).fetch_one(db).await;
+                row.and_then(|row| row.get("n")).map_err(|error| error.to_string())
+            }
+            Server::Container(_) => {
+                let printed = self.psql(sql).await?;
+                printed.trim().parse().map_err(|_| format!("no number: {printed}"))
+            }
         }
     }
 
-    async fn psql(&self, sql: &str) -> String {
-        let Server::Container(server) = &self.server else { return String::new() };
+    async fn psql(&self, sql: &str) -> Result<String, String> {
+        let Server::Container(server) = &self.server else { return Err("no container".to_owned()) };
         let command = ["exec", &server.name, "psql", "-qtA", "-U", "postgres", "-d", self.name, "-c", sql];
-        crate::ground::output("docker", &command).await
+        let printed = crate::ground::output("docker", &command).await;
+        printed.ok_or_else(|| format!("PostgreSQL does not answer: {sql}"))
     }
 }

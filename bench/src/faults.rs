@@ -55,7 +55,7 @@ fn deck(ground: Ground) -> Vec<Fault> {
     deck
 }
 
-/// Does one thing after another until `time` is over, and tells how often each was done.
+/// Does one thing after another until `time` is over, and tells how often each could be done.
 pub async fn inflict(ground: Ground, time: Duration, seed: u64) -> BTreeMap<String, u32> {
     let (begun, mut random) = (Instant::now(), StdRng::seed_from_u64(seed));
     let mut done: BTreeMap<_, _> = deck(ground).into_iter().map(|fault| (fault.name(), 0)).collect();
@@ -67,60 +67,59 @@ pub async fn inflict(ground: Ground, time: Duration, seed: u64) -> BTreeMap<Stri
         }
         let Some(fault) = left.pop() else { break };
         eprintln!("{:>6.1} s: {}", begun.elapsed().as_secs_f64(), fault.name());
-        do_it(ground, fault, &mut random).await;
-        *done.entry(fault.name()).or_default() += 1;
+        let is_done = do_it(ground, fault, &mut random).await;
+        *done.entry(fault.name()).or_default() += u32::from(is_done);
+        if !is_done {
+            eprintln!("         that could not be done");
+        }
         tokio::time::sleep(Duration::from_millis(random.random_range(500..3000))).await;
     }
     done
 }
 
-async fn do_it(ground: Ground, fault: Fault, random: &mut StdRng) {
+/// Whether it could be done.
+async fn do_it(ground: Ground, fault: Fault, random: &mut StdRng) -> bool {
     let programs = ground.programs().await;
     let of =
         |service: &str| programs.iter().filter(|one| one.service == service).cloned().collect::<Vec<_>>();
     match fault {
-        Fault::Killed(service) => {
-            if let Some(one) = of(service).choose(random) {
-                ground.kill(one).await;
-            }
-        }
-        Fault::Paused(service) => {
-            if let Some(one) = of(service).choose(random) {
-                ground.pause(one, Duration::from_secs(random.random_range(4..9))).await;
-            }
-        }
+        Fault::Killed(service) => match of(service).choose(random) {
+            Some(one) => ground.kill(one).await,
+            None => false,
+        },
+        Fault::Paused(service) => match of(service).choose(random) {
+            Some(one) => ground.pause(one, Duration::from_secs(random.random_range(4..9))).await,
+            None => false,
+        },
         Fault::Rolled(service) => {
-            for one in of(service) {
-                ground.restart(&one).await;
-                eventually_passes(ground, service).await;
+            let (replicas, mut is_done) = (of(service), true);
+            for one in &replicas {
+                is_done &= ground.restart(one).await;
+                is_done &= are_healthy(service, replicas.len()).await;
             }
+            is_done && !replicas.is_empty()
         }
-        Fault::Restarted(server) => {
-            for one in of(server) {
-                ground.restart(&one).await;
-            }
-        }
-        Fault::Locked(database) => {
-            if let Err(why) = lock(database, Duration::from_secs(3)).await {
-                eprintln!("{database} could not be locked: {why}");
-            }
-        }
+        Fault::Restarted(server) => match of(server).first() {
+            Some(one) => ground.restart(one).await,
+            None => false,
+        },
+        Fault::Locked(database) => lock(database, Duration::from_secs(3)).await.is_ok(),
     }
 }
 
-/// A deployment goes on when the replica that it has replaced is there.
-async fn eventually_passes(ground: Ground, service: &str) {
-    let begun = Instant::now();
-    let dashboard = e2e::Api::at(9090);
+/// Waits until the gateway counts so many healthy replicas: a deployment goes on when the replica that it
+/// has replaced is there.
+async fn are_healthy(service: &str, count: usize) -> bool {
+    let (begun, dashboard) = (Instant::now(), e2e::Api::at(9090));
     while begun.elapsed() < HEALTHY_AGAIN {
         let seen = dashboard.try_get(&format!("/registry/services/{service}")).await;
         let seen = seen.map(|reply| reply.body.to_string()).unwrap_or_default();
-        let there = ground.programs().await.iter().filter(|one| one.service == service).count();
-        if there > 0 && seen.matches("\"health\":\"healthy\"").count() >= there {
-            return;
+        if seen.matches("\"health\":\"healthy\"").count() >= count {
+            return true;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    false
 }
 
 async fn lock(database: &str, time: Duration) -> Result<(), Box<dyn std::error::Error>> {

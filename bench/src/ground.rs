@@ -66,8 +66,9 @@ impl Ground {
         }
     }
 
-    /// Ends it as a crash would; it comes back after some seconds.
-    pub async fn kill(self, program: &Program) {
+    /// Ends it as a crash would; it comes back after some seconds. Like all that follow, it says whether it
+    /// could be done.
+    pub async fn kill(self, program: &Program) -> bool {
         match self {
             Self::Embedded => embedded::signal(program, "-KILL").await,
             Self::Compose => compose::kill(program).await,
@@ -75,19 +76,15 @@ impl Ground {
     }
 
     /// Lets it stand still for so long.
-    pub async fn pause(self, program: &Program, time: Duration) {
+    pub async fn pause(self, program: &Program, time: Duration) -> bool {
         match self {
-            Self::Embedded => {
-                embedded::signal(program, "-STOP").await;
-                tokio::time::sleep(time).await;
-                embedded::signal(program, "-CONT").await;
-            }
+            Self::Embedded => embedded::pause(program, time).await,
             Self::Compose => compose::pause(program, time).await,
         }
     }
 
     /// Asks it to stop, and waits until it runs again.
-    pub async fn restart(self, program: &Program) {
+    pub async fn restart(self, program: &Program) -> bool {
         match self {
             Self::Embedded => embedded::restart(program).await,
             Self::Compose => compose::restart(program).await,
@@ -95,17 +92,17 @@ impl Ground {
     }
 }
 
-/// What a command prints; nothing, and a word about it, if it fails.
-pub(crate) async fn output(program: &str, args: &[&str]) -> String {
-    match Command::new(program).args(args).output().await {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Ok(output) => {
-            eprintln!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-            String::new()
+/// What a command prints, if it ends well.
+pub(crate) async fn output(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().await;
+    let why = match output {
+        Ok(output) if output.status.success() => {
+            return Some(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        Err(why) => {
-            eprintln!("{program}: {why}");
-            String::new()
-        }
-    }
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(why) => why.to_string(),
+    };
+    // Not all arguments: one may be a token.
+    eprintln!("{program} {}: {why}", args.first().unwrap_or(&""));
+    None
 }

@@ -38,6 +38,16 @@ impl Invariant {
         Self { name, promise, checked, broken }
     }
 
+    /// Of so many, these are wrong.
+    fn none(
+        name: &'static str,
+        promise: &'static str,
+        checked: usize,
+        broken: impl Iterator<Item = String>,
+    ) -> Self {
+        Self { name, promise, checked, broken: broken.collect() }
+    }
+
     /// Whether it is true everywhere.
     pub fn holds(&self) -> bool {
         self.broken.is_empty()
@@ -54,50 +64,63 @@ pub struct Rested {
     pub invariants: Vec<Invariant>,
 }
 
-/// Reads the books until everything holds, or for so long. `None` if they could not be read.
+/// Reads the books until everything holds, or for so long. `None` if they cannot be read then.
 pub async fn at_rest(
     site: &Site,
     diary: &Diary,
     customers: &BTreeSet<String>,
     patience: Duration,
 ) -> Option<Rested> {
-    let (begun, mut rested) = (Instant::now(), None);
-    while begun.elapsed() < patience {
-        if let Some(books) = Books::read(site).await {
-            let (after, invariants) = (begun.elapsed(), check(&books, diary, customers));
-            let holds = invariants.iter().all(Invariant::holds) && site.is_healthy().await;
-            rested = Some(Rested { after, books, invariants });
-            if holds {
-                break;
-            }
+    let begun = Instant::now();
+    loop {
+        let books = Books::read(site).await;
+        let after = begun.elapsed();
+        let rested = books.map(|books| {
+            let invariants = check(&books, diary, customers);
+            Rested { after, books, invariants }
+        });
+        let holds = rested.as_ref().is_some_and(|rested| rested.invariants.iter().all(Invariant::holds));
+        if holds || after > patience {
+            return rested;
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
-    rested
 }
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+const STANDING: [&str; 3] = ["confirmed", "shipped", "delivered"];
+const UNDONE: [&str; 3] = ["rejected", "cancelled", "refunded"];
+const STUCK: &str = "needs_attention";
 
-/// Checks every invariant: of all that is in the books, and of what customers were told.
+/// Checks every invariant: of all that is in the books, and of what `customers` were told.
 pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<Invariant> {
     let orders: BTreeMap<&str, &Value> =
         books.orders.iter().map(|order| (text(order, "id"), order)).collect();
+    let status = |id: &str| orders.get(id).map_or("", |order| text(order, "status"));
     let payments: BTreeMap<&str, &Value> =
         books.payments.iter().map(|payment| (text(payment, "order_id"), payment)).collect();
+    let given_back = |order: &str| payments.get(order).map_or(0, |payment| amount(&payment["refunded"]));
     let mut charges: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for charge in &books.charges {
         charges.entry(text(charge, "order_id")).or_default().push(charge);
     }
-    let charged = |order: &Value| Charged::of(charges.get(text(order, "id")).map_or(&[][..], Vec::as_slice));
+    let charged = |order: &str| Charged::of(charges.get(order).map_or(&[][..], Vec::as_slice));
     let told: BTreeSet<&str> = diary.orders.values().flatten().map(String::as_str).collect();
-    let ours = books.orders.iter().filter(|order| customers.contains(text(order, "customer_id")));
+    let ours: Vec<&Value> =
+        books.orders.iter().filter(|order| customers.contains(text(order, "customer_id"))).collect();
 
     vec![
-        Invariant::new(
+        Invariant::none(
             "unanswered",
             "every order got an answer in the end",
-            0..diary.orders.len() + diary.unanswered as usize,
-            |number| (*number < diary.unanswered as usize).then(|| "an order was given up".to_owned()),
+            diary.answered() + diary.unanswered as usize,
+            (0..diary.unanswered).map(|_| "an order was given up".to_owned()),
+        ),
+        Invariant::none(
+            "refused",
+            "no order was refused but for want of goods",
+            diary.answered(),
+            diary.wronged.iter().cloned(),
         ),
         Invariant::new("lost", "every order that was answered with 201 exists", &told, |id| {
             (!orders.contains_key(**id)).then(|| format!("order {id} is not there"))
@@ -106,38 +129,56 @@ pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<
             let different: BTreeSet<_> = ids.iter().collect();
             (different.len() > 1).then(|| format!("one key has the orders {different:?}"))
         }),
-        Invariant::new("stray", "every order was answered to somebody", ours, |order| {
+        Invariant::new("stray", "every order was answered to somebody", &ours, |order| {
             let known = told.contains(text(order, "id")) || diary.unanswered > 0;
             (!known).then(|| format!("nobody was told of order {}", order["id"]))
         }),
         Invariant::new("moving", "every order rests", &books.orders, |order| {
-            let moving = ["awaiting_payment", "cancelling", "refunding"].contains(&text(order, "status"));
-            moving.then(|| format!("order {} is {}", order["id"], order["status"]))
+            let status = text(order, "status");
+            let rests = STANDING.contains(&status) || UNDONE.contains(&status) || status == STUCK;
+            (!rests).then(|| format!("order {} is {status}", order["id"]))
+        }),
+        Invariant::new("kept", "every order whose cancel was accepted is undone", &diary.cancelled, |id| {
+            let undone = UNDONE.contains(&status(id)) || status(id) == STUCK;
+            (!undone).then(|| format!("order {id} is {}", status(id)))
         }),
         Invariant::new(
             "charged",
             "captured, refunded and held is just what its status says",
             &books.orders,
             |order| {
-                let refunds =
-                    payments.get(text(order, "id")).map_or(0, |payment| amount(&payment["refunded"]));
-                let wrong = charged(order).contradicts(order, refunds)?;
-                Some(format!("order {} is {}, and {wrong}", order["id"], order["status"]))
+                let id = text(order, "id");
+                let wrong = charged(id).contradicts(order, given_back(id))?;
+                Some(format!("order {id} is {}, and {wrong}", order["status"]))
+            },
+        ),
+        Invariant::new(
+            "orphans",
+            "no money is held or kept for an order that is not there",
+            &charges,
+            |(id, _)| {
+                let Charged { captured, refunded, held } = charged(id);
+                let kept = !orders.contains_key(*id) && (captured != refunded || held != 0);
+                kept.then(|| format!("{captured} captured, {refunded} refunded, {held} held for {id}"))
             },
         ),
         Invariant::new("overcharged", "no key was captured twice", &books.charges, |charge| {
             (int(charge, "times_captured") > 1).then(|| format!("key {} was captured again", charge["key"]))
         }),
-        Invariant::new(
-            "refunds",
-            "every refund that was answered was made",
-            refunded(diary),
-            |(id, amount_told)| {
-                let payment = books.payments.iter().find(|payment| text(payment, "id") == *id);
-                let made = payment.map_or(0, |payment| amount(&payment["refunded"]));
-                (made < *amount_told).then(|| format!("payment {id}: {made} of {amount_told} given back"))
-            },
-        ),
+        Invariant::new("refunds", "what was given back is what the admin was told", &ours, |order| {
+            let payment = text(order, "payment_id");
+            let (made, told) =
+                (given_back(text(order, "id")), diary.refunds.get(payment).copied().unwrap_or(0));
+            // The rest of an order that is undone is given back too.
+            let exactly =
+                STANDING.contains(&text(order, "status")) && !diary.refunds_unanswered.contains(payment);
+            let wrong = made < told || exactly && made != told;
+            wrong.then(|| format!("order {}: {made} given back, {told} told", order["id"]))
+        }),
+        Invariant::new("payments", "every payment rests", &books.payments, |payment| {
+            let moving = ["authorizing", "unknown", "refunding"].contains(&text(payment, "status"));
+            moving.then(|| format!("payment {} is {}", payment["id"], payment["status"]))
+        }),
         ledger(books),
         Invariant::new("stock", "on hand + reserved + sold = initial + adjusted", &books.stock, |product| {
             let now = int(product, "on_hand") + int(product, "reserved") + int(product, "sold");
@@ -147,22 +188,35 @@ pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<
         Invariant::new("unsent", "every outbox is empty", &books.unsent, |(service, pending)| {
             (*pending != 0).then(|| format!("{service} has {pending} events to send"))
         }),
-        Invariant::new("dead", "no message was given up", &books.dead_letters, |letter| {
-            Some(letter.to_string())
-        }),
-        Invariant::new("running", "no checkout is under way", &books.running, |saga| Some(saga.to_string())),
-        Invariant::new("stuck", "who waits for a person says why", &books.stuck, |saga| {
-            text(saga, "last_error").is_empty().then(|| saga.to_string())
-        }),
+        Invariant::none(
+            "dead",
+            "no message was given up",
+            orders.len(),
+            books.dead_letters.iter().map(Value::to_string),
+        ),
+        Invariant::none(
+            "running",
+            "no checkout is under way",
+            orders.len(),
+            books.running.iter().map(Value::to_string),
+        ),
+        Invariant::new(
+            "stuck",
+            "who waits for a person says why",
+            books.orders.iter().filter(|order| text(order, "status") == STUCK),
+            |order| {
+                let why =
+                    |saga: &&Value| saga["order_id"] == order["id"] && !text(saga, "last_error").is_empty();
+                books.stuck.iter().find(why).is_none().then(|| order["id"].to_string())
+            },
+        ),
+        Invariant::new(
+            "unhealthy",
+            "two replicas of each service are healthy",
+            [books.is_healthy],
+            |healthy| (!healthy).then(|| "the gateway counts fewer".to_owned()),
+        ),
     ]
-}
-
-fn refunded(diary: &Diary) -> BTreeMap<&str, i64> {
-    let mut sums = BTreeMap::new();
-    for (payment, amount) in &diary.refunds {
-        *sums.entry(payment.as_str()).or_default() += amount;
-    }
-    sums
 }
 
 /// What the card network took for one order.
@@ -191,7 +245,7 @@ impl Charged {
     fn contradicts(self, order: &Value, refunds: i64) -> Option<String> {
         let total = amount(&order["total"]);
         let right = match text(order, "status") {
-            "confirmed" | "shipped" | "delivered" => Self { captured: total, refunded: refunds, held: 0 },
+            status if STANDING.contains(&status) => Self { captured: total, refunded: refunds, held: 0 },
             "refunded" => Self { captured: total, refunded: total, held: 0 },
             // A capture that came too late was given back.
             "cancelled" | "rejected" => Self { captured: self.captured, refunded: self.captured, held: 0 },
@@ -222,19 +276,24 @@ fn ledger(books: &Books) -> Invariant {
     )
 }
 
-/// What left the shelf is what is in the orders that were paid and kept, or wait for a person.
+/// What left the shelf is what is in the orders that stand. Those that wait for a person may have left it,
+/// or be back.
 fn sold(books: &Books) -> Invariant {
-    let mut kept: BTreeMap<&str, i64> = BTreeMap::new();
-    let is_kept = |order: &&Value| {
-        ["confirmed", "shipped", "delivered", "needs_attention"].contains(&text(order, "status"))
+    let in_orders = |statuses: &[&str]| {
+        let mut goods: BTreeMap<&str, i64> = BTreeMap::new();
+        let counted = books.orders.iter().filter(|order| statuses.contains(&text(order, "status")));
+        for line in counted.flat_map(|order| order["lines"].as_array()).flatten() {
+            *goods.entry(text(line, "product_id")).or_default() += int(line, "quantity");
+        }
+        goods
     };
-    for line in books.orders.iter().filter(is_kept).flat_map(|order| order["lines"].as_array()).flatten() {
-        *kept.entry(text(line, "product_id")).or_default() += int(line, "quantity");
-    }
+    let (standing, stuck) = (in_orders(&STANDING), in_orders(&[STUCK]));
     Invariant::new("sold", "what is sold is what is in the orders that stand", &books.stock, |product| {
+        let of = |goods: &BTreeMap<&str, i64>| goods.get(text(product, "product_id")).copied().unwrap_or(0);
         let taken = int(product, "sold") + int(product, "reserved");
-        let kept = kept.get(text(product, "product_id")).copied().unwrap_or(0);
-        (taken != kept).then(|| format!("{taken} of {} are sold, {kept} in orders", product["product_id"]))
+        let right = of(&standing)..=of(&standing) + of(&stuck);
+        (!right.contains(&taken))
+            .then(|| format!("{taken} of {} instead of {right:?}", product["product_id"]))
     })
 }
 
@@ -279,11 +338,12 @@ mod tests {
             dead_letters: Vec::new(),
             running: Vec::new(),
             stuck: Vec::new(),
+            is_healthy: true,
         }
     }
 
     fn diary() -> Diary {
-        let refunds = vec![("p".to_owned(), 100)];
+        let refunds = [("p".to_owned(), 100)].into();
         Diary { orders: [(0, vec!["o".to_owned()])].into(), refunds, ..Diary::default() }
     }
 
@@ -300,31 +360,39 @@ mod tests {
     #[test]
     fn whatever_is_wrong_breaks_the_invariant_that_says_so() {
         type Harm = fn(&mut Books, &mut Diary);
-        let harms: [(&[&str], Harm); 17] = [
+        let harms: [(&[&str], Harm); 24] = [
             (&["unanswered"], |_, diary| diary.unanswered = 1),
-            (&["lost", "sold"], |books, _| books.orders.clear()),
+            (&["refused"], |_, diary| diary.wronged.push("forbidden".to_owned())),
+            (&["lost", "orphans", "sold"], |books, _| books.orders.clear()),
             (&["lost", "twice"], |_, diary| diary.placed(0, "another")),
             (&["stray"], |_, diary| diary.orders.clear()),
             (&["moving", "sold"], |books, _| books.orders[0]["status"] = "refunding".into()),
+            (&["kept"], |_, diary| diary.cancelled = ["o".to_owned()].into()),
             (&["charged", "sold"], |books, _| books.orders[0]["status"] = "cancelled".into()),
             (&["charged", "sold"], |books, _| books.orders[0]["status"] = "refunded".into()),
             (&["charged", "ledger"], |books, _| books.charges.push(books.charges[0].clone())),
             (&["charged", "ledger"], |books, _| books.charges.clear()),
             (&["charged", "ledger"], |books, _| books.charges[0]["captured"] = 0.into()),
+            (&["orphans"], |books, _| {
+                books.charges.push(json!({ "order_id": "nobody's", "authorized": 500, "voided": false }));
+            }),
             (&["overcharged"], |books, _| books.charges[0]["times_captured"] = 2.into()),
-            (&["refunds"], |_, diary| diary.refunds.push(("p".to_owned(), 1))),
+            (&["refunds"], |_, diary| diary.refunds = [("p".to_owned(), 101)].into()),
+            (&["refunds"], |_, diary| diary.refunds.clear()),
+            (&["payments"], |books, _| books.payments[0]["status"] = "unknown".into()),
             (&["ledger"], |books, _| books.ledger["sum"] = 1.into()),
             (&["stock"], |books, _| books.stock[0]["on_hand"] = 9.into()),
             (&["sold"], |books, _| {
                 books.stock[0]["on_hand"] = 7.into();
                 books.stock[0]["reserved"] = 1.into();
             }),
-            (&["unsent", "dead", "running"], |books, _| {
-                books.unsent[0].1 = 1;
+            (&["unsent"], |books, _| books.unsent[0].1 = 1),
+            (&["dead", "running"], |books, _| {
                 books.dead_letters.push(json!({}));
                 books.running.push(json!({}));
             }),
-            (&["stuck"], |books, _| books.stuck.push(json!({ "last_error": null }))),
+            (&["stuck"], |books, _| books.orders[0]["status"] = "needs_attention".into()),
+            (&["unhealthy"], |books, _| books.is_healthy = false),
         ];
         for (expected, harm) in harms {
             let (mut books, mut diary) = (books(), diary());

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -38,6 +39,8 @@ pub struct Deal {
     pub product: String,
     /// How many of it.
     pub quantity: u32,
+    /// Whether there may be too few of it.
+    pub is_scarce: bool,
     /// How it is paid.
     pub token: &'static str,
     /// What comes after.
@@ -48,10 +51,10 @@ pub struct Deal {
 pub enum Then {
     /// Nothing.
     Leave,
-    /// Sends the same request again.
+    /// Nothing; but the request is sent twice at once.
     Repeat,
-    /// Cancels it, so long after; maybe twice at once.
-    Cancel(Duration, u32),
+    /// Cancels it, so long after, so many times at once.
+    Cancel(Duration, usize),
     /// The admin gives so many hundredths of it back, when it is paid; then it may be cancelled.
     Refund(i64, bool),
 }
@@ -64,7 +67,7 @@ pub struct Market {
     pub spacing: Duration,
     /// What decides about everything that is random.
     pub seed: u64,
-    /// What there is to buy.
+    /// What there is to buy; of the last there may be too few.
     pub products: Vec<String>,
     next: Cell<usize>,
     begun: Instant,
@@ -99,9 +102,11 @@ impl Market {
             3 => Then::Refund(random.random_range(1..100), random.random()),
             _ => Then::Leave,
         };
+        let product = random.random_range(0..self.products.len());
         Deal {
             number,
-            product: self.products[random.random_range(0..self.products.len())].clone(),
+            product: self.products[product].clone(),
+            is_scarce: product + 1 == self.products.len(),
             quantity: random.random_range(1..4),
             token: TOKENS[random.random_range(0..TOKENS.len())],
             then,
@@ -145,33 +150,28 @@ pub async fn carry_out(deal: &Deal, customer: &Customer, admin: &Customer, diary
     let lines = json!([{ "product_id": deal.product, "quantity": deal.quantity }]);
     let body = json!({ "lines": lines, "payment_token": deal.token });
     let errand = Errand::post("/api/orders", Some(body));
-    let Some(order) = place(deal.number, &errand, customer, diary).await else { return };
-    let path = format!("/api/orders/{order}");
+    if let Then::Repeat = deal.then {
+        join(place(deal, &errand, customer, diary), place(deal, &errand, customer, diary)).await;
+        return;
+    }
+    let Some(id) = place(deal, &errand, customer, diary).await else { return };
     match deal.then {
-        Then::Leave => {}
-        Then::Repeat => drop(place(deal.number, &errand, customer, diary).await),
+        Then::Leave | Then::Repeat => {}
         Then::Cancel(after, times) => {
             tokio::time::sleep(after).await;
-            for _ in 0..times {
-                cancel(&path, customer, diary).await;
-            }
+            join_all((0..times).map(|_| cancel(&id, customer, diary))).await;
         }
         Then::Refund(hundredths, and_cancel) => {
-            let Some(order) = paid(&path, customer).await else { return };
+            let Some(order) = paid(&id, customer).await else { return };
             refund(&order, hundredths, admin, diary).await;
             if and_cancel {
-                cancel(&path, customer, diary).await;
+                cancel(&id, customer, diary).await;
             }
         }
     }
 }
 
-async fn place(
-    number: usize,
-    errand: &Errand,
-    customer: &Customer,
-    diary: &RefCell<Diary>,
-) -> Option<String> {
+async fn place(deal: &Deal, errand: &Errand, customer: &Customer, diary: &RefCell<Diary>) -> Option<String> {
     let done = customer.insist(errand).await;
     let mut diary = diary.borrow_mut();
     diary.retries += done.retries;
@@ -180,25 +180,31 @@ async fn place(
         return None;
     };
     let Some(id) = reply.body["id"].as_str().filter(|_| reply.status == 201) else {
-        *diary.refused.entry(reply.body["code"].to_string()).or_default() += 1;
+        let code = reply.body["code"].as_str().unwrap_or_default();
+        if code != "out_of_stock" || !deal.is_scarce {
+            diary.wronged.push(format!("order {}: {}", deal.number, reply.body));
+        }
+        *diary.refused.entry(code.to_owned()).or_default() += 1;
         return None;
     };
-    diary.placed(number, id);
+    diary.placed(deal.number, id);
     Some(id.to_owned())
 }
 
-async fn cancel(path: &str, customer: &Customer, diary: &RefCell<Diary>) {
-    let done = customer.insist(&Errand::post(format!("{path}/cancel"), None)).await;
+async fn cancel(id: &str, customer: &Customer, diary: &RefCell<Diary>) {
+    let done = customer.insist(&Errand::post(format!("/api/orders/{id}/cancel"), None)).await;
     let mut diary = diary.borrow_mut();
     diary.retries += done.retries;
-    diary.cancelled += u32::from(done.reply.is_some_and(|reply| reply.status == 202));
+    if done.reply.is_some_and(|reply| reply.status == 202) {
+        diary.cancelled.insert(id.to_owned());
+    }
 }
 
 /// The order, once it is confirmed; `None` if it ends otherwise.
-async fn paid(path: &str, customer: &Customer) -> Option<Value> {
+async fn paid(id: &str, customer: &Customer) -> Option<Value> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        let order = customer.insist(&Errand::get(path)).await.reply?.body;
+        let order = customer.insist(&Errand::get(format!("/api/orders/{id}"))).await.reply?.body;
         match order["status"].as_str()? {
             "awaiting_payment" => tokio::time::sleep(BETWEEN_LOOKS).await,
             "confirmed" => return Some(order),
@@ -221,7 +227,13 @@ async fn refund(order: &Value, hundredths: i64, admin: &Customer, diary: &RefCel
     let done = admin.insist(&Errand::post(format!("/api/payments/{payment}/refunds"), Some(body))).await;
     let mut diary = diary.borrow_mut();
     diary.retries += done.retries;
-    if done.reply.is_some_and(|reply| reply.status == 201) {
-        diary.refunds.push((payment.to_owned(), amount));
+    match done.reply {
+        Some(reply) if reply.status == 201 => {
+            *diary.refunds.entry(payment.to_owned()).or_default() += amount;
+        }
+        Some(_) => {}
+        None => {
+            diary.refunds_unanswered.insert(payment.to_owned());
+        }
     }
 }

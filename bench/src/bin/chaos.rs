@@ -101,9 +101,9 @@ fn print<'a>(
         println!("  orders that ended {status:<40} {count:>6}");
     }
     for (code, count) in &diary.refused {
-        println!("  orders refused with {:<38} {count:>6}", code.trim_matches('"'));
+        println!("  orders refused with {:<38} {count:>6}", code);
     }
-    println!("  {:<58} {:>6}", "cancelled by the customer", diary.cancelled);
+    println!("  {:<58} {:>6}", "cancelled by the customer", diary.cancelled.len());
     println!("  {:<58} {:>6}", "given back in part by the admin", diary.refunds.len());
     println!("  {:<58} {:>6}", "reads", diary.reads);
     println!("  {:<58} {:>6}", "reads that failed, sent once only", diary.reads_failed);

@@ -52,7 +52,14 @@ async fn run(config: Config) -> Result<bool, String> {
         while !stop.is_requested() {
             let number = next.replace(next.get() + 1);
             let token = TOKENS[number % TOKENS.len()];
-            let deal = Deal { number, product: product.clone(), quantity: 1, token, then: Then::Leave };
+            let deal = Deal {
+                number,
+                product: product.clone(),
+                quantity: 1,
+                is_scarce: false,
+                token,
+                then: Then::Leave,
+            };
             carry_out(&deal, customer, &site.admin, &diary).await;
             tokio::time::sleep(BETWEEN_ORDERS).await;
         }

@@ -11,7 +11,7 @@ const DEAD: Duration = Duration::from_secs(3);
 
 pub(super) async fn programs() -> Vec<Program> {
     let list = ["compose", "ps", "--format", "{{.Service}} {{.ID}}"];
-    let listed = output("docker", &list).await;
+    let listed = output("docker", &list).await.unwrap_or_default();
     let program = |line: &str| {
         let (service, id) = line.split_once(' ')?;
         Some(Program { service: service.to_owned(), name: id.to_owned() })
@@ -22,27 +22,31 @@ pub(super) async fn programs() -> Vec<Program> {
 /// From inside: the programs' own ports are not published.
 pub(super) async fn ask(program: &Program, path: &str, token: &str) -> Option<Value> {
     let (port, bearer) = (program.port()?.to_string(), format!("authorization: Bearer {token}"));
-    let answer = output("docker", &["exec", &program.name, "probe", &port, path, &bearer]).await;
+    let answer = output("docker", &["exec", &program.name, "probe", &port, path, &bearer]).await?;
     serde_json::from_str(&answer).ok()
 }
 
 pub(super) async fn processes(program: &Program) -> Vec<u32> {
-    let listed = output("docker", &["top", &program.name, "-eo", "pid"]).await;
+    let listed = output("docker", &["top", &program.name, "-eo", "pid"]).await.unwrap_or_default();
     listed.lines().filter_map(|line| line.trim().parse().ok()).collect()
 }
 
-pub(super) async fn kill(program: &Program) {
-    output("docker", &["kill", &program.name]).await;
+pub(super) async fn kill(program: &Program) -> bool {
+    let is_dead = docker(&["kill"], program).await;
     tokio::time::sleep(DEAD).await;
-    output("docker", &["start", &program.name]).await;
+    docker(&["start"], program).await && is_dead
 }
 
-pub(super) async fn pause(program: &Program, time: Duration) {
-    output("docker", &["pause", &program.name]).await;
+pub(super) async fn pause(program: &Program, time: Duration) -> bool {
+    let is_paused = docker(&["pause"], program).await;
     tokio::time::sleep(time).await;
-    output("docker", &["unpause", &program.name]).await;
+    docker(&["unpause"], program).await && is_paused
 }
 
-pub(super) async fn restart(program: &Program) {
-    output("docker", &["restart", "--time", "40", &program.name]).await;
+pub(super) async fn restart(program: &Program) -> bool {
+    docker(&["restart", "--time", "40"], program).await
+}
+
+async fn docker(command: &[&str], program: &Program) -> bool {
+    output("docker", &[command, &[&program.name]].concat()).await.is_some()
 }

@@ -28,22 +28,38 @@ pub(super) async fn ask(program: &Program, path: &str, token: &str) -> Option<Va
     (reply.status == 200).then_some(reply.body)
 }
 
-/// The process that runs now, or ran last.
+/// The process, if it is still the one that was started: ids are used again.
 pub(super) fn process(program: &Program) -> Option<u32> {
     let file = std::fs::read_to_string(format!("{RUN}/{}.child", program.name)).ok()?;
-    file.split_whitespace().next()?.parse().ok()
+    let (process, began) = file.trim().split_once(' ')?;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in brackets, may hold anything; the third field is the first after it, this the 22nd.
+    let (_, fields) = stat.rsplit_once(')')?;
+    if fields.split_whitespace().nth(19)? == began { process.parse().ok() } else { None }
 }
 
-pub(super) async fn signal(program: &Program, signal: &str) {
-    if let Some(process) = process(program) {
-        output("kill", &[signal, &process.to_string()]).await;
+pub(super) async fn signal(program: &Program, signal: &str) -> bool {
+    match process(program) {
+        Some(process) => output("kill", &[signal, &process.to_string()]).await.is_some(),
+        None => false,
     }
 }
 
-pub(super) async fn restart(program: &Program) {
+pub(super) async fn pause(program: &Program, time: Duration) -> bool {
+    let is_paused = signal(program, "-STOP").await;
+    tokio::time::sleep(time).await;
+    is_paused && signal(program, "-CONT").await
+}
+
+pub(super) async fn restart(program: &Program) -> bool {
     let (before, begun) = (process(program), Instant::now());
-    signal(program, "-TERM").await;
-    while process(program) == before && begun.elapsed() < PATIENCE {
+    let is_told = signal(program, "-TERM").await;
+    while begun.elapsed() < PATIENCE {
+        let now = process(program);
+        if now.is_some() && now != before {
+            return is_told;
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    false
 }

@@ -185,7 +185,7 @@ async fn the_same_request_at_once_on_two_replicas_happens_once() {
 }
 
 #[actix_web::test]
-async fn whoever_waited_for_a_request_that_is_refused_does_it() {
+async fn the_twin_of_a_request_that_is_refused_does_it_itself() {
     for [one, other] in pairs().await {
         let (claimed, asked) = (Notify::new(), Notify::new());
         let first_claim = claim("k", "{}");
