@@ -39,7 +39,7 @@ connects() { (exec 3<>"/dev/tcp/${1%:*}/${1#*:}"); }
 start_servers() {
   local at http rpc gossip
   if [ -z "${TEST_POSTGRES_URL:-}" ] && is_here postgres:17; then
-    serve postgres:17 -e POSTGRES_HOST_AUTH_METHOD=trust -p 127.0.0.1::5432 -- postgres -c fsync=off -c max_connections=500
+    serve postgres:17 -e POSTGRES_HOST_AUTH_METHOD=trust -p 127.0.0.1::5432 -- postgres -c fsync=off -c full_page_writes=off -c max_connections=500
     at=$(address 5432)
     # Over TCP, which the server that sets everything up does not listen to.
     answers PostgreSQL docker exec "$server" pg_isready -h 127.0.0.1 -U postgres

@@ -41,13 +41,14 @@ impl DbConfig {
         config
     }
 
-    /// The database at `url`, used as it is by default.
+    /// The database at `url`, for tests and tools: with more patience than a service has, because a disk
+    /// that many databases are made on stands still now and then.
     pub fn at(url: &str) -> Self {
         Self {
             url: url.to_owned(),
             connections: 8,
-            acquire_timeout: Duration::from_secs(3),
-            statement_timeout: Duration::from_secs(10),
+            acquire_timeout: Duration::from_secs(30),
+            statement_timeout: Duration::from_secs(30),
         }
     }
 }
