@@ -86,8 +86,8 @@ impl Market {
         if number >= self.orders {
             return None;
         }
-        let late = u32::try_from(number).unwrap_or(u32::MAX);
-        tokio::time::sleep_until(self.begun + self.spacing * late).await;
+        let before = u32::try_from(number).unwrap_or(u32::MAX);
+        tokio::time::sleep_until(self.begun + self.spacing * before).await;
         Some(self.deal(number))
     }
 
