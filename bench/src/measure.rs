@@ -25,7 +25,7 @@ pub async fn usage(ground: Ground) -> BTreeMap<String, Usage> {
         for process in ground.processes(&program).await {
             sum.cpu += cpu(process).unwrap_or_default();
             if program.is_ours() {
-                sum.resident += resident(process).unwrap_or_default();
+                sum.resident += e2e::resident(process).unwrap_or_default();
             }
         }
     }
@@ -40,10 +40,4 @@ fn cpu(process: u32) -> Option<Duration> {
     let ticks: u32 =
         fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u32>().ok()).sum();
     Some(TICK * ticks)
-}
-
-fn resident(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
 }

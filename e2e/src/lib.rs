@@ -10,7 +10,7 @@ mod stack;
 
 pub use api::{Api, Person, Reply, key};
 pub use secrets::Secrets;
-pub use stack::{Program, Stack, free_ports};
+pub use stack::{Program, Stack, free_ports, resident};
 
 use std::future::Future;
 use std::time::Duration;

@@ -253,10 +253,15 @@ impl Program {
     }
 
     fn resident(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.as_ref()?.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-        Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
+        resident(self.child.as_ref()?.id())
     }
+}
+
+/// A process's memory in bytes, if it runs.
+pub fn resident(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
 }
 
 impl Drop for Stack {
