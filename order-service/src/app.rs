@@ -11,7 +11,7 @@ use crate::clients::customers::{Customers, USERS};
 use crate::config::Config;
 use crate::messages::{ORDERS, PAYMENTS, PaymentEvents};
 use crate::store::{self, Store};
-use crate::{openapi, routes, seed, timers};
+use crate::{changes, openapi, routes, seed, timers};
 
 /// Puts the service together and binds its port.
 ///
@@ -33,7 +33,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     }
     let customers = Customers::new(stack.client(USERS));
     let data = (web::Data::new(store.clone()), web::Data::new(customers));
-    let (named, timed) = (store.clone(), store);
+    let (named, timed, watched) = (store.clone(), store.clone(), store);
     let server = Service::new(ORDERS, config.http)
         .routes(move |app| {
             app.app_data(data.0.clone()).app_data(data.1.clone()).configure(routes::configure);
@@ -44,6 +44,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         .messages(messages)
         .on_bind(move |replica| named.set_instance(&replica.instance))
         .task("timers", move |stop| timers::run(timed, stop))
+        .task("changes", move |stop| changes::look(watched, stop))
         .join(&stack)
         .build()
         .await?;

@@ -9,7 +9,7 @@ pub mod store; // what is remembered, and in which transactions
 pub mod messages; // what payment-service is told, and says
 pub mod timers; // what is done when no answer comes
 pub mod clients; // whom this service asks
-pub mod changes; // who waits for an order is woken
+pub mod changes; // who waits for an order hears of it
 pub mod wire; // resources as JSON
 pub mod error; // what can go wrong, and how a client sees it
 pub mod openapi; // the document at /openapi.json

@@ -3,7 +3,7 @@
 //! One verb is one transaction, or a part of one that its caller began: a request's idempotency key
 //! and a message's inbox row belong to the same transaction as the change.
 //!
-//! - An order changes only here, by [`Store::advance`]: its row is locked, [`crate::checkout`] decides,
+//! - An order changes only here, by [`Store::proceed`]: its row is locked, [`crate::checkout`] decides,
 //!   and the order, its saga, the moved stock, the messages to send and the line of its timeline are
 //!   written together. A crash before the commit leaves nothing, a crash after it loses nothing.
 //! - Locks are taken in one order: the order's row, then stock by product id.
@@ -56,7 +56,7 @@ impl Store {
         &self.db
     }
 
-    /// What tells of changes that were committed by this process.
+    /// What tells of changes to whoever waits for them.
     pub fn changes(&self) -> &Changes {
         &self.changes
     }

@@ -34,10 +34,12 @@ const PREFERENCE_APPLIED: actix_web::http::header::HeaderName =
     actix_web::http::header::HeaderName::from_static("preference-applied");
 
 async fn rested(store: &Store, mut order: Order, end: Instant) -> Result<Order, Error> {
-    let mut watch = store.changes().watch(order.id);
-    while order.status().is_transient() && Instant::now() < end {
-        timeout_at(end, watch.changed()).await.unwrap_or_default();
-        order = store.order(order.id).await?;
+    let mut watch = store.changes().watch(&order);
+    while order.status().is_transient() {
+        match timeout_at(end, watch.changed()).await {
+            Ok(changed) => order = changed,
+            Err(_) => return store.order(order.id).await,
+        }
     }
     Ok(order)
 }

@@ -182,11 +182,11 @@ impl Store {
                 return Err(Error::OutOfStock(missing));
             }
         }
-        let (changes, id, status) = (self.changes.clone(), order.id, order.status());
+        let (changes, order) = (self.changes.clone(), order.clone());
         tx.on_commit(move || {
-            changes.tell(id);
-            if from != Some(status) {
-                metrics::order_became(status);
+            changes.tell(&order);
+            if from != Some(order.status()) {
+                metrics::order_became(order.status());
             }
         });
         Ok(())

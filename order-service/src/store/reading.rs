@@ -51,6 +51,9 @@ pub struct SagaRow {
     pub saga: Saga,
 }
 
+/// How many orders one query of [`Store::newer`] asks for.
+const AT_ONCE: usize = 32;
+
 /// The longest list of sagas; if there are more, the oldest are what matters.
 const MOST_SAGAS: i64 = 500;
 
@@ -63,6 +66,26 @@ impl Store {
         let sql = format!("SELECT {} FROM orders WHERE id = $1", rows::ORDER);
         let row = query(sql).bind(id).fetch_optional(&self.db).await?.ok_or(Error::NotFound)?;
         Ok(rows::order(&row)?)
+    }
+
+    /// Those of the orders `known`, by id and version, that have another version now.
+    ///
+    /// # Errors
+    /// Any [`DbError`].
+    pub async fn newer(&self, known: &[(Uuid, i64)]) -> Result<Vec<Order>, DbError> {
+        let mut newer = Vec::new();
+        for some in known.chunks(AT_ONCE) {
+            // Always the same text, which the database prepares once.
+            let places: Vec<String> = (1..=AT_ONCE).map(|place| format!("${place}")).collect();
+            let sql = format!("SELECT {} FROM orders WHERE id IN ({})", rows::ORDER, places.join(", "));
+            let ids = some.iter().cycle().take(AT_ONCE);
+            for row in ids.fold(query(sql), |query, (id, _)| query.bind(*id)).fetch_all(&self.db).await? {
+                if !some.contains(&(row.get("id")?, row.get("version")?)) {
+                    newer.push(rows::order(&row)?);
+                }
+            }
+        }
+        Ok(newer)
     }
 
     /// Orders, newest first.

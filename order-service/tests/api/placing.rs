@@ -47,22 +47,26 @@ async fn a_declined_card_rejects_the_order_with_its_reason_and_the_goods_are_bac
 }
 
 #[actix_web::test]
-async fn an_order_waits_for_its_payment_if_the_customer_prefers() {
-    let world = world().await;
-    let (tea, customer) = (world.product(10).await, world.customer());
-    let wait = [key(), ("prefer", "wait=10".to_owned())];
-    let placing = customer.send(Method::POST, "/api/orders", &wait, Some(cart(&tea, 1)));
-    let paying = async {
-        let order = eventually("the order is placed", || async {
-            let orders = customer.get("/api/orders").await.expect(200);
-            orders["orders"].get(0).cloned()
-        });
-        world.pay(&order.await).await;
-    };
-    let (reply, ()) = futures_util::join!(placing, paying);
-    assert_eq!(reply.header("preference-applied"), "wait=10");
-    assert_eq!(reply.header("etag"), "\"3\"");
-    assert_eq!(reply.expect(201)["status"], "confirmed");
+async fn an_order_waits_for_its_payment_if_the_customer_prefers_whichever_replica_hears_of_it() {
+    for world in worlds().await {
+        let (tea, other) = (world.product(10).await, world.another_replica().await);
+        let customer = world.customer();
+        for replica in [&world.replica, &other] {
+            let (customer, wait) = (customer.at(replica), [key(), ("prefer", "wait=10".to_owned())]);
+            let placing = customer.send(Method::POST, "/api/orders", &wait, Some(cart(&tea, 1)));
+            let paying = async {
+                let order = eventually("the order is placed", || async {
+                    let orders = customer.get("/api/orders?status=awaiting_payment").await.expect(200);
+                    orders["orders"].get(0).cloned()
+                });
+                world.pay(&order.await).await;
+            };
+            let (reply, ()) = futures_util::join!(placing, paying);
+            assert_eq!(reply.header("preference-applied"), "wait=10");
+            assert_eq!(reply.header("etag"), "\"3\"");
+            assert_eq!(reply.expect(201)["status"], "confirmed");
+        }
+    }
 }
 
 #[actix_web::test]
