@@ -6,7 +6,6 @@ use actix_web::web;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
 use shared::idempotency::{Answer, IdempotencyKey, once};
-use shared::openapi::Problem;
 use shared::request::etag;
 use utoipa::ToSchema;
 
@@ -45,8 +44,8 @@ impl FromBody for AddProduct {
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 201, body = wire::Product),
-        (status = 403, body = Problem, description = "not an admin"),
-        (status = 409, body = Problem, description = "`sku_taken`"),
+        (status = 403, description = "not an admin"),
+        (status = 409, description = "`sku_taken`"),
     ))]
 pub(crate) async fn add_product(
     admin: Admin,

@@ -6,7 +6,6 @@ use serde::Serialize;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
 use shared::idempotency::{Answer, IdempotencyKey, once};
-use shared::openapi::Problem;
 use shared::request::PathId;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -46,10 +45,10 @@ impl FromBody for AdjustStock {
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = String, Header)),
     responses(
         (status = 201, body = StockAdjustment),
-        (status = 403, body = Problem, description = "not an admin"),
-        (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "`out_of_stock`: more would go out than is on hand"),
-        (status = 422, body = Problem, description = "`validation_failed`, also if more than a million would be on hand"),
+        (status = 403, description = "not an admin"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`out_of_stock`: more would go out than is on hand"),
+        (status = 422, description = "`validation_failed`, also if more than a million would be on hand"),
     ))]
 pub(crate) async fn adjust_stock(
     admin: Admin,

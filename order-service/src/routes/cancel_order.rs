@@ -5,7 +5,6 @@ use actix_web::web;
 use shared::auth::Caller;
 use shared::client::Context;
 use shared::idempotency::{Answer, IdempotencyKey};
-use shared::openapi::Problem;
 use shared::request::PathId;
 
 use super::show_order::visible;
@@ -19,8 +18,8 @@ use crate::wire;
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 202, body = wire::Order),
-        (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "`not_cancellable`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`not_cancellable`"),
     ))]
 pub(crate) async fn cancel_order(
     caller: Caller,

@@ -3,7 +3,6 @@
 use actix_web::{HttpResponse, web};
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
-use shared::openapi::Problem;
 use shared::request::{IfMatch, PathId, etag};
 use utoipa::ToSchema;
 
@@ -37,9 +36,9 @@ impl FromBody for ChangeProduct {
     params(("id" = uuid::Uuid, Path), ("If-Match" = Option<String>, Header)),
     responses(
         (status = 200, body = wire::Product),
-        (status = 403, body = Problem, description = "not an admin"),
-        (status = 404, body = Problem),
-        (status = 412, body = Problem, description = "`stale_version`"),
+        (status = 403, description = "not an admin"),
+        (status = 404, description = "`not_found`"),
+        (status = 412, description = "`stale_version`"),
     ))]
 pub(crate) async fn change_product(
     _: Admin,

@@ -5,7 +5,6 @@ use actix_web::web;
 use shared::auth::Admin;
 use shared::client::Context;
 use shared::idempotency::{Answer, IdempotencyKey};
-use shared::openapi::Problem;
 use shared::request::PathId;
 
 use super::taking_on::{Asked, take_on};
@@ -18,9 +17,9 @@ use crate::wire;
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = wire::Order),
-        (status = 403, body = Problem, description = "not an admin"),
-        (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "`invalid_transition`"),
+        (status = 403, description = "not an admin"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`invalid_transition`"),
     ))]
 pub(crate) async fn ship_order(
     Admin(caller): Admin,
@@ -37,9 +36,9 @@ pub(crate) async fn ship_order(
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
         (status = 200, body = wire::Order),
-        (status = 403, body = Problem, description = "not an admin"),
-        (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "`invalid_transition`"),
+        (status = 403, description = "not an admin"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`invalid_transition`"),
     ))]
 pub(crate) async fn deliver_order(
     Admin(caller): Admin,

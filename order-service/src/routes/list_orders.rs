@@ -4,7 +4,6 @@ use std::str::FromStr;
 
 use actix_web::{HttpResponse, web};
 use shared::auth::Caller;
-use shared::openapi::Problem;
 use shared::request::{Page, Paging, Params};
 
 use crate::domain::Status;
@@ -30,7 +29,7 @@ impl FromStr for StatusName {
         ("limit" = Option<u8>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query),
     ),
-    responses((status = 200, body = wire::Orders), (status = 400, body = Problem)))]
+    responses((status = 200, body = wire::Orders), (status = 400, description = "`invalid_parameter`")))]
 pub(crate) async fn list_orders(
     caller: Caller,
     paging: Paging,

@@ -2,7 +2,6 @@
 
 use actix_web::{HttpResponse, web};
 use shared::auth::MaybeCaller;
-use shared::openapi::Problem;
 use shared::request::{Page, Paging, Params};
 
 use crate::error::Error;
@@ -15,7 +14,7 @@ use crate::wire;
         ("cursor" = Option<String>, Query),
         ("q" = Option<String>, Query, description = "part of the name or sku, in any case"),
     ),
-    responses((status = 200, body = wire::Products), (status = 400, body = Problem)))]
+    responses((status = 200, body = wire::Products), (status = 400, description = "`invalid_parameter`")))]
 pub(crate) async fn list_products(
     _: MaybeCaller,
     paging: Paging,

@@ -7,7 +7,6 @@ use shared::auth::Caller;
 use shared::body::{Body, Fields, FromBody};
 use shared::client::Context;
 use shared::idempotency::{Answer, IdempotencyKey, once};
-use shared::openapi::Problem;
 use shared::request::{PreferWait, etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -24,14 +23,14 @@ use crate::wire;
     request_body(content = PlaceOrder),
     params(
         ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when it is paid, or after N seconds"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when it rests, or after N seconds"),
     ),
     responses(
         (status = 201, body = wire::Order),
-        (status = 403, body = Problem, description = "`customer_inactive`"),
-        (status = 409, body = Problem, description = "`out_of_stock`, naming the lines"),
-        (status = 422, body = Problem, description = "`unknown_product`, `validation_failed`"),
-        (status = 503, body = Problem, description = "the customer cannot be checked"),
+        (status = 403, description = "`customer_inactive`"),
+        (status = 409, description = "`out_of_stock`, naming the lines"),
+        (status = 422, description = "`unknown_product`, `validation_failed`"),
+        (status = 503, description = "the customer cannot be checked"),
     ))]
 pub(crate) async fn place_order(
     caller: Caller,
@@ -45,12 +44,12 @@ pub(crate) async fn place_order(
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     // Asked before the transaction, which must not wait for another service; judged within it, because
     // an order that was placed is answered again, whatever became of its customer.
-    let customer = customers.must_be_active(caller.id, &context).await;
+    let active = customers.must_be_active(caller.id, &context).await;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
     let mut placed = None;
     let answer = once(store.db(), &claim, async |tx| {
-        customer?;
+        active?;
         let order = store.place(tx, caller.id, &cart, payment_token, &cause).await?;
         let answer = created(&order);
         placed = Some(order);

@@ -2,7 +2,6 @@
 
 use actix_web::{HttpResponse, web};
 use shared::auth::Caller;
-use shared::openapi::Problem;
 use shared::request::{PathId, etag};
 
 use crate::domain::Order;
@@ -12,7 +11,7 @@ use crate::wire;
 
 #[utoipa::path(get, path = "/api/orders/{id}", tag = "orders", security(("user" = [])),
     params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = wire::Order), (status = 404, body = Problem)))]
+    responses((status = 200, body = wire::Order), (status = 404, description = "`not_found`")))]
 pub(crate) async fn show_order(
     caller: Caller,
     id: PathId,

@@ -2,7 +2,6 @@
 
 use actix_web::{HttpResponse, web};
 use shared::auth::MaybeCaller;
-use shared::openapi::Problem;
 use shared::request::{PathId, etag};
 
 use crate::error::Error;
@@ -11,7 +10,7 @@ use crate::wire;
 
 #[utoipa::path(get, path = "/api/products/{id}", tag = "products",
     params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = wire::Product), (status = 404, body = Problem)))]
+    responses((status = 200, body = wire::Product), (status = 404, description = "`not_found`")))]
 pub(crate) async fn show_product(
     _: MaybeCaller,
     id: PathId,

@@ -2,7 +2,6 @@
 
 use actix_web::{HttpResponse, web};
 use shared::auth::Caller;
-use shared::openapi::Problem;
 use shared::request::PathId;
 
 use super::show_order::visible;
@@ -12,7 +11,7 @@ use crate::wire;
 
 #[utoipa::path(get, path = "/api/orders/{id}/timeline", tag = "orders", security(("user" = [])),
     params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = wire::Timeline), (status = 404, body = Problem)))]
+    responses((status = 200, body = wire::Timeline), (status = 404, description = "`not_found`")))]
 pub(crate) async fn show_timeline(
     caller: Caller,
     id: PathId,

@@ -14,7 +14,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use shared::auth::Caller;
-use shared::openapi::Problem;
 use shared::request::PathId;
 use shared::stop::Stop;
 use tokio::time::Instant;
@@ -34,7 +33,7 @@ const COMMENT: Duration = Duration::from_secs(15);
     responses(
         (status = 200, content_type = "text/event-stream", body = String,
             description = "`event: order.<status>`, `data:` the order; ends at a final status"),
-        (status = 404, body = Problem),
+        (status = 404, description = "`not_found`"),
     ))]
 pub(crate) async fn stream_order(
     request: HttpRequest,
@@ -43,8 +42,8 @@ pub(crate) async fn stream_order(
     store: web::Data<Store>,
     stop: web::Data<Stop>,
 ) -> Result<HttpResponse, Error> {
-    let watch = store.changes().watch(id.0);
     let order = visible(&store, id, &caller).await?;
+    let watch = store.changes().watch(&order);
     let seen = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let stop = stop.get_ref().clone();
     let events = Events {
@@ -99,7 +98,7 @@ impl Events {
                 return None;
             }
             tokio::select! {
-                () = self.watch.changed() => {}
+                _ = self.watch.changed() => {}
                 () = self.stop.requested() => {}
                 () = tokio::time::sleep_until(self.quiet_since + COMMENT) => {
                     self.quiet_since = Instant::now();

@@ -2,7 +2,6 @@
 
 use actix_web::{HttpResponse, web};
 use shared::auth::Caller;
-use shared::openapi::Problem;
 use shared::request::{PathId, etag};
 
 use super::views::PaymentView;
@@ -21,14 +20,7 @@ use crate::store::Store;
             status = 200, description = "The payment", body = PaymentView,
             headers(("ETag" = String, description = "Its version"))
         ),
-        (
-            status = 401, description = "`missing_token`, `invalid_token`, `expired_token`",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 404, description = "`not_found`",
-            body = Problem, content_type = "application/problem+json"
-        ),
+        (status = 404, description = "`not_found`"),
     )
 )]
 pub async fn get(caller: Caller, id: PathId, store: web::Data<Store>) -> Result<HttpResponse, Error> {

@@ -3,7 +3,6 @@
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use shared::auth::Caller;
-use shared::openapi::Problem;
 use shared::request::{Paging, Params};
 use utoipa::ToSchema;
 
@@ -34,14 +33,7 @@ pub struct Payments {
     ),
     responses(
         (status = 200, description = "A page, newest first", body = Payments),
-        (
-            status = 400, description = "`invalid_parameter`",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 401, description = "`missing_token`, `invalid_token`, `expired_token`",
-            body = Problem, content_type = "application/problem+json"
-        ),
+        (status = 400, description = "`invalid_parameter`"),
     )
 )]
 pub async fn list(

@@ -7,7 +7,6 @@ use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
 use shared::client::Context;
 use shared::idempotency::{Answer, IdempotencyKey, once};
-use shared::openapi::Problem;
 use shared::request::PathId;
 use utoipa::ToSchema;
 
@@ -43,42 +42,9 @@ pub struct Reason(String);
     request_body = RefundRequest,
     responses(
         (status = 201, description = "The refund, on its way", body = RefundView),
-        (
-            status = 400, description = "`malformed_json`, `invalid_parameter`",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 401, description = "`missing_token`, `invalid_token`, `expired_token`",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 403, description = "`forbidden`: only admins refund",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 404, description = "`not_found`",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 409, description = "`not_refundable`, `exceeds_captured`, `idempotency_in_progress`",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 413, description = "`body_too_large`",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 415, description = "`unsupported_media_type`",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 422, description = "`validation_failed`, `idempotency_key_reused`",
-            body = Problem, content_type = "application/problem+json"
-        ),
-        (
-            status = 428, description = "`idempotency_key_required`",
-            body = Problem, content_type = "application/problem+json"
-        ),
+        (status = 403, description = "`forbidden`: only admins refund"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`not_refundable`, `exceeds_captured`"),
     )
 )]
 pub async fn refund(
