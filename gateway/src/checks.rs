@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::Method;
+use serde_json::Value;
 use shared::balancer::{Pool, Report};
 use shared::client::transport::{Call, ExchangeError, exchange};
 use shared::registry::Instance;
+use shared::service::DRAIN;
 use shared::stop::Stop;
 
 /// Between two checks of a replica, ± 20 %, so that many do not come together.
@@ -44,6 +46,7 @@ async fn check(pool: Arc<Pool>, instance: Instance) {
     let call = Call::new(Method::GET, format!("{}/health/ready", instance.url), PATIENCE);
     let report = match exchange(call).await {
         Ok(answer) if answer.status.is_success() => Report::Passed,
+        Ok(answer) if is_draining(&answer.body) => Report::Draining,
         Err(ExchangeError::Unreachable(_)) => Report::Refused,
         Ok(_) | Err(_) => Report::Failed,
     };
@@ -51,4 +54,8 @@ async fn check(pool: Arc<Pool>, instance: Instance) {
         log::info!(service = pool.service(), instance = instance.id; "a health check failed");
     }
     pool.report_check(&instance.id, report, Instant::now());
+}
+
+fn is_draining(health: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(health).is_ok_and(|health| health["checks"][DRAIN] == "down")
 }

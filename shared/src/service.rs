@@ -5,9 +5,9 @@
 //!                                                                    binds      address()   until SIGTERM
 //! ```
 //!
-//! Every request passes the frame (`service/frame.rs`), which gives it an id, a trace and a deadline, turns every
-//! error into a problem document, and writes one line of log. Draining (`service/drain.rs`) is how a program ends
-//! without failing a request.
+//! Every request passes the frame (`service/frame.rs`), which gives it an id and a trace, ends it at its
+//! deadline, turns every error into a problem document, and writes one line of log. Draining
+//! (`service/drain.rs`) is how a program ends without failing a request.
 
 mod drain;
 mod frame;
@@ -15,7 +15,7 @@ mod health;
 mod resource;
 
 pub use frame::RouteLabel;
-pub use health::Check;
+pub use health::{Check, DRAIN};
 pub use resource::{Resource, resource};
 
 use std::future::Future;

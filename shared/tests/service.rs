@@ -263,9 +263,11 @@ async fn a_draining_server_is_not_ready_still_answers_and_finishes_what_runs() {
     let drained = actix_web::rt::spawn(async move { handle.stop().await });
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
     loop {
-        let ready = client.get(format!("{url}/health/ready")).send().await.unwrap();
+        let mut ready = client.get(format!("{url}/health/ready")).send().await.unwrap();
         if ready.status() == StatusCode::SERVICE_UNAVAILABLE {
             assert_eq!(ready.headers().get("connection").unwrap(), "close");
+            let body = ready.json::<Value>().await.unwrap();
+            assert_eq!((&body["status"], &body["checks"]["drain"]), (&"down".into(), &"down".into()));
             break;
         }
         assert!(tokio::time::Instant::now() < deadline, "the drain does not begin");

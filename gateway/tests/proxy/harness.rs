@@ -109,6 +109,11 @@ impl Upstream {
         Self { address: socket.local_addr().unwrap(), seen: Arc::default(), _reserved: Some(socket) }
     }
 
+    /// A server that was started elsewhere.
+    pub(crate) fn elsewhere(address: SocketAddr) -> Self {
+        Self { address, seen: Arc::default(), _reserved: None }
+    }
+
     /// Does what `serve` says with each connection.
     pub(crate) fn serving(serve: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -132,7 +137,7 @@ impl Upstream {
     }
 
     fn at(listener: &TcpListener) -> Self {
-        Self { address: listener.local_addr().unwrap(), seen: Arc::default(), _reserved: None }
+        Self::elsewhere(listener.local_addr().unwrap())
     }
 
     fn start(said: &'static str, times: usize) -> Self {

@@ -9,6 +9,9 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use harness::{Gateway, Upstream, answer, head_of, raw, read_until};
+use serde_json::Value;
+use shared::service::{HttpConfig, Service};
+use tokio::time::{Instant, sleep};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -153,6 +156,35 @@ async fn a_new_gateway_starts_beside_the_old_one_and_takes_over() {
     for _ in 0..10 {
         let answered = raw(&new, get).await;
         assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
+}
+
+#[actix_web::test]
+async fn a_replica_that_drains_gets_nothing_more_though_no_registry_tells_of_it() {
+    let http = HttpConfig { drain_grace: Duration::from_secs(600), ..HttpConfig::for_tests() };
+    let server = Service::new("a", http).build().await.unwrap();
+    let (leaving, staying) = (Upstream::elsewhere(server.address()), Upstream::answering(OK));
+    let handle = server.handle();
+    actix_web::rt::spawn(server.run());
+    let ports = harness::free_ports();
+    let gateway = Gateway::start_at(ports, &[&leaving, &staying]).await.unwrap();
+    actix_web::rt::spawn(async move { handle.stop().await });
+
+    let registry = format!("http://127.0.0.1:{}/registry/services/a", ports[1]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut seen = awc::Client::default().get(&registry).send().await.unwrap();
+        let seen = seen.json::<Value>().await.unwrap();
+        let mut instances = seen["instances"].as_array().unwrap().iter();
+        if instances.any(|instance| instance["health"] == "draining") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{seen}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    for _ in 0..10 {
+        let answered = raw(&gateway, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
+        assert!(answered.ends_with("ok"), "{answered}");
     }
 }
 

@@ -17,6 +17,9 @@ use crate::problem::Problem;
 /// A dependency that takes longer than this has failed its check.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The check that fails from the moment a drain begins, which tells it from a failure.
+pub const DRAIN: &str = "drain";
+
 /// Something this service depends on.
 pub struct Check {
     name: &'static str,
@@ -85,12 +88,9 @@ impl Health {
     }
 
     fn response(&self, checks: BTreeMap<&str, Status>) -> HttpResponse {
-        let worst = match self.drain.has_begun() {
-            true => Status::Down,
-            false if checks.values().any(|status| *status == Status::Down) => Status::Down,
-            false if checks.values().any(|status| *status == Status::Degraded) => Status::Degraded,
-            false => Status::Ok,
-        };
+        let any = |wanted| checks.values().any(|status| *status == wanted);
+        let worst = [Status::Down, Status::Degraded].into_iter().find(|status| any(*status));
+        let worst = worst.unwrap_or(Status::Ok);
         let code = match worst {
             Status::Ok | Status::Degraded => StatusCode::OK,
             Status::Down => StatusCode::SERVICE_UNAVAILABLE,
@@ -115,7 +115,11 @@ async fn ready(health: web::Data<Health>) -> HttpResponse {
         };
         (check.name, status)
     }));
-    health.response(results.await.into_iter().collect())
+    let mut checks: BTreeMap<_, _> = results.await.into_iter().collect();
+    if health.drain.has_begun() {
+        checks.insert(DRAIN, Status::Down);
+    }
+    health.response(checks)
 }
 
 /// Asks no dependency: an outage elsewhere is no reason to restart this.
