@@ -79,7 +79,7 @@ pub async fn proxy(
     let body = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     let answered = attempts::run(&**engine, route, plan, body).await;
     let mut response = match answered {
-        Ok((answer, lease)) => headers::incoming(answer, lease, &route.entry.service),
+        Ok((answer, hold)) => headers::incoming(answer, hold, &route.entry.service),
         Err(problem) => actix_web::ResponseError::error_response(&problem),
     };
     rate.show(response.headers_mut());

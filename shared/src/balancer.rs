@@ -3,7 +3,7 @@
 //! ```text
 //! registry ──update──► Pool ◄──report_check── active health checks
 //!                       │ ▲
-//!          pick ────────┘ └──────── Lease::record ── how the request went
+//!          pick ────────┘ └──────── Hold::record ── how the request went
 //! ```
 //!
 //! The gateway and the service client use the same pool. Everything here is told the time and does no
@@ -11,13 +11,13 @@
 
 mod ejection; // which replicas failed lately: the circuit breaker of each
 mod ewma; // how long a replica takes
-mod lease; // one request's hold on a replica
+mod hold; // one request's hold on a replica
 mod members; // who belongs to a pool, and who of them may be asked
 mod picker; // the strategies
 mod pool; // the replicas of one service
 mod replica; // one of them
 
-pub use lease::Lease;
+pub use hold::Hold;
 pub use picker::{Picker, Strategy};
 pub use pool::{Newcomers, NoReplica, Pool, Settings};
 pub use replica::{Health, Outcome, ReplicaKey, Report, Snapshot};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
-use shared::balancer::{Lease, NoReplica, Outcome, ReplicaKey};
+use shared::balancer::{Hold, NoReplica, Outcome, ReplicaKey};
 use shared::client::ATTEMPT_HEADER;
 use shared::metrics;
 use shared::problem::Problem;
@@ -32,8 +32,8 @@ pub struct Plan {
 
 /// One attempt's end, and what of it the client could get.
 enum Ended {
-    Answered(Answer, Lease),
-    Failed(Failure, Problem, Option<(Answer, Lease)>),
+    Answered(Answer, Hold),
+    Failed(Failure, Problem, Option<(Answer, Hold)>),
     Refused(Problem),
 }
 
@@ -46,7 +46,7 @@ pub async fn run(
     route: &Route,
     plan: Plan,
     body: Body,
-) -> Result<(Answer, Lease), Problem> {
+) -> Result<(Answer, Hold), Problem> {
     let Ok(_permit) = route.load.limiter.enter().await else { return Err(Problem::unavailable(1)) };
     route.load.budget.request(Instant::now());
     let replayable = matches!(body, Body::None | Body::Kept(_));
@@ -59,11 +59,11 @@ pub async fn run(
         end: plan.end,
     };
     let (mut attempts, mut tried) = (Attempts::default(), Vec::new());
-    let mut last: Option<(Problem, Option<(Answer, Lease)>)> = None;
+    let mut last: Option<(Problem, Option<(Answer, Hold)>)> = None;
     loop {
         request.head = head_of(&plan, &attempts);
         let (failure, problem, answer) = match attempt(engine, route, &plan, &mut request, &mut tried).await {
-            Ended::Answered(answer, lease) => return Ok((answer, lease)),
+            Ended::Answered(answer, hold) => return Ok((answer, hold)),
             Ended::Failed(failure, problem, answer) => (failure, problem, answer),
             // Nobody else is left: the failure before tells more.
             Ended::Refused(problem) => {
@@ -101,23 +101,23 @@ async fn attempt(
     tried: &mut Vec<ReplicaKey>,
 ) -> Ended {
     let picked = route.pool.pick(&route.picker, Some(&plan.affinity), tried, Instant::now());
-    let mut lease = match picked {
-        Ok(lease) => lease,
+    let mut hold = match picked {
+        Ok(hold) => hold,
         Err(NoReplica::None | NoReplica::Busy) => return Ended::Refused(Problem::unavailable(1)),
     };
-    tried.push(lease.key());
-    let authority = lease.instance().authority().to_owned();
+    tried.push(hold.key());
+    let authority = hold.instance().authority().to_owned();
     let exchanged = engine.exchange(&authority, request).await;
     match exchanged {
         Ok(answer) => {
             let outcome = Outcome::Answered { status: answer.status, retry_after: retry_after(&answer) };
-            lease.record(outcome, Instant::now());
+            hold.record(outcome, Instant::now());
             match answer.status.as_u16() {
                 502..=504 => {
                     let problem = Problem::of_status(answer.status);
-                    Ended::Failed(Failure::Answered(answer.status), problem, Some((answer, lease)))
+                    Ended::Failed(Failure::Answered(answer.status), problem, Some((answer, hold)))
                 }
-                _ => Ended::Answered(answer, lease),
+                _ => Ended::Answered(answer, hold),
             }
         }
         Err(error) => {
@@ -125,20 +125,22 @@ async fn attempt(
                 // A fresh connection to the same replica is as good as another.
                 tried.pop();
             }
-            failed(error, lease)
+            failed(error, hold)
         }
     }
 }
 
-fn failed(error: ExchangeError, mut lease: Lease) -> Ended {
-    let instance = lease.instance().id.clone();
+fn failed(error: ExchangeError, mut hold: Hold) -> Ended {
+    let instance = hold.instance().id.clone();
     let (outcome, failure, status) = match &error {
         ExchangeError::Unreachable(_) => {
             (Outcome::Unreachable, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
         }
         ExchangeError::Stale => (Outcome::StaleConnection, Failure::Reset, StatusCode::BAD_GATEWAY),
         ExchangeError::Reset(_) => (Outcome::Reset, Failure::Reset, StatusCode::BAD_GATEWAY),
-        ExchangeError::Malformed(_) => (Outcome::Reset, Failure::TimedOut, StatusCode::BAD_GATEWAY),
+        ExchangeError::Malformed(_) => {
+            (Outcome::Reset, Failure::Answered(StatusCode::BAD_GATEWAY), StatusCode::BAD_GATEWAY)
+        }
         ExchangeError::TimedOut => (Outcome::TimedOut, Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT),
         // The replica has no part in it.
         ExchangeError::Client(_) => return Ended::Refused(super::broken_body()),
@@ -147,7 +149,7 @@ fn failed(error: ExchangeError, mut lease: Lease) -> Ended {
         }
     };
     log::warn!(instance, error:%; "an attempt failed");
-    lease.record(outcome, Instant::now());
+    hold.record(outcome, Instant::now());
     let problem = Problem::of_status(status);
     let problem = if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem };
     Ended::Failed(failure, problem, None)

@@ -8,7 +8,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
-use shared::balancer::Lease;
+use shared::balancer::Hold;
 
 use crate::engine::{Answer, AnswerBody, ExchangeError};
 use crate::routing::Table;
@@ -112,8 +112,8 @@ fn put(head: &mut Vec<u8>, parts: &[&[u8]]) {
 }
 
 /// The answer as the client gets it. The replica counts as busy until the body's end.
-pub fn incoming(answer: Answer, lease: Lease, service: &str) -> HttpResponse {
-    let served_by = format!("{service}/{}", lease.instance().id);
+pub fn incoming(answer: Answer, hold: Hold, service: &str) -> HttpResponse {
+    let served_by = format!("{service}/{}", hold.instance().id);
     let mut response = HttpResponse::build(answer.status);
     let named: Vec<String> = answer
         .headers
@@ -135,18 +135,18 @@ pub fn incoming(answer: Answer, lease: Lease, service: &str) -> HttpResponse {
     }
     response.append_header((header::VIA, VIA));
     response.insert_header(("x-served-by", served_by));
-    let lease = Some(lease).filter(|_| !answer.body.is_over());
-    response.body(BoxBody::new(Leased { body: answer.body, lease }))
+    let hold = Some(hold).filter(|_| !answer.body.is_over());
+    response.body(BoxBody::new(Held { body: answer.body, hold }))
 }
 
-struct Leased {
+struct Held {
     body: AnswerBody,
     /// Until the replica has said everything, which is before the client has heard it: who asks again
     /// at once finds the replica free.
-    lease: Option<Lease>,
+    hold: Option<Hold>,
 }
 
-impl MessageBody for Leased {
+impl MessageBody for Held {
     type Error = ExchangeError;
 
     fn size(&self) -> BodySize {
@@ -159,7 +159,7 @@ impl MessageBody for Leased {
     ) -> Poll<Option<Result<Bytes, ExchangeError>>> {
         let polled = Pin::new(&mut self.body).poll_next(cx);
         if self.body.is_over() {
-            self.lease = None;
+            self.hold = None;
         }
         polled
     }

@@ -9,7 +9,7 @@ use crate::registry::Instance;
 
 /// One request's hold on a replica, which has one request less when this is dropped.
 #[derive(Debug)]
-pub struct Lease {
+pub struct Hold {
     pool: Arc<Pool>,
     key: ReplicaKey,
     instance: Arc<Instance>,
@@ -18,7 +18,7 @@ pub struct Lease {
     probing: bool,
 }
 
-impl Lease {
+impl Hold {
     pub(super) fn new(
         pool: Arc<Pool>,
         key: ReplicaKey,
@@ -55,7 +55,7 @@ impl Lease {
 }
 
 /// A probe that told nothing is sent again.
-impl Drop for Lease {
+impl Drop for Hold {
     fn drop(&mut self) {
         self.pool.members().give_back(self.key, self.probing);
     }

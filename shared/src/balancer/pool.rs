@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::lease::Lease;
+use super::hold::Hold;
 use super::members::Members;
 use super::picker::Picker;
 use super::replica::{Health, Replica, ReplicaKey, Report, Snapshot};
@@ -135,7 +135,7 @@ impl Pool {
         affinity: Option<&str>,
         tried: &[ReplicaKey],
         now: Instant,
-    ) -> Result<Lease, NoReplica> {
+    ) -> Result<Hold, NoReplica> {
         let mut members = self.members();
         let (key, probe) = match members.due_probe(tried, now) {
             Some(key) => (key, true),
@@ -148,7 +148,7 @@ impl Pool {
         }
         let instance = replica.instance.clone();
         drop(members);
-        Ok(Lease::new(self.clone(), key, instance, probe, now))
+        Ok(Hold::new(self.clone(), key, instance, probe, now))
     }
 
     pub(super) fn members(&self) -> MutexGuard<'_, Members> {

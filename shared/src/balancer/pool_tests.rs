@@ -37,9 +37,9 @@ fn ok() -> Outcome {
 fn shares(pool: &Arc<Pool>, picker: &Picker, requests: usize, now: Instant) -> BTreeMap<String, usize> {
     let mut shares = BTreeMap::new();
     for _ in 0..requests {
-        let mut lease = pool.pick(picker, None, &[], now).unwrap();
-        lease.record(ok(), now + FAST);
-        *shares.entry(lease.instance().id.clone()).or_default() += 1;
+        let mut hold = pool.pick(picker, None, &[], now).unwrap();
+        hold.record(ok(), now + FAST);
+        *shares.entry(hold.instance().id.clone()).or_default() += 1;
     }
     shares
 }
@@ -48,9 +48,9 @@ fn shares(pool: &Arc<Pool>, picker: &Picker, requests: usize, now: Instant) -> B
 fn fail(pool: &Arc<Pool>, id: &str, outcome: Outcome, times: usize, now: Instant) {
     let mut left = times;
     while left > 0 {
-        let mut lease = pool.pick(&Picker::new(Strategy::Random), None, &[], now).unwrap();
-        if lease.instance().id == id {
-            lease.record(outcome, now);
+        let mut hold = pool.pick(&Picker::new(Strategy::Random), None, &[], now).unwrap();
+        if hold.instance().id == id {
+            hold.record(outcome, now);
             left -= 1;
         }
     }
@@ -102,13 +102,13 @@ fn p2c_prefers_the_fast_and_an_error_that_comes_fast_is_not_fast() {
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::P2cEwma));
     let mut bad_share = 0;
     for _ in 0..100 {
-        let mut lease = pool.pick(&picker, None, &[], now).unwrap();
-        if lease.instance().id == "0" {
+        let mut hold = pool.pick(&picker, None, &[], now).unwrap();
+        if hold.instance().id == "0" {
             bad_share += 1;
             let at = now + Duration::from_micros(10);
-            lease.record(answered(StatusCode::INTERNAL_SERVER_ERROR), at);
+            hold.record(answered(StatusCode::INTERNAL_SERVER_ERROR), at);
         } else {
-            lease.record(ok(), now + FAST);
+            hold.record(ok(), now + FAST);
         }
     }
     assert!(bad_share < 10, "{bad_share}");
@@ -121,8 +121,8 @@ fn consistent_hash_keeps_a_key_on_its_replica_and_moves_few_when_one_leaves() {
     let owners = |pool: &Arc<Pool>| -> Vec<String> {
         (0..200)
             .map(|key| {
-                let lease = pool.pick(&picker, Some(&format!("key {key}")), &[], now).unwrap();
-                lease.instance().id.clone()
+                let hold = pool.pick(&picker, Some(&format!("key {key}")), &[], now).unwrap();
+                hold.instance().id.clone()
             })
             .collect()
     };
@@ -141,8 +141,8 @@ fn p2c_takes_a_newcomer_for_as_fast_as_the_others() {
     let (pool, picker) = (pool(1, now), Picker::new(Strategy::P2cEwma));
     shares(&pool, &picker, 1, now);
     pool.update(&instances(2), now);
-    let leases: Vec<_> = (0..100).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
-    let newcomers = leases.iter().filter(|lease| lease.instance().id == "1").count();
+    let holds: Vec<_> = (0..100).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
+    let newcomers = holds.iter().filter(|hold| hold.instance().id == "1").count();
     assert!((40..=60).contains(&newcomers), "not all, though it has not taken any time yet: {newcomers}");
 }
 
@@ -171,12 +171,12 @@ fn an_unreachable_replica_is_ejected_at_once_probed_and_comes_back_slowly() {
 fn bad_answers_eject_after_five_in_a_row_and_stragglers_do_not_bring_back() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
-    let mut leases: Vec<_> = (0..12).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
-    let mut bad: Vec<_> = leases.iter_mut().filter(|lease| lease.instance().id == "0").collect();
+    let mut holds: Vec<_> = (0..12).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
+    let mut bad: Vec<_> = holds.iter_mut().filter(|hold| hold.instance().id == "0").collect();
     let later = now + FAST;
-    for (times, lease) in bad.iter_mut().take(5).enumerate() {
+    for (times, hold) in bad.iter_mut().take(5).enumerate() {
         assert_eq!(health(&pool, "0", now), Health::Healthy, "{times}");
-        lease.record(answered(StatusCode::BAD_GATEWAY), later);
+        hold.record(answered(StatusCode::BAD_GATEWAY), later);
     }
     assert_eq!(health(&pool, "0", now), Health::Ejected);
     bad[5].record(ok(), later + FAST);
@@ -359,9 +359,9 @@ fn a_replica_gets_no_more_than_it_may_have_at_once() {
     let pool = Pool::new("a-service", Settings { max_in_flight: 2, ..Settings::default() });
     pool.update(&instances(1), now);
     let picker = Picker::new(Strategy::RoundRobin);
-    let leases: Vec<_> = (0..2).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
+    let holds: Vec<_> = (0..2).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
     assert_eq!(pool.pick(&picker, None, &[], now).unwrap_err(), NoReplica::Busy);
-    drop(leases);
+    drop(holds);
     assert!(pool.pick(&picker, None, &[], now).is_ok());
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::transport::{Call, Exchange, ExchangeError, exchange};
 use super::{Answer, ClientError, Context, ServiceClient, retry_after};
-use crate::balancer::{Lease, NoReplica, Outcome, ReplicaKey};
+use crate::balancer::{Hold, NoReplica, Outcome, ReplicaKey};
 use crate::metrics;
 use crate::resilience::retry::{Attempts, Decision, Failure, Request, is_safe};
 
@@ -136,10 +136,10 @@ impl<'a> RequestBuilder<'a> {
             Request { repeatable: self.repeatable, replayable: true, outermost: self.context.is_outermost() };
         let (mut attempts, mut tried, mut unreachable) = (Attempts::default(), Vec::new(), Vec::new());
         loop {
-            let lease = self.pick(&tried, &unreachable)?;
-            let key = lease.key();
+            let hold = self.pick(&tried, &unreachable)?;
+            let key = hold.key();
             tried.push(key);
-            let (result, failure) = self.attempt(lease, end, &attempts).await;
+            let (result, failure) = self.attempt(hold, end, &attempts).await;
             let Some(failure) = failure else { return result };
             if failure == Failure::Unreachable {
                 unreachable.push(key);
@@ -158,7 +158,7 @@ impl<'a> RequestBuilder<'a> {
 
     /// A replica that was not tried yet. If there is none, one that could be reached may do better the
     /// second time.
-    fn pick(&self, tried: &[ReplicaKey], unreachable: &[ReplicaKey]) -> Result<Lease, ClientError> {
+    fn pick(&self, tried: &[ReplicaKey], unreachable: &[ReplicaKey]) -> Result<Hold, ClientError> {
         let ServiceClient { pool, picker, .. } = self.client;
         let now = Instant::now();
         let picked = pool.pick(picker, None, tried, now).or_else(|why| match why {
@@ -175,14 +175,14 @@ impl<'a> RequestBuilder<'a> {
     /// One attempt, and how it failed if another might go better.
     async fn attempt(
         &self,
-        mut lease: Lease,
+        mut hold: Hold,
         end: Instant,
         attempts: &Attempts,
     ) -> (Result<Answer, ClientError>, Option<Failure>) {
         let name = self.client.service();
         let service = || name.to_owned();
         let time = end.saturating_duration_since(Instant::now());
-        let (outcome, result, failure) = match exchange(self.call(&lease, time, attempts)).await {
+        let (outcome, result, failure) = match exchange(self.call(&hold, time, attempts)).await {
             Ok(Exchange { status, headers, body }) => {
                 let failed = status.is_server_error().then_some(Failure::Answered(status));
                 let outcome = Outcome::Answered { status, retry_after: retry_after(&headers) };
@@ -206,12 +206,12 @@ impl<'a> RequestBuilder<'a> {
                 (Outcome::OwnFault, Err(ClientError::Malformed(service(), why)), None)
             }
         };
-        lease.record(outcome, Instant::now());
+        hold.record(outcome, Instant::now());
         (result, failure)
     }
 
-    fn call(&self, lease: &Lease, time: Duration, attempts: &Attempts) -> Call {
-        let url = format!("{}{}", lease.instance().url, self.path);
+    fn call(&self, hold: &Hold, time: Duration, attempts: &Attempts) -> Call {
+        let url = format!("{}{}", hold.instance().url, self.path);
         let token = self.client.tokens.mint(self.client.service(), self.person);
         let mut call = Call::new(self.method.clone(), url, time).bearer(token);
         let mine = self.headers.iter().map(|(name, value)| (*name, value.clone()));
