@@ -26,6 +26,9 @@ pub struct Program {
     pub name: String,
 }
 
+/// The services, of which there are two replicas each.
+pub const SERVICES: [&str; 3] = ["user-service", "order-service", "payment-service"];
+
 /// The port of a service's first replica; on this machine the second has the next one.
 const PORTS: [(&str, u16); 4] =
     [("user-service", 3001), ("order-service", 3011), ("payment-service", 3021), ("card-network", 3031)];

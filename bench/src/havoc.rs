@@ -9,9 +9,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use shared::db::{Db, DbConfig, Migrations};
 use tokio::time::Instant;
 
-use crate::ground::Ground;
+use crate::ground::{Ground, SERVICES};
 
-const SERVICES: [&str; 3] = ["user-service", "order-service", "payment-service"];
 const HEALTHY_AGAIN: Duration = Duration::from_secs(60);
 
 /// One thing that can happen.
@@ -113,8 +112,7 @@ async fn are_healthy(service: &str, count: usize) -> bool {
     let (begun, dashboard) = (Instant::now(), e2e::Api::at(9090));
     while begun.elapsed() < HEALTHY_AGAIN {
         let seen = dashboard.try_get(&format!("/registry/services/{service}")).await;
-        let seen = seen.map(|reply| reply.body.to_string()).unwrap_or_default();
-        if seen.matches("\"health\":\"healthy\"").count() >= count {
+        if seen.is_some_and(|reply| e2e::healthy_instances(&reply.body) >= count) {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

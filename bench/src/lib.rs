@@ -8,7 +8,7 @@ pub mod site; // where the stack is, and its admin
 pub mod diary; // what customers were told
 pub mod trade; // what customers do
 pub mod ground; // what the stack runs on: processes here, or containers
-pub mod faults; // what is done to it, in which order
+pub mod havoc; // what is done to it, in which order
 pub mod books; // what every part of the stack says afterwards
 pub mod invariants; // what must be true then
 pub mod measure; // processor time and memory

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use e2e::process;
+
 use crate::ground::Ground;
 
 /// What the kernel counts processor time in (`getconf CLK_TCK`), on every Linux of today.
@@ -25,7 +27,7 @@ pub async fn usage(ground: Ground) -> BTreeMap<String, Usage> {
         for process in ground.processes(&program).await {
             sum.cpu += cpu(process).unwrap_or_default();
             if program.is_ours() {
-                sum.resident += e2e::resident(process).unwrap_or_default();
+                sum.resident += process::resident(process).unwrap_or_default();
             }
         }
     }
@@ -34,10 +36,8 @@ pub async fn usage(ground: Ground) -> BTreeMap<String, Usage> {
 
 /// Of the process, and of those that it has waited for.
 fn cpu(process: u32) -> Option<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in brackets, may hold anything; from the third field on there are numbers.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let ticks: u32 =
-        fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u32>().ok()).sum();
+    let stat = process::stat(process)?;
+    // Fields 14 to 17: in the program and in the kernel, by itself and by its children.
+    let ticks: u32 = stat.get(11..15)?.iter().filter_map(|field| field.parse::<u32>().ok()).sum();
     Some(TICK * ticks)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::config::Vars;
 
 use crate::customer::{Customer, Errand};
-use crate::ground::Ground;
+use crate::ground::{Ground, SERVICES};
 
 /// A running stack, on this machine.
 pub struct Site {
@@ -97,9 +97,10 @@ impl Site {
 
     /// Whether the gateway counts two healthy replicas of each service, and serves.
     pub async fn is_healthy(&self) -> bool {
-        let seen = self.dashboard.try_get("/registry/services").await.map(|reply| reply.body.to_string());
-        let healthy = seen.map_or(0, |seen| seen.matches("\"health\":\"healthy\"").count());
+        let seen = self.dashboard.try_get("/registry/services").await;
+        let services = seen.as_ref().and_then(|seen| seen.body["services"].as_array()).into_iter().flatten();
+        let whole = services.filter(|service| e2e::healthy_instances(service) >= 2).count();
         let ready = self.gateway.try_get("/health/ready").await;
-        healthy >= 6 && ready.is_some_and(|reply| reply.status == 200)
+        whole == SERVICES.len() && ready.is_some_and(|reply| reply.status == 200)
     }
 }

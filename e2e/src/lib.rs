@@ -5,12 +5,13 @@
 //! stories, and what happens in them when programs are killed.
 
 mod api;
+pub mod process;
 mod secrets;
 mod stack;
 
 pub use api::{Api, Person, Reply, key};
 pub use secrets::Secrets;
-pub use stack::{Program, Stack, free_ports, resident};
+pub use stack::{Program, Stack, free_ports, healthy_instances};
 
 use std::future::Future;
 use std::time::Duration;

@@ -16,6 +16,7 @@ use shared::registry::MemoryRegistry;
 
 use crate::api::{Api, Person};
 use crate::eventually;
+use crate::process;
 use crate::secrets::Secrets;
 
 /// The address of the first admin.
@@ -219,7 +220,8 @@ impl Stack {
     }
 }
 
-fn healthy_instances(service: &Value) -> usize {
+/// How many replicas of a service are healthy, by what the gateway's `/registry` says of it.
+pub fn healthy_instances(service: &Value) -> usize {
     let instances = service["instances"].as_array();
     instances.map_or(0, |all| all.iter().filter(|instance| instance["health"] == "healthy").count())
 }
@@ -253,15 +255,8 @@ impl Program {
     }
 
     fn resident(&self) -> Option<u64> {
-        resident(self.child.as_ref()?.id())
+        process::resident(self.child.as_ref()?.id())
     }
-}
-
-/// A process's memory in bytes, if it runs.
-pub fn resident(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
 }
 
 impl Drop for Stack {

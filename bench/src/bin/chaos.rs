@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bench::customer::Customer;
 use bench::diary::Diary;
-use bench::faults;
+use bench::havoc;
 use bench::invariants::{Invariant, at_rest};
 use bench::site::{Site, SiteConfig};
 use bench::trade::{Market, trade};
@@ -62,7 +62,7 @@ async fn run(config: Config) -> Result<bool, String> {
     let diary = RefCell::new(Diary::default());
     let market = Market::open(orders, time, seed, products);
     let trading = join_all(customers.iter().map(|customer| trade(&market, customer, &site.admin, &diary)));
-    let (faults, _) = join(faults::inflict(site.ground, time, seed), trading).await;
+    let (faults, _) = join(havoc::inflict(site.ground, time, seed), trading).await;
     let traded = begun.elapsed();
 
     let diary = diary.into_inner();

@@ -32,10 +32,9 @@ pub(super) async fn ask(program: &Program, path: &str, token: &str) -> Option<Va
 pub(super) fn process(program: &Program) -> Option<u32> {
     let file = std::fs::read_to_string(format!("{RUN}/{}.child", program.name)).ok()?;
     let (process, began) = file.trim().split_once(' ')?;
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in brackets, may hold anything; the third field is the first after it, this the 22nd.
-    let (_, fields) = stat.rsplit_once(')')?;
-    if fields.split_whitespace().nth(19)? == began { process.parse().ok() } else { None }
+    let process = process.parse().ok()?;
+    // Field 22 is when it began.
+    (e2e::process::stat(process)?.get(19)? == began).then_some(process)
 }
 
 pub(super) async fn signal(program: &Program, signal: &str) -> bool {

@@ -11,6 +11,13 @@ use url::Url;
 
 use crate::harness::*;
 
+/// The broker itself, and the name of the case's stream in it.
+async fn broker(case: &Case) -> (async_nats::Client, String) {
+    let url = Url::parse(&case.transport).unwrap();
+    let client = async_nats::connect(&url[..url::Position::BeforePath]).await.unwrap();
+    (client, url.path()[1..].to_owned())
+}
+
 async fn health(receiver: &Receiver) -> (u16, Value) {
     let asked = awc::Client::default().get(format!("{}/health/ready", receiver.address)).send();
     let mut answer = asked.await.unwrap();
@@ -81,9 +88,8 @@ async fn what_is_no_event_becomes_a_dead_letter() {
     put(&case.sender, &outbox, event("thing.done.v1", "a", 1)).await;
     effects(&case.receives, "a", 1).await;
 
-    let url = Url::parse(&case.transport).unwrap();
-    let client = async_nats::connect(&url[..url::Position::BeforePath]).await.unwrap();
-    let subject = format!("{}.receiver.0", &url.path()[1..]);
+    let (client, stream) = broker(&case).await;
+    let subject = format!("{stream}.receiver.0");
     for nonsense in [&b"{}"[..], b"\0\xff", b"\0\xff"] {
         client.publish(subject.clone(), Bytes::from_static(nonsense)).await.unwrap();
     }
@@ -105,10 +111,9 @@ async fn an_event_with_what_a_database_does_not_keep_stops_nobody() {
         put(&case.sender, &outbox, event("thing.done.v1", "a", 1)).await;
         effects(&case.receives, "a", 1).await;
 
-        let url = Url::parse(&case.transport).unwrap();
-        let client = async_nats::connect(&url[..url::Position::BeforePath]).await.unwrap();
+        let (client, stream) = broker(&case).await;
         // The partition of the subject "a".
-        let subject = format!("{}.receiver.10", &url.path()[1..]);
+        let subject = format!("{stream}.receiver.10");
         for kind in ["thing.invented.v9", "thing.spoilt.v1", "thing.\0.v1"] {
             let mut strange = event(kind, "a\0", 2);
             strange.data = json!({ "a\0": ["b\0"] });
@@ -132,9 +137,8 @@ async fn an_event_that_a_dead_replica_took_comes_to_another_at_the_second_attemp
     effects(&case.receives, "a", 1).await;
     first.handle.stop().await;
 
-    let url = Url::parse(&case.transport).unwrap();
-    let client = async_nats::connect(&url[..url::Position::BeforePath]).await.unwrap();
-    let stream = async_nats::jetstream::new(client).get_stream(&url.path()[1..]).await.unwrap();
+    let (client, stream) = broker(&case).await;
+    let stream = async_nats::jetstream::new(client).get_stream(stream).await.unwrap();
     // The partition of the subject "a".
     let consumer: async_nats::jetstream::consumer::PullConsumer =
         stream.get_consumer("receiver-10").await.unwrap();
