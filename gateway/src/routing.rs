@@ -48,7 +48,7 @@ pub struct RouteEntry {
     /// Seconds to the head of the answer.
     #[serde(default = "default_head_timeout")]
     pub head_timeout_s: u64,
-    /// Requests a second for one address, if this route is dear.
+    /// POSTs a second to just this prefix that one address may send, whoever asks, if they are dear.
     #[serde(default)]
     pub post_rate_per_second: Option<u32>,
     /// Whether a POST with an `Idempotency-Key` may be sent again.

@@ -1,4 +1,4 @@
-//! The routes: method, path, handler. Each handler is a file of its own.
+//! The routes: method, path, handler. Each use case is a file of its own.
 
 mod add_product;
 mod adjust_stock;

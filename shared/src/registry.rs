@@ -144,5 +144,4 @@ impl Variable for RegistryUrl {
 }
 
 #[cfg(test)]
-#[path = "registry/tests.rs"]
 mod tests;

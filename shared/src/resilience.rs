@@ -1,5 +1,5 @@
-//! Policies that keep one failure from becoming many. Each is a small state machine that is told the
-//! time; whoever does the I/O asks it.
+//! Policies that keep one failure from becoming many. Each is small and does no I/O: whoever
+//! does it asks them. Budget and retry are state machines that are told the time.
 
 mod backoff; // how long to wait before trying again
 mod budget; // how many retries a service can bear

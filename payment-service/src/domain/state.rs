@@ -3,7 +3,7 @@
 //! | status | what may be intended | becomes |
 //! |---|---|---|
 //! | authorizing | authorize, void | authorized, declined, voided; unknown if no answer comes |
-//! | authorized | capture, void | captured, voided; unknown if no answer comes |
+//! | authorized | capture, void | captured, voided; unknown if a capture is not answered; as before if it is declined |
 //! | unknown | authorize, capture, void | what asking tells: as before, authorized, captured, declined, voided |
 //! | captured | | refunding |
 //! | refunding | refund | partially_refunded, refunded; captured if the refund is refused |

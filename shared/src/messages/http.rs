@@ -10,7 +10,6 @@ use super::inbox::{Delivery, HandleError, Inbox};
 use super::{Event, Outgoing, SendError, Transport};
 use crate::auth::ServiceCaller;
 use crate::client::{ClientError, ServiceClient};
-use crate::db::DbError;
 use crate::problem::Problem;
 use crate::service::resource;
 use crate::stack::Stack;
@@ -82,7 +81,6 @@ pub(super) fn problem(error: &HandleError) -> Problem {
         HandleError::UnknownType | HandleError::Rejected(_) => {
             rejected("The event cannot be handled.").because(error)
         }
-        HandleError::Db(error @ (DbError::Unavailable(_) | DbError::Locked(_))) => error.problem(),
         HandleError::Db(error) => error.problem(),
     }
 }
