@@ -5,12 +5,17 @@ use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use futures_util::future::{FutureExt as _, TryFutureExt as _, ready};
+use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{Db, Pools};
+use super::{Db, Pools, within};
 use crate::config::Vars;
+
+/// How soon a connection must answer that is given back to its pool.
+const ALIVE: Duration = Duration::from_secs(1);
 
 /// Which database, and how it is used.
 #[derive(Clone)]
@@ -119,12 +124,17 @@ async fn open_sqlite(config: &DbConfig, migrations: Migrator) -> Result<Db, Open
         // In WAL mode a commit survives the end of the process; only a power cut can undo the last ones.
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(true)
+        // Or `INSERT OR REPLACE` would get past the triggers that keep a ledger as it is.
+        .pragma("recursive_triggers", "on")
         .busy_timeout(config.acquire_timeout);
     let lock = migration_lock(options.get_filename())?;
     let pool = |connections: u32| {
         SqlitePoolOptions::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
     };
-    let writer = pool(1).connect_with(options.clone()).await?;
+    // After an I/O error or on a full disk SQLite ends a transaction by itself, which sqlx does not notice:
+    // it would begin no other on that connection.
+    let writer = pool(1).before_acquire(|writer, _| ready(Ok(!writer.is_in_transaction())).boxed());
+    let writer = writer.connect_with(options.clone()).await?;
     chassis(sqlx::migrate!("migrations/sqlite")).run(&writer).await?;
     migrations.run(&writer).await?;
     drop(lock);
@@ -164,7 +174,12 @@ async fn open_postgres(config: &DbConfig, migrations: Migrator) -> Result<Db, Op
         // Or a replica that is paused or cut off keeps the locks that it holds.
         ("idle_in_transaction_session_timeout", ms(statement_timeout)),
     ]);
-    let pool = pool(connections).idle_timeout(Duration::from_secs(300)).connect_with(options).await?;
+    let pool = pool(connections)
+        .idle_timeout(Duration::from_secs(300))
+        // sqlx asks a connection that comes back whether it lives, and would wait for as long as TCP does.
+        .after_release(|connection, _| within(ALIVE, connection.ping()).map_ok(|()| true).boxed())
+        .connect_with(options)
+        .await?;
     let patience = acquire_timeout + statement_timeout + Duration::from_secs(1);
     Ok(Db(Pools::Postgres { pool, patience }))
 }
@@ -251,6 +266,43 @@ mod tests {
         let statement = query("SELECT 1 AS one").fetch_one(&mut begun);
         let done = tokio::time::timeout(Duration::from_secs(10), statement).await.expect("it ends");
         assert!(matches!(done, Err(DbError::Unavailable(_))), "{done:?}");
+    }
+
+    #[actix_web::test]
+    async fn when_the_network_is_back_no_connection_is_lost_that_was_used_when_it_went() {
+        let Some(url) = testing::postgres_url().await else { return };
+        let mut gate = Gate::before(&url).await;
+        let config = DbConfig { connections: 1, ..impatient(&gate.url(&url)) };
+        let db = Db::open(&config, Migrations::none()).await.unwrap();
+        let mut begun = db.begin().await.unwrap();
+        gate.stall();
+        query("SELECT 1 AS one").fetch_one(&mut begun).await.unwrap_err();
+        drop(begun);
+        gate.open().await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while let Err(why) = db.begin().await {
+            assert!(tokio::time::Instant::now() < deadline, "{why}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn after_a_full_disk_the_next_transaction_is_as_good_as_any() {
+        let db = Db::open(&DbConfig::at(&testing::sqlite_url()), Migrations::none()).await.unwrap();
+        query("CREATE TABLE things (name text)").execute(&db).await.unwrap();
+        let insert = |length: usize| query("INSERT INTO things VALUES ($1)").bind("x".repeat(length));
+        let mut tx = db.begin().await.unwrap();
+        insert(1).execute(&mut tx).await.unwrap();
+        // No more pages than there are, on this connection.
+        query("PRAGMA max_page_count = 1").fetch_all(&mut tx).await.unwrap();
+        let full = insert(1_000_000).execute(&mut tx).await;
+        assert!(matches!(full, Err(DbError::Unavailable(_))), "{full:?}");
+        drop(tx);
+
+        let mut tx = db.begin().await.unwrap();
+        insert(1_000_000).execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let kept = query("SELECT COUNT(*) AS rows FROM things").fetch_one(&db).await.unwrap();
+        assert_eq!(kept.get::<i64>("rows").unwrap(), 1);
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl DbError {
     }
 }
 
+impl From<DbError> for Problem {
+    fn from(error: DbError) -> Self {
+        error.problem()
+    }
+}
+
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
@@ -57,11 +63,12 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
-/// Codes of PostgreSQL (connection lost, shutting down, too many connections, deadlock, time-outs) and
+/// Codes of PostgreSQL (connection lost, shutting down, too many connections, deadlock, time-outs, and
+/// read-only, which a server is that another takes over from) and
 /// of SQLite (busy, locked, I/O, full, cannot open, with their extended codes), which pass.
 fn is_passing(code: &str) -> bool {
     let postgres = ["08", "57P", "53", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-        || ["57014", "25P03"].contains(&code);
+        || ["57014", "25P03", "25006"].contains(&code);
     let sqlite =
         code.parse::<u32>().is_ok_and(|code| code < 10_000 && [5, 6, 10, 13, 14].contains(&(code & 0xff)));
     postgres || sqlite
