@@ -37,8 +37,9 @@ impl HttpTransport {
             Ok(answer) => match answer.status.as_u16() {
                 200..=299 => Ok(()),
                 429 | 502..=504 => Err(SendError::Unavailable(answer.status.to_string())),
-                401 | 403 | 500.. => Err(SendError::Failed(answer.status.to_string())),
-                _ => Err(SendError::Rejected(answer.status.to_string())),
+                400 | 413 | 422 => Err(SendError::Rejected(answer.status.to_string())),
+                // Also a 404: somebody else may have got the receiver's address.
+                _ => Err(SendError::Failed(answer.status.to_string())),
             },
             Err(error @ ClientError::Malformed(..)) => Err(SendError::Failed(error.to_string())),
             Err(error) => Err(SendError::Unavailable(error.to_string())),

@@ -1,6 +1,6 @@
 //! The outbox: events written with the change they tell of (the transactional outbox pattern).
 
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
@@ -26,6 +26,8 @@ pub struct Outgoing {
     pub destination: String,
     /// How often sending failed before.
     pub attempts: i64,
+    /// When its claim runs out, which tells the claim from all others.
+    pub claimed_until: OffsetDateTime,
     /// The event.
     pub event: Event,
 }
@@ -46,6 +48,7 @@ impl Outbox {
     /// Any [`DbError`].
     pub async fn put(&self, tx: &mut Tx, destination: &str, event: Event) -> Result<(), DbError> {
         let now = now();
+        let claimed_until = now + LEASE;
         let row = query(
             "INSERT INTO outbox (id, destination, subject, event, created_at, claimed_by, next_at) \
              SELECT $1, $2, $3, $4, $5, \
@@ -61,12 +64,12 @@ impl Outbox {
         .bind(event.to_json())
         .bind(now)
         .bind(self.relay.as_str())
-        .bind(now + LEASE)
+        .bind(claimed_until)
         .fetch_one(&mut *tx)
         .await?;
         if row.get::<Option<String>>("claimed_by")?.is_some() {
             let destination = destination.to_owned();
-            let outgoing = Outgoing { seq: row.get("seq")?, destination, attempts: 0, event };
+            let outgoing = Outgoing { seq: row.get("seq")?, destination, attempts: 0, claimed_until, event };
             let claimed = self.claimed.clone();
             // Without a relay the claim runs out, and another replica's relay sends the event.
             tx.on_commit(move || claimed.send(outgoing).unwrap_or_default());

@@ -91,6 +91,8 @@ impl Relay {
                     Err(error) => log::warn!(error:%; "the outbox cannot be read or marked"),
                 }
             }
+            // What waited for longer than its claim is somebody else's by now.
+            waiting.retain(|outgoing: &Outgoing| outgoing.claimed_until > now());
             while sending < AT_ONCE {
                 let Some(outgoing) = waiting.pop_front() else { break };
                 sending += 1;
@@ -142,32 +144,50 @@ impl Relay {
                 let pause = RETRY.delay(attempts.try_into().unwrap_or(u32::MAX));
                 (error, pause)
             }
-            Err(error) => {
-                let Outgoing { seq, destination, event, .. } = outgoing;
-                log::error!(seq, destination, kind = event.kind, error:%; "a message becomes a dead letter");
-                dead_letters::keep(tx, destination, event, attempts, &error.to_string()).await?;
-                return done(tx, outgoing).await;
-            }
+            Err(error) => return self.give_up(tx, outgoing, attempts, &error).await,
         };
         let counted = if matches!(error, SendError::Failed(_)) { attempts } else { outgoing.attempts };
         log::info!(seq = outgoing.seq, kind = outgoing.event.kind, error:%; "a message is tried again");
         query(
             "UPDATE outbox SET attempts = $2, last_error = $3, next_at = $4, claimed_by = NULL \
-             WHERE seq = $1 AND claimed_by = $5",
+             WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $5 AND next_at = $6",
         )
         .bind(outgoing.seq)
         .bind(counted)
         .bind(error.to_string())
         .bind(now() + pause)
         .bind(self.name.as_str())
+        .bind(outgoing.claimed_until)
         .execute(tx)
         .await?;
+        Ok(())
+    }
+
+    /// Makes a dead letter of the event, unless its claim is somebody else's by now, who may yet send it.
+    async fn give_up(
+        &self,
+        tx: &mut Tx,
+        outgoing: &Outgoing,
+        attempts: i64,
+        error: &SendError,
+    ) -> Result<(), DbError> {
+        let Outgoing { seq, destination, event, claimed_until, .. } = outgoing;
+        let ours = query(
+            "UPDATE outbox SET sent_at = $2 \
+             WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $3 AND next_at = $4",
+        );
+        let ours = ours.bind(*seq).bind(now()).bind(self.name.as_str()).bind(*claimed_until);
+        if ours.execute(&mut *tx).await? == 1 {
+            log::error!(seq, destination, kind = event.kind, error:%; "a message becomes a dead letter");
+            dead_letters::keep(tx, destination, event, attempts, &error.to_string()).await?;
+        }
         Ok(())
     }
 
     /// The heads that nobody holds now.
     async fn claim(&self, tx: &mut Tx, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
         let now = now();
+        let claimed_until = now + LEASE;
         let rows = query(
             "UPDATE outbox SET claimed_by = $1, next_at = $2 WHERE seq IN ( \
                 SELECT seq FROM outbox AS head WHERE sent_at IS NULL AND next_at <= $3 AND NOT EXISTS ( \
@@ -177,7 +197,7 @@ impl Relay {
              RETURNING seq, destination, attempts, event",
         )
         .bind(self.name.as_str())
-        .bind(now + LEASE)
+        .bind(claimed_until)
         .bind(now)
         .bind(wanted as i64)
         .fetch_all(&mut *tx)
@@ -190,6 +210,7 @@ impl Relay {
                     seq,
                     destination: row.get("destination")?,
                     attempts: row.get("attempts")?,
+                    claimed_until,
                     event,
                 }),
                 // Only a hand in the database can do this; the claim keeps it from blocking others.

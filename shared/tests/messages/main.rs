@@ -7,3 +7,4 @@ mod conformance; // what every transport promises, on every database
 mod database; // what a relay does while its database is away
 mod harness;
 mod nats; // what only a broker can do
+mod relay; // what a relay makes of an answer

@@ -1,0 +1,93 @@
+//! What a relay makes of an answer, and of one that comes too late.
+
+use std::rc::Rc;
+
+use actix_web::http::StatusCode;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use serde_json::Value;
+use shared::db::testing::databases;
+use shared::db::{now, query};
+use shared::messages::{Outgoing, Relay, SendError, Transport};
+use shared::stop::Stop;
+use time::Duration;
+use tokio::sync::Notify;
+
+use crate::harness::*;
+
+/// Sends everything.
+struct Sends;
+
+/// Says that it has begun, and at a word that the receiver refuses.
+#[derive(Default)]
+struct Refuses {
+    begun: Notify,
+    word: Notify,
+}
+
+impl Transport for Sends {
+    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        async { Ok(()) }.boxed_local()
+    }
+}
+
+impl Transport for Refuses {
+    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        async {
+            self.begun.notify_one();
+            self.word.notified().await;
+            Err(SendError::Rejected("no".to_owned()))
+        }
+        .boxed_local()
+    }
+}
+
+#[actix_web::test]
+async fn a_relay_that_lost_its_claim_makes_no_dead_letter_of_what_another_may_have_sent() {
+    for db in databases().await {
+        let refuses = Rc::new(Refuses::default());
+        let (outbox, slow) = Relay::new(db.clone(), refuses.clone());
+        let (stopper, stop) = Stop::pair();
+        let slow = actix_web::rt::spawn(slow.run(stop));
+        put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
+        refuses.begun.notified().await;
+        query("UPDATE outbox SET next_at = $1").bind(now() - Duration::SECOND).execute(&db).await.unwrap();
+        let (_, _other) = relay(&db, Rc::new(Sends));
+        drained(&db).await;
+
+        stopper.stop();
+        refuses.word.notify_one();
+        slow.await.unwrap();
+        assert!(dead_letters(&db).await.is_empty());
+    }
+}
+
+#[actix_web::test]
+async fn only_what_the_receiver_itself_refuses_is_rejected() {
+    let receiver = HttpServer::new(|| {
+        App::new().default_service(web::to(|event: web::Bytes| async move {
+            let event: Value = serde_json::from_slice(&event).unwrap();
+            let status = event["subject"].as_str().unwrap().parse().unwrap();
+            HttpResponse::build(StatusCode::from_u16(status).unwrap()).finish()
+        }))
+    });
+    let receiver = receiver.workers(1).disable_signals().bind(("127.0.0.1", 0)).unwrap();
+    let transport = transport(&format!("http://{}", receiver.addrs()[0])).await;
+    actix_web::rt::spawn(receiver.run());
+    let outcome = async |status: &str| {
+        let event = event("thing.done.v1", status, 1);
+        let destination = "receiver".to_owned();
+        transport.send(&Outgoing { seq: 1, destination, attempts: 0, claimed_until: now(), event }).await
+    };
+    assert!(outcome("204").await.is_ok());
+    for refused in ["400", "413", "422"] {
+        assert!(matches!(outcome(refused).await, Err(SendError::Rejected(_))), "{refused}");
+    }
+    // Somebody else may have its address, or a proxy in between has its own reasons.
+    for failed in ["401", "403", "404", "405", "408", "500"] {
+        assert!(matches!(outcome(failed).await, Err(SendError::Failed(_))), "{failed}");
+    }
+    for passing in ["429", "502", "503", "504"] {
+        assert!(matches!(outcome(passing).await, Err(SendError::Unavailable(_))), "{passing}");
+    }
+}
