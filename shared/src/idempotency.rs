@@ -249,6 +249,12 @@ impl Answer {
         Self { status: status.as_u16(), headers: Vec::new(), body, replayed: false }
     }
 
+    /// An answer that says no more than that it is done.
+    pub fn no_content() -> Self {
+        let status = StatusCode::NO_CONTENT.as_u16();
+        Self { status, headers: Vec::new(), body: String::new(), replayed: false }
+    }
+
     /// Adds a header.
     pub fn header(mut self, (name, value): (HeaderName, String)) -> Self {
         self.headers.push((name.as_str().to_owned(), value));
@@ -269,6 +275,9 @@ impl Answer {
         }
         if self.replayed {
             response.insert_header(("idempotency-replayed", "true"));
+        }
+        if self.body.is_empty() {
+            return response.finish();
         }
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
         response.body(self.body.clone())

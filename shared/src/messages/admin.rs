@@ -4,10 +4,11 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::inbox::{HandleError, Inbox};
+use super::inbox::Inbox;
 use super::{Outbox, dead_letters};
 use crate::auth::Admin;
 use crate::db::{Db, DbError, now, query};
+use crate::idempotency::{Answer, IdempotencyKey, once};
 use crate::problem::Problem;
 use crate::request::PathId;
 use crate::service::resource;
@@ -30,49 +31,41 @@ pub(super) async fn backlog(db: &Db) -> Result<(i64, i64), DbError> {
 }
 
 async fn outbox(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
-    let (pending, oldest_age_s) = backlog(inbox.db()).await.map_err(|error| error.problem())?;
+    let (pending, oldest_age_s) = backlog(inbox.db()).await?;
     Ok(HttpResponse::Ok().json(json!({ "pending": pending, "oldest_age_s": oldest_age_s })))
 }
 
 async fn list(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
-    let dead_letters = dead_letters::list(inbox.db()).await.map_err(|error| error.problem())?;
+    let dead_letters = dead_letters::list(inbox.db()).await?;
     Ok(HttpResponse::Ok().json(json!({ "dead_letters": dead_letters })))
 }
 
 async fn discard(_: Admin, id: PathId, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
-    let taken = async {
-        let mut tx = inbox.db().begin().await?;
-        let taken = dead_letters::take(&mut tx, id.0).await?;
-        tx.commit().await?;
-        Ok::<_, DbError>(taken)
-    };
-    match taken.await.map_err(|error| error.problem())? {
-        Some(_) => Ok(HttpResponse::NoContent().finish()),
-        None => Err(Problem::not_found()),
-    }
+    let mut tx = inbox.db().begin().await?;
+    dead_letters::take(&mut tx, id.0).await?.ok_or_else(Problem::not_found)?;
+    tx.commit().await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 /// One of ours goes to the outbox again; one that was sent to us is handled again.
 async fn replay(
-    _: Admin,
+    admin: Admin,
     id: PathId,
+    key: IdempotencyKey,
+    body: web::Bytes,
     inbox: web::Data<Inbox>,
     outbox: web::Data<Outbox>,
-) -> Result<HttpResponse, Problem> {
-    let replayed = async {
-        let mut tx = inbox.db().begin().await?;
-        let Some((destination, event)) = dead_letters::take(&mut tx, id.0).await? else { return Ok(false) };
+) -> Result<Answer, Problem> {
+    let claim = key.claim(Some(admin.0.id), &body)?;
+    once(inbox.db(), &claim, async |tx| {
+        let taken = dead_letters::take(tx, id.0).await?;
+        let (destination, event) = taken.ok_or_else(Problem::not_found)?;
         if destination == inbox.service() {
-            inbox.again(&mut tx, &event).await?;
+            inbox.again(tx, &event).await.map_err(|error| super::http::problem(&error))?;
         } else {
-            outbox.put(&mut tx, &destination, event).await?;
+            outbox.put(tx, &destination, event).await?;
         }
-        tx.commit().await?;
-        Ok::<_, HandleError>(true)
-    };
-    match replayed.await {
-        Ok(true) => Ok(HttpResponse::NoContent().finish()),
-        Ok(false) => Err(Problem::not_found()),
-        Err(error) => Err(super::http::problem(&error)),
-    }
+        Ok(Answer::no_content())
+    })
+    .await
 }

@@ -43,19 +43,18 @@ pub(super) async fn run(db: Db, stop: Stop) {
 }
 
 async fn prune(db: &Db, now: OffsetDateTime) -> Result<(), DbError> {
-    for (delete, before) in [
-        ("outbox WHERE seq IN (SELECT seq FROM outbox WHERE sent_at < $1 LIMIT 500)", now - SENT),
-        (
-            "inbox WHERE (consumer, id) IN (SELECT consumer, id FROM inbox WHERE seen_at < $1 LIMIT 500)",
-            now - SEEN,
-        ),
-        (
-            "idempotency_keys WHERE (scope, key) IN \
-             (SELECT scope, key FROM idempotency_keys WHERE expires_at < $1 LIMIT 500)",
-            now,
-        ),
+    // Each time is asked for twice: a key may be claimed anew between the look and the delete.
+    for (table, key, time, before) in [
+        ("outbox", "seq", "sent_at", now - SENT),
+        ("inbox", "(consumer, id)", "seen_at", now - SEEN),
+        ("idempotency_keys", "(scope, key)", "expires_at", now),
     ] {
-        while query(format!("DELETE FROM {delete}")).bind(before).execute(db).await? == BATCH {}
+        let columns = key.trim_matches(['(', ')']);
+        let delete = format!(
+            "DELETE FROM {table} WHERE {time} < $1 AND {key} IN \
+             (SELECT {columns} FROM {table} WHERE {time} < $1 LIMIT {BATCH})"
+        );
+        while query(&*delete).bind(before).execute(db).await? == BATCH {}
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
+use actix_web::http::Method;
 use futures_util::future::{FutureExt as _, LocalBoxFuture, join, join_all};
 use shared::client::Context;
 use shared::db::query;
@@ -196,6 +197,26 @@ async fn a_dead_letter_is_replayed_once_and_by_a_version_that_can_handle_it() {
         assert!(sender.dead_letters().await.is_empty() && receiver.dead_letters().await.is_empty());
         put(&sends, &outbox, event("thing.done.v1", "a", 4)).await;
         assert_eq!(effects(&receives, "a", 4).await, [3, 2, 1, 4]);
+    }
+}
+
+#[actix_web::test]
+async fn a_replay_that_is_asked_for_twice_with_one_key_happens_once_and_is_answered_twice() {
+    for Case { sender: sends, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (outbox, _relay) = relay(&sends, transport(&receiver.url).await);
+        let invented = event("thing.invented.v9", "a", 1);
+        put(&sends, &outbox, invented.clone()).await;
+        eventually("it is kept", || async { (dead_letters(&receives).await.len() == 1).then_some(()) }).await;
+        receiver.learned.store(true, Ordering::Relaxed);
+        for is_replayed in [false, true] {
+            let path = format!("/admin/dead-letters/{}/replay", invented.id);
+            let replay = receiver.as_admin(Method::POST, &path).insert_header(("idempotency-key", "one"));
+            let answer = replay.send().await.unwrap();
+            assert_eq!(answer.status(), 204);
+            assert_eq!(answer.headers().contains_key("idempotency-replayed"), is_replayed);
+        }
+        assert_eq!(receiver.handled.load(Ordering::Relaxed), 1);
     }
 }
 

@@ -174,19 +174,25 @@ static PEOPLE: LazyLock<SigningKeys> = LazyLock::new(|| {
 });
 
 impl Receiver {
-    /// What an admin is answered: the status, and the body if it is JSON.
-    pub(crate) async fn admin(&self, method: Method, path: &str) -> (u16, Value) {
+    /// A request with an admin's token.
+    pub(crate) fn as_admin(&self, method: Method, path: &str) -> awc::ClientRequest {
         let claims = UserClaims {
             iss: USER_TOKEN_ISSUER.to_owned(),
             aud: USER_TOKEN_AUDIENCE.to_owned(),
-            sub: Uuid::now_v7(),
+            sub: Uuid::nil(),
             roles: vec!["admin".to_owned()],
             sid: Uuid::now_v7(),
             iat: 0,
             exp: 4_000_000_000,
         };
-        let request = awc::Client::default().request(method, format!("{}{path}", self.address));
-        let mut answer = request.bearer_auth(PEOPLE.sign(&claims).unwrap()).send().await.unwrap();
+        awc::Client::default()
+            .request(method, format!("{}{path}", self.address))
+            .bearer_auth(PEOPLE.sign(&claims).unwrap())
+    }
+
+    /// What an admin is answered: the status, and the body if it is JSON.
+    pub(crate) async fn admin(&self, method: Method, path: &str) -> (u16, Value) {
+        let mut answer = self.as_admin(method, path).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
