@@ -70,6 +70,9 @@ pub fn handle(order: &Order, saga: &Saga, event: &Event, now: OffsetDateTime) ->
         (Capture, Captured) if status == Cancelling => go.status(Refunding).step(Refund),
         (Capture, Captured) => go.status(Confirmed).with(CommitStock).step(Done),
         (Capture, Declined(_)) if status == Cancelling => go.step(Void),
+        // The card network let the money go by itself.
+        (Capture, Voided) if status == Cancelling => go.status(Cancelled).step(Done),
+        (Capture, Voided) => go.status(Rejected(Reason::CardDeclined)).with(ReleaseStock).step(Done),
         (Capture, Declined(_)) => go.status(Rejected(Reason::CardDeclined)).with(ReleaseStock).step(Void),
         (Capture, Cancel | Compensate) if status == AwaitingPayment => {
             go.status(Cancelling).with(ReleaseStock)
@@ -106,7 +109,7 @@ pub fn handle(order: &Order, saga: &Saga, event: &Event, now: OffsetDateTime) ->
         (_, Resume) => return Err(Refusal::NotStuck),
 
         (Authorize, Captured | Voided | Refunded | Stuck(_) | Timer)
-        | (Capture, Authorized | Voided | Refunded | Stuck(_) | Timer)
+        | (Capture, Authorized | Refunded | Stuck(_) | Timer)
         | (Void, Authorized | Stuck(_) | Timer)
         | (Refund, Authorized | Declined(_) | Captured | Voided | Stuck(_) | Timer)
         | (Done, Authorized | Declined(_) | Captured | Voided | Refunded | Stuck(_) | Timer) => {

@@ -7,7 +7,7 @@
 //! | `payment.void.v1` | let it go | | `payment.voided.v1` | it is not held any more |
 //! | `payment.refund.v1` | give it back | | `payment.refunded.v1` | it is back |
 //! | | | | `payment.declined.v1` | it cannot be held, or taken |
-//! | | | | `payment.stuck.v1` | the payment gets nowhere |
+//! | | | | `payment.stuck.v1` | the payment gets nowhere; `reason` begins with what it could not do |
 //!
 //! The subject is the order's id, so that what concerns one order stays in order; the checkout does
 //! not rely on it. `payment.captured.v1`, which did not say how much, is still read.

@@ -230,6 +230,25 @@ fn a_capture_that_was_stuck_heals_when_its_answer_comes() {
 }
 
 #[test]
+fn what_was_said_of_the_capture_does_not_end_the_patience_with_the_void() {
+    let void = &[Send(Command::Void)];
+    let voiding = capturing().on(Event::Cancel, &[ReleaseStock]).on(Event::Stuck("capture".to_owned()), void);
+    voiding
+        .ignores(Event::Stuck("capture_unanswered".to_owned()))
+        .on(Event::Stuck("void_unanswered".to_owned()), &[])
+        .is(Status::NeedsAttention, Step::Void);
+}
+
+#[test]
+fn money_that_the_card_network_lets_go_by_itself_rejects_the_order() {
+    let lost = Status::Rejected(Reason::CardDeclined);
+    capturing().on(Event::Voided, &[ReleaseStock]).is(lost, Step::Done);
+    capturing().after(saga::OVERALL).has_got_stuck().on(Event::Voided, &[ReleaseStock]).is(lost, Step::Done);
+    let cancelled = capturing().on(Event::Cancel, &[ReleaseStock]).on(Event::Voided, &[]);
+    cancelled.is(Status::Cancelled, Step::Done);
+}
+
+#[test]
 fn an_admin_resumes_or_compensates_what_is_stuck() {
     let stuck = || capturing().after(saga::OVERALL).is(Status::NeedsAttention, Step::Capture).has_got_stuck();
     let resumed = stuck().on(Event::Resume, &[Send(Command::Capture)]);
@@ -282,7 +301,7 @@ fn duplicate_messages_change_nothing() {
 #[test]
 fn reordered_messages_change_nothing_before_their_time() {
     placed().ignores(Event::Captured).ignores(Event::Voided).ignores(Event::Refunded);
-    capturing().ignores(Event::Voided).ignores(Event::Refunded);
+    capturing().ignores(Event::Refunded);
     confirmed().ignores(Event::Voided).ignores(Event::Refunded).ignores(Event::Timer);
 }
 

@@ -93,9 +93,15 @@ impl Saga {
     /// Whether `event` ends the patience with this step: the payment says so, or the time is over.
     pub fn is_over(&self, event: &Event, now: OffsetDateTime) -> bool {
         match event {
-            Event::Stuck(_) => !self.is_stuck(),
+            Event::Stuck(why) => !self.is_stuck() && !self.is_past(why),
             _ => self.is_due(now) && self.deadline <= now,
         }
+    }
+
+    /// Whether `why` is about a step that is over: it was on its way when the saga went on. A payment's
+    /// reason begins with what it could not do.
+    fn is_past(&self, why: &str) -> bool {
+        Step::ALL.iter().any(|step| *step != self.step && why.starts_with(step.as_str()))
     }
 
     /// The saga at `step`. What goes forward keeps its deadline, what goes back gets a new one.

@@ -130,6 +130,10 @@ impl Store {
         let id = row.get("id")?;
         match self.run_out(&mut tx, id, now).await {
             Ok(()) => tx.commit().await?,
+            // It may be dealt with in a moment.
+            Err(Error::Db(error @ (DbError::Unavailable(_) | DbError::Locked(_)))) => {
+                return Err(error.into());
+            }
             // One order that nobody can deal with must not keep the others waiting.
             Err(error) => {
                 drop(tx);
