@@ -6,6 +6,7 @@ mod embedded;
 use std::time::Duration;
 
 use serde_json::Value;
+use shared::stop::Stop;
 use tokio::process::Command;
 
 /// Processes of this machine, started by `scripts/up`; or containers, by `scripts/up --compose`.
@@ -70,34 +71,34 @@ impl Ground {
     }
 
     /// Ends it as a crash would; it comes back after some seconds. Like all that follow, it says whether it
-    /// could be done.
-    pub async fn kill(self, program: &Program) -> bool {
+    /// could be done, waits for a program that does not run yet, and is undone early on `stop`.
+    pub async fn kill(self, program: &Program, stop: &Stop) -> bool {
         match self {
-            Self::Embedded => embedded::signal(program, "-KILL").await,
-            Self::Compose => compose::kill(program).await,
+            Self::Embedded => embedded::kill(program, stop).await,
+            Self::Compose => compose::kill(program, stop).await,
         }
     }
 
     /// Lets it stand still for so long.
-    pub async fn pause(self, program: &Program, time: Duration) -> bool {
+    pub async fn pause(self, program: &Program, time: Duration, stop: &Stop) -> bool {
         match self {
-            Self::Embedded => embedded::pause(program, time).await,
-            Self::Compose => compose::pause(program, time).await,
+            Self::Embedded => embedded::pause(program, time, stop).await,
+            Self::Compose => compose::pause(program, time, stop).await,
         }
     }
 
     /// Asks it to stop, and waits until it runs again.
-    pub async fn restart(self, program: &Program) -> bool {
+    pub async fn restart(self, program: &Program, stop: &Stop) -> bool {
         match self {
-            Self::Embedded => embedded::restart(program).await,
+            Self::Embedded => embedded::restart(program, stop).await,
             Self::Compose => compose::restart(program).await,
         }
     }
 }
 
-/// What a command prints, if it ends well.
+/// What a command prints, if it ends well. It is no part of what Ctrl-C ends.
 pub(crate) async fn output(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).output().await;
+    let output = Command::new(program).args(args).process_group(0).output().await;
     let why = match output {
         Ok(output) if output.status.success() => {
             return Some(String::from_utf8_lossy(&output.stdout).into_owned());

@@ -16,6 +16,9 @@ pub mod database; // rows, bytes and transactions
 
 use std::process::ExitCode;
 
+use shared::stop::Stop;
+use tokio::signal::unix::{SignalKind, signal};
+
 /// How a program ends: with 1 if not all was well, or if it could not be found out, which it says.
 pub fn exit(result: Result<bool, String>) -> ExitCode {
     match result {
@@ -26,4 +29,23 @@ pub fn exit(result: Result<bool, String>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Tells when the program is to end, by SIGTERM or Ctrl-C: it may have something to undo first.
+///
+/// # Errors
+/// When signals cannot be received.
+pub fn told_to_end() -> Result<Stop, String> {
+    let received = |kind| signal(kind).map_err(|why| why.to_string());
+    let (mut terminate, mut interrupt) =
+        (received(SignalKind::terminate())?, received(SignalKind::interrupt())?);
+    let (stopper, stop) = Stop::pair();
+    actix_web::rt::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopper.stop();
+    });
+    Ok(stop)
 }

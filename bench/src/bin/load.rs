@@ -16,8 +16,6 @@ use bench::site::{Site, SiteConfig};
 use bench::trade::{Deal, TOKENS, Then, browse, carry_out};
 use futures_util::future::{join, join_all};
 use shared::config::{ConfigError, Vars};
-use shared::stop::Stop;
-use tokio::signal::unix::{SignalKind, signal};
 
 struct Config {
     site: SiteConfig,
@@ -44,10 +42,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<bool, String> {
+    let stop = bench::told_to_end()?;
     let site = Site::open(config.site).await?;
     let customers = site.customers(config.customers).await.ok_or("Nobody can register.")?;
     let product = site.product(1_000_000).await.ok_or("No product can be made.")?;
-    let (diary, next, (stopper, stop)) = (RefCell::new(Diary::default()), Cell::new(0), Stop::pair());
+    let (diary, next) = (RefCell::new(Diary::default()), Cell::new(0));
     let buy = async |customer: &Customer| {
         while !stop.is_requested() {
             let number = next.replace(next.get() + 1);
@@ -65,12 +64,8 @@ async fn run(config: Config) -> Result<bool, String> {
         }
     };
     println!("running");
-    let told_to_stop = async {
-        signal(SignalKind::terminate()).expect("signals can be received").recv().await;
-        stopper.stop();
-    };
     let each = customers.iter().map(|customer| join(browse(customer, &diary, &stop), buy(customer)));
-    join(told_to_stop, join_all(each)).await;
+    join_all(each).await;
 
     let diary = diary.into_inner();
     let ids = customers.iter().map(|customer| customer.id.clone()).collect();

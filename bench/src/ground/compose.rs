@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use shared::stop::Stop;
 
 use super::{Program, output};
 
@@ -31,15 +32,15 @@ pub(super) async fn processes(program: &Program) -> Vec<u32> {
     listed.lines().filter_map(|line| line.trim().parse().ok()).collect()
 }
 
-pub(super) async fn kill(program: &Program) -> bool {
+pub(super) async fn kill(program: &Program, stop: &Stop) -> bool {
     let is_dead = docker(&["kill"], program).await;
-    tokio::time::sleep(DEAD).await;
+    stop.sleep(DEAD).await;
     docker(&["start"], program).await && is_dead
 }
 
-pub(super) async fn pause(program: &Program, time: Duration) -> bool {
+pub(super) async fn pause(program: &Program, time: Duration, stop: &Stop) -> bool {
     let is_paused = docker(&["pause"], program).await;
-    tokio::time::sleep(time).await;
+    stop.sleep(time).await;
     docker(&["unpause"], program).await && is_paused
 }
 

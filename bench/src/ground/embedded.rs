@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use e2e::Api;
 use serde_json::Value;
+use shared::stop::Stop;
 use tokio::time::Instant;
 
 use super::{Program, output};
@@ -37,28 +38,43 @@ pub(super) fn process(program: &Program) -> Option<u32> {
     (e2e::process::stat(process)?.get(19)? == began).then_some(process)
 }
 
-pub(super) async fn signal(program: &Program, signal: &str) -> bool {
-    match process(program) {
-        Some(process) => output("kill", &[signal, &process.to_string()]).await.is_some(),
+pub(super) async fn kill(program: &Program, stop: &Stop) -> bool {
+    match running(program, stop).await {
+        Some(process) => signal(process, "-KILL").await,
         None => false,
     }
 }
 
-pub(super) async fn pause(program: &Program, time: Duration) -> bool {
-    let is_paused = signal(program, "-STOP").await;
-    tokio::time::sleep(time).await;
-    is_paused && signal(program, "-CONT").await
+pub(super) async fn pause(program: &Program, time: Duration, stop: &Stop) -> bool {
+    let Some(process) = running(program, stop).await else { return false };
+    let is_paused = signal(process, "-STOP").await;
+    stop.sleep(time).await;
+    signal(process, "-CONT").await && is_paused
 }
 
-pub(super) async fn restart(program: &Program) -> bool {
-    let (before, begun) = (process(program), Instant::now());
-    let is_told = signal(program, "-TERM").await;
-    while begun.elapsed() < PATIENCE {
-        let now = process(program);
-        if now.is_some() && now != before {
-            return is_told;
+pub(super) async fn restart(program: &Program, stop: &Stop) -> bool {
+    let Some(before) = running(program, stop).await else { return false };
+    let is_told = signal(before, "-TERM").await;
+    let again = until(stop, || process(program).filter(|now| *now != before)).await;
+    again.is_some() && is_told
+}
+
+/// The process, when it runs: after an end, the next begins some seconds later.
+async fn running(program: &Program, stop: &Stop) -> Option<u32> {
+    until(stop, || process(program)).await
+}
+
+async fn until(stop: &Stop, mut look: impl FnMut() -> Option<u32>) -> Option<u32> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE && !stop.is_requested() {
+        if let Some(found) = look() {
+            return Some(found);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    false
+    None
+}
+
+async fn signal(process: u32, signal: &str) -> bool {
+    output("kill", &[signal, &process.to_string()]).await.is_some()
 }
