@@ -1,6 +1,7 @@
 //! Somebody who uses the shop as a good client does: with keys, and again until there is an answer.
 
 use std::cell::RefCell;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use actix_web::http::Method;
@@ -72,12 +73,18 @@ impl Errand {
             }
             if begun.elapsed() > patience {
                 let told = reply.map_or_else(|| "no answer".to_owned(), |reply| reply.body.to_string());
-                eprintln!("{} {} is given up: {told}", self.method, self.path);
+                eprintln!("{self} is given up: {told}");
                 return Done { reply: None, retries };
             }
             retries += 1;
             tokio::time::sleep(BETWEEN_TRIES).await;
         }
+    }
+}
+
+impl Display for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
     }
 }
 

@@ -7,18 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Diary {
     /// Each order placed, by its idempotency key's number: the ids that its 201s had.
     pub orders: BTreeMap<usize, Vec<String>>,
-    /// Refusals (4xx) of orders by their code.
-    pub refused: BTreeMap<String, u32>,
-    /// Those of them that there was no reason for.
+    /// The cards that they were to be paid with, by the orders' ids.
+    pub tokens: BTreeMap<String, &'static str>,
+    /// Each order refused, by the same number: the code.
+    pub refused: BTreeMap<usize, String>,
+    /// Requests that had to be answered, each counted once.
+    pub requests: usize,
+    /// Those that were given up.
+    pub unanswered: usize,
+    /// Those that were answered as they should not be.
     pub wronged: Vec<String>,
-    /// Orders that were given up.
-    pub unanswered: u32,
     /// Orders whose cancellation was answered with 202.
     pub cancelled: BTreeSet<String>,
     /// What an admin gave back of each payment, and was told so with 201, in minor units.
     pub refunds: BTreeMap<String, i64>,
-    /// Payments of which more may have been given back, without an answer.
-    pub refunds_unanswered: BTreeSet<String>,
     /// Reads, and those that failed.
     pub reads: u32,
     /// Reads that were answered with anything but 200, or not at all.
@@ -28,13 +30,23 @@ pub struct Diary {
 }
 
 impl Diary {
-    /// Orders that were answered, with whatever.
-    pub fn answered(&self) -> usize {
-        self.orders.len() + self.refused.values().sum::<u32>() as usize
+    /// The order numbered `number`, to be paid with `token`, was answered with 201.
+    pub fn placed(&mut self, number: usize, token: &'static str, id: &str) {
+        self.orders.entry(number).or_default().push(id.to_owned());
+        self.tokens.insert(id.to_owned(), token);
     }
 
-    /// The order numbered `number` was answered with 201.
-    pub fn placed(&mut self, number: usize, id: &str) {
-        self.orders.entry(number).or_default().push(id.to_owned());
+    /// How many orders were refused, by code. What was sent twice, and refused once, is placed.
+    pub fn refusals(&self) -> BTreeMap<&str, u32> {
+        let mut refusals = BTreeMap::new();
+        for (_, code) in self.refused.iter().filter(|(number, _)| !self.orders.contains_key(number)) {
+            *refusals.entry(code.as_str()).or_default() += 1;
+        }
+        refusals
+    }
+
+    /// How many orders were answered, with whatever.
+    pub fn answered(&self) -> usize {
+        self.orders.len() + self.refusals().values().sum::<u32>() as usize
     }
 }

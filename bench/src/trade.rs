@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use e2e::Reply;
 use futures_util::future::{join, join_all};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -162,7 +163,7 @@ pub async fn carry_out(deal: &Deal, customer: &Customer, admin: &Customer, diary
             join_all((0..times).map(|_| cancel(&id, customer, diary))).await;
         }
         Then::Refund(hundredths, and_cancel) => {
-            let Some(order) = paid(&id, customer).await else { return };
+            let Some(order) = paid(&id, customer, diary).await else { return };
             refund(&order, hundredths, admin, diary).await;
             if and_cancel {
                 cancel(&id, customer, diary).await;
@@ -171,40 +172,72 @@ pub async fn carry_out(deal: &Deal, customer: &Customer, admin: &Customer, diary
     }
 }
 
-async fn place(deal: &Deal, errand: &Errand, customer: &Customer, diary: &RefCell<Diary>) -> Option<String> {
+/// Sends it until there is an answer; writes down if there is none, or one that is not right.
+async fn answer(
+    errand: &Errand,
+    customer: &Customer,
+    diary: &RefCell<Diary>,
+    is_right: impl Fn(&Reply) -> bool,
+) -> Option<Reply> {
     let done = customer.insist(errand).await;
     let mut diary = diary.borrow_mut();
+    diary.requests += 1;
     diary.retries += done.retries;
-    let Some(reply) = done.reply else {
-        diary.unanswered += 1;
-        return None;
-    };
-    let Some(id) = reply.body["id"].as_str().filter(|_| reply.status == 201) else {
-        let code = reply.body["code"].as_str().unwrap_or_default();
-        if code != "out_of_stock" || !deal.is_scarce {
-            diary.wronged.push(format!("order {}: {}", deal.number, reply.body));
-        }
-        *diary.refused.entry(code.to_owned()).or_default() += 1;
-        return None;
-    };
-    diary.placed(deal.number, id);
-    Some(id.to_owned())
+    match &done.reply {
+        Some(reply) if is_right(reply) => {}
+        Some(reply) => diary.wronged.push(format!("{errand}: {} {}", reply.status, reply.body)),
+        None => diary.unanswered += 1,
+    }
+    done.reply
 }
 
-async fn cancel(id: &str, customer: &Customer, diary: &RefCell<Diary>) {
-    let done = customer.insist(&Errand::post(format!("/api/orders/{id}/cancel"), None)).await;
+fn is_refusal(reply: &Reply, code: &str) -> bool {
+    reply.status == 409 && reply.body["code"] == code
+}
+
+async fn place(deal: &Deal, errand: &Errand, customer: &Customer, diary: &RefCell<Diary>) -> Option<String> {
+    let placed = |reply: &Reply| reply.body["id"].as_str().filter(|_| reply.status == 201).map(str::to_owned);
+    let is_right =
+        |reply: &Reply| placed(reply).is_some() || deal.is_scarce && is_refusal(reply, "out_of_stock");
+    let reply = answer(errand, customer, diary, is_right).await?;
+    let id = placed(&reply);
     let mut diary = diary.borrow_mut();
-    diary.retries += done.retries;
-    if done.reply.is_some_and(|reply| reply.status == 202) {
-        diary.cancelled.insert(id.to_owned());
+    match &id {
+        Some(id) => diary.placed(deal.number, deal.token, id),
+        None => {
+            let code = reply.body["code"].as_str().unwrap_or_default();
+            diary.refused.insert(deal.number, code.to_owned());
+        }
+    }
+    id
+}
+
+/// Only who is not going to pay is refused, or who waits for a person.
+async fn cancel(id: &str, customer: &Customer, diary: &RefCell<Diary>) {
+    let errand = Errand::post(format!("/api/orders/{id}/cancel"), None);
+    let is_right = |reply: &Reply| reply.status == 202 || is_refusal(reply, "not_cancellable");
+    let Some(reply) = answer(&errand, customer, diary, is_right).await else { return };
+    if reply.status == 202 {
+        diary.borrow_mut().cancelled.insert(id.to_owned());
+    } else if let Some(order) = look(id, customer, diary).await
+        && !["rejected", "needs_attention"].contains(&order["status"].as_str().unwrap_or_default())
+    {
+        diary.borrow_mut().wronged.push(format!("{errand}: refused, though it is {}", order["status"]));
     }
 }
 
+/// The order as it is now.
+async fn look(id: &str, customer: &Customer, diary: &RefCell<Diary>) -> Option<Value> {
+    let errand = Errand::get(format!("/api/orders/{id}"));
+    let reply = answer(&errand, customer, diary, |reply| reply.status == 200).await?;
+    (reply.status == 200).then_some(reply.body)
+}
+
 /// The order, once it is confirmed; `None` if it ends otherwise.
-async fn paid(id: &str, customer: &Customer) -> Option<Value> {
+async fn paid(id: &str, customer: &Customer, diary: &RefCell<Diary>) -> Option<Value> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        let order = customer.insist(&Errand::get(format!("/api/orders/{id}"))).await.reply?.body;
+        let order = look(id, customer, diary).await?;
         match order["status"].as_str()? {
             "awaiting_payment" => tokio::time::sleep(BETWEEN_LOOKS).await,
             "confirmed" => return Some(order),
@@ -214,26 +247,18 @@ async fn paid(id: &str, customer: &Customer) -> Option<Value> {
     None
 }
 
+/// Of an order that was confirmed just now, and that nobody else gives back or cancels: so this is not
+/// refused.
 async fn refund(order: &Value, hundredths: i64, admin: &Customer, diary: &RefCell<Diary>) {
-    let (Some(payment), Some(total)) = (order["payment_id"].as_str(), order["total"]["amount"].as_i64())
-    else {
-        return;
-    };
-    let amount = (total * hundredths / 100).max(1);
+    let payment = order["payment_id"].as_str().unwrap_or_default();
+    let amount = (order["total"]["amount"].as_i64().unwrap_or_default() * hundredths / 100).max(1);
     let body = json!({
         "amount": { "amount": amount, "currency": order["total"]["currency"] },
         "reason": "A part was broken.",
     });
-    let done = admin.insist(&Errand::post(format!("/api/payments/{payment}/refunds"), Some(body))).await;
-    let mut diary = diary.borrow_mut();
-    diary.retries += done.retries;
-    match done.reply {
-        Some(reply) if reply.status == 201 => {
-            *diary.refunds.entry(payment.to_owned()).or_default() += amount;
-        }
-        Some(_) => {}
-        None => {
-            diary.refunds_unanswered.insert(payment.to_owned());
-        }
+    let errand = Errand::post(format!("/api/payments/{payment}/refunds"), Some(body));
+    let reply = answer(&errand, admin, diary, |reply| reply.status == 201).await;
+    if reply.is_some_and(|reply| reply.status == 201) {
+        *diary.borrow_mut().refunds.entry(payment.to_owned()).or_default() += amount;
     }
 }

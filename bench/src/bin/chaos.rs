@@ -116,7 +116,7 @@ fn print<'a>(
     for (status, count) in statuses {
         println!("  orders that ended {status:<40} {count:>6}");
     }
-    for (code, count) in &diary.refused {
+    for (code, count) in diary.refusals() {
         println!("  orders refused with {:<38} {count:>6}", code);
     }
     println!("  {:<58} {:>6}", "cancelled by the customer", diary.cancelled.len());
