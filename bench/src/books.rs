@@ -6,6 +6,7 @@ use crate::customer::Errand;
 use crate::site::Site;
 
 /// All books, read at about the same time.
+#[derive(Default)]
 pub struct Books {
     /// order-service: every order.
     pub orders: Vec<Value>,

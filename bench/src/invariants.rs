@@ -1,14 +1,11 @@
 //! What must be true of a stack at rest, whatever happened to it before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::books::Books;
 use crate::diary::Diary;
-use crate::site::Site;
 
 /// One thing that must be true.
 #[derive(Debug)]
@@ -24,7 +21,7 @@ pub struct Invariant {
 }
 
 impl Invariant {
-    fn new<T>(
+    pub(crate) fn new<T>(
         name: &'static str,
         promise: &'static str,
         all: impl IntoIterator<Item = T>,
@@ -54,40 +51,6 @@ impl Invariant {
     }
 }
 
-/// A stack at rest, or one that has not come to it.
-pub struct Rested {
-    /// How long it took.
-    pub after: Duration,
-    /// What is in the books then.
-    pub books: Books,
-    /// What holds then.
-    pub invariants: Vec<Invariant>,
-}
-
-/// Reads the books until everything holds, or for so long. `None` if they cannot be read then.
-pub async fn at_rest(
-    site: &Site,
-    diary: &Diary,
-    customers: &BTreeSet<String>,
-    patience: Duration,
-) -> Option<Rested> {
-    let begun = Instant::now();
-    loop {
-        let books = Books::read(site).await;
-        let after = begun.elapsed();
-        let rested = books.map(|books| {
-            let invariants = check(&books, diary, customers);
-            Rested { after, books, invariants }
-        });
-        let holds = rested.as_ref().is_some_and(|rested| rested.invariants.iter().all(Invariant::holds));
-        if holds || after > patience {
-            return rested;
-        }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-    }
-}
-
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 const STANDING: [&str; 3] = ["confirmed", "shipped", "delivered"];
 const UNDONE: [&str; 3] = ["rejected", "cancelled", "refunded"];
 const STUCK: &str = "needs_attention";

@@ -11,6 +11,7 @@ pub mod ground; // what the stack runs on: processes here, or containers
 pub mod havoc; // what is done to it, in which order
 pub mod books; // what every part of the stack says afterwards
 pub mod invariants; // what must be true then
+pub mod rest; // until it is, and stays so
 pub mod measure; // processor time and memory
 pub mod database; // rows, bytes and transactions
 

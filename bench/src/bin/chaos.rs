@@ -9,7 +9,8 @@ use std::time::Duration;
 use bench::customer::Customer;
 use bench::diary::Diary;
 use bench::havoc::{self, Tally};
-use bench::invariants::{Invariant, at_rest};
+use bench::invariants::Invariant;
+use bench::rest::at_rest;
 use bench::site::{Site, SiteConfig};
 use bench::trade::{Market, trade};
 use futures_util::future::{join, join_all};
@@ -90,7 +91,7 @@ async fn run(config: Config) -> Result<bool, String> {
         rested.after.as_secs_f64(),
     );
     print(&faults, &diary, ours, &rested.invariants);
-    Ok(rested.invariants.iter().all(Invariant::holds) && faults.values().all(|tally| tally.holds()))
+    Ok(rested.holds() && faults.values().all(|tally| tally.holds()))
 }
 
 fn print<'a>(

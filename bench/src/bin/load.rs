@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bench::customer::Customer;
 use bench::diary::Diary;
-use bench::invariants::{Invariant, at_rest};
+use bench::rest::at_rest;
 use bench::site::{Site, SiteConfig};
 use bench::trade::{Deal, TOKENS, Then, browse, carry_out};
 use futures_util::future::{join, join_all};
@@ -84,5 +84,5 @@ async fn run(config: Config) -> Result<bool, String> {
         invariant.broken.iter().for_each(|broken| eprintln!("{}: {broken}", invariant.promise));
     }
     println!();
-    Ok(rested.invariants.iter().all(Invariant::holds))
+    Ok(rested.holds())
 }
