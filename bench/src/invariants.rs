@@ -1,9 +1,12 @@
 //! What must be true of a stack at rest, whatever happened to it before.
 
+mod money; // what cards paid, and the ledger says
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use self::money::{Charged, ledger, undeclined};
 use crate::books::Books;
 use crate::diary::Diary;
 
@@ -54,6 +57,10 @@ impl Invariant {
 const STANDING: [&str; 3] = ["confirmed", "shipped", "delivered"];
 const UNDONE: [&str; 3] = ["rejected", "cancelled", "refunded"];
 const STUCK: &str = "needs_attention";
+/// Why an order may be rejected whose card would have paid: the stack is hurt, and gives up in time.
+pub const LATE: [&str; 2] = ["payment_timeout", "payment_unavailable"];
+/// More orders than one in so many must not be rejected for that.
+const FEW: usize = 20;
 
 /// Checks every invariant: of all that is in the books, and of what `customers` were told.
 pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<Invariant> {
@@ -101,6 +108,12 @@ pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<
             let rests = STANDING.contains(&status) || UNDONE.contains(&status) || status == STUCK;
             (!rests).then(|| format!("order {} is {status}", order["id"]))
         }),
+        Invariant::new("card", "the card decided who pays, or time did", &ours, |order| {
+            let (id, token) = (text(order, "id"), diary.tokens.get(text(order, "id"))?);
+            let wrong = undeclined(order, token, charged(id))?;
+            Some(format!("order {id} of {token} is {}: {wrong}", order["status"]))
+        }),
+        late(&ours, diary.answered()),
         Invariant::new("kept", "every order whose cancel was accepted is undone", &diary.cancelled, |id| {
             let undone = UNDONE.contains(&status(id)) || status(id) == STUCK;
             (!undone).then(|| format!("order {id} is {}", status(id)))
@@ -120,7 +133,7 @@ pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<
             "no money is held or kept for an order that is not there",
             &charges,
             |(id, _)| {
-                let Charged { captured, refunded, held } = charged(id);
+                let Charged { captured, refunded, held, .. } = charged(id);
                 let kept = !orders.contains_key(*id) && (captured != refunded || held != 0);
                 kept.then(|| format!("{captured} captured, {refunded} refunded, {held} held for {id}"))
             },
@@ -147,6 +160,7 @@ pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<
             (now != int(product, "initial") + int(product, "adjusted")).then(|| product.to_string())
         }),
         sold(books),
+        reserved(books),
         Invariant::new("unsent", "every outbox is empty", &books.unsent, |(service, pending)| {
             (*pending != 0).then(|| format!("{service} has {pending} events to send"))
         }),
@@ -162,16 +176,11 @@ pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<
             orders.len(),
             books.running.iter().map(Value::to_string),
         ),
-        Invariant::new(
-            "stuck",
-            "who waits for a person says why",
-            books.orders.iter().filter(|order| text(order, "status") == STUCK),
-            |order| {
-                let why =
-                    |saga: &&Value| saga["order_id"] == order["id"] && !text(saga, "last_error").is_empty();
-                books.stuck.iter().find(why).is_none().then(|| order["id"].to_string())
-            },
-        ),
+        Invariant::new("stuck", "who waits for a person says why", waiting(books), |id| {
+            let told = books.stuck.iter().find(|saga| text(saga, "order_id") == *id);
+            let why = told.map_or("", |saga| text(saga, "last_error"));
+            why.is_empty().then(|| format!("order {id} does not"))
+        }),
         Invariant::new(
             "unhealthy",
             "two replicas of each service are healthy",
@@ -181,82 +190,51 @@ pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<
     ]
 }
 
-/// What the card network took for one order.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Charged {
-    captured: i64,
-    refunded: i64,
-    /// Authorized, and neither taken nor let go.
-    held: i64,
+/// Whose checkout waits for a person, whatever the order's status, and whose order does.
+fn waiting(books: &Books) -> BTreeSet<&str> {
+    let orders = books.orders.iter().filter(|order| text(order, "status") == STUCK);
+    let sagas = books.stuck.iter().map(|saga| text(saga, "order_id"));
+    orders.map(|order| text(order, "id")).chain(sagas).collect()
 }
 
-impl Charged {
-    fn of(charges: &[&Value]) -> Self {
-        charges.iter().fold(Self::default(), |sum, charge| {
-            let captured = int(charge, "captured");
-            let is_held = captured == 0 && charge["voided"] != true;
-            Self {
-                captured: sum.captured + captured,
-                refunded: sum.refunded + int(charge, "refunded"),
-                held: sum.held + if is_held { int(charge, "authorized") } else { 0 },
-            }
-        })
-    }
-
-    /// What is wrong for an order that rests, of whose payment `refunds` were given back.
-    fn contradicts(self, order: &Value, refunds: i64) -> Option<String> {
-        let total = amount(&order["total"]);
-        let right = match text(order, "status") {
-            status if STANDING.contains(&status) => Self { captured: total, refunded: refunds, held: 0 },
-            "refunded" => Self { captured: total, refunded: total, held: 0 },
-            // A capture that came too late was given back.
-            "cancelled" | "rejected" => Self { captured: self.captured, refunded: self.captured, held: 0 },
-            _ => return None,
-        };
-        (self != right).then(|| format!("{self:?} instead of {right:?}"))
-    }
+/// Faults cost some orders the time that a checkout has, but few.
+fn late(orders: &[&Value], of: usize) -> Invariant {
+    let late: Vec<_> = orders.iter().filter(|order| LATE.contains(&text(order, "reason"))).collect();
+    let broken = late.iter().filter(|_| FEW * late.len() > of);
+    let told = broken.map(|order| format!("order {}: {}", order["id"], order["reason"]));
+    Invariant::none("late", "at most 5 % were rejected for time or unavailability", of, told)
 }
 
-/// Every entry has its counterpart, and the accounts say what the card network says.
-fn ledger(books: &Books) -> Invariant {
-    let balance = |name: &str| {
-        let accounts = books.ledger["accounts"].as_array().into_iter().flatten();
-        accounts.filter(|account| account["name"] == name).map(|account| int(account, "balance")).sum::<i64>()
-    };
-    let sum = |of: &str| books.charges.iter().map(|charge| int(charge, of)).sum::<i64>();
-    let expected = [
-        ("sum", int(&books.ledger, "sum"), 0),
-        ("sales", balance("sales"), -sum("captured")),
-        ("refunds", balance("refunds"), sum("refunded")),
-        ("card_network", balance("card_network"), sum("captured") - sum("refunded")),
-    ];
-    Invariant::new(
-        "ledger",
-        "the ledger adds up to 0 and agrees with the card network",
-        expected,
-        |(name, is, should)| (is != should).then(|| format!("{name} is {is} instead of {should}")),
-    )
-}
-
-/// What left the shelf is what is in the orders that stand. Those that wait for a person may have left it,
-/// or be back.
+/// What left the shelf is what is in the orders that stand: who waits for a person has reserved it, or
+/// given it back.
 fn sold(books: &Books) -> Invariant {
-    let in_orders = |statuses: &[&str]| {
-        let mut goods: BTreeMap<&str, i64> = BTreeMap::new();
-        let counted = books.orders.iter().filter(|order| statuses.contains(&text(order, "status")));
-        for line in counted.flat_map(|order| order["lines"].as_array()).flatten() {
-            *goods.entry(text(line, "product_id")).or_default() += int(line, "quantity");
-        }
-        goods
-    };
-    let (standing, stuck) = (in_orders(&STANDING), in_orders(&[STUCK]));
+    let standing = goods(books, &STANDING);
     Invariant::new("sold", "what is sold is what is in the orders that stand", &books.stock, |product| {
-        let of = |goods: &BTreeMap<&str, i64>| goods.get(text(product, "product_id")).copied().unwrap_or(0);
-        let taken = int(product, "sold") + int(product, "reserved");
-        let right = of(&standing)..=of(&standing) + of(&stuck);
-        (!right.contains(&taken))
-            .then(|| format!("{taken} of {} instead of {right:?}", product["product_id"]))
+        let (is, should) = (int(product, "sold"), of(&standing, product));
+        (is != should).then(|| format!("{is} of {} instead of {should}", product["product_id"]))
     })
+}
+
+fn reserved(books: &Books) -> Invariant {
+    let stuck = goods(books, &[STUCK]);
+    Invariant::new("reserved", "only who waits for a person has goods reserved", &books.stock, |product| {
+        let (is, most) = (int(product, "reserved"), of(&stuck, product));
+        (!(0..=most).contains(&is)).then(|| format!("{is} of {}, at most {most}", product["product_id"]))
+    })
+}
+
+/// How many of each product are in the orders of these statuses.
+fn goods<'a>(books: &'a Books, statuses: &[&str]) -> BTreeMap<&'a str, i64> {
+    let mut goods = BTreeMap::new();
+    let counted = books.orders.iter().filter(|order| statuses.contains(&text(order, "status")));
+    for line in counted.flat_map(|order| order["lines"].as_array()).flatten() {
+        *goods.entry(text(line, "product_id")).or_default() += int(line, "quantity");
+    }
+    goods
+}
+
+fn of(goods: &BTreeMap<&str, i64>, product: &Value) -> i64 {
+    goods.get(text(product, "product_id")).copied().unwrap_or(0)
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -311,6 +289,19 @@ mod tests {
         diary
     }
 
+    fn reject(books: &mut Books, reason: &str) {
+        books.orders[0]["status"] = "rejected".into();
+        books.orders[0]["reason"] = reason.into();
+    }
+
+    /// The goods are still reserved, and it is said why.
+    fn wait_for_a_person(books: &mut Books) {
+        books.orders[0]["status"] = STUCK.into();
+        books.stuck.push(json!({ "order_id": "o", "step": "capture", "last_error": "no answer" }));
+        books.stock[0]["reserved"] = books.stock[0]["sold"].take();
+        books.stock[0]["sold"] = 0.into();
+    }
+
     fn broken(books: &Books, diary: &Diary) -> Vec<&'static str> {
         let checked = check(books, diary, &["c".to_owned()].into());
         checked.iter().filter(|invariant| !invariant.holds()).map(|invariant| invariant.name).collect()
@@ -322,21 +313,43 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_a_person_and_says_why_breaks_nothing() {
+        let mut books = books();
+        wait_for_a_person(&mut books);
+        assert!(broken(&books, &diary()).is_empty());
+    }
+
+    #[test]
     fn whatever_is_wrong_breaks_the_invariant_that_says_so() {
         type Harm = fn(&mut Books, &mut Diary);
-        let harms: [(&[&str], Harm); 24] = [
+        let harms: [(&[&str], Harm); 32] = [
             (&["unanswered"], |_, diary| diary.unanswered = 1),
             (&["wronged"], |_, diary| diary.wronged.push("forbidden".to_owned())),
             (&["lost", "orphans", "sold"], |books, _| books.orders.clear()),
             (&["lost", "twice"], |_, diary| diary.placed(0, "tok_visa", "another")),
             (&["stray"], |_, diary| diary.orders.clear()),
             (&["moving", "sold"], |books, _| books.orders[0]["status"] = "refunding".into()),
+            (&["card"], |_, diary| diary.placed(0, "tok_declined", "o")),
+            (&["card", "late", "charged", "sold"], |books, diary| {
+                reject(books, "payment_timeout");
+                diary.placed(0, "tok_declined", "o");
+            }),
+            (&["card", "charged", "sold"], |books, _| reject(books, "card_declined")),
+            (&["late", "charged", "sold"], |books, _| reject(books, "payment_unavailable")),
             (&["kept"], |_, diary| diary.cancelled = ["o".to_owned()].into()),
             (&["charged", "sold"], |books, _| books.orders[0]["status"] = "cancelled".into()),
             (&["charged", "sold"], |books, _| books.orders[0]["status"] = "refunded".into()),
             (&["charged", "ledger"], |books, _| books.charges.push(books.charges[0].clone())),
             (&["charged", "ledger"], |books, _| books.charges.clear()),
             (&["charged", "ledger"], |books, _| books.charges[0]["captured"] = 0.into()),
+            (&["charged", "ledger"], |books, _| {
+                wait_for_a_person(books);
+                books.charges[0]["captured"] = 501.into();
+            }),
+            (&["charged", "overcharged"], |books, _| {
+                wait_for_a_person(books);
+                books.charges[0]["times_captured"] = 2.into();
+            }),
             (&["orphans"], |books, _| {
                 books.charges.push(json!({ "order_id": "nobody's", "authorized": 500, "voided": false }));
             }),
@@ -346,8 +359,12 @@ mod tests {
             (&["payments"], |books, _| books.payments[0]["status"] = "unknown".into()),
             (&["ledger"], |books, _| books.ledger["sum"] = 1.into()),
             (&["stock"], |books, _| books.stock[0]["on_hand"] = 9.into()),
-            (&["sold"], |books, _| {
+            (&["reserved"], |books, _| {
                 books.stock[0]["on_hand"] = 7.into();
+                books.stock[0]["reserved"] = 1.into();
+            }),
+            (&["sold", "reserved"], |books, _| {
+                books.stock[0]["sold"] = 1.into();
                 books.stock[0]["reserved"] = 1.into();
             }),
             (&["unsent"], |books, _| books.unsent[0].1 = 1),
@@ -355,7 +372,13 @@ mod tests {
                 books.dead_letters.push(json!({}));
                 books.running.push(json!({}));
             }),
-            (&["stuck"], |books, _| books.orders[0]["status"] = "needs_attention".into()),
+            (&["stuck"], |books, _| {
+                wait_for_a_person(books);
+                books.stuck.clear();
+            }),
+            (&["stuck"], |books, _| {
+                books.stuck.push(json!({ "order_id": "o", "step": "refund", "last_error": null }));
+            }),
             (&["unhealthy"], |books, _| books.is_healthy = false),
         ];
         for (expected, harm) in harms {
@@ -363,19 +386,5 @@ mod tests {
             harm(&mut books, &mut diary);
             assert_eq!(broken(&books, &diary), expected);
         }
-    }
-
-    #[test]
-    fn an_order_that_was_given_back_kept_nothing_and_holds_nothing() {
-        let charge = |captured: i64, refunded: i64, voided: bool| {
-            let charge =
-                json!({ "authorized": 500, "captured": captured, "refunded": refunded, "voided": voided });
-            let order = json!({ "status": "cancelled", "total": { "amount": 500 } });
-            Charged::of(&[&charge]).contradicts(&order, refunded)
-        };
-        assert_eq!(charge(0, 0, true), None);
-        assert_eq!(charge(500, 500, false), None);
-        assert!(charge(0, 0, false).is_some(), "the money is held for ever");
-        assert!(charge(500, 400, false).is_some());
     }
 }

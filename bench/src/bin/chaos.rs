@@ -9,7 +9,7 @@ use std::time::Duration;
 use bench::customer::Customer;
 use bench::diary::Diary;
 use bench::havoc::{self, Tally};
-use bench::invariants::Invariant;
+use bench::invariants::{Invariant, LATE};
 use bench::rest::at_rest;
 use bench::site::{Site, SiteConfig};
 use bench::trade::{Market, trade};
@@ -110,13 +110,16 @@ fn print<'a>(
         }
     }
     let mut statuses: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut late = 0;
     for order in orders {
         *statuses.entry(order["status"].as_str().unwrap_or_default()).or_default() += 1;
+        late += u32::from(order["reason"].as_str().is_some_and(|reason| LATE.contains(&reason)));
     }
     println!();
     for (status, count) in statuses {
         println!("  orders that ended {status:<40} {count:>6}");
     }
+    println!("  {:<58} {late:>6}", "of these, rejected for time or unavailability");
     for (code, count) in diary.refusals() {
         println!("  orders refused with {:<38} {count:>6}", code);
     }

@@ -1,0 +1,141 @@
+//! What cards paid, and what the ledger says of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Invariant, LATE, STANDING, STUCK, UNDONE, amount, int, text};
+use crate::books::Books;
+
+/// What the card network took for one order.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Charged {
+    pub(super) captured: i64,
+    pub(super) refunded: i64,
+    /// Authorized, and neither taken nor let go.
+    pub(super) held: i64,
+    /// How often money was taken.
+    captures: i64,
+}
+
+impl Charged {
+    pub(super) fn of(charges: &[&Value]) -> Self {
+        charges.iter().fold(Self::default(), |sum, charge| {
+            let captured = int(charge, "captured");
+            let is_held = captured == 0 && charge["voided"] != true;
+            Self {
+                captured: sum.captured + captured,
+                refunded: sum.refunded + int(charge, "refunded"),
+                held: sum.held + if is_held { int(charge, "authorized") } else { 0 },
+                captures: sum.captures + int(charge, "times_captured"),
+            }
+        })
+    }
+
+    /// What is wrong for an order that rests, of whose payment `refunds` were given back.
+    pub(super) fn contradicts(self, order: &Value, refunds: i64) -> Option<String> {
+        let total = amount(&order["total"]);
+        let right = match text(order, "status") {
+            status if STANDING.contains(&status) => {
+                Self { captured: total, refunded: refunds, held: 0, ..self }
+            }
+            "refunded" => Self { captured: total, refunded: total, held: 0, ..self },
+            // A capture that came too late was given back.
+            status if UNDONE.contains(&status) => {
+                Self { captured: self.captured, refunded: self.captured, held: 0, ..self }
+            }
+            // How it ends is open, but not that it is paid once at most.
+            STUCK => Self { captured: self.captured.min(total), captures: self.captures.min(1), ..self },
+            _ => return None,
+        };
+        (self != right).then(|| format!("{self:?} instead of {right:?}"))
+    }
+}
+
+/// What is wrong with the end of an order whose card is `token`, of which so much was taken.
+pub(super) fn undeclined(order: &Value, token: &str, charged: Charged) -> Option<String> {
+    let (status, reason) = (text(order, "status"), text(order, "reason"));
+    let refusal = match token {
+        "tok_declined" | "tok_capture_declined" => Some("card_declined"),
+        "tok_insufficient_funds" => Some("insufficient_funds"),
+        _ => None,
+    };
+    let has_paid = STANDING.contains(&status) || status == "refunded" || charged.captured != 0;
+    if refusal.is_some() && has_paid {
+        return Some(format!("{} captured", charged.captured));
+    }
+    let is_right = status != "rejected" || refusal == Some(reason) || LATE.contains(&reason);
+    (!is_right).then(|| reason.to_owned())
+}
+
+/// Every entry has its counterpart, and the accounts say what the card network says.
+pub(super) fn ledger(books: &Books) -> Invariant {
+    let balances = balances(books);
+    let balance = |name: &str| balances.get(name).copied().unwrap_or(0);
+    let sum = |of: &str| books.charges.iter().map(|charge| int(charge, of)).sum::<i64>();
+    let expected = [
+        ("sum", int(&books.ledger, "sum"), 0),
+        ("sales", balance("sales"), -sum("captured")),
+        ("refunds", balance("refunds"), sum("refunded")),
+        ("card_network", balance("card_network"), sum("captured") - sum("refunded")),
+    ];
+    Invariant::new(
+        "ledger",
+        "the ledger adds up to 0 and agrees with the card network",
+        expected,
+        |(name, is, should)| (is != should).then(|| format!("{name} is {is} instead of {should}")),
+    )
+}
+
+fn balances(books: &Books) -> BTreeMap<String, i64> {
+    let mut balances = BTreeMap::new();
+    for account in books.ledger["accounts"].as_array().into_iter().flatten() {
+        *balances.entry(text(account, "name").to_owned()).or_default() += int(account, "balance");
+    }
+    balances
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_order_that_was_given_back_kept_nothing_and_holds_nothing() {
+        let charge = |captured: i64, refunded: i64, voided: bool| {
+            let charge =
+                json!({ "authorized": 500, "captured": captured, "refunded": refunded, "voided": voided });
+            let order = json!({ "status": "cancelled", "total": { "amount": 500 } });
+            Charged::of(&[&charge]).contradicts(&order, refunded)
+        };
+        assert_eq!(charge(0, 0, true), None);
+        assert_eq!(charge(500, 500, false), None);
+        assert!(charge(0, 0, false).is_some(), "the money is held for ever");
+        assert!(charge(500, 400, false).is_some());
+    }
+
+    #[test]
+    fn a_card_that_declines_never_pays_and_one_that_pays_is_never_declined() {
+        let ends = |token: &str, status: &str, reason: &str| {
+            let order = json!({ "status": status, "reason": reason });
+            undeclined(&order, token, Charged::default()).is_none()
+        };
+        for (token, reason) in [
+            ("tok_declined", "card_declined"),
+            ("tok_capture_declined", "card_declined"),
+            ("tok_insufficient_funds", "insufficient_funds"),
+        ] {
+            assert!(ends(token, "rejected", reason) && ends(token, "cancelled", ""), "{token}");
+            assert!(!ends(token, "confirmed", "") && !ends(token, "refunded", ""), "{token}");
+            assert!(ends(token, "rejected", "payment_timeout"), "{token}");
+        }
+        assert!(!ends("tok_declined", "rejected", "insufficient_funds"));
+        assert!(!ends("tok_insufficient_funds", "rejected", "card_declined"));
+        assert!(ends("tok_flaky", "confirmed", "") && ends("tok_flaky", "rejected", "payment_unavailable"));
+        assert!(!ends("tok_flaky", "rejected", "card_declined"));
+        let taken = Charged { captured: 500, refunded: 500, ..Charged::default() };
+        let order = json!({ "status": "rejected", "reason": "card_declined" });
+        assert!(undeclined(&order, "tok_declined", taken).is_some(), "taken, though it was given back");
+    }
+}
