@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::customer::Errand;
+use crate::database::Entries;
 use crate::site::Site;
 
 /// All books, read at about the same time.
@@ -16,6 +17,8 @@ pub struct Books {
     pub charges: Vec<Value>,
     /// payment-service: the accounts.
     pub ledger: Value,
+    /// payment-service's database: the entries that the accounts were made of.
+    pub entries: Entries,
     /// order-service: what is on hand, reserved and sold.
     pub stock: Vec<Value>,
     /// Events that are not sent yet, of each service that sends any.
@@ -47,6 +50,7 @@ impl Books {
             payments: pages(site, "payments").await?,
             charges: list(site.asked("card-network", "/statement").await?, "charges")?,
             ledger: site.asked("payment-service", "/admin/ledger").await?,
+            entries: site.payments.entries().await.ok()?,
             stock: list(site.asked("order-service", "/admin/stock").await?, "products")?,
             unsent,
             dead_letters,

@@ -1,7 +1,7 @@
 //! What the databases count: rows, bytes, transactions. And the means to let time pass in them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shared::db::{Db, DbConfig, DbError, Migrations, Row, now, query};
 
@@ -26,29 +26,59 @@ const FOR_A_WHILE: [(&str, &str); 3] =
 /// The rows of the tables above.
 pub type Kept = [i64; 3];
 
+/// The entries of a ledger.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// What those of each account add up to.
+    pub balances: BTreeMap<String, i64>,
+    /// How many there are.
+    pub count: i64,
+}
+
+/// One table, with its indices.
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Its rows.
+    pub rows: i64,
+    /// What it takes on disk.
+    pub bytes: i64,
+}
+
+impl Table {
+    /// Whether its rows are kept for a while only.
+    pub fn is_pruned(&self) -> bool {
+        FOR_A_WHILE.iter().any(|(table, _)| *table == self.name)
+    }
+}
+
 impl Database {
+    /// The one of that name.
+    ///
+    /// # Errors
+    /// In words, why it cannot be opened.
+    pub async fn open(ground: Ground, name: &'static str) -> Result<Self, String> {
+        let server = match ground {
+            Ground::Embedded => {
+                let config = DbConfig::at(&format!("sqlite://data/{name}.db"));
+                let db = Db::open(&config, Migrations::none()).await;
+                Server::File(db.map_err(|why| why.to_string())?)
+            }
+            Ground::Compose => {
+                let mut programs = ground.programs().await.into_iter();
+                let found = programs.find(|one| one.service == "postgres");
+                Server::Container(found.ok_or("There is no container of postgres.")?)
+            }
+        };
+        Ok(Self { name, server })
+    }
+
     /// Those of order-service and payment-service.
     ///
     /// # Errors
     /// In words, why one cannot be opened.
     pub async fn all(ground: Ground) -> Result<Vec<Self>, String> {
-        let mut databases = Vec::new();
-        for name in ["orders", "payments"] {
-            let server = match ground {
-                Ground::Embedded => {
-                    let config = DbConfig::at(&format!("sqlite://data/{name}.db"));
-                    let db = Db::open(&config, Migrations::none()).await;
-                    Server::File(db.map_err(|why| why.to_string())?)
-                }
-                Ground::Compose => {
-                    let mut programs = ground.programs().await.into_iter();
-                    let found = programs.find(|one| one.service == "postgres");
-                    Server::Container(found.ok_or("There is no container of postgres.")?)
-                }
-            };
-            databases.push(Self { name, server });
-        }
-        Ok(databases)
+        Ok(vec![Self::open(ground, "orders").await?, Self::open(ground, "payments").await?])
     }
 
     /// The rows in each table of those that are pruned.
@@ -76,6 +106,56 @@ impl Database {
             Server::Container(_) => "SELECT pg_database_size(current_database()) AS n",
         };
         self.number(sql).await
+    }
+
+    /// Its tables, except those that say which migrations ran.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tables(&self) -> Result<Vec<Table>, String> {
+        let sizes = match self.server {
+            Server::File(_) => {
+                "SELECT tbl_name AS name, SUM(pgsize) AS n FROM sqlite_schema JOIN dbstat USING (name) \
+                 GROUP BY tbl_name ORDER BY tbl_name"
+            }
+            Server::Container(_) => {
+                "SELECT relname AS name, pg_total_relation_size(relid) AS n FROM pg_stat_user_tables \
+                 ORDER BY relname"
+            }
+        };
+        let mut tables = Vec::new();
+        for (name, bytes) in self.pairs(sizes).await?.into_iter().filter(|(name, _)| !name.starts_with('_')) {
+            let rows = self.number(&format!("SELECT COUNT(*) AS n FROM {name}")).await?;
+            tables.push(Table { name, rows, bytes });
+        }
+        Ok(tables)
+    }
+
+    /// What is in its ledger, which must be that of payment-service.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn entries(&self) -> Result<Entries, String> {
+        let balances =
+            "SELECT account AS name, CAST(SUM(amount) AS BIGINT) AS n FROM ledger_entries GROUP BY account";
+        let balances = self.pairs(balances).await?.into_iter().collect();
+        let count = self.number("SELECT COUNT(*) AS n FROM ledger_entries").await?;
+        Ok(Entries { balances, count })
+    }
+
+    /// How many of the orders placed since `begun` are confirmed, and how long after it the last of them was.
+    /// This must be the database of order-service.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn confirmed(&self, begun: SystemTime) -> Result<(usize, Duration), String> {
+        let (placed, changed) = (self.ms("created_at"), self.ms("updated_at"));
+        let begun = begun.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let of = format!("FROM orders WHERE status = 'confirmed' AND {placed} >= {begun}");
+        let count = self.number(&format!("SELECT COUNT(*) AS n {of}")).await?;
+        let time = self.number(&format!("SELECT COALESCE(MAX({changed}) - {begun}, 0) AS n {of}")).await?;
+        let time = Duration::from_millis(time.try_into().unwrap_or_default());
+        Ok((count.try_into().unwrap_or_default(), time))
     }
 
     /// Makes everything in it as old as that, as far as the rules of retention look.
@@ -110,7 +190,10 @@ impl Database {
         Some([self.number(wrote).await.ok()?, self.number(all).await.ok()?])
     }
 
-    /// The milliseconds from the writing of each of the last events here to its effect in `other`.
+    /// For each of the last events here that arrived in `other`, the milliseconds from the moment at which
+    /// it was put into the outbox, in the transaction of the change that it tells of, to the moment at which
+    /// it was entered into the inbox there, in the transaction of its effect. So the first commit and the
+    /// way are in it, the work of the effect and the second commit are not.
     ///
     /// # Errors
     /// When a database does not answer.
@@ -122,22 +205,34 @@ impl Database {
 
     /// Ids and times, in ms, of the last rows.
     async fn moments(&self, table: &str, column: &str, order: &str) -> Result<Vec<(String, i64)>, String> {
-        let ms = match self.server {
-            Server::File(_) => format!("CAST((julianday({column}) - 2440587.5) * 86400000 AS INTEGER)"),
+        let ms = self.ms(column);
+        self.pairs(&format!("SELECT id AS name, {ms} AS n FROM {table} ORDER BY {order} DESC LIMIT 2000"))
+            .await
+    }
+
+    /// SQL for the time in a column, in milliseconds.
+    fn ms(&self, column: &str) -> String {
+        match self.server {
+            Server::File(_) => {
+                format!("CAST(ROUND((julianday({column}) - 2440587.5) * 86400000) AS INTEGER)")
+            }
             Server::Container(_) => format!("(extract(epoch FROM {column}) * 1000)::bigint"),
-        };
-        let sql = format!("SELECT id, {ms} AS ms FROM {table} ORDER BY {order} DESC LIMIT 2000");
+        }
+    }
+
+    /// The columns `name` and `n` of each row.
+    async fn pairs(&self, sql: &str) -> Result<Vec<(String, i64)>, String> {
         match &self.server {
             Server::File(db) => {
                 let rows = query(sql).fetch_all(db).await.map_err(|error| error.to_string())?;
-                let row = |row: &Row| Ok((row.get("id")?, row.get("ms")?));
+                let row = |row: &Row| Ok((row.get("name")?, row.get("n")?));
                 rows.iter().map(row).collect::<Result<_, DbError>>().map_err(|error| error.to_string())
             }
             Server::Container(_) => {
-                let printed = self.psql(&sql).await?;
+                let printed = self.psql(sql).await?;
                 let row = |line: &str| {
-                    let (id, ms) = line.split_once('|')?;
-                    Some((id.to_owned(), ms.parse().ok()?))
+                    let (name, n) = line.split_once('|')?;
+                    Some((name.to_owned(), n.parse().ok()?))
                 };
                 Ok(printed.lines().filter_map(row).collect())
             }
@@ -162,5 +257,53 @@ impl Database {
         let command = ["exec", &server.name, "psql", "-qtA", "-U", "postgres", "-d", self.name, "-c", sql];
         let printed = crate::ground::output("docker", &command).await;
         printed.ok_or_else(|| format!("PostgreSQL does not answer: {sql}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The schema of no service, but of the same names.
+    async fn database(folder: &Path) -> Database {
+        let url = format!("sqlite://{}/orders.db", folder.display());
+        let db = Db::open(&DbConfig::at(&url), Migrations::none()).await;
+        let db = db.unwrap();
+        for sql in [
+            "CREATE TABLE ledger_entries (account TEXT, amount INTEGER)",
+            "INSERT INTO ledger_entries VALUES ('sales', -500), ('sales', -1), ('card_network', 501)",
+            "CREATE TABLE orders (status TEXT, created_at TEXT, updated_at TEXT)",
+        ] {
+            query(sql).execute(&db).await.unwrap();
+        }
+        Database { name: "orders", server: Server::File(db) }
+    }
+
+    #[actix_web::test]
+    async fn sqlite_tells_of_its_tables_entries_and_orders() {
+        let folder = std::env::temp_dir().join(format!("bench-{}", uuid::Uuid::now_v7()));
+        let database = database(&folder).await;
+        let Server::File(db) = &database.server else { unreachable!() };
+        let (begun, seconds) = (SystemTime::now(), Duration::from_secs);
+        let (before, soon, later) = (now() - seconds(9), now() + seconds(1), now() + seconds(3));
+        for (status, placed, changed) in
+            [("confirmed", before, soon), ("confirmed", soon, later), ("rejected", soon, later + seconds(1))]
+        {
+            let insert = query("INSERT INTO orders VALUES ($1, $2, $3)").bind(status);
+            insert.bind(placed).bind(changed).execute(db).await.unwrap();
+        }
+
+        let tables = database.tables().await.unwrap();
+        let rows: Vec<_> = tables.iter().map(|table| (table.name.as_str(), table.rows)).collect();
+        assert_eq!(rows[..2], [("dead_letters", 0), ("idempotency_keys", 0)]);
+        assert!(rows.contains(&("ledger_entries", 3)) && tables.iter().all(|table| table.bytes > 0));
+        let entries = database.entries().await.unwrap();
+        assert_eq!((entries.balances["sales"], entries.count), (-501, 3));
+        let (confirmed, time) = database.confirmed(begun).await.unwrap();
+        assert_eq!((confirmed, time.as_secs()), (1, 3));
+        db.close().await;
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use self::money::{Charged, ledger, undeclined};
+use self::money::{Charged, entries, ledger, undeclined};
 use crate::books::Books;
 use crate::diary::Diary;
 
@@ -155,6 +155,7 @@ pub fn check(books: &Books, diary: &Diary, customers: &BTreeSet<String>) -> Vec<
             moving.then(|| format!("payment {} is {}", payment["id"], payment["status"]))
         }),
         ledger(books),
+        entries(books),
         Invariant::new("stock", "on hand + reserved + sold = initial + adjusted", &books.stock, |product| {
             let now = int(product, "on_hand") + int(product, "reserved") + int(product, "sold");
             (now != int(product, "initial") + int(product, "adjusted")).then(|| product.to_string())
@@ -254,6 +255,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::database::Entries;
 
     /// A shop with one order, confirmed and paid.
     fn books() -> Books {
@@ -267,10 +269,16 @@ mod tests {
                 "key": "k", "order_id": "o", "authorized": 500, "captured": 500, "refunded": 100,
                 "voided": false, "times_captured": 1,
             })],
-            ledger: json!({ "sum": 0, "accounts": [
+            ledger: json!({ "sum": 0, "entries": 4, "accounts": [
                 { "name": "card_network", "balance": 400 }, { "name": "refunds", "balance": 100 },
                 { "name": "sales", "balance": -500 },
             ] }),
+            entries: Entries {
+                balances: [("card_network", 400), ("refunds", 100), ("sales", -500)]
+                    .map(|(account, balance)| (account.to_owned(), balance))
+                    .into(),
+                count: 4,
+            },
             stock: vec![json!({
                 "product_id": "tea", "on_hand": 8, "reserved": 0, "sold": 2, "initial": 10, "adjusted": 0,
             })],
@@ -322,7 +330,7 @@ mod tests {
     #[test]
     fn whatever_is_wrong_breaks_the_invariant_that_says_so() {
         type Harm = fn(&mut Books, &mut Diary);
-        let harms: [(&[&str], Harm); 32] = [
+        let harms: [(&[&str], Harm); 34] = [
             (&["unanswered"], |_, diary| diary.unanswered = 1),
             (&["wronged"], |_, diary| diary.wronged.push("forbidden".to_owned())),
             (&["lost", "orphans", "sold"], |books, _| books.orders.clear()),
@@ -358,6 +366,8 @@ mod tests {
             (&["refunds"], |_, diary| diary.refunds.clear()),
             (&["payments"], |books, _| books.payments[0]["status"] = "unknown".into()),
             (&["ledger"], |books, _| books.ledger["sum"] = 1.into()),
+            (&["entries"], |books, _| books.ledger["entries"] = 2.into()),
+            (&["entries"], |books, _| books.entries.balances.clear()),
             (&["stock"], |books, _| books.stock[0]["on_hand"] = 9.into()),
             (&["reserved"], |books, _| {
                 books.stock[0]["on_hand"] = 7.into();

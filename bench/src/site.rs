@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use shared::config::Vars;
 
 use crate::customer::{Customer, Errand};
+use crate::database::Database;
 use crate::ground::{Ground, SERVICES};
 
 /// A running stack, on this machine.
@@ -19,6 +20,8 @@ pub struct Site {
     pub admin: Customer,
     /// What it runs on.
     pub ground: Ground,
+    /// The database of payment-service, whose ledger nobody shows entry by entry.
+    pub payments: Database,
 }
 
 /// Which stack.
@@ -56,7 +59,8 @@ impl Site {
         }
         let admin = Customer::log_in(&gateway, &admin_email, &admin_password);
         let admin = admin.await.ok_or("The admin of .secrets/admin.env cannot log in.")?;
-        Ok(Self { gateway, dashboard: Api::at(9090), admin, ground })
+        let payments = Database::open(ground, "payments").await?;
+        Ok(Self { gateway, dashboard: Api::at(9090), admin, ground, payments })
     }
 
     /// What a service says on its own port, to an admin where it must be one.

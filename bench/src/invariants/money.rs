@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Invariant, LATE, STANDING, STUCK, UNDONE, amount, int, text};
 use crate::books::Books;
+use crate::database::Entries;
 
 /// What the card network took for one order.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +86,14 @@ pub(super) fn ledger(books: &Books) -> Invariant {
         expected,
         |(name, is, should)| (is != should).then(|| format!("{name} is {is} instead of {should}")),
     )
+}
+
+/// The balances are kept apart from the entries, which say how they came about.
+pub(super) fn entries(books: &Books) -> Invariant {
+    let told = Entries { balances: balances(books), count: int(&books.ledger, "entries") };
+    let wrong = (told != books.entries).then(|| format!("{told:?}, but {:?}", books.entries));
+    let of = usize::try_from(books.entries.count).unwrap_or_default();
+    Invariant::none("entries", "the ledger's balances are what its entries add up to", of, wrong.into_iter())
 }
 
 fn balances(books: &Books) -> BTreeMap<String, i64> {
