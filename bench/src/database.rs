@@ -73,14 +73,6 @@ impl Database {
         Ok(Self { name, server })
     }
 
-    /// Those of order-service and payment-service.
-    ///
-    /// # Errors
-    /// In words, why one cannot be opened.
-    pub async fn all(ground: Ground) -> Result<Vec<Self>, String> {
-        Ok(vec![Self::open(ground, "orders").await?, Self::open(ground, "payments").await?])
-    }
-
     /// The rows in each table of those that are pruned.
     ///
     /// # Errors

@@ -1,0 +1,213 @@
+//! A stack to order from, round by round, and what is to be read of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use bench::customer::{Customer, Errand};
+use bench::database::Database;
+use bench::measure::{Usage, usage};
+use bench::site::{Site, SiteConfig};
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::round::Round;
+
+/// Longer than anything is kept that is kept for a while.
+const AGE: Duration = Duration::from_secs(8 * 86_400);
+/// Old rows are looked for once a minute.
+const PRUNED: Duration = Duration::from_secs(180);
+/// PostgreSQL's own counts are so far behind: a connection that nobody uses tells its own after ten seconds.
+const BEHIND: Duration = Duration::from_secs(11);
+/// What a round may take.
+const LONGEST: Duration = Duration::from_secs(1800);
+
+/// A stack, and who buys there.
+pub(crate) struct Shop {
+    site: Site,
+    /// Those that orders fill: of order-service and of payment-service.
+    databases: [Database; 2],
+    customers: Vec<Customer>,
+    product: String,
+    /// For how many seconds a customer waits for the confirmation.
+    wait: u32,
+    /// Transactions per second without any orders.
+    idle: [f64; 2],
+}
+
+impl Shop {
+    /// Finds the stack, and orders so much that every connection is open.
+    pub(crate) async fn open(
+        site: SiteConfig,
+        customers: usize,
+        wait: u32,
+        warm_up: usize,
+    ) -> Result<Self, String> {
+        let site = Site::open(site).await?;
+        let orders = Database::open(site.ground, "orders").await?;
+        let databases = [orders, Database::open(site.ground, "payments").await?];
+        let customers = site.customers(customers).await.ok_or("Nobody can register.")?;
+        let product = site.product(1_000_000).await.ok_or("No product can be made.")?;
+        let shop = Self { site, databases, customers, product, wait, idle: [0.0; 2] };
+        shop.round(warm_up).await?;
+        Ok(Self { idle: shop.idle().await, ..shop })
+    }
+
+    /// Places so many orders, each of which must be confirmed.
+    pub(crate) async fn round(&self, orders: usize) -> Result<Round, String> {
+        let (before, counted) = (usage(self.site.ground).await, self.transactions().await);
+        let (begun, now) = (Instant::now(), SystemTime::now());
+        let (mut latencies, late) = self.placed(orders).await?;
+        self.done(begun).await?;
+        let after = usage(self.site.ground).await;
+        let transactions = match counted {
+            Some(before) => self.transactions_of_one(orders, before, begun).await,
+            None => None,
+        };
+        let (confirmed, time) = self.databases[0].confirmed(now).await?;
+        if confirmed != orders {
+            return Err(format!("{confirmed} of {orders} orders of this round were confirmed."));
+        }
+        latencies.sort();
+        let spent = |(service, usage): (&String, &Usage)| {
+            (service.clone(), usage.cpu.saturating_sub(before.get(service).copied().unwrap_or_default().cpu))
+        };
+        let cpu = after.iter().map(spent).collect();
+        Ok(Round { time, latencies, late, cpu, resident: resident(&after), transactions })
+    }
+
+    /// How long the answer to each order took, and how many were answered before they were confirmed.
+    async fn placed(&self, orders: usize) -> Result<(Vec<Duration>, usize), String> {
+        let (left, latencies, late) = (Cell::new(orders), RefCell::new(Vec::new()), Cell::new(0));
+        let buy = async |customer: &Customer| {
+            while left.get() > 0 {
+                left.set(left.get() - 1);
+                let begun = Instant::now();
+                let order = self.order(customer).await.ok_or("An order was not answered.")?;
+                latencies.borrow_mut().push(begun.elapsed());
+                late.set(late.get() + usize::from(order["status"] != "confirmed"));
+            }
+            Ok::<(), String>(())
+        };
+        try_join_all(self.customers.iter().map(buy)).await?;
+        Ok((latencies.into_inner(), late.get()))
+    }
+
+    async fn order(&self, customer: &Customer) -> Option<Value> {
+        let lines = json!([{ "product_id": self.product, "quantity": 1 }]);
+        let body = json!({ "lines": lines, "payment_token": "tok_visa" });
+        let mut errand = Errand::post("/api/orders", Some(body));
+        if self.wait > 0 {
+            errand = errand.waiting(self.wait);
+        }
+        let reply = customer.insist(&errand).await.reply?;
+        (reply.status == 201).then_some(reply.body)
+    }
+
+    /// Waits until no checkout is under way.
+    async fn done(&self, begun: Instant) -> Result<(), String> {
+        loop {
+            let asked = self.site.asked("order-service", "/admin/sagas?state=running").await;
+            if asked.is_some_and(|asked| asked["sagas"].as_array().is_some_and(Vec::is_empty)) {
+                return Ok(());
+            }
+            if begun.elapsed() > LONGEST {
+                return Err("Checkouts are still under way.".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn transactions(&self) -> Option<[i64; 2]> {
+        self.databases[0].transactions().await
+    }
+
+    async fn transactions_of_one(&self, orders: usize, before: [i64; 2], begun: Instant) -> Option<[f64; 2]> {
+        tokio::time::sleep(BEHIND).await;
+        let (after, seconds) = (self.transactions().await?, begun.elapsed().as_secs_f64());
+        Some([0, 1].map(|kind| {
+            let all = (after[kind] - before[kind]) as f64;
+            (all - self.idle[kind] * seconds) / orders as f64
+        }))
+    }
+
+    async fn idle(&self) -> [f64; 2] {
+        const TIME: Duration = Duration::from_secs(20);
+        let Some(before) = self.transactions().await else { return [0.0; 2] };
+        tokio::time::sleep(TIME).await;
+        let after = self.transactions().await.unwrap_or(before);
+        [0, 1].map(|kind| (after[kind] - before[kind]) as f64 / TIME.as_secs_f64())
+    }
+
+    /// Bytes of memory, of our programs, by service.
+    pub(crate) async fn resident(&self) -> BTreeMap<String, u64> {
+        resident(&usage(self.site.ground).await)
+    }
+
+    /// Makes what is kept for a while only older than that.
+    pub(crate) async fn age(&self) -> Result<(), String> {
+        for database in &self.databases {
+            database.age(AGE).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that has become old is gone.
+    pub(crate) async fn pruned(&self) -> Result<(), String> {
+        let begun = Instant::now();
+        for database in &self.databases {
+            while database.kept().await?.iter().sum::<i64>() > 0 {
+                if begun.elapsed() > PRUNED {
+                    return Err(format!("What is old in {} does not go.", database.name));
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints what is in the tables that are pruned.
+    pub(crate) async fn print_kept(&self) -> Result<(), String> {
+        print!("        kept:");
+        for database in &self.databases {
+            let [outbox, inbox, keys] = database.kept().await?;
+            let megabytes = database.bytes().await? as f64 / 1e6;
+            print!("  {}: outbox {outbox}, inbox {inbox}, keys {keys}, {megabytes:.1} MB;", database.name);
+        }
+        println!("  our programs {} MB", self.resident().await.values().sum::<u64>() / 1_000_000);
+        Ok(())
+    }
+
+    /// Prints every table in which there is something, or was until it was pruned.
+    pub(crate) async fn print_tables(&self) -> Result<(), String> {
+        let users = Database::open(self.site.ground, "users").await?;
+        println!("\n{:<10} {:<20} {:>9} {:>8}", "database", "table", "rows", "MB");
+        for database in [&users].into_iter().chain(&self.databases) {
+            let tables = database.tables().await?;
+            for table in tables.iter().filter(|table| table.rows > 0 || table.is_pruned()) {
+                let megabytes = table.bytes as f64 / 1e6;
+                println!("{:<10} {:<20} {:>9} {megabytes:>8.1}", database.name, table.name, table.rows);
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints how long messages take between the services.
+    pub(crate) async fn print_deliveries(&self) -> Result<(), String> {
+        let [orders, payments] = &self.databases;
+        let commands = orders.deliveries(payments).await?;
+        let answers = payments.deliveries(orders).await?;
+        for (what, mut times) in [("a command", commands), ("its answer", answers)] {
+            times.sort_unstable();
+            let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+            println!("{what}: {} ms from written to handled (p50), {} ms (p99)", at(50), at(99));
+        }
+        Ok(())
+    }
+}
+
+fn resident(usage: &BTreeMap<String, Usage>) -> BTreeMap<String, u64> {
+    let ours = usage.iter().filter(|(_, usage)| usage.resident > 0);
+    ours.map(|(service, usage)| (service.clone(), usage.resident)).collect()
+}
