@@ -40,7 +40,7 @@ impl Config {
             retention: vars.or(
                 "RETENTION",
                 "false",
-                "whether rows are made eight days older after each round",
+                "whether rows are made eight days old after each round",
             ),
         };
         vars.finish(config)
