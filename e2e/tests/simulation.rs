@@ -20,7 +20,7 @@ mod simulation {
     pub(crate) mod network; // the card network
     pub(crate) mod orders; // order-service
     pub(crate) mod payments; // payment-service
-    pub(crate) mod people; // customers, admins and bad luck
+    pub(crate) mod people; // customers, admins and bad luck; what customers are told
     pub(crate) mod world; // the clock, and what happens next
 }
 
@@ -62,6 +62,7 @@ impl World {
         if self.chance.per_mille(300) {
             let before = self.statuses();
             self.history_repeats();
+            self.requests_repeat();
             self.comes_to_rest();
             assert_eq!(self.statuses(), before, "what was over is not over");
         }

@@ -7,6 +7,7 @@ use payment_service::domain::{self as payment, Account, Intent, Payment, RefundS
 
 use super::network::Shown;
 use super::orders::Row;
+use super::people::People;
 use super::world::World;
 
 /// Where the goods of an order are.
@@ -104,6 +105,7 @@ impl World {
     /// When everything has arrived: every order is at rest, and goods and money are where it says.
     pub(crate) fn check_rest(&self) {
         assert!(self.payments.refunds.iter().all(|refund| refund.status != RefundStatus::Pending));
+        self.check_told();
         for Row { order, saga, .. } in self.orders.rows.values() {
             let payment = &self.payments.rows[&order.payment_id].payment;
             let shown = self.shown(payment);
@@ -135,6 +137,20 @@ impl World {
                     panic!("not at rest: {seen}");
                 }
             }
+        }
+    }
+
+    /// Every order that a customer was told of is there, and no customer is left without an answer.
+    fn check_told(&self) {
+        let People { told, refused, waiting, .. } = &self.people;
+        assert!(waiting.is_empty(), "nobody answers {waiting:?}");
+        for (key, order) in told {
+            let placed_with = self.orders.rows.get(order).map(|row| row.key);
+            assert_eq!(placed_with, Some(*key), "a customer was told of {order}");
+        }
+        for Row { order, key, .. } in self.orders.rows.values() {
+            // An order may come of a late copy of what was refused.
+            assert!(told.contains_key(key) || refused.contains(key), "nobody was told of {order:?}");
         }
     }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::chance::Chance;
 use super::mail::{Body, Letter, Received};
 use super::payments;
+use super::people::Placed;
 use super::world::{World, name, short};
 
 /// The database of order-service.
@@ -101,7 +102,12 @@ struct Short;
 
 impl World {
     /// A customer's `POST /api/orders` arrives.
-    pub(crate) fn place(&mut self, replica: usize, wish: Wish) {
+    pub(crate) fn place(
+        &mut self,
+        replica: usize,
+        wish: Wish,
+        then: impl FnOnce(&mut Self, Option<Placed>) + 'static,
+    ) {
         let lines: Vec<_> = wish.lines.iter().map(|line| self.orders.line(*line)).collect();
         let total = lines.iter().try_fold(Money::ZERO, |sum, line| sum.plus(line.total()?)).unwrap();
         let (now, key) = (self.now, wish.key);
@@ -110,29 +116,30 @@ impl World {
         let order = Order::restored(terms, Status::AwaitingPayment, 1, now);
         let token = PaymentToken::try_from(wish.token.to_owned()).unwrap();
         let begun = checkout::begin(order, token, now);
-        self.write(replica, move |world| world.commit_place(replica, key, begun), |_, _| {});
+        self.write(replica, move |world| Some(world.commit_place(replica, key, begun)), then);
     }
 
-    fn commit_place(&mut self, replica: usize, key: Uuid, begun: Move) -> Option<()> {
-        if self.orders.keys.contains_key(&key) {
-            return Some(());
+    fn commit_place(&mut self, replica: usize, key: Uuid, begun: Move) -> Placed {
+        if let Some(before) = self.orders.keys.get(&key) {
+            return Placed::Order(*before);
         }
         let before = self.orders.stock.clone();
         let reserves =
             begun.effects.iter().try_for_each(|effect| self.orders.shift(&begun.order.lines, effect));
         if reserves.is_err() {
             self.orders.stock = before;
-            return Some(());
+            return Placed::OutOfStock;
         }
         self.tell(|| {
             format!("{}: {} is placed, for {:?}", name(replica), short(begun.order.id), begun.order.total)
         });
+        let placed = Placed::Order(begun.order.id);
         self.orders.keys.insert(key, begun.order.id);
         self.orders.reached.push(begun.order.status().as_str());
         self.send_commands(replica, &begun);
         self.orders.rows.insert(begun.order.id, Row { order: begun.order, saga: begun.saga, key });
         self.check();
-        Some(())
+        placed
     }
 
     /// A person's request to take an order on arrives, if there is an order.
@@ -160,7 +167,9 @@ impl World {
         for order in due.map(|row| row.order.id).collect::<Vec<_>>() {
             let delay = self.chance.within(Duration::from_millis(5));
             self.on(replica, delay, move |world| {
-                world.advance(replica, order, Event::Timer, None, |_, _| {})
+                world.advance(replica, order, Event::Timer, None, |_, outcome| {
+                    assert_ne!(outcome, Some(Received::Rejected), "a timer is refused");
+                });
             });
         }
     }

@@ -1,5 +1,6 @@
-//! What customers, admins and bad luck do, at random times.
+//! What customers, admins and bad luck do, at random times; and what customers are told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use order_service::checkout::Event;
@@ -7,7 +8,7 @@ use uuid::Uuid;
 
 use super::orders::Wish;
 use super::payments::eur;
-use super::world::{Service, World};
+use super::world::{Service, World, short};
 
 const TOKENS: [&str; 9] = [
     "tok_visa",
@@ -21,6 +22,31 @@ const TOKENS: [&str; 9] = [
     "tok_capture_flaky",
 ];
 
+/// What customers want, and what they know.
+#[derive(Default)]
+pub(crate) struct People {
+    /// What was asked for with each idempotency key.
+    wishes: BTreeMap<Uuid, Wish>,
+    /// The order that came of a key, as its customer was told.
+    pub(crate) told: BTreeMap<Uuid, Uuid>,
+    /// The keys of customers who were told that there is not enough.
+    pub(crate) refused: BTreeSet<Uuid>,
+    /// The requests without an answer.
+    pub(crate) waiting: BTreeSet<Request>,
+}
+
+/// A request with an idempotency key, and which of those with the same key it is.
+pub(crate) type Request = (Uuid, u64);
+
+/// What `POST /api/orders` answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Placed {
+    /// The order, placed now or before.
+    Order(Uuid),
+    /// There are not enough goods.
+    OutOfStock,
+}
+
 impl World {
     /// Customers who compete for little stock, and change their minds; admins who ship, refund, resume
     /// and compensate, whether that makes sense or not.
@@ -29,7 +55,7 @@ impl World {
         let placing = if self.chance.per_mille(500) { time } else { Duration::from_secs(2) };
         for _ in 0..=self.chance.below(6) {
             let order = self.chance.id();
-            self.wants(order, placing);
+            self.want(order, placing);
             let events = [Event::Cancel, Event::Ship, Event::Deliver, Event::Resume, Event::Compensate];
             for event in events {
                 for _ in 0..self.chance.below(3) {
@@ -91,20 +117,61 @@ impl World {
         }
     }
 
-    /// A customer orders, and sends the same request again and again, not knowing whether it arrived.
-    fn wants(&mut self, key: Uuid, time: Duration) {
+    /// Customers who know of their order ask for it once more.
+    pub(crate) fn requests_repeat(&mut self) {
+        for key in self.people.told.keys().copied().collect::<Vec<_>>() {
+            self.request((key, u64::MAX));
+        }
+    }
+
+    /// A customer orders, perhaps by several requests at once.
+    fn want(&mut self, key: Uuid, time: Duration) {
         let first = self.chance.below(3) as usize;
         let products = [first, (first + 1) % 3];
         let count = 1 + self.chance.below(2) as usize;
         let lines = products[..count].iter().map(|product| (*product, 1 + self.chance.below(2) as i64));
         let wish = Wish { key, lines: lines.collect(), token: self.chance.pick(&TOKENS) };
+        self.people.wishes.insert(key, wish);
         let at = self.chance.within(time);
-        for _ in 0..=self.chance.below(3) {
-            let (wish, again) = (wish.clone(), self.chance.within(Duration::from_millis(200)));
-            self.outside(at + again, move |world| {
-                let Some(replica) = world.replica_of(Service::Orders) else { return };
-                world.on(replica, Duration::ZERO, move |world| world.place(replica, wish));
+        for copy in 0..=self.chance.below(3) {
+            let later = self.chance.within(Duration::from_millis(200));
+            self.outside(at + later, move |world| world.request((key, copy)));
+        }
+    }
+
+    /// Sends a customer's request, and again with the same key until there is an answer.
+    fn request(&mut self, request: Request) {
+        self.people.waiting.insert(request);
+        let patience = Duration::from_secs(1) + self.chance.within(Duration::from_secs(4));
+        self.outside(patience, move |world| {
+            if world.people.waiting.contains(&request) {
+                world.request(request);
+            }
+        });
+        self.carry(move |world, answers| {
+            let Some(replica) = world.replica_of(Service::Orders) else { return };
+            let wish = world.people.wishes[&request.0].clone();
+            world.on(replica, Duration::ZERO, move |world| {
+                world.place(replica, wish, move |world, placed| {
+                    let Some(placed) = placed.filter(|_| answers) else { return };
+                    let delay = world.chance.within(Duration::from_millis(10));
+                    world.outside(delay, move |world| world.learn(request, placed));
+                });
             });
+        });
+    }
+
+    /// An answer reaches the customer.
+    fn learn(&mut self, request: Request, placed: Placed) {
+        self.people.waiting.remove(&request);
+        let key = request.0;
+        match placed {
+            Placed::Order(order) => {
+                self.tell(|| format!("a customer is told of {}", short(order)));
+                let before = self.people.told.insert(key, order);
+                assert!(before.is_none_or(|before| before == order), "one key, and two orders are told of");
+            }
+            Placed::OutOfStock => drop(self.people.refused.insert(key)),
         }
     }
 

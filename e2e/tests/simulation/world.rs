@@ -16,6 +16,7 @@ use super::mail::Outbox;
 use super::network::Network;
 use super::orders::Orders;
 use super::payments::Payments;
+use super::people::People;
 
 /// How often a replica looks for timers, due work and unsent messages; as in the programs.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ pub(crate) struct World {
     pub(crate) orders: Orders,
     pub(crate) payments: Payments,
     pub(crate) network: Network,
+    pub(crate) people: People,
     /// What each service has to send.
     pub(crate) outboxes: BTreeMap<Service, Outbox>,
     replicas: [Replica; 4],
@@ -138,6 +140,7 @@ impl World {
             orders: Orders::any(&mut chance),
             payments: Payments::default(),
             network: Network::default(),
+            people: People::default(),
             outboxes: [Service::Orders, Service::Payments].map(|service| (service, Outbox::default())).into(),
             replicas: Default::default(),
             queue: BTreeMap::new(),
