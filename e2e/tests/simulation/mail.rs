@@ -106,7 +106,7 @@ impl World {
         let next_at = if is_head { now + LEASE } else { now };
         outbox.unsent.push(Unsent { letter: letter.clone(), next_at });
         if is_head {
-            self.on(replica, Duration::ZERO, move |world| world.send(replica, letter));
+            self.on_commit(move |world| world.send(replica, letter));
         }
     }
 
@@ -120,7 +120,12 @@ impl World {
 
     /// Writes a letter that was written long ago once more, when no inbox remembers it.
     pub(crate) fn repeat(&mut self, replica: usize, letter: &Letter) {
-        self.post(replica, letter.order, letter.body.clone());
+        let (order, body) = (letter.order, letter.body.clone());
+        let commit = move |world: &mut Self| {
+            world.post(replica, order, body);
+            Some(())
+        };
+        self.write(replica, commit, |_, _| {});
     }
 
     fn send(&mut self, replica: usize, letter: Letter) {

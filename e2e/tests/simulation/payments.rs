@@ -150,7 +150,7 @@ impl World {
         if due.is_some() {
             let refund = self.payments.next_refund(&payment);
             let job = Job { payment, refund, traceparent: None, leased_until };
-            self.on(replica, Duration::ZERO, move |world| world.carry_out(replica, job));
+            self.on_commit(move |world| world.carry_out(replica, job));
         }
     }
 
@@ -209,7 +209,9 @@ impl World {
             let due = change.payment.question().map(|_| world.now + pause);
             world.keep(replica, change, due);
             if due.is_some() {
-                world.on(replica, pause, move |world| world.look_for_work(replica));
+                world.on_commit(move |world| {
+                    world.on(replica, pause, move |world| world.look_for_work(replica));
+                });
             }
             Some(())
         };

@@ -37,6 +37,8 @@ pub(crate) struct World {
     /// What each service has to send.
     pub(crate) outboxes: BTreeMap<Service, Outbox>,
     replicas: [Replica; 4],
+    /// What the replica that writes now does when it hears that it has written.
+    on_commit: Vec<Action>,
     queue: BTreeMap<(OffsetDateTime, u64), Due>,
     turn: u64,
     /// What happened, if somebody wants to read it.
@@ -56,6 +58,7 @@ pub(crate) struct Weather {
     pub(crate) copies: u64,
     pub(crate) slow_writes: u64,
     pub(crate) failed_writes: u64,
+    pub(crate) unknown_commits: u64,
     pub(crate) crashes: u64,
     pub(crate) pauses: u64,
     /// Whether messages of one subject may overtake each other.
@@ -109,6 +112,7 @@ impl Weather {
             copies: 0,
             slow_writes: 0,
             failed_writes: 0,
+            unknown_commits: 0,
             crashes: 0,
             pauses: 0,
             disorder: false,
@@ -123,6 +127,7 @@ impl Weather {
             copies: rare(200),
             slow_writes: rare(200),
             failed_writes: rare(100),
+            unknown_commits: rare(50),
             crashes: rare(20),
             pauses: rare(20),
             disorder: rare(2) == 1,
@@ -143,6 +148,7 @@ impl World {
             people: People::default(),
             outboxes: [Service::Orders, Service::Payments].map(|service| (service, Outbox::default())).into(),
             replicas: Default::default(),
+            on_commit: Vec::new(),
             queue: BTreeMap::new(),
             turn: 0,
             history: is_told.then(Vec::new),
@@ -231,7 +237,8 @@ impl World {
     }
 
     /// A transaction of a replica that has read what it needs and now writes, perhaps much later. A
-    /// database that fails has written nothing, and says so.
+    /// database that fails has written nothing, and says so; or it has written everything, and fails
+    /// before it can say so: then nothing that waits for the commit happens.
     pub(crate) fn write<T: 'static>(
         &mut self,
         replica: usize,
@@ -243,8 +250,20 @@ impl World {
         self.on(replica, delay, move |world| {
             let fails = world.chance.per_mille(world.weather.failed_writes);
             let outcome = if fails { None } else { commit(world) };
-            world.on(replica, Duration::ZERO, move |world| then(world, outcome));
+            let actions = std::mem::take(&mut world.on_commit);
+            let is_known = outcome.is_none() || !world.chance.per_mille(world.weather.unknown_commits);
+            if !is_known {
+                world.tell(|| format!("{} does not hear that it has written", name(replica)));
+            }
+            let happens = if is_known { actions } else { Vec::new() };
+            happens.into_iter().for_each(|action| world.on(replica, Duration::ZERO, action));
+            world.on(replica, Duration::ZERO, move |world| then(world, outcome.filter(|_| is_known)));
         });
+    }
+
+    /// Lets the replica that writes now do something when it hears that it has written.
+    pub(crate) fn on_commit(&mut self, action: impl FnOnce(&mut Self) + 'static) {
+        self.on_commit.push(Box::new(action));
     }
 
     /// Lets a replica crash; it is back after `time`.
