@@ -1,11 +1,24 @@
 //! Random schedules of the whole saga, in one process and from a seed.
 //!
 //! Two replicas of order-service and two of payment-service, their messages, the card network, the
-//! clock and the people are one queue of actions. What is decided is decided by the services' own code
-//! (`order_service::checkout`, `payment_service::domain`, the cards of the card network); the stores are
-//! in memory and make the same promises. Messages and calls are lost, late, repeated and overtaken;
-//! replicas pause past their leases and crash between any two writes; the card network goes away. After
-//! every write, and when all has come to rest, [`invariants`] are checked.
+//! clock and the people are one queue of actions. Requests, messages and calls are lost, late, repeated
+//! and overtaken; replicas pause past their leases, crash between any two writes, and do not hear that
+//! what they wrote is committed; the card network goes away. After every write, and when all has come to
+//! rest, [`invariants`] are checked.
+//!
+//! What is decided is decided by the services' own code: `order_service::checkout`,
+//! `payment_service::domain`, the cards of the card network. The stores are in memory, and what guards
+//! them is written here a second time, so that a mistake in the real guards is not found here. Other
+//! tests hold those to the same promises:
+//!
+//! | written a second time | the real one is held to it by |
+//! |---|---|
+//! | inbox, outbox and its order, in [`mail`](simulation::mail) | `shared/tests/messages/conformance.rs` |
+//! | versions and timers of orders, in [`orders`](simulation::orders) | `order-service/tests/store/` |
+//! | versions and leases of payments, in [`payments`](simulation::payments) | `payment-service/tests/store/` |
+//! | idempotency keys, in both | `shared/src/idempotency/tests.rs`, `order-service/tests/api/idempotency.rs` |
+//! | one write is one transaction, in [`world`](simulation::world) | `crash_at_every_write.rs`, beside this file |
+//! | the book of the card network, in [`network`](simulation::network) | the last test below |
 //!
 //! A failure prints its seed and its history. To see that again:
 //! `SIMULATION_SEED=… cargo test -p e2e --test simulation`. To play more than usual:
