@@ -12,6 +12,19 @@ use super::*;
 const PATIENCE: Patience = Patience { authorize: Duration::from_secs(20), others: Duration::from_secs(60) };
 const AMOUNT: i64 = 1000;
 
+/// What may follow each status in one change, as the table in `state.rs` says.
+const TABLE: [(&str, &[&str]); 9] = [
+    ("authorizing", &["authorized", "declined", "voided", "unknown"]),
+    ("authorized", &["captured", "voided", "unknown"]),
+    ("unknown", &["authorizing", "authorized", "captured", "declined", "voided"]),
+    ("captured", &["refunding"]),
+    ("refunding", &["captured", "partially_refunded", "refunded"]),
+    ("partially_refunded", &["refunding"]),
+    ("declined", &[]),
+    ("voided", &[]),
+    ("refunded", &[]),
+];
+
 #[derive(Debug, Clone, Copy)]
 enum Card {
     Good,
@@ -134,10 +147,17 @@ impl Life {
             Move::Wait(seconds) => self.now += Duration::from_secs(seconds),
             Move::Ask(fate) => self.ask(fate),
             Move::Capture => self.reacts(payment.capture(self.now)),
-            Move::Void => self.reacts(payment.void(self.now)),
+            Move::Void => {
+                let reaction = payment.void(self.now);
+                assert!(reaction.is_ok(), "an undo is never refused: {:?}", self.payment);
+                self.reacts(reaction);
+            }
             Move::RefundRest => self.reacts(payment.refund_rest("test", self.now)),
             Move::Refund(amount) => {
-                if let Ok((change, _)) = payment.refund(Some(eur(amount)), "test", self.now) {
+                let left = self.ours - payment.refund_pending.amount();
+                let asked = payment.refund(Some(eur(amount)), "test", self.now);
+                assert_eq!(asked.is_ok(), amount <= left, "{amount} of {left}: {:?}", self.payment);
+                if let Ok((change, _)) = asked {
                     self.changes(change);
                 }
             }
@@ -173,8 +193,9 @@ impl Life {
     fn changes(&mut self, change: Change) {
         let (before, after) = (&self.payment, &change.payment);
         assert!(after.version > before.version, "every change has a version");
-        let from_final = matches!(before.state.status, Status::Voided | Status::Declined | Status::Refunded);
-        assert!(!from_final || before.state.status == after.state.status, "{before:?} is final");
+        let (from, to) = (before.state.status.as_str(), after.state.status.as_str());
+        let follows = TABLE.iter().any(|(status, next)| *status == from && next.contains(&to));
+        assert!(from == to || follows, "{before:?} becomes {to}");
         assert!(after.refunded.amount() + after.refund_pending.amount() <= AMOUNT, "{after:?}");
         if let Some(transfer) = change.transfer {
             self.captures += u32::from(transfer.cause == Cause::Capture);
