@@ -133,6 +133,22 @@ async fn cancel_and_authorization_at_once_on_two_replicas_take_turns_and_all_is_
     }
 }
 
+#[actix_web::test]
+async fn two_cancels_at_once_on_two_replicas_take_turns_and_the_second_changes_nothing() {
+    for url in testing::urls().await {
+        let (one, other) = (open(&url).await, open(&url).await);
+        let tea = product(&one, 10).await;
+        for _ in 0..20 {
+            let order = place(&one, &[(&tea, 3)]).await.unwrap();
+            let (first, second) =
+                futures_util::join!(on(&one, &order, Event::Cancel), on(&other, &order, Event::Cancel));
+            assert_eq!(first.unwrap(), second.unwrap());
+            assert_eq!(commands(&one, &order).await, ["authorize", "void"]);
+            assert_eq!(goods(&one, &tea).await, (10, 0, 0));
+        }
+    }
+}
+
 /// A replica that read the order, was paused, and goes on after another has taken the order on.
 #[actix_web::test]
 async fn a_replica_that_was_paused_past_its_lock_writes_nothing() {

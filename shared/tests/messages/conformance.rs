@@ -114,6 +114,35 @@ async fn an_answer_that_is_lost_means_a_second_delivery_and_one_effect() {
     }
 }
 
+/// Finds nobody the first time.
+struct Stumbles {
+    transport: Rc<dyn Transport>,
+    tries: Cell<u32>,
+}
+
+impl Transport for Stumbles {
+    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        self.tries.set(self.tries.get() + 1);
+        match self.tries.get() {
+            1 => async { Err(SendError::Unavailable("nobody".to_owned())) }.boxed_local(),
+            _ => self.transport.send(outgoing),
+        }
+    }
+}
+
+#[actix_web::test]
+async fn an_event_that_has_to_wait_is_not_overtaken_by_the_next_of_its_subject() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let transport = transport(&receiver(&receives, &way).await.url).await;
+        let (outbox, _relay) = relay(&sender, Rc::new(Stumbles { transport, tries: Cell::new(0) }));
+        for number in 0..3 {
+            put(&sender, &outbox, event("thing.done.v1", "a", number)).await;
+        }
+        drained(&sender).await;
+        assert_eq!(effects(&receives, "a", 3).await, [0, 1, 2]);
+    }
+}
+
 #[actix_web::test]
 async fn what_is_rejected_or_makes_the_handler_panic_becomes_a_dead_letter_and_the_next_events_pass() {
     for Case { sender, receives, transport: way } in cases().await {
