@@ -15,27 +15,17 @@ use tokio::sync::Notify;
 
 use crate::harness::*;
 
-/// Sends everything.
-struct Sends;
-
 /// Says that it has begun, and at a word that the receiver refuses.
-#[derive(Default)]
 struct Refuses {
     begun: Notify,
-    word: Notify,
-}
-
-impl Transport for Sends {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        async { Ok(()) }.boxed_local()
-    }
+    word: Stop,
 }
 
 impl Transport for Refuses {
     fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
         async {
             self.begun.notify_one();
-            self.word.notified().await;
+            self.word.requested().await;
             Err(SendError::Rejected("no".to_owned()))
         }
         .boxed_local()
@@ -45,20 +35,23 @@ impl Transport for Refuses {
 #[actix_web::test]
 async fn a_relay_that_lost_its_claim_makes_no_dead_letter_of_what_another_may_have_sent() {
     for db in databases().await {
-        let refuses = Rc::new(Refuses::default());
-        let (outbox, slow) = Relay::new(db.clone(), refuses.clone());
+        let (speaker, word) = Stop::pair();
+        let refuses = Rc::new(Refuses { begun: Notify::new(), word });
+        let (outbox, paused) = Relay::new(db.clone(), refuses.clone());
         let (stopper, stop) = Stop::pair();
-        let slow = actix_web::rt::spawn(slow.run(stop));
+        let paused = actix_web::rt::spawn(paused.run(stop));
         put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
         refuses.begun.notified().await;
-        query("UPDATE outbox SET next_at = $1").bind(now() - Duration::SECOND).execute(&db).await.unwrap();
-        let (_, _other) = relay(&db, Rc::new(Sends));
-        drained(&db).await;
+        // As another relay does when the claim has run out.
+        let claim = query("UPDATE outbox SET claimed_by = 'another', next_at = $1");
+        claim.bind(now() + Duration::MINUTE).execute(&db).await.unwrap();
 
         stopper.stop();
-        refuses.word.notify_one();
-        slow.await.unwrap();
+        speaker.stop();
+        paused.await.unwrap();
         assert!(dead_letters(&db).await.is_empty());
+        let unsent = query("SELECT claimed_by FROM outbox WHERE sent_at IS NULL").fetch_one(&db).await;
+        assert_eq!(unsent.unwrap().get::<String>("claimed_by").unwrap(), "another");
     }
 }
 
