@@ -207,8 +207,9 @@ mod tests {
     }
 
     fn impatient(url: &str) -> DbConfig {
-        let soon = Duration::from_millis(200);
-        DbConfig { acquire_timeout: soon, statement_timeout: soon, ..DbConfig::at(url) }
+        // To connect takes a while where many tests do.
+        let acquire_timeout = Duration::from_secs(2);
+        DbConfig { acquire_timeout, statement_timeout: Duration::from_millis(200), ..DbConfig::at(url) }
     }
 
     #[actix_web::test]
