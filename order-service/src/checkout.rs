@@ -70,10 +70,10 @@ pub fn handle(order: &Order, saga: &Saga, event: &Event, now: OffsetDateTime) ->
         (Capture, Captured) if status == Cancelling => go.status(Refunding).step(Refund),
         (Capture, Captured) => go.status(Confirmed).with(CommitStock).step(Done),
         (Capture, Declined(_)) if status == Cancelling => go.step(Void),
+        (Capture, Declined(_)) => go.status(Rejected(Reason::CardDeclined)).with(ReleaseStock).step(Void),
         // The card network let the money go by itself.
         (Capture, Voided) if status == Cancelling => go.status(Cancelled).step(Done),
         (Capture, Voided) => go.status(Rejected(Reason::CardDeclined)).with(ReleaseStock).step(Done),
-        (Capture, Declined(_)) => go.status(Rejected(Reason::CardDeclined)).with(ReleaseStock).step(Void),
         (Capture, Cancel | Compensate) if status == AwaitingPayment => {
             go.status(Cancelling).with(ReleaseStock)
         }

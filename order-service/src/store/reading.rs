@@ -73,13 +73,13 @@ impl Store {
     /// # Errors
     /// Any [`DbError`].
     pub async fn newer(&self, known: &[(Uuid, i64)]) -> Result<Vec<Order>, DbError> {
+        // Always the same text, which the database prepares once.
+        let places: Vec<String> = (1..=AT_ONCE).map(|place| format!("${place}")).collect();
+        let sql = format!("SELECT {} FROM orders WHERE id IN ({})", rows::ORDER, places.join(", "));
         let mut newer = Vec::new();
         for some in known.chunks(AT_ONCE) {
-            // Always the same text, which the database prepares once.
-            let places: Vec<String> = (1..=AT_ONCE).map(|place| format!("${place}")).collect();
-            let sql = format!("SELECT {} FROM orders WHERE id IN ({})", rows::ORDER, places.join(", "));
             let ids = some.iter().cycle().take(AT_ONCE);
-            for row in ids.fold(query(sql), |query, (id, _)| query.bind(*id)).fetch_all(&self.db).await? {
+            for row in ids.fold(query(&*sql), |query, (id, _)| query.bind(*id)).fetch_all(&self.db).await? {
                 if !some.contains(&(row.get("id")?, row.get("version")?)) {
                     newer.push(rows::order(&row)?);
                 }

@@ -46,13 +46,12 @@ async fn prune(db: &Db, now: OffsetDateTime) -> Result<(), DbError> {
     // Each time is asked for twice: a key may be claimed anew between the look and the delete.
     for (table, key, time, before) in [
         ("outbox", "seq", "sent_at", now - SENT),
-        ("inbox", "(consumer, id)", "seen_at", now - SEEN),
-        ("idempotency_keys", "(scope, key)", "expires_at", now),
+        ("inbox", "consumer, id", "seen_at", now - SEEN),
+        ("idempotency_keys", "scope, key", "expires_at", now),
     ] {
-        let columns = key.trim_matches(['(', ')']);
         let delete = format!(
-            "DELETE FROM {table} WHERE {time} < $1 AND {key} IN \
-             (SELECT {columns} FROM {table} WHERE {time} < $1 LIMIT {BATCH})"
+            "DELETE FROM {table} WHERE {time} < $1 AND ({key}) IN \
+             (SELECT {key} FROM {table} WHERE {time} < $1 LIMIT {BATCH})"
         );
         while query(&*delete).bind(before).execute(db).await? == BATCH {}
     }
