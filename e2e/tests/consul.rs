@@ -51,7 +51,7 @@ async fn a_replica_found_in_consul_serves_within_a_second_and_is_gone_as_soon_wh
     let stack = Stack::start_with(&[("REGISTRY_URL", &url)]).await;
     let ann = stack.register().await;
     let consul: ConsulRegistry = url.strip_prefix("consul://").unwrap().parse().unwrap();
-    let newcomer = Service::new("user-service", HttpConfig::for_tests()).build().await.unwrap();
+    let newcomer = Service::bind("user-service", HttpConfig::for_tests()).unwrap().build().unwrap();
     let instance = Instance::new("newcomer", &format!("http://{}", newcomer.address()));
     actix_web::rt::spawn(newcomer.run());
 

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use shared::balancer::Pool;
 use shared::client::ServiceClient;
 use shared::registry::RegistryUrl;
-use shared::service::{Server, Service};
+use shared::service::{Listener, Replica, Server, Service};
 use shared::stack::{Stack, StackConfig};
 use shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,11 +37,12 @@ const ISSUER: &str = "user-service";
 /// # Errors
 /// Whatever keeps the gateway from starting.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
+    let listener = Listener::bind_shared(SERVICE, config.http)?;
     let members = Arc::new(match config.stack.registry {
         RegistryUrl::Memory(_) => Members::new(config.state_file),
         _ => Members::elsewhere(),
     });
-    let tables = Tables::new(config.config_file, config.stack, members.clone());
+    let tables = Tables::new(config.config_file, listener.replica(), config.stack, members.clone());
     let table = Arc::new(ArcSwap::from_pointee(tables.read().map_err(anyhow::Error::msg)?));
     let issuer = ServiceClient::new(tables.pool(ISSUER), tables.stack.tokens());
     let authenticator = tables.stack.authenticator(Stack::follow_keys(issuer));
@@ -53,30 +54,28 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     let docs = Arc::new(Docs::default());
     let documented = tables.clients(&table.load());
 
-    let admin =
-        Service::new(SERVICE, config.admin).without_signals().reuse_port().authenticate(authenticator);
     let (shown, measured) = (console.clone(), members.clone());
-    let admin = admin
-        .routes(move |app| {
+    let admin = Service::new(Listener::bind_shared(SERVICE, config.admin)?)
+        .without_signals()
+        .authenticate(authenticator)
+        .configure(move |app| {
             app.app_data(shown.clone());
             admin::configure(app);
         })
         .measure(move |readings| {
             measured.pools().iter().for_each(|pool| pool.measure(readings, Instant::now()));
         })
-        .build()
-        .await?;
+        .build()?;
     let admins = admin.handle();
 
     let (limited, served, shown, checked) = (gateway.clone(), docs.clone(), table.clone(), members.clone());
-    let server = Service::new(SERVICE, config.http)
+    let server = Service::new(listener)
         .edge()
-        .reuse_port()
         .check("routes", move || {
             let missing = unserved(&shown.load());
             async move { if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) } }
         })
-        .routes(move |app| {
+        .configure(move |app| {
             app.app_data(gateway.clone())
                 .app_data(web::Data::new(H1Engine::default()))
                 .app_data(web::Data::from(served.clone()));
@@ -90,8 +89,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         .task("reload", move |stop| reload(tables, table, console, stop))
         .task("admin", move |_| serve_admin(admin))
         .on_drain(async move { admins.stop().await })
-        .build()
-        .await?;
+        .build()?;
     Ok(server)
 }
 
@@ -116,8 +114,8 @@ struct Tables {
 }
 
 impl Tables {
-    fn new(file: PathBuf, stack: StackConfig, members: Arc<Members>) -> Rc<Self> {
-        let stack = Stack::with_settings(SERVICE, stack, settings());
+    fn new(file: PathBuf, replica: &Replica, stack: StackConfig, members: Arc<Members>) -> Rc<Self> {
+        let stack = Stack::with_settings(replica, stack, settings());
         Rc::new(Self { file, stack, members, loads: Mutex::default() })
     }
 

@@ -6,6 +6,9 @@ use shared::messages::MessagesUrl;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
 
+/// The name of this service, as the registry, tokens and problems call it.
+pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+
 /// How this service runs.
 pub struct Config {
     /// How it serves HTTP.

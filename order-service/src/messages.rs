@@ -21,13 +21,12 @@ use shared::messages::{Delivery, Event, HandleError, Handler, Upcast};
 use uuid::Uuid;
 
 use crate::checkout::{self, Command};
+use crate::config::SERVICE;
 use crate::domain::money::CURRENCY;
 use crate::domain::{Money, Order, Reason};
 use crate::error::Error;
 use crate::store::{Cause, Store};
 
-/// This service.
-pub const ORDERS: &str = "order-service";
 /// The service that owns payments.
 pub const PAYMENTS: &str = "payment-service";
 
@@ -46,7 +45,7 @@ pub fn command(order: &Order, command: &Command, context: &Context) -> Event {
             json!({ "payment_id": order.payment_id, "reason": "the order was not fulfilled" }),
         ),
     };
-    Event::new(ORDERS, kind, order.id, data).within(context)
+    Event::new(SERVICE, kind, order.id, data).within(context)
 }
 
 fn with_terms(order: &Order, mut data: Value) -> Value {

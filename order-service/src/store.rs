@@ -21,7 +21,7 @@ pub use products::Listed;
 pub use reading::{Change, Filter, SagaRow};
 pub use stock::{Adjusted, Adjustment};
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use shared::db::{Db, Migrations};
 use shared::messages::Outbox;
@@ -34,7 +34,8 @@ pub struct Store {
     db: Db,
     outbox: Outbox,
     changes: Changes,
-    instance: Arc<OnceLock<String>>,
+    /// The replica that this is, for timelines.
+    instance: Arc<str>,
 }
 
 /// The tables, for both databases.
@@ -47,8 +48,8 @@ pub fn migrations() -> Migrations {
 
 impl Store {
     /// A store in `db`, whose messages go out through `outbox`.
-    pub fn new(db: Db, outbox: Outbox) -> Self {
-        Self { db, outbox, changes: Changes::default(), instance: Arc::default() }
+    pub fn new(db: Db, outbox: Outbox, instance: &str) -> Self {
+        Self { db, outbox, changes: Changes::default(), instance: instance.into() }
     }
 
     /// The database, to begin transactions in.
@@ -59,14 +60,5 @@ impl Store {
     /// What tells of changes to whoever waits for them.
     pub fn changes(&self) -> &Changes {
         &self.changes
-    }
-
-    /// Names the replica that this is, for timelines; it is known once the port is.
-    pub fn set_instance(&self, instance: &str) {
-        self.instance.get_or_init(|| instance.to_owned());
-    }
-
-    fn instance(&self) -> &str {
-        self.instance.get().map_or("-", String::as_str)
     }
 }

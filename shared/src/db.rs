@@ -63,6 +63,20 @@ impl Db {
         Ok(Tx { inner, on_commit: Vec::new() })
     }
 
+    /// Runs `work` in a transaction: commits when it succeeds, and rolls back when it fails.
+    ///
+    /// # Errors
+    /// Those of `work`. When the commit itself fails, it is unknown whether the transaction is committed.
+    pub async fn transaction<T, E: From<DbError>>(
+        &self,
+        work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut tx = self.begin().await?;
+        let done = work(&mut tx).await?;
+        tx.commit().await?;
+        Ok(done)
+    }
+
     /// Whether the database answers.
     ///
     /// # Errors

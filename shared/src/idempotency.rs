@@ -82,29 +82,21 @@ pub struct Answer {
     replayed: bool,
 }
 
-/// Runs `effect` in one transaction with the claim of its key, at most once per key.
-///
-/// # Errors
-/// Those of `effect`, of the database, and 422 or 409 if the key is used otherwise or still running.
-pub async fn once<E>(
-    db: &Db,
-    claim: &Claim,
-    effect: impl AsyncFnOnce(&mut Tx) -> Result<Answer, E>,
-) -> Result<Answer, E>
-where
-    E: From<DbError> + From<Problem>,
-{
-    let mut tx = db.begin().await?;
-    match claim.begin(&mut tx).await? {
-        Claimed::First => {}
-        Claimed::Replay(answer) => return Ok(answer),
-        Claimed::OtherBody => return Err(reused().into()),
-        Claimed::InFlight => return Err(in_progress().into()),
+/// What became of a request with a key.
+#[derive(Debug)]
+pub enum Outcome<T> {
+    /// It happened now.
+    Done { value: T, answer: Answer },
+    /// It had happened before, with this answer.
+    Replayed(Answer),
+}
+
+impl<T> Outcome<T> {
+    pub fn into_answer(self) -> Answer {
+        match self {
+            Self::Done { answer, .. } | Self::Replayed(answer) => answer,
+        }
     }
-    let answer = effect(&mut tx).await?;
-    claim.save(&mut tx, &answer).await?;
-    tx.commit().await?;
-    Ok(answer)
 }
 
 impl IdempotencyKey {
@@ -177,6 +169,34 @@ impl Drop for Keyed {
 }
 
 impl Claim {
+    /// Runs `effect` in one transaction with the claim, at most once per key, and keeps the `answer` to it.
+    ///
+    /// # Errors
+    /// Those of `effect` and of the database; 422 if the key was used with another body, 409 if the same
+    /// request is still running.
+    pub async fn once<T, E>(
+        self,
+        db: &Db,
+        answer: impl FnOnce(&T) -> Answer,
+        effect: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
+    ) -> Result<Outcome<T>, E>
+    where
+        E: From<DbError> + From<Problem>,
+    {
+        let mut tx = db.begin().await?;
+        match self.begin(&mut tx).await? {
+            Claimed::First => {}
+            Claimed::Replay(answer) => return Ok(Outcome::Replayed(answer)),
+            Claimed::OtherBody => return Err(reused().into()),
+            Claimed::InFlight => return Err(in_progress().into()),
+        }
+        let value = effect(&mut tx).await?;
+        let answer = answer(&value);
+        self.save(&mut tx, &answer).await?;
+        tx.commit().await?;
+        Ok(Outcome::Done { value, answer })
+    }
+
     /// Claims the key in `tx`. The same request on another replica waits here for the first to end.
     ///
     /// # Errors
@@ -289,6 +309,14 @@ impl Responder for Answer {
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         self.response()
+    }
+}
+
+impl<T> Responder for Outcome<T> {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        self.into_answer().respond_to(request)
     }
 }
 

@@ -23,3 +23,6 @@ pub mod stack; // a service among others
 pub mod messages; // work that must survive a crash
 #[cfg(any(test, feature = "testing"))]
 pub mod testing; // what tests share
+
+#[doc(hidden)]
+pub use pastey::paste;

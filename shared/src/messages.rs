@@ -6,10 +6,10 @@
 //!                             └─► relay ─► transport ───┘
 //! ```
 //!
-//! An event is written to the [`Outbox`] in the transaction of the change it tells of. The
-//! [`Relay`] sends it: in order per subject, at least once, also with several relays side by side. The receiver
-//! records it in its inbox in the transaction of the effect, so that the effect happens once. What
-//! cannot be delivered is kept as a dead letter for a person to decide about.
+//! A service writes an event to the [`Outbox`] in the transaction of the change. The [`Relay`] sends it: in
+//! order per subject, at least once, also when several relays run. The receiver records the event in its
+//! inbox in the transaction of the effect, so that the effect happens once. An event that cannot be
+//! delivered becomes a dead letter, and an admin decides about it.
 //!
 //! | `MESSAGES_URL` | the transport |
 //! |---|---|
@@ -37,13 +37,11 @@ pub use relay::Relay;
 pub use upcast::Upcast;
 pub use url::{MessagesUrl, NatsUrl};
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::web;
 use futures_util::future::{LocalBoxFuture, join};
 
-use crate::db::Db;
 use crate::service::Service;
 use crate::stop::Stop;
 
@@ -72,39 +70,26 @@ pub enum SendError {
     Rejected(String),
 }
 
-/// Everything that a service needs to send and receive messages.
+/// What a service needs to send and receive messages.
 pub struct Messages {
     inbox: Arc<inbox::Inbox>,
     relay: Relay,
-    outbox: Outbox,
-    broker: Option<Nats>,
 }
 
 impl Messages {
-    /// Messages of `service`, kept in `db`, carried by `transport`. `make` gets the outbox and gives
-    /// what handles the events that arrive.
-    pub fn new<H>(
-        service: &'static str,
-        db: Db,
-        transport: Rc<dyn Transport>,
-        make: impl FnOnce(Outbox) -> H,
-    ) -> Self
-    where
-        H: Handler + Send + Sync + 'static,
-    {
-        let broker = transport.broker();
-        let (outbox, relay) = Relay::new(db.clone(), transport);
-        let handler = Arc::new(make(outbox.clone()));
-        Self { inbox: Arc::new(inbox::Inbox::new(service, db, handler)), relay, outbox, broker }
+    /// Messages of `service`: `relay` sends them, and `handler` gets those that arrive.
+    pub fn new(service: &'static str, relay: Relay, handler: impl Handler + Send + Sync + 'static) -> Self {
+        let inbox = inbox::Inbox::new(service, relay.db().clone(), Arc::new(handler));
+        Self { inbox: Arc::new(inbox), relay }
     }
 }
 
 impl Service {
     /// Sends and receives messages: `POST /messages`, the admin's routes, the relay and the pruning.
     pub fn messages(self, messages: Messages) -> Self {
-        let Messages { inbox, relay, outbox, broker } = messages;
-        let db = inbox.db().clone();
-        let (arriving, outbox) = (web::Data::from(inbox.clone()), web::Data::new(outbox));
+        let Messages { inbox, relay } = messages;
+        let (db, broker) = (relay.db().clone(), relay.broker());
+        let (arriving, outbox) = (web::Data::from(inbox.clone()), web::Data::new(relay.outbox().clone()));
         let service = match broker.clone() {
             None => self,
             Some(broker) => self.advisory("nats", move || {
@@ -113,7 +98,7 @@ impl Service {
             }),
         };
         service
-            .routes(move |app| {
+            .configure(move |app| {
                 app.app_data(arriving.clone()).app_data(outbox.clone());
                 http::configure(app);
                 admin::configure(app);
@@ -125,7 +110,7 @@ impl Service {
                         Some(broker) => broker.consume(inbox, stop).await,
                         None => stop.requested().await,
                     }
-                    // The relay ends last: who handles events writes some.
+                    // The relay ends last: handlers of events write events.
                     fetched.stop();
                 };
                 join(fetching, relay.run(last)).await;

@@ -1,4 +1,4 @@
-//! A service among others: it knows them, and they know it.
+//! A service among others: registration, clients, tokens.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::resilience::Backoff;
 use crate::service::{Replica, Service};
 use crate::stop::Stop;
 
-/// How to reach the others.
+/// How a service reaches the others, and how they reach it.
 #[derive(Clone)]
 pub struct StackConfig {
     /// Where the replicas of all services are registered.
@@ -48,37 +48,35 @@ impl StackConfig {
     }
 }
 
-/// A service's view of the others. Made on the main thread; clones share it.
+/// A replica's view of the other services. Made on the main thread; clones share it.
 #[derive(Clone)]
 pub struct Stack {
-    service: &'static str,
+    replica: Replica,
     config: StackConfig,
     registry: Rc<dyn Registry>,
     directory: Directory,
 }
 
 impl Stack {
-    /// The stack as `service` sees it.
-    pub fn new(service: &'static str, config: StackConfig) -> Self {
-        Self::with_settings(service, config, Settings::default())
+    /// The stack as `replica` sees it. It is not registered before [`Service::register`].
+    pub fn new(replica: &Replica, config: StackConfig) -> Self {
+        Self::with_settings(replica, config, Settings::default())
     }
 
-    /// The same, with pools that treat their replicas so.
-    pub fn with_settings(service: &'static str, config: StackConfig, settings: Settings) -> Self {
-        let tokens = TokenSource::new(service, config.service_key.clone());
+    pub fn with_settings(replica: &Replica, config: StackConfig, settings: Settings) -> Self {
+        let tokens = TokenSource::new(replica.service, config.service_key.clone());
         let registry = config.registry.open(&tokens);
         let directory = Directory::new(registry.clone(), settings);
-        Self { service, config, registry, directory }
+        Self { replica: replica.clone(), config, registry, directory }
     }
 
-    /// A client of another service.
     pub fn client(&self, service: &str) -> ServiceClient {
         ServiceClient::new(self.directory.watch(service), self.tokens())
     }
 
-    /// What checks the tokens that this service is shown; user tokens with `users`' keys.
+    /// Checks the tokens that this service receives; user tokens with the keys `users`.
     pub fn authenticator(&self, users: KeySet) -> Authenticator {
-        Authenticator::new(self.service, self.config.service_key.clone(), users)
+        Authenticator::new(self.replica.service, self.config.service_key.clone(), users)
     }
 
     /// The replicas of another service.
@@ -98,60 +96,38 @@ impl Stack {
         keys
     }
 
-    /// Makes tokens to show other services.
+    /// Makes the tokens that this service shows to others.
     pub fn tokens(&self) -> TokenSource {
-        TokenSource::new(self.service, self.config.service_key.clone())
+        TokenSource::new(self.replica.service, self.config.service_key.clone())
     }
 
-    fn heartbeat(&self, replica: &Replica) -> Heartbeat {
-        let url = self.config.advertise_url.clone().unwrap_or_else(|| url_of(replica));
+    fn heartbeat(&self) -> Heartbeat {
+        let url = self.config.advertise_url.clone().unwrap_or_else(|| self.replica.url());
         let started_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        let instance = Instance::new(&replica.instance, &url)
+        let instance = Instance::new(&self.replica.instance, &url)
             .with("started_at", started_at)
             .with("version", env!("CARGO_PKG_VERSION"));
-        Heartbeat::new(self.registry.clone(), self.service, instance)
-    }
-}
-
-/// Where others reach a replica: where it listens, if that is one address.
-fn url_of(replica: &Replica) -> String {
-    match replica.address.ip().is_unspecified() {
-        true => format!("http://{}:{}", replica.hostname, replica.address.port()),
-        false => format!("http://{}", replica.address),
+        Heartbeat::new(self.registry.clone(), self.replica.service, instance)
     }
 }
 
 impl Service {
-    /// Registers this replica while it runs, and takes it out of the registry when it drains.
-    pub fn join(self, stack: &Stack) -> Self {
-        let stack = stack.clone();
-        let (announce, announced) = tokio::sync::oneshot::channel::<Heartbeat>();
-        let heartbeat: Rc<std::cell::OnceCell<Heartbeat>> = Rc::default();
-        let (bound, leaving) = (heartbeat.clone(), heartbeat);
+    /// Registers this replica while it runs, and deregisters it when it drains.
+    pub fn register(self, stack: &Stack) -> Self {
+        let heartbeat = stack.heartbeat();
+        let leaving = heartbeat.clone();
         let (left, leave) = Stop::pair();
-        self.on_bind(move |replica| {
-            let heartbeat = stack.heartbeat(replica);
-            bound.get_or_init(|| heartbeat.clone());
-            // The receiver is the task below, which outlives this.
-            announce.send(heartbeat).unwrap_or_default();
-        })
-        .on_drain(async move {
+        self.on_drain(async move {
             left.stop();
-            if let Some(heartbeat) = leaving.get() {
-                heartbeat.clone().leave().await;
-            }
+            leaving.leave().await;
         })
-        .task("heartbeat", move |_| async move {
-            if let Ok(heartbeat) = announced.await {
-                heartbeat.run(leave).await;
-            }
-        })
+        .task("heartbeat", move |_| heartbeat.run(leave))
     }
 }
 
-/// Asks again so often, and at once when a token is signed with an unknown key.
+/// Keys are fetched this often, and at once when a token is signed with an unknown key.
 const REFRESH: Duration = Duration::from_secs(60);
-/// But not more often than that: tokens come from anybody.
+/// The shortest time between two fetches, because anybody can send a token with an unknown key.
 const PAUSE: Duration = Duration::from_secs(1);
 const RETRY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 
@@ -184,21 +160,6 @@ async fn published(issuer: &ServiceClient) -> Result<Jwks, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_replica_is_reached_where_it_listens_or_if_that_is_everywhere_by_its_machines_name() {
-        for (address, url) in [
-            ("127.0.0.1:3001", "http://127.0.0.1:3001"),
-            ("[::1]:3001", "http://[::1]:3001"),
-            ("0.0.0.0:3001", "http://a-host:3001"),
-            ("[::]:3001", "http://a-host:3001"),
-        ] {
-            let (service, address) = ("a-service", address.parse().unwrap());
-            let replica =
-                Replica { service, instance: String::new(), address, hostname: "a-host".to_owned() };
-            assert_eq!(url_of(&replica), url);
-        }
-    }
 
     #[test]
     fn an_advertised_url_that_nobody_could_reach_is_refused_at_the_start() {

@@ -49,7 +49,7 @@ async fn server(http: HttpConfig) -> Server {
             .service(resource("/api/slow").get(slow))
             .service(resource("/api/broken").get(broken));
     };
-    Service::new("a-service", http).routes(routes).build().await.unwrap()
+    Service::bind("a-service", http).unwrap().configure(routes).build().unwrap()
 }
 
 /// A running server: its base URL and its end.
@@ -170,8 +170,8 @@ async fn health_tells_who_answers_and_metrics_count_by_route() {
 
 #[actix_web::test]
 async fn a_failing_check_makes_the_service_not_ready_but_it_stays_alive() {
-    let service = Service::new("a-service", HttpConfig::for_tests());
-    let server = service.check("database", || async { Err("away".to_owned()) }).build().await.unwrap();
+    let service = Service::bind("a-service", HttpConfig::for_tests()).unwrap();
+    let server = service.check("database", || async { Err("away".to_owned()) }).build().unwrap();
     let url = format!("http://{}", server.address());
     actix_web::rt::spawn(server.run());
     let client = awc::Client::default();
@@ -191,10 +191,11 @@ async fn on_database(url: &str) -> String {
     let soon = Duration::from_millis(300);
     let config = DbConfig { acquire_timeout: soon, statement_timeout: soon, ..DbConfig::at(url) };
     let db = Db::open(&config, Migrations::none()).await.unwrap();
-    let service = Service::new("a-service", HttpConfig::for_tests()).database(&db).routes(move |app| {
-        app.app_data(web::Data::new(db.clone())).service(resource("/api/things").get(ask));
-    });
-    let server = service.build().await.unwrap();
+    let service =
+        Service::bind("a-service", HttpConfig::for_tests()).unwrap().database(&db).configure(move |app| {
+            app.app_data(web::Data::new(db.clone())).service(resource("/api/things").get(ask));
+        });
+    let server = service.build().unwrap();
     let url = format!("http://{}", server.address());
     actix_web::rt::spawn(server.run());
     url
@@ -281,10 +282,11 @@ async fn a_draining_server_is_not_ready_still_answers_and_finishes_what_runs() {
 
 #[actix_web::test]
 async fn a_service_whose_background_task_dies_drains_and_says_so() {
-    let dies =
-        Service::new("a-service", HttpConfig::for_tests()).task("relay", async |_| panic!("a mistake"));
+    let dies = Service::bind("a-service", HttpConfig::for_tests())
+        .unwrap()
+        .task("relay", async |_| panic!("a mistake"));
     let lives = dies.task("timers", |stop| async move { stop.requested().await });
-    let ended = lives.build().await.unwrap().run().await;
+    let ended = lives.build().unwrap().run().await;
     assert!(ended.unwrap_err().to_string().contains("relay"));
 }
 
@@ -292,14 +294,14 @@ async fn a_service_whose_background_task_dies_drains_and_says_so() {
 async fn a_port_in_use_is_named() {
     let first = server(HttpConfig::for_tests()).await;
     let http = HttpConfig { port: first.address().port(), ..HttpConfig::for_tests() };
-    let error = Service::new("a-service", http).build().await.err().unwrap().to_string();
+    let error = Service::bind("a-service", http).err().unwrap().to_string();
     assert!(error.contains(&first.address().to_string()), "{error}");
 }
 
 #[actix_web::test]
 async fn a_served_request_is_a_span_that_the_collector_gets() {
     let (sender, mut received) = tokio::sync::mpsc::unbounded_channel::<Value>();
-    let collector = Service::new("collector", HttpConfig::for_tests()).routes(move |app| {
+    let collector = Service::bind("collector", HttpConfig::for_tests()).unwrap().configure(move |app| {
         let sender = sender.clone();
         let collect = move |body: web::Json<Value>| {
             sender.send(body.into_inner()).unwrap();
@@ -307,7 +309,7 @@ async fn a_served_request_is_a_span_that_the_collector_gets() {
         };
         app.service(web::resource("/v1/traces").route(web::post().to(collect)));
     });
-    let collector = collector.build().await.unwrap();
+    let collector = collector.build().unwrap();
     let traces = format!("http://{}", collector.address()).parse().ok();
     actix_web::rt::spawn(collector.run());
     let server = server(HttpConfig { traces, ..HttpConfig::for_tests() }).await;

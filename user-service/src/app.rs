@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::web;
 use shared::auth::KeySet;
 use shared::db::{Db, Migrations};
-use shared::service::{Server, Service};
+use shared::service::{Listener, Server, Service};
 use shared::stack::Stack;
 
 use crate::config::{Admin, Config};
@@ -27,30 +27,30 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         sqlite: sqlx::migrate!("migrations/sqlite"),
         postgres: sqlx::migrate!("migrations/postgres"),
     };
+    let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, migrations).await?;
     let store = Store::new(db.clone());
     let passwords = Passwords::new(config.stack.service_key.clone());
     if let Some(admin) = config.admin {
         make_admin(&store, &passwords, admin).await?;
     }
-    let stack = Stack::new(SERVICE, config.stack);
+    let stack = Stack::new(listener.replica(), config.stack);
     let users = KeySet::of(config.signing_keys.jwks());
     let issuer = Arc::new(Issuer::new(config.signing_keys, config.access_token_ttl));
     let pruned = store.clone();
-    let server = Service::new(SERVICE, config.http)
+    let server = Service::new(listener)
         .authenticate(stack.authenticator(users))
         .database(&db)
-        .openapi(&openapi::document())
-        .routes(move |app| {
-            app.app_data(web::Data::new(store.clone()))
-                .app_data(web::Data::new(passwords.clone()))
-                .app_data(web::Data::from(issuer.clone()));
-            routes::configure(app);
+        .data(store)
+        .data(passwords)
+        .configure(move |app| {
+            app.app_data(web::Data::from(issuer.clone()));
         })
+        .openapi(&openapi::document())
+        .configure(routes::configure)
         .task("pruning", move |stop| store::prune::run(pruned, stop))
-        .join(&stack)
-        .build()
-        .await?;
+        .register(&stack)
+        .build()?;
     Ok(server)
 }
 

@@ -6,7 +6,7 @@ mod sessions;
 pub use sessions::{Login, LoginTry, Refreshed};
 
 use shared::db::{Db, DbError, Row, Tx, now, query};
-use shared::idempotency::{self, Answer, Claim};
+use shared::idempotency::{Answer, Claim};
 use shared::request::{IfMatch, Page, Paging};
 use uuid::Uuid;
 
@@ -33,11 +33,12 @@ impl Store {
     /// [`UserError::EmailTaken`]; and what a claim can be refused for.
     pub async fn register(
         &self,
-        claim: &Claim,
+        claim: Claim,
         new: NewUser,
         answer: impl FnOnce(&User) -> Answer,
     ) -> Result<Answer, UserError> {
-        idempotency::once(&self.db, claim, async |tx| Ok(answer(&insert(tx, new, false).await?))).await
+        let registered = claim.once(&self.db, answer, async |tx| insert(tx, new, false).await);
+        Ok(registered.await?.into_answer())
     }
 
     /// Makes an admin.

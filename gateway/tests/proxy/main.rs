@@ -162,7 +162,7 @@ async fn a_new_gateway_starts_beside_the_old_one_and_takes_over() {
 #[actix_web::test]
 async fn a_replica_that_drains_gets_nothing_more_though_no_registry_tells_of_it() {
     let http = HttpConfig { drain_grace: Duration::from_secs(600), ..HttpConfig::for_tests() };
-    let server = Service::new("a", http).build().await.unwrap();
+    let server = Service::bind("a", http).unwrap().build().unwrap();
     let (leaving, staying) = (Upstream::elsewhere(server.address()), Upstream::answering(OK));
     let handle = server.handle();
     actix_web::rt::spawn(server.run());

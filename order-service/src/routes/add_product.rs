@@ -5,7 +5,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::web;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
-use shared::idempotency::{Answer, IdempotencyKey, once};
+use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::etag;
 use utoipa::ToSchema;
 
@@ -52,15 +52,18 @@ pub(crate) async fn add_product(
     key: IdempotencyKey,
     body: Body<AddProduct>,
     store: web::Data<Store>,
-) -> Result<Answer, Error> {
+) -> Result<Outcome<wire::Product>, Error> {
     let claim = key.claim(Some(admin.0.id), &body.bytes)?;
     let AddProduct { sku, name, description, price, stock } = body.value;
     let details = Details { name, description, price: price.0 };
-    once(store.db(), &claim, async |tx| {
-        let added = wire::Product::from(store.add_product(tx, sku, details, stock).await?);
-        let location = format!("/api/products/{}", added.id);
-        let answer = Answer::json(StatusCode::CREATED, &added);
-        Ok(answer.header((LOCATION, location)).header(etag(added.version)))
-    })
-    .await
+    let added = claim.once(store.db(), created, async |tx| {
+        store.add_product(tx, sku, details, stock).await.map(wire::Product::from)
+    });
+    added.await
+}
+
+fn created(product: &wire::Product) -> Answer {
+    Answer::json(StatusCode::CREATED, product)
+        .header((LOCATION, format!("/api/products/{}", product.id)))
+        .header(etag(product.version))
 }

@@ -5,7 +5,7 @@ use actix_web::web;
 use serde::Serialize;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
-use shared::idempotency::{Answer, IdempotencyKey, once};
+use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::PathId;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -56,14 +56,17 @@ pub(crate) async fn adjust_stock(
     key: IdempotencyKey,
     body: Body<AdjustStock>,
     store: web::Data<Store>,
-) -> Result<Answer, Error> {
+) -> Result<Outcome<StockAdjustment>, Error> {
     let claim = key.required()?.claim(Some(admin.0.id), &body.bytes)?;
     let AdjustStock { delta, reason } = body.value;
     let adjustment = Adjustment { product_id: id.0, delta, reason: reason.into(), admin_id: admin.0.id };
-    once(store.db(), &claim, async |tx| {
-        let adjusted = store.adjust_stock(tx, &adjustment).await?;
-        let (delta, available) = (delta.get(), adjusted.available);
-        Ok(Answer::json(StatusCode::CREATED, &StockAdjustment { product_id: id.0, delta, available }))
-    })
-    .await
+    let adjusted = claim.once(store.db(), created, async |tx| {
+        let available = store.adjust_stock(tx, &adjustment).await?.available;
+        Ok(StockAdjustment { product_id: id.0, delta: delta.get(), available })
+    });
+    adjusted.await
+}
+
+fn created(adjustment: &StockAdjustment) -> Answer {
+    Answer::json(StatusCode::CREATED, adjustment)
 }

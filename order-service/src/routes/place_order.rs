@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, web};
 use shared::auth::Caller;
 use shared::body::{Body, Fields, FromBody};
 use shared::client::Context;
-use shared::idempotency::{Answer, IdempotencyKey, once};
+use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::{PreferWait, etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -47,20 +47,15 @@ pub(crate) async fn place_order(
     let active = customers.must_be_active(caller.id, &context).await;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
-    let mut placed = None;
-    let answer = once(store.db(), &claim, async |tx| {
+    let placed = claim.once(store.db(), created, async |tx| {
         active?;
-        let order = store.place(tx, caller.id, &cart, payment_token, &cause).await?;
-        let answer = created(&order);
-        placed = Some(order);
-        Ok::<_, Error>(answer)
-    })
-    .await?;
-    // Whoever sends it again gets this answer from now on, also while this one waits.
-    drop(claim);
-    match (placed, wait) {
-        (Some(order), PreferWait(Some(time))) => Ok(waited(&store, order, time, &context).await),
-        _ => Ok(answer.response()),
+        store.place(tx, caller.id, &cart, payment_token, &cause).await
+    });
+    match (placed.await?, wait) {
+        (Outcome::Done { value: order, .. }, PreferWait(Some(time))) => {
+            Ok(waited(&store, order, time, &context).await)
+        }
+        (outcome, _) => Ok(outcome.into_answer().response()),
     }
 }
 

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::web;
 use shared::auth::Caller;
 use shared::client::Context;
-use shared::idempotency::{Answer, IdempotencyKey, once};
+use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::{PathId, etag};
 
 use crate::checkout::Event;
@@ -31,11 +31,12 @@ pub(super) async fn take_on(
 ) -> Result<Answer, Error> {
     let claim = asked.key.claim(Some(asked.caller.id), &asked.body)?;
     let cause = Cause::request(event.as_str(), &asked.context);
-    once(store.db(), &claim, async |tx| {
-        let order = store.advance(tx, id.0, &event, &cause).await?;
-        Ok(answer(status, &order))
-    })
-    .await
+    let moved = claim.once(
+        store.db(),
+        |order| answer(status, order),
+        async |tx| store.advance(tx, id.0, &event, &cause).await,
+    );
+    Ok(moved.await?.into_answer())
 }
 
 fn answer(status: StatusCode, order: &Order) -> Answer {

@@ -218,7 +218,7 @@ impl Store {
         .bind(cause.message_id)
         .bind(cause.attempt)
         .bind(cause.context.trace_id())
-        .bind(self.instance())
+        .bind(&*self.instance)
         .execute(tx)
         .await?;
         Ok(())

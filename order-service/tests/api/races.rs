@@ -14,7 +14,7 @@ use crate::harness::*;
 async fn pass(world: &World, time: std::time::Duration) {
     let db = Db::open(&DbConfig::at(&world.database), order_service::store::migrations()).await.unwrap();
     let (outbox, _) = Relay::new(db.clone(), std::rc::Rc::new(Never));
-    let store = Store::new(db.clone(), outbox);
+    let store = Store::new(db.clone(), outbox, "another");
     let began = now();
     while store.advance_due(began + time).await.unwrap().is_some() {}
     let lapse = query("UPDATE outbox SET next_at = $1 WHERE created_at >= $1").bind(began);

@@ -187,7 +187,6 @@ async fn the_database_refuses_what_breaks_the_stock_equation() {
 #[actix_web::test]
 async fn the_timeline_tells_every_change_and_cannot_be_rewritten() {
     for store in stores().await {
-        store.set_instance("replica-1");
         let tea = product(&store, 10).await;
         let order = confirmed(&store, &[(&tea, 1)]).await;
         let changes = store.changes_after(order.id, 0).await.unwrap();

@@ -36,7 +36,7 @@ pub(crate) async fn stores() -> Vec<Store> {
 pub(crate) async fn open(url: &str) -> Store {
     let db = Db::open(&DbConfig::at(url), migrations()).await.unwrap();
     let (outbox, _) = Relay::new(db.clone(), Rc::new(Nowhere));
-    Store::new(db, outbox)
+    Store::new(db, outbox, "replica-1")
 }
 
 pub(crate) fn cause() -> Cause {

@@ -1,8 +1,7 @@
 //! Wires the card network.
 
-use actix_web::web;
 use shared::db::{Db, Migrations};
-use shared::service::{Server, Service};
+use shared::service::{Listener, Server, Service};
 
 use super::book::Book;
 use super::config::Config;
@@ -18,15 +17,8 @@ pub fn migrations() -> Migrations {
 /// # Errors
 /// When either cannot be done.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
+    let listener = Listener::bind("card-network", config.http)?;
     let db = Db::open(&config.database, migrations()).await?;
-    let book = web::Data::new(Book::new(db.clone()));
-    let server = Service::new("card-network", config.http)
-        .routes(move |app| {
-            app.app_data(book.clone());
-            routes::configure(app);
-        })
-        .database(&db)
-        .build()
-        .await?;
-    Ok(server)
+    let book = Book::new(db.clone());
+    Ok(Service::new(listener).data(book).configure(routes::configure).database(&db).build()?)
 }

@@ -6,12 +6,12 @@ use serde::Deserialize;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
 use shared::client::Context;
-use shared::idempotency::{Answer, IdempotencyKey, once};
+use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::PathId;
 use utoipa::ToSchema;
 
 use super::views::RefundView;
-use crate::domain::{Currency, Money};
+use crate::domain::{Currency, Money, Refund};
 use crate::error::Error;
 use crate::store::Store;
 
@@ -57,12 +57,12 @@ pub async fn refund(
 ) -> Result<Answer, Error> {
     let claim = key.required()?.claim(Some(admin.id), &body.bytes)?;
     let RefundRequest { amount, reason } = body.value;
-    once(store.db(), &claim, async |tx| {
+    let created = |refund: &Refund| Answer::json(StatusCode::CREATED, &RefundView::from(refund));
+    let refunded = claim.once(store.db(), created, async |tx| {
         let asked = store.refund(tx, id.0, amount, &reason.0, context.traceparent()).await?;
-        let refund = asked.ok_or(Error::NotFound)??;
-        Ok(Answer::json(StatusCode::CREATED, &RefundView::from(&refund)))
-    })
-    .await
+        asked.ok_or(Error::NotFound)?.map_err(Error::from)
+    });
+    Ok(refunded.await?.into_answer())
 }
 
 impl FromBody for RefundRequest {

@@ -139,13 +139,13 @@ async fn a_capture_that_takes_too_long_is_said_to_be_stuck_and_its_late_success_
 
 #[actix_web::test]
 async fn a_card_network_that_talks_nonsense_is_tried_again_and_not_believed() {
-    let nonsense = Service::new("card-network", HttpConfig::for_tests())
-        .routes(|app| {
+    let nonsense = Service::bind("card-network", HttpConfig::for_tests())
+        .unwrap()
+        .configure(|app| {
             let say = || async { HttpResponse::Ok().json(json!({ "status": "paid, I guess" })) };
             app.service(resource("/authorizations").post(say));
         })
         .build()
-        .await
         .unwrap();
     let url = format!("http://{}", nonsense.address());
     actix_web::rt::spawn(nonsense.run());

@@ -34,7 +34,7 @@ impl Context {
         Self { traceparent, ..Self::default() }
     }
 
-    /// The context of a request, which the frame has completed.
+    /// The context of a request, which the request middleware has completed.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Self {

@@ -55,9 +55,9 @@ async fn open(config: &DbConfig) -> Db {
     Db::open(config, Migrations::none()).await.unwrap()
 }
 
-async fn happen(db: &Db, claim: &Claim) -> Result<Answer, Problem> {
-    let effect = async |tx: &mut Tx| take_effect(tx).await.map(|()| answer());
-    once(db, claim, effect).await.map_err(|Failed(problem)| problem)
+async fn happen(db: &Db, claim: Claim) -> Result<Answer, Problem> {
+    let done = claim.once(db, |()| answer(), take_effect).await;
+    done.map(Outcome::into_answer).map_err(|Failed(problem)| problem)
 }
 
 async fn take_effect(tx: &mut Tx) -> Result<(), Failed> {
@@ -95,8 +95,8 @@ impl From<Problem> for Failed {
 #[actix_web::test]
 async fn the_same_request_happens_once_and_its_answer_is_replayed_byte_for_byte() {
     for db in databases().await {
-        let (status, headers, body) = sent(&happen(&db, &claim("k", "{}")).await.unwrap()).await;
-        let (again, mut replayed, bytes) = sent(&happen(&db, &claim("k", "{}")).await.unwrap()).await;
+        let (status, headers, body) = sent(&happen(&db, claim("k", "{}")).await.unwrap()).await;
+        let (again, mut replayed, bytes) = sent(&happen(&db, claim("k", "{}")).await.unwrap()).await;
         assert_eq!((again, bytes), (status, body));
         assert_eq!(replayed.remove("idempotency-replayed").next().unwrap(), "true");
         let all =
@@ -109,8 +109,8 @@ async fn the_same_request_happens_once_and_its_answer_is_replayed_byte_for_byte(
 #[actix_web::test]
 async fn a_key_is_good_for_one_body() {
     for db in databases().await {
-        happen(&db, &claim("k", "{}")).await.unwrap();
-        let refused = happen(&db, &claim("k", "{ }")).await.unwrap_err();
+        happen(&db, claim("k", "{}")).await.unwrap();
+        let refused = happen(&db, claim("k", "{ }")).await.unwrap_err();
         assert_eq!((refused.status().as_u16(), refused.code()), (422, "idempotency_key_reused"));
         assert_eq!(effects(&db).await, 1);
     }
@@ -120,7 +120,7 @@ async fn a_key_is_good_for_one_body() {
 async fn the_key_of_another_caller_method_or_path_is_another_key() {
     let things = || TestRequest::post().uri("/api/things");
     for db in databases().await {
-        happen(&db, &claim_of(None, things(), "k", "{}")).await.unwrap();
+        happen(&db, claim_of(None, things(), "k", "{}")).await.unwrap();
         for other in [
             claim_of(Some(Uuid::now_v7()), things(), "k", "{}"),
             claim_of(Some(Uuid::now_v7()), things(), "k", "{ }"),
@@ -128,7 +128,8 @@ async fn the_key_of_another_caller_method_or_path_is_another_key() {
             claim_of(None, TestRequest::post().uri("/api/things/7"), "k", "{ }"),
             claim_of(None, things(), "K", "{ }"),
         ] {
-            assert!(!happen(&db, &other).await.unwrap().is_replayed(), "{other:?}");
+            let named = format!("{other:?}");
+            assert!(!happen(&db, other).await.unwrap().is_replayed(), "{named}");
         }
         assert_eq!(effects(&db).await, 6);
     }
@@ -138,13 +139,17 @@ async fn the_key_of_another_caller_method_or_path_is_another_key() {
 async fn a_refusal_leaves_no_effect_and_the_key_free() {
     for db in databases().await {
         let refused = claim("k", "{}");
-        let refusal = once(&db, &refused, async |tx| {
-            take_effect(tx).await?;
-            Err(Failed(Problem::not_found()))
-        });
+        let refusal = refused.once(
+            &db,
+            |()| answer(),
+            async |tx| {
+                take_effect(tx).await?;
+                Err(Failed(Problem::not_found()))
+            },
+        );
         assert_eq!(refusal.await.unwrap_err().0.code(), "not_found");
         assert_eq!(effects(&db).await, 0);
-        assert!(!happen(&db, &claim("k", "other")).await.unwrap().is_replayed());
+        assert!(!happen(&db, claim("k", "other")).await.unwrap().is_replayed());
     }
 }
 
@@ -156,16 +161,16 @@ async fn an_answer_is_kept_for_a_day_and_then_the_key_is_free() {
     };
     for db in databases().await {
         let before = now();
-        happen(&db, &claim("k", "{}")).await.unwrap();
+        happen(&db, claim("k", "{}")).await.unwrap();
         let row = query("SELECT expires_at FROM idempotency_keys").fetch_one(&db).await.unwrap();
         let day = row.get::<time::OffsetDateTime>("expires_at").unwrap() - before;
         assert!((Duration::hours(24)..Duration::hours(25)).contains(&day), "{day}");
 
         end_in(&db, Duration::minutes(1)).await;
-        assert!(happen(&db, &claim("k", "{}")).await.unwrap().is_replayed());
+        assert!(happen(&db, claim("k", "{}")).await.unwrap().is_replayed());
         end_in(&db, -Duration::seconds(1)).await;
-        assert!(!happen(&db, &claim("k", "other")).await.unwrap().is_replayed());
-        assert!(happen(&db, &claim("k", "other")).await.unwrap().is_replayed(), "kept for another day");
+        assert!(!happen(&db, claim("k", "other")).await.unwrap().is_replayed());
+        assert!(happen(&db, claim("k", "other")).await.unwrap().is_replayed(), "kept for another day");
         assert_eq!(effects(&db).await, 2);
     }
 }
@@ -175,7 +180,7 @@ async fn the_same_request_at_once_on_two_replicas_happens_once() {
     for replicas in pairs().await {
         let many = (0..8).map(|number| {
             let db = &replicas[number % 2];
-            async move { happen(db, &claim("k", "{}")).await.unwrap() }
+            async move { happen(db, claim("k", "{}")).await.unwrap() }
         });
         let answers = join_all(many).await;
         assert_eq!(answers.iter().filter(|answer| !answer.is_replayed()).count(), 1);
@@ -189,16 +194,20 @@ async fn the_twin_of_a_request_that_is_refused_does_it_itself() {
     for [one, other] in pairs().await {
         let (claimed, asked) = (Notify::new(), Notify::new());
         let first_claim = claim("k", "{}");
-        let first = once(&one, &first_claim, async |tx| {
-            take_effect(tx).await?;
-            claimed.notify_one();
-            asked.notified().await;
-            Err(Failed(Problem::not_found()))
-        });
+        let first = first_claim.once(
+            &one,
+            |()| answer(),
+            async |tx| {
+                take_effect(tx).await?;
+                claimed.notify_one();
+                asked.notified().await;
+                Err(Failed(Problem::not_found()))
+            },
+        );
         let second = async {
             claimed.notified().await;
             asked.notify_one();
-            happen(&other, &claim("k", "{}")).await
+            happen(&other, claim("k", "{}")).await
         };
         let (refused, done) = join(first, second).await;
         assert!(refused.is_err() && !done.unwrap().is_replayed());
@@ -211,22 +220,26 @@ async fn the_twin_of_a_request_that_is_refused_does_it_itself() {
 async fn a_crash_between_the_claim_and_the_commit_leaves_no_effect_and_the_key_free() {
     for db in databases().await {
         let (crashing, reached) = (claim("k", "{}"), Notify::new());
-        let request = once(&db, &crashing, async |tx| {
-            take_effect(tx).await?;
-            reached.notify_one();
-            std::future::pending::<Result<Answer, Failed>>().await
-        });
+        let request = crashing.once(
+            &db,
+            |()| answer(),
+            async |tx| {
+                take_effect(tx).await?;
+                reached.notify_one();
+                std::future::pending::<Result<(), Failed>>().await
+            },
+        );
         tokio::select! {
             done = request => panic!("it ended: {done:?}"),
             () = reached.notified() => {}
         }
-        let mut tx = db.begin().await.unwrap();
+        let (mut tx, crashing) = (db.begin().await.unwrap(), claim("k", "{}"));
         assert_eq!(crashing.begin(&mut tx).await.unwrap(), Claimed::First);
         crashing.save(&mut tx, &answer()).await.unwrap();
         drop(tx);
 
         assert_eq!(effects(&db).await, 0);
-        assert!(!happen(&db, &claim("k", "{}")).await.unwrap().is_replayed());
+        assert!(!happen(&db, claim("k", "{}")).await.unwrap().is_replayed());
         assert_eq!(effects(&db).await, 1);
     }
 }
@@ -240,7 +253,7 @@ async fn while_another_replica_is_busy_with_it_a_request_is_told_when_to_come_ba
         let mut tx = busy.begin().await.unwrap();
         assert_eq!(claim("k", "{}").begin(&mut tx).await.unwrap(), Claimed::First);
 
-        let refused = happen(&impatient, &claim("k", "{}")).await.unwrap_err();
+        let refused = happen(&impatient, claim("k", "{}")).await.unwrap_err();
         // SQLite locks all that it has, and cannot tell what is locked.
         let expected =
             if busy.kind() == "sqlite" { (503, "unavailable") } else { (409, "idempotency_in_progress") };

@@ -8,7 +8,7 @@ use super::inbox::Inbox;
 use super::{Outbox, dead_letters};
 use crate::auth::Admin;
 use crate::db::{Db, DbError, now, query};
-use crate::idempotency::{Answer, IdempotencyKey, once};
+use crate::idempotency::{Answer, IdempotencyKey, Outcome};
 use crate::problem::Problem;
 use crate::request::PathId;
 use crate::service::resource;
@@ -55,17 +55,21 @@ async fn replay(
     body: web::Bytes,
     inbox: web::Data<Inbox>,
     outbox: web::Data<Outbox>,
-) -> Result<Answer, Problem> {
+) -> Result<Outcome<()>, Problem> {
     let claim = key.claim(Some(admin.0.id), &body)?;
-    once(inbox.db(), &claim, async |tx| {
-        let taken = dead_letters::take(tx, id.0).await?;
-        let (destination, event) = taken.ok_or_else(Problem::not_found)?;
-        if destination == inbox.service() {
-            inbox.again(tx, &event).await.map_err(|error| super::http::problem(&error))?;
-        } else {
-            outbox.put(tx, &destination, event).await?;
-        }
-        Ok(Answer::no_content())
-    })
-    .await
+    let replayed = claim.once(
+        inbox.db(),
+        |()| Answer::no_content(),
+        async |tx| {
+            let taken = dead_letters::take(tx, id.0).await?;
+            let (destination, event) = taken.ok_or_else(Problem::not_found)?;
+            if destination == inbox.service() {
+                inbox.again(tx, &event).await.map_err(|error| super::http::problem(&error))?;
+            } else {
+                outbox.put(tx, &destination, event).await?;
+            }
+            Ok(())
+        },
+    );
+    replayed.await
 }

@@ -24,7 +24,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use super::outbox::{LEASE, Outbox, Outgoing};
-use super::{SendError, Transport, dead_letters};
+use super::{Nats, SendError, Transport, dead_letters};
 use crate::db::{Db, DbError, Tx, now, query};
 use crate::resilience::Backoff;
 use crate::stop::Stop;
@@ -44,6 +44,7 @@ pub struct Relay {
     name: String,
     db: Db,
     transport: Rc<dyn Transport>,
+    outbox: Outbox,
     claimed: UnboundedReceiver<Outgoing>,
 }
 
@@ -57,7 +58,21 @@ impl Relay {
     pub fn new(db: Db, transport: Rc<dyn Transport>) -> (Outbox, Self) {
         let name = Uuid::now_v7().to_string();
         let (sender, claimed) = unbounded_channel();
-        (Outbox::new(name.clone(), sender), Self { name, db, transport, claimed })
+        let outbox = Outbox::new(name.clone(), sender);
+        (outbox.clone(), Self { name, db, transport, outbox, claimed })
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The broker that events are fetched from, if they are not pushed.
+    pub(super) fn broker(&self) -> Option<Nats> {
+        self.transport.broker()
     }
 
     /// Sends events until told to stop, and then finishes those it is sending.

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{ConnectError, HttpTransport, Nats, Transport};
+use super::{ConnectError, HttpTransport, Nats, Outbox, Relay, Transport};
 use crate::auth::Secret;
 use crate::config::{Variable, Vars};
+use crate::db::Db;
 use crate::stack::Stack;
 
 /// Which transport carries the messages.
@@ -43,15 +44,21 @@ impl MessagesUrl {
         )
     }
 
-    /// The transport, from this service to `receivers`.
+    /// An outbox in `db` whose events go to `receivers`, and the relay that sends them.
     ///
     /// # Errors
-    /// When the URL cannot be used. A server that is away is none: it may come.
-    pub async fn open(&self, stack: &Stack, receivers: &[&str]) -> Result<Rc<dyn Transport>, ConnectError> {
-        match self {
-            Self::Http => Ok(Rc::new(HttpTransport::new(stack, receivers))),
-            Self::Nats(url) => Ok(Rc::new(Nats::connect(url).await?)),
-        }
+    /// When the URL cannot be used. A broker that does not answer is no error: it may come back.
+    pub async fn open(
+        &self,
+        stack: &Stack,
+        db: &Db,
+        receivers: &[&str],
+    ) -> Result<(Outbox, Relay), ConnectError> {
+        let transport: Rc<dyn Transport> = match self {
+            Self::Http => Rc::new(HttpTransport::new(stack, receivers)),
+            Self::Nats(url) => Rc::new(Nats::connect(url).await?),
+        };
+        Ok(Relay::new(db.clone(), transport))
     }
 }
 

@@ -63,7 +63,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running replica that is ready.
 pub(super) async fn replica(id: &'static str) -> (Instance, ServerHandle) {
-    let server = Service::new("conformance", HttpConfig::for_tests()).build().await.expect("a free port");
+    let server = Service::bind("conformance", HttpConfig::for_tests())
+        .expect("a free port")
+        .build()
+        .expect("a free port");
     let instance = Instance::new(id, &format!("http://{}", server.address())).with("started_at", "1");
     let handle = server.handle();
     actix_web::rt::spawn(server.run());

@@ -15,7 +15,7 @@ use crate::metrics::Readings;
 use crate::problem::Problem;
 
 /// A dependency that takes longer than this has failed its check.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The check that fails from the moment a drain begins, which tells it from a failure.
 pub const DRAIN: &str = "drain";
@@ -37,7 +37,7 @@ impl Check {
     }
 
     async fn passes(&self) -> bool {
-        let result = tokio::time::timeout(PATIENCE, (self.run)()).await;
+        let result = tokio::time::timeout(TIMEOUT, (self.run)()).await;
         match result.unwrap_or_else(|_| Err("it takes too long".to_owned())) {
             Ok(()) => true,
             Err(why) => {
@@ -76,10 +76,10 @@ struct Report<'a> {
 }
 
 impl Health {
-    pub(super) fn new(replica: &Replica, version: &'static str, checks: Vec<Check>, drain: Drain) -> Self {
+    pub(super) fn new(replica: &Replica, checks: Vec<Check>, drain: Drain) -> Self {
         Self {
             service: replica.service,
-            version,
+            version: env!("CARGO_PKG_VERSION"),
             instance: replica.instance.clone(),
             started: Instant::now(),
             checks,

@@ -22,7 +22,7 @@ use shared::messages::{
 };
 use shared::registry::RegistryUrl;
 use shared::resilience::Backoff;
-use shared::service::{HttpConfig, ServerHandle, Service};
+use shared::service::{HttpConfig, Listener, ServerHandle, Service};
 use shared::stack::{Stack, StackConfig};
 use shared::stop::{Stop, Stopper};
 use shared::testing::nats_url;
@@ -151,20 +151,16 @@ pub(crate) async fn sender(db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Re
 async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Receiver) {
     let (handled, learned) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
     let handler = WritesDown { handled: handled.clone(), learned: learned.clone() };
-    let mut outbox = None;
-    let messages = Messages::new(service, db.clone(), transport, |its| {
-        outbox = Some(its);
-        handler
-    });
-    let server = Service::new(service, HttpConfig::for_tests())
+    let (outbox, relay) = Relay::new(db.clone(), transport);
+    let server = Service::bind(service, HttpConfig::for_tests())
+        .unwrap()
         .authenticate(Authenticator::new(service, key(), KeySet::of(PEOPLE.jwks())))
-        .messages(messages)
+        .messages(Messages::new(service, relay, handler))
         .build()
-        .await
         .unwrap();
     let (address, handle) = (format!("http://{}", server.address()), server.handle());
     actix_web::rt::spawn(server.run());
-    (outbox.unwrap(), Receiver { url: address.clone(), address, handled, learned, handle })
+    (outbox, Receiver { url: address.clone(), address, handled, learned, handle })
 }
 
 /// The keys that people's tokens are signed with.
@@ -219,7 +215,8 @@ pub(crate) async fn transport(url: &str) -> Rc<dyn Transport> {
     if url.starts_with("http://") {
         let registry = RegistryUrl::parse(&format!("static://receiver={url}")).unwrap();
         let config = StackConfig { registry, service_key: key(), advertise_url: None };
-        return Rc::new(HttpTransport::new(&Stack::new("sender", config), &["receiver"]));
+        let listener = Listener::bind("sender", HttpConfig::for_tests()).unwrap();
+        return Rc::new(HttpTransport::new(&Stack::new(listener.replica(), config), &["receiver"]));
     }
     let Ok(MessagesUrl::Nats(url)) = MessagesUrl::parse(url) else { panic!("{url}") };
     let at_once = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };

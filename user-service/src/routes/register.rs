@@ -50,7 +50,7 @@ pub async fn register(
     let claim = key.claim(None, &passwords.sealed(&body.bytes)?)?;
     let Register { email, name, password } = body.value;
     let password_hash = passwords.hash(password).await?;
-    store.register(&claim, NewUser { email, name, password_hash }, registered).await
+    store.register(claim, NewUser { email, name, password_hash }, registered).await
 }
 
 fn registered(user: &User) -> Answer {

@@ -51,7 +51,7 @@ async fn register(store: &Store, email: &str) -> Uuid {
         id = user.id;
         Answer::json(StatusCode::CREATED, user)
     };
-    store.register(&claim(None), new_user(email), answer).await.unwrap();
+    store.register(claim(None), new_user(email), answer).await.unwrap();
     id
 }
 
@@ -75,7 +75,7 @@ async fn an_address_is_taken_once_whatever_its_case() {
     for (store, _) in stores().await {
         register(&store, "ann@example.com").await;
         let answer = |user: &User| Answer::json(StatusCode::CREATED, user);
-        let again = store.register(&claim(None), new_user("ANN@example.com"), answer).await;
+        let again = store.register(claim(None), new_user("ANN@example.com"), answer).await;
         assert!(matches!(again, Err(UserError::EmailTaken)));
     }
 }
@@ -84,8 +84,8 @@ async fn an_address_is_taken_once_whatever_its_case() {
 async fn the_same_registration_happens_once_and_is_answered_alike() {
     for (store, _) in stores().await {
         let answer = |user: &User| Answer::json(StatusCode::CREATED, user);
-        let first = store.register(&claim(Some("k")), new_user("ann@example.com"), answer).await.unwrap();
-        let again = store.register(&claim(Some("k")), new_user("ann@example.com"), answer).await.unwrap();
+        let first = store.register(claim(Some("k")), new_user("ann@example.com"), answer).await.unwrap();
+        let again = store.register(claim(Some("k")), new_user("ann@example.com"), answer).await.unwrap();
         assert!(!first.is_replayed() && again.is_replayed());
     }
 }

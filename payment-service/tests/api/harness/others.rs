@@ -37,15 +37,15 @@ impl Others {
         let signing = SigningKeys::from_pem(&Secret::new(pem.as_str())).unwrap();
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();
         let (inbox, jwks) = (web::Data::from(events.clone()), web::Data::new(signing.jwks().clone()));
-        let server = Service::new(ORDERS, HttpConfig::for_tests())
+        let server = Service::bind(ORDERS, HttpConfig::for_tests())
+            .unwrap()
             .authenticate(Authenticator::new(ORDERS, service_key.clone(), KeySet::default()))
-            .routes(move |app| {
+            .configure(move |app| {
                 app.app_data(inbox.clone()).app_data(jwks.clone());
                 app.service(resource("/messages").post(receive))
                     .service(resource("/.well-known/jwks.json").get(keys));
             })
             .build()
-            .await
             .unwrap();
         let url = format!("http://{}", server.address());
         actix_web::rt::spawn(server.run());

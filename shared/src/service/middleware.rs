@@ -1,4 +1,4 @@
-//! What every request passes through, outside in: [`frame`], then [`deadline`], then the handler.
+//! What every request passes, outside in: [`middleware`], then [`deadline`], then the handler.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -23,7 +23,7 @@ use crate::trace::{Kind, Span};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-pub(super) struct Frame {
+pub(super) struct Middleware {
     service: &'static str,
     drain: Drain,
     edge: bool,
@@ -33,7 +33,7 @@ pub(super) struct Frame {
 #[derive(Debug, Clone)]
 pub struct RouteLabel(pub String);
 
-impl Frame {
+impl Middleware {
     pub(super) fn new(service: &'static str, drain: Drain, edge: bool) -> Self {
         Self { service, drain, edge }
     }
@@ -52,15 +52,15 @@ struct Seen {
 }
 
 /// Gives a request its id and trace, renders errors, and writes the log.
-pub(super) async fn frame(
+pub(super) async fn middleware(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let Some(frame) = request.app_data::<web::Data<Frame>>().cloned() else {
+    let Some(middleware) = request.app_data::<web::Data<Middleware>>().cloned() else {
         return Err(Problem::internal().into());
     };
-    let in_flight = frame.drain.enter();
-    let seen = Seen::new(&mut request, frame.edge);
+    let in_flight = middleware.drain.enter();
+    let seen = Seen::new(&mut request, middleware.edge);
     let answered = match acceptable(&request) {
         true => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
         false => Ok(request.error_response(Problem::of_status(StatusCode::NOT_ACCEPTABLE))),
@@ -70,12 +70,12 @@ pub(super) async fn frame(
             let (request, response) = answered.into_parts();
             let label = response.extensions().get::<RouteLabel>().map(|label| label.0.clone());
             let route = label.or_else(|| request.match_pattern()).unwrap_or_else(|| "-".to_owned());
-            let response = frame.finish(&seen, &route, response);
+            let response = middleware.finish(&seen, &route, response);
             Ok(ServiceResponse::new(request, response)
                 .map_body(|_, body| Counted { body, _in_flight: in_flight }))
         }
         Err(error) => {
-            let response = frame.finish(&seen, "-", error.error_response());
+            let response = middleware.finish(&seen, "-", error.error_response());
             Err(InternalError::from_response(error, response).into())
         }
     }
@@ -134,7 +134,7 @@ fn acceptable(request: &ServiceRequest) -> bool {
         })
 }
 
-impl Frame {
+impl Middleware {
     fn finish(&self, seen: &Seen, route: &str, response: HttpResponse<BoxBody>) -> HttpResponse<BoxBody> {
         let (mut response, problem) = self.render(seen, response);
         if let Ok(value) = HeaderValue::from_str(&seen.request_id) {

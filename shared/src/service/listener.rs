@@ -1,0 +1,167 @@
+//! A port is bound before anything else is made, so that all the rest can know which replica it is part of.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::config::Vars;
+
+/// How a program serves HTTP.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    pub host: String,
+    /// 0 picks a free port.
+    pub port: u16,
+    /// This replica's name; `$HOSTNAME-<port>` if absent.
+    pub instance: Option<String>,
+    /// How long a draining program goes on accepting, so that balancers notice.
+    pub drain_grace: Duration,
+    /// How long running requests may take to finish after the grace.
+    pub drain_limit: Duration,
+    /// The machine's name: part of the replica's name, and how others reach it.
+    pub hostname: String,
+    /// The collector of traces; they are not recorded if absent.
+    pub traces: Option<url::Url>,
+}
+
+impl HttpConfig {
+    /// Reads `HOST`, `PORT`, `INSTANCE`, `HOSTNAME`, `DRAIN_GRACE`, `DRAIN_LIMIT` and
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub fn from_vars(vars: &mut Vars, default_port: &str) -> Self {
+        Self {
+            host: vars.or("HOST", "127.0.0.1", "address to listen on"),
+            port: vars.or("PORT", default_port, "port to listen on; 0 picks a free one"),
+            instance: vars.optional("INSTANCE", "name of this replica; HOSTNAME-PORT if absent"),
+            drain_grace: vars.or("DRAIN_GRACE", "5s", "how long to go on accepting after SIGTERM"),
+            drain_limit: vars.or("DRAIN_LIMIT", "30s", "how long running requests may take after that"),
+            hostname: vars.or("HOSTNAME", "localhost", "name of this machine"),
+            traces: vars.optional("OTEL_EXPORTER_OTLP_ENDPOINT", "collector of traces: OTLP, HTTP, JSON"),
+        }
+    }
+
+    /// A free port on loopback and no grace, for tests.
+    pub fn for_tests() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 0,
+            instance: None,
+            drain_grace: Duration::ZERO,
+            drain_limit: Duration::from_secs(5),
+            hostname: "test".to_owned(),
+            traces: None,
+        }
+    }
+}
+
+/// One running process of a service.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    pub service: &'static str,
+    /// This replica's name, unique within the service.
+    pub instance: String,
+    pub address: SocketAddr,
+    pub hostname: String,
+}
+
+impl Replica {
+    /// Where others reach it: where it listens or, if that is every address, its machine's name.
+    pub fn url(&self) -> String {
+        match self.address.ip().is_unspecified() {
+            true => format!("http://{}:{}", self.hostname, self.address.port()),
+            false => format!("http://{}", self.address),
+        }
+    }
+}
+
+/// A bound port. It refuses connections until the service is built.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    replica: Replica,
+    pub(super) config: HttpConfig,
+}
+
+/// Why a service could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    address: String,
+    source: std::io::Error,
+}
+
+/// Pending connections the system keeps; std's 128 overflow in a burst.
+const BACKLOG: i32 = 1024;
+
+impl Listener {
+    /// Binds the port of a replica of `service`.
+    pub fn bind(service: &'static str, config: HttpConfig) -> Result<Self, BindError> {
+        Self::with_socket(service, config, false)
+    }
+
+    /// Lets another process bind the same port, so that a new one can start before this one ends.
+    pub fn bind_shared(service: &'static str, config: HttpConfig) -> Result<Self, BindError> {
+        Self::with_socket(service, config, true)
+    }
+
+    /// The replica that will answer at this port.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    fn with_socket(service: &'static str, config: HttpConfig, reuse_port: bool) -> Result<Self, BindError> {
+        let HttpConfig { host, port, hostname, .. } = &config;
+        let (socket, address) = bind(host, *port, reuse_port)
+            .map_err(|source| BindError { address: format!("{host}:{port}"), source })?;
+        let instance = config.instance.clone().unwrap_or_else(|| format!("{hostname}-{}", address.port()));
+        let replica = Replica { service, instance, address, hostname: hostname.clone() };
+        Ok(Self { socket, replica, config })
+    }
+
+    pub(super) fn listen(self) -> Result<(TcpListener, Replica), BindError> {
+        let address = self.replica.address.to_string();
+        self.socket.listen(BACKLOG).map_err(|source| BindError { address, source })?;
+        Ok((self.socket.into(), self.replica))
+    }
+}
+
+fn bind(host: &str, port: u16, reuse_port: bool) -> std::io::Result<(Socket, SocketAddr)> {
+    let resolved = std::net::ToSocketAddrs::to_socket_addrs(&(host, port))?.next();
+    let address = resolved.ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    Ok((socket, bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_reached_where_it_listens_or_if_that_is_everywhere_by_its_machines_name() {
+        for (address, url) in [
+            ("127.0.0.1:3001", "http://127.0.0.1:3001"),
+            ("[::1]:3001", "http://[::1]:3001"),
+            ("0.0.0.0:3001", "http://a-host:3001"),
+            ("[::]:3001", "http://a-host:3001"),
+        ] {
+            let (service, address) = ("a-service", address.parse().unwrap());
+            let replica =
+                Replica { service, instance: String::new(), address, hostname: "a-host".to_owned() };
+            assert_eq!(replica.url(), url);
+        }
+    }
+
+    #[test]
+    fn a_bound_port_is_known_and_refuses_connections_until_the_service_is_built() {
+        let listener = Listener::bind("a-service", HttpConfig::for_tests()).unwrap();
+        let address = listener.replica().address;
+        assert_ne!(address.port(), 0);
+        assert!(std::net::TcpStream::connect(address).is_err());
+        let (_listening, _) = listener.listen().unwrap();
+        assert!(std::net::TcpStream::connect(address).is_ok());
+    }
+}

@@ -1,0 +1,159 @@
+//! A running service: it serves, runs the background tasks, and drains.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::middleware::from_fn;
+use actix_web::rt::task::JoinHandle;
+use actix_web::{App, HttpServer, web};
+use futures_util::future::{FutureExt as _, select_all};
+
+use super::drain::{self, Drain};
+use super::{HttpConfig, Parts, Replica, Task, health, middleware, resource};
+use crate::body::BODY_LIMIT;
+use crate::stop::{Stop, Stopper};
+use crate::trace;
+
+/// A service that listens and waits to be run.
+pub struct Server {
+    parts: Parts,
+    http: HttpConfig,
+    listener: TcpListener,
+    replica: Replica,
+    drain: (Arc<Stopper>, Stop),
+    drained: (Stopper, Stop),
+}
+
+/// Ends a running [`Server`], as SIGTERM would.
+#[derive(Debug, Clone)]
+pub struct ServerHandle {
+    drain: Arc<Stopper>,
+    drained: Stop,
+}
+
+impl ServerHandle {
+    /// Drains the server and waits until it is gone.
+    pub async fn stop(&self) {
+        self.drain.stop();
+        self.drained.requested().await;
+    }
+}
+
+impl Server {
+    pub(super) fn new(parts: Parts, http: HttpConfig, listener: TcpListener, replica: Replica) -> Self {
+        let (drain, drained) = (Stop::pair(), Stop::pair());
+        Self { parts, http, listener, replica, drain: (Arc::new(drain.0), drain.1), drained }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.replica.address
+    }
+
+    pub fn instance(&self) -> &str {
+        &self.replica.instance
+    }
+
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle { drain: self.drain.0.clone(), drained: self.drained.1.clone() }
+    }
+
+    /// Serves until SIGTERM, SIGINT or [`ServerHandle::stop`], then drains.
+    ///
+    /// # Errors
+    /// When serving fails, or a background task ends before it is told to: a replica without its
+    /// relay or its timers drains, so that it is started again.
+    pub async fn run(self) -> Result<(), std::io::Error> {
+        let Self { parts, http, listener, replica, drain, drained } = self;
+        let Parts { configure, checks, sources, openapi, on_drain, tasks, edge, ignores_signals } = parts;
+        let name = replica.service;
+        let draining = Drain::new(drain.1.clone());
+        let middleware = web::Data::new(middleware::Middleware::new(name, draining.clone(), edge));
+        let health = web::Data::new(health::Health::new(&replica, checks, draining.clone()));
+        let sources = web::Data::new(sources);
+        let documented = openapi.is_some();
+        let openapi = web::Data::new(health::OpenApiDocument(openapi));
+        let stop_streams = web::Data::new(drain.1.clone());
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(middleware.clone())
+                .app_data(health.clone())
+                .app_data(sources.clone())
+                .app_data(openapi.clone())
+                .app_data(stop_streams.clone())
+                .app_data(web::PayloadConfig::new(BODY_LIMIT))
+                .configure(|app| health::configure(app, edge, documented))
+                // Before the routes, which may bring a default of their own.
+                .default_service(web::to(resource::not_found))
+                .configure(|app| configure.iter().for_each(|configure| configure(app)))
+                .wrap(from_fn(middleware::deadline))
+                .wrap(from_fn(middleware::middleware))
+        })
+        .workers(workers())
+        // Longer than clients keep idle connections (30 s), so that they close first.
+        .keep_alive(Duration::from_secs(75))
+        .client_request_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+        let handle = server.handle();
+        let serving = actix_web::rt::spawn(server);
+
+        let exporter = http.traces.and_then(|collector| trace::start(&collector, name, &replica.instance));
+        let exporter = exporter.map(|exporter| Task {
+            name: "traces",
+            start: Box::new(|stop| exporter.run(stop).boxed_local()),
+        });
+        let (stopper, stop) = Stop::pair();
+        let mut tasks: Vec<_> = tasks
+            .into_iter()
+            .chain(exporter)
+            .map(|task| (task.name, actix_web::rt::spawn((task.start)(stop.clone()))))
+            .collect();
+        log::info!(instance = replica.instance, address = replica.address.to_string(); "listening");
+
+        let lost = tokio::select! {
+            () = drain::requested(&drain.1, !ignores_signals) => None,
+            lost = first_to_end(&mut tasks) => Some(lost),
+        };
+        drain.0.stop();
+        if let Some(task) = lost {
+            log::error!(task; "a background task ended early");
+        }
+        log::info!(instance = replica.instance; "draining");
+        for action in on_drain {
+            action.await;
+        }
+        draining.finish(&handle, http.drain_grace, http.drain_limit).await;
+        stopper.stop();
+        for (name, task) in tasks {
+            if let Err(error) = task.await {
+                log::error!(task = name, error:%; "a background task failed");
+            }
+        }
+        let served = serving.await.unwrap_or_else(|failed| Err(std::io::Error::other(failed)));
+        log::info!(instance = replica.instance; "stopped");
+        drained.0.stop();
+        match lost {
+            Some(task) => Err(std::io::Error::other(format!("the background task {task} ended early"))),
+            None => served,
+        }
+    }
+}
+
+/// Waits until one of `tasks` ends, and takes it out.
+async fn first_to_end(tasks: &mut Vec<(&'static str, JoinHandle<()>)>) -> &'static str {
+    if tasks.is_empty() {
+        return std::future::pending().await;
+    }
+    let (ended, index, _) = select_all(tasks.iter_mut().map(|(_, task)| task)).await;
+    if let Err(error) = ended {
+        log::error!(error:%; "a background task failed");
+    }
+    tasks.remove(index).0
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(4)
+}
