@@ -5,11 +5,12 @@ use shared::messages::Messages;
 use shared::service::{Listener, Server, Service};
 use shared::stack::Stack;
 
-use crate::clients::customers::{Customers, USERS};
+use crate::clients::users::{USERS, Users};
 use crate::config::{Config, SERVICE};
-use crate::messages::{PAYMENTS, PaymentEvents};
-use crate::store::{self, Store};
-use crate::{changes, openapi, routes, seed, timers};
+use crate::messages::PaymentEvents;
+use crate::routes;
+use crate::store::{self, PAYMENTS, Store};
+use crate::tasks::{order_updates, timers};
 
 pub async fn build(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
@@ -19,20 +20,19 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
 
     let store = Store::new(db.clone(), outbox, &listener.replica().instance);
     if config.seed_products {
-        seed::seed(&store).await?;
+        db.transaction(async |tx| store.seed(tx).await).await?;
     }
-    let (timed, watched) = (store.clone(), store.clone());
+    let (timers_store, updates_store) = (store.clone(), store.clone());
 
     let service = Service::new(listener)
         .data(store.clone())
-        .data(Customers::new(stack.client(USERS)))
-        .openapi(&openapi::document())
-        .configure(routes::configure)
+        .data(Users::new(stack.client(USERS)))
+        .routes(routes::routes())
         .authenticate(stack.authenticator(stack.user_keys(USERS)))
         .database(&db)
         .messages(Messages::new(SERVICE, relay, PaymentEvents::new(store)))
-        .task("timers", move |stop| timers::run(timed, stop))
-        .task("changes", move |stop| changes::look(watched, stop))
+        .task("timers", |stop| timers::run(timers_store, stop))
+        .task("order updates", |stop| order_updates::run(updates_store, stop))
         .register(&stack);
     Ok(service.build()?)
 }

@@ -8,28 +8,28 @@
 //! | 4 capture | `Send(Capture)`: the pivot | `Send(Refund)` |
 //! | 5 confirm | `CommitStock` | `ReturnStock` |
 //!
-//! Before the pivot everything can be undone without a trace on the customer's card; after it there is
-//! only forward, or a refund. Steps 3 and 4 are commands to payment-service, whose answers come as
-//! messages, late, twice or in another order; [`handle`] is the table of what each means at each step.
+//! Before the pivot every step can be undone without a trace on the customer's card. After it the saga
+//! goes forward, or refunds. Steps 3 and 4 are commands to payment-service. Its answers are messages and
+//! may come late, twice or in another order; [`handle`] is the table of what each means at each step.
 //!
-//! | time | runs out | then |
+//! | timer | limits | when it runs out |
 //! |---|---|---|
 //! | [`AUTHORIZE`](saga::AUTHORIZE) | step 3, and with it the reservation | rejected, stock back, void |
-//! | [`OVERALL`](saga::OVERALL) | steps 3 and 4; an undo has as much again | needs attention; a late answer heals |
-//! | [`RETRY`](saga::RETRY) | one try of capture, void or refund | the command is sent again |
+//! | [`OVERALL`](saga::OVERALL) | steps 3 and 4, and again each undo | `needs_attention`; a late answer still completes it |
+//! | [`RETRY`](saga::RETRY) | one attempt of capture, void or refund | the command is sent again |
 //!
-//! This is all pure: the store locks the order, asks for a decision, and writes its order, saga and
-//! effects in one transaction.
+//! This module is pure. The store locks the order, asks for a decision, and writes order, saga and effects
+//! in one transaction.
 
-mod decision; // events, effects, and how a decision is put together
-pub mod saga; // how far a checkout is, and its times
+mod decision; // triggers, effects, and how a decision is put together
+pub mod saga; // the state of a checkout, and its time limits
 
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod race_tests;
 
-pub use decision::{Command, Decision, Effect, Event, Move, Refusal};
+pub use decision::{Command, Decision, Effect, Move, Refusal, Trigger};
 pub use saga::{Progress, Saga, Step};
 
 use time::OffsetDateTime;
@@ -43,21 +43,26 @@ pub fn begin(order: Order, token: PaymentToken, now: OffsetDateTime) -> Move {
     Move { order, saga: Saga::begin(now), effects }
 }
 
-/// What `event` means for an order and its saga at the time `now`.
+/// What `trigger` means for an order and its saga at the time `now`.
 ///
 /// # Errors
-/// A [`Refusal`], to somebody who asked for what cannot be. What payments say is never refused:
-/// what came twice, late or too early changes nothing.
-pub fn handle(order: &Order, saga: &Saga, event: &Event, now: OffsetDateTime) -> Result<Decision, Refusal> {
+/// A [`Refusal`] answers a person whose request is impossible now. Events of payment-service are never
+/// refused: a duplicate, late or early one changes nothing.
+pub fn handle(
+    order: &Order,
+    saga: &Saga,
+    trigger: &Trigger,
+    now: OffsetDateTime,
+) -> Result<Decision, Refusal> {
     use Effect::{CommitStock, ReleaseStock, ReturnStock};
-    use Event::*;
     use Status::{AwaitingPayment, Cancelled, Cancelling, Confirmed, NeedsAttention, Refunding, Rejected};
     use Step::{Authorize, Capture, Done, Refund, Void};
+    use Trigger::*;
 
     let status = order.status();
     let go = Draft::new(order, saga, now);
     let due = saga.is_due(now);
-    let draft = match (saga.step, event) {
+    let draft = match (saga.step, trigger) {
         // Step 3: nothing is paid, at most held.
         (Authorize, Authorized) => go.step(Capture),
         (Authorize, Declined(reason)) => go.status(Rejected(*reason)).with(ReleaseStock).step(Done),
@@ -80,23 +85,25 @@ pub fn handle(order: &Order, saga: &Saga, event: &Event, now: OffsetDateTime) ->
         (Capture, Compensate) if status == NeedsAttention => {
             go.status(Cancelling).with(ReleaseStock).step(Void)
         }
-        // Nobody wants this money any more, so the void may decide what the capture does not.
-        (Capture, Stuck(_) | Timer) if status == Cancelling && saga.is_over(event, now) => go.step(Void),
+        // The order is being cancelled, so the void may decide what the capture leaves open.
+        (Capture, Stuck { .. } | Timer) if status == Cancelling && saga.is_over(trigger, now) => {
+            go.step(Void)
+        }
 
         // The way back. The stock is free already; a rejected order stays rejected.
         (Void, Voided | Declined(_) | Refunded) => go.status_unless_final(Cancelled).step(Done),
         (Void, Captured) => go.status_unless_final(Refunding).step(Refund),
         (Refund, Refunded) => go.status_unless_final(Status::Refunded).step(Done),
 
-        // Whatever waits for an answer asks again, for a while.
-        (Capture | Void | Refund, Stuck(_) | Timer) if saga.is_over(event, now) => {
-            go.status_unless_final(NeedsAttention).stuck(event)
+        // A step without an answer sends its command again, until its deadline.
+        (Capture | Void | Refund, Stuck { .. } | Timer) if saga.is_over(trigger, now) => {
+            go.status_unless_final(NeedsAttention).stuck(trigger)
         }
         (Capture | Void | Refund, Timer) if due => go.again(),
         (Capture | Void | Refund, Resume) if saga.is_stuck() => go.resumed(),
         (Void | Refund, Compensate) if saga.is_stuck() => go.resumed(),
 
-        // At rest: only a person, or money that moved after all, starts it again.
+        // Settled: only a person, or money that moved after all, starts it again.
         (Done, Cancel | Compensate) if status == Confirmed => {
             go.status(Refunding).with(ReturnStock).step(Refund)
         }
@@ -108,11 +115,11 @@ pub fn handle(order: &Order, saga: &Saga, event: &Event, now: OffsetDateTime) ->
         (_, Cancel | Compensate) => return decision::cancelled_before(status),
         (_, Resume) => return Err(Refusal::NotStuck),
 
-        (Authorize, Captured | Voided | Refunded | Stuck(_) | Timer)
-        | (Capture, Authorized | Refunded | Stuck(_) | Timer)
-        | (Void, Authorized | Stuck(_) | Timer)
-        | (Refund, Authorized | Declined(_) | Captured | Voided | Stuck(_) | Timer)
-        | (Done, Authorized | Declined(_) | Captured | Voided | Refunded | Stuck(_) | Timer) => {
+        (Authorize, Captured | Voided | Refunded | Stuck { .. } | Timer)
+        | (Capture, Authorized | Refunded | Stuck { .. } | Timer)
+        | (Void, Authorized | Stuck { .. } | Timer)
+        | (Refund, Authorized | Declined(_) | Captured | Voided | Stuck { .. } | Timer)
+        | (Done, Authorized | Declined(_) | Captured | Voided | Refunded | Stuck { .. } | Timer) => {
             return Ok(Decision::Stays);
         }
     };

@@ -1,3 +1,3 @@
-//! The services that this one asks.
+//! The services that this one calls.
 
-pub mod customers; // user-service
+pub mod users; // user-service

@@ -1,24 +1,29 @@
-//! What this service remembers: products, their stock, orders with their sagas, and every change.
+//! Products, their stock, orders with their sagas, and the history of every order.
 //!
-//! One verb is one transaction, or a part of one that its caller began: a request's idempotency key
-//! and a message's inbox row belong to the same transaction as the change.
+//! A method that writes takes the transaction of its caller, because an idempotency key or an inbox row
+//! belongs to the same transaction. The chassis commits. A method that only reads uses the pool.
 //!
-//! - An order changes only here, by [`Store::proceed`]: its row is locked, [`crate::checkout`] decides,
-//!   and the order, its saga, the moved stock, the messages to send and the line of its timeline are
-//!   written together. A crash before the commit leaves nothing, a crash after it loses nothing.
+//! - An order changes only by [`Store::proceed`]: it locks the order's row, lets [`crate::checkout`] decide,
+//!   and writes the order, its saga, the moved stock, the outgoing messages and the timeline row together.
+//!   A crash before the commit leaves nothing, a crash after it loses nothing.
 //! - Locks are taken in one order: the order's row, then stock by product id.
-//! - The version is written only over the one that was read, and each version has one timeline row:
-//!   whoever acts on old knowledge writes nothing.
+//! - Optimistic locking: an update names the version that was read, and each version has one timeline row.
+//!   A stale writer updates no row.
 
+mod events; // the commands that are put into the outbox
+mod notifier; // change notification, also across replicas
 mod orders; // place, advance, and their timers
 mod products; // the catalogue
 mod reading; // orders, lists, timelines, sagas
 mod rows; // rows into domain types
+mod seed; // something to order on the first day
 mod stock; // moves and adjustments
 
+pub use events::PAYMENTS;
+pub use notifier::{Notifier, Subscription};
 pub use orders::{Cause, Checkout};
 pub use products::Listed;
-pub use reading::{Change, Filter, SagaRow};
+pub use reading::{Filter, SagaRow, TimelineEntry};
 pub use stock::{Adjusted, Adjustment};
 
 use std::sync::Arc;
@@ -26,19 +31,15 @@ use std::sync::Arc;
 use shared::db::{Db, Migrations};
 use shared::messages::Outbox;
 
-use crate::changes::Changes;
-
-/// The store; clones share it.
+/// Clones share the database and the notifier.
 #[derive(Clone)]
 pub struct Store {
     db: Db,
     outbox: Outbox,
-    changes: Changes,
-    /// The replica that this is, for timelines.
+    notifier: Notifier,
     instance: Arc<str>,
 }
 
-/// The tables, for both databases.
 pub fn migrations() -> Migrations {
     Migrations {
         sqlite: sqlx::migrate!("migrations/sqlite"),
@@ -47,18 +48,16 @@ pub fn migrations() -> Migrations {
 }
 
 impl Store {
-    /// A store in `db`, whose messages go out through `outbox`.
+    /// `instance` names this replica in timelines.
     pub fn new(db: Db, outbox: Outbox, instance: &str) -> Self {
-        Self { db, outbox, changes: Changes::default(), instance: instance.into() }
+        Self { db, outbox, notifier: Notifier::default(), instance: instance.into() }
     }
 
-    /// The database, to begin transactions in.
     pub fn db(&self) -> &Db {
         &self.db
     }
 
-    /// What tells of changes to whoever waits for them.
-    pub fn changes(&self) -> &Changes {
-        &self.changes
+    pub fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 }

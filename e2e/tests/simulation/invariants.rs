@@ -1,6 +1,6 @@
 //! What must hold after every write, and what when all has come to rest.
 
-use order_service::checkout::{Event, Move, Step};
+use order_service::checkout::{Move, Step, Trigger};
 use order_service::domain::Status;
 use payment_service::clients::card_network::key;
 use payment_service::domain::{self as payment, Account, Intent, Payment, RefundStatus};
@@ -20,13 +20,13 @@ enum Goods {
 
 impl World {
     /// A change of an order, before it is written.
-    pub(crate) fn check_change(&self, event: &Event, moved: &Move) {
+    pub(crate) fn check_change(&self, event: &Trigger, moved: &Move) {
         let Row { order, saga, .. } = &self.orders.rows[&moved.order.id];
         let (from, to) = (order.status(), moved.order.status());
         assert!(from == to || from.may_become(to), "{from:?} becomes {to:?} by {event:?}");
         assert_eq!(moved.order.version(), order.version() + 1, "two changes have one version");
         let is_due = saga.wake_at.is_some_and(|at| at <= self.now);
-        assert!(*event != Event::Timer || is_due, "a timer acts twice, or too early: {saga:?}");
+        assert!(*event != Trigger::Timer || is_due, "a timer acts twice, or too early: {saga:?}");
     }
 
     /// A change of a payment, before it is written.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use order_service::checkout::{self, Decision, Effect, Event, Move, Saga};
+use order_service::checkout::{self, Decision, Effect, Move, Saga, Step, Trigger};
 use order_service::domain::{Line, Money, Order, PaymentToken, Reason, Status, Stock, Terms};
 use payment_service::domain::{Notice, Purchase};
 use uuid::Uuid;
@@ -143,7 +143,7 @@ impl World {
     }
 
     /// A person's request to take an order on arrives, if there is an order.
-    pub(crate) fn take_on(&mut self, replica: usize, key: Uuid, event: Event) {
+    pub(crate) fn take_on(&mut self, replica: usize, key: Uuid, event: Trigger) {
         if let Some(order) = self.orders.keys.get(&key) {
             self.advance(replica, *order, event, None, |_, _| {});
         }
@@ -167,7 +167,7 @@ impl World {
         for order in due.map(|row| row.order.id).collect::<Vec<_>>() {
             let delay = self.chance.within(Duration::from_millis(5));
             self.on(replica, delay, move |world| {
-                world.advance(replica, order, Event::Timer, None, |_, outcome| {
+                world.advance(replica, order, Trigger::Timer, None, |_, outcome| {
                     assert_ne!(outcome, Some(Received::Rejected), "a timer is refused");
                 });
             });
@@ -178,7 +178,7 @@ impl World {
         &mut self,
         replica: usize,
         order: Uuid,
-        event: Event,
+        event: Trigger,
         message: Option<Uuid>,
         then: impl FnOnce(&mut Self, Option<Received>) + 'static,
     ) {
@@ -205,7 +205,7 @@ impl World {
         &mut self,
         replica: usize,
         (order, version): (Uuid, i64),
-        event: &Event,
+        event: &Trigger,
         message: Option<Uuid>,
         moved: Option<Move>,
     ) -> Option<Received> {
@@ -253,13 +253,16 @@ impl World {
 }
 
 /// What a message says, as `order_service::messages` reads it.
-fn meaning(notice: Notice) -> Event {
+fn meaning(notice: Notice) -> Trigger {
     match notice {
-        Notice::Authorized => Event::Authorized,
-        Notice::Declined(code) => Event::Declined(Reason::named(&code).unwrap_or(Reason::CardDeclined)),
-        Notice::Captured => Event::Captured,
-        Notice::Voided => Event::Voided,
-        Notice::Refunded => Event::Refunded,
-        Notice::Stuck(why) => Event::Stuck(why.to_owned()),
+        Notice::Authorized => Trigger::Authorized,
+        Notice::Declined(code) => Trigger::Declined(Reason::named(&code).unwrap_or(Reason::CardDeclined)),
+        Notice::Captured => Trigger::Captured,
+        Notice::Voided => Trigger::Voided,
+        Notice::Refunded => Trigger::Refunded,
+        Notice::Stuck(why) => {
+            let operation = why.split('_').next().and_then(Step::named);
+            Trigger::Stuck { operation, reason: why.to_owned() }
+        }
     }
 }

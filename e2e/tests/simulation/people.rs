@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use order_service::checkout::Event;
+use order_service::checkout::Trigger;
 use uuid::Uuid;
 
 use super::orders::Wish;
@@ -56,7 +56,8 @@ impl World {
         for _ in 0..=self.chance.below(6) {
             let order = self.chance.id();
             self.want(order, placing);
-            let events = [Event::Cancel, Event::Ship, Event::Deliver, Event::Resume, Event::Compensate];
+            let events =
+                [Trigger::Cancel, Trigger::Ship, Trigger::Deliver, Trigger::Resume, Trigger::Compensate];
             for event in events {
                 for _ in 0..self.chance.below(3) {
                     let (at, event) = (self.chance.within(2 * time), event.clone());
@@ -100,7 +101,7 @@ impl World {
     /// Every customer cancels.
     pub(crate) fn everybody_cancels(&mut self) {
         for order in self.orders.keys.keys().copied().collect::<Vec<_>>() {
-            self.ask(order, Event::Cancel);
+            self.ask(order, Trigger::Cancel);
         }
     }
 
@@ -175,7 +176,7 @@ impl World {
         }
     }
 
-    fn ask(&mut self, order: Uuid, event: Event) {
+    fn ask(&mut self, order: Uuid, event: Trigger) {
         let Some(replica) = self.replica_of(Service::Orders) else { return };
         self.on(replica, Duration::ZERO, move |world| world.take_on(replica, order, event));
     }

@@ -1,4 +1,4 @@
-//! What can happen to a checkout, what it can lead to, and how a decision is put together.
+//! Triggers of a checkout, their effects, and how a decision is put together.
 
 use time::OffsetDateTime;
 
@@ -7,7 +7,7 @@ use crate::domain::{IllegalTransition, Order, PaymentToken, Reason, Status};
 
 /// What can happen to a checkout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum Trigger {
     /// The payment holds the money.
     Authorized,
     /// The payment holds none, and will not; or it could not take what it held.
@@ -18,8 +18,8 @@ pub enum Event {
     Voided,
     /// The money is back with the customer.
     Refunded,
-    /// The payment gets nowhere.
-    Stuck(String),
+    /// The payment makes no progress with `operation`; without one, with the saga's present step.
+    Stuck { operation: Option<Step>, reason: String },
     /// The saga's timer ran out.
     Timer,
     /// The customer does not want it any more.
@@ -96,7 +96,7 @@ pub enum Refusal {
     NotStuck,
 }
 
-impl Event {
+impl Trigger {
     /// Its name in the timeline.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -105,7 +105,7 @@ impl Event {
             Self::Captured => "payment.captured",
             Self::Voided => "payment.voided",
             Self::Refunded => "payment.refunded",
-            Self::Stuck(_) => "payment.stuck",
+            Self::Stuck { .. } => "payment.stuck",
             Self::Timer => "timer",
             Self::Cancel => "cancel",
             Self::Resume => "admin.resume",
@@ -179,9 +179,9 @@ impl<'a> Draft<'a> {
     }
 
     /// Waits without an end.
-    pub(super) fn stuck(mut self, why: &Event) -> Self {
-        let why = match why {
-            Event::Stuck(why) => why.clone(),
+    pub(super) fn stuck(mut self, trigger: &Trigger) -> Self {
+        let why = match trigger {
+            Trigger::Stuck { reason, .. } => reason.clone(),
             _ => format!("no answer to {} in time", self.saga.step.as_str()),
         };
         self.saga = Saga { wake_at: None, last_error: Some(why), ..self.saga };

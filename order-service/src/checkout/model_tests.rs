@@ -78,7 +78,7 @@ impl Checkout {
     }
 
     /// Lets `event` happen; checks what must hold at every step.
-    fn on(&mut self, event: &Event) -> Vec<Command> {
+    fn on(&mut self, event: &Trigger) -> Vec<Command> {
         let before = self.order.clone();
         let moved = match handle(&self.order, &self.saga, event, self.now) {
             Ok(Decision::Moves(moved)) => moved,
@@ -127,25 +127,25 @@ impl Checkout {
     }
 }
 
-fn is_asked_by_a_person(event: &Event) -> bool {
-    use Event::*;
+fn is_asked_by_a_person(event: &Trigger) -> bool {
+    use Trigger::*;
     matches!(event, Cancel | Resume | Compensate | Ship | Deliver)
 }
 
-fn any_event() -> impl Strategy<Value = (Event, u64)> {
+fn any_event() -> impl Strategy<Value = (Trigger, u64)> {
     let event = prop_oneof![
-        Just(Event::Authorized),
-        prop::sample::select(Reason::ALL.to_vec()).prop_map(Event::Declined),
-        Just(Event::Captured),
-        Just(Event::Voided),
-        Just(Event::Refunded),
-        Just(Event::Stuck("stuck".to_owned())),
-        Just(Event::Timer),
-        Just(Event::Cancel),
-        Just(Event::Resume),
-        Just(Event::Compensate),
-        Just(Event::Ship),
-        Just(Event::Deliver),
+        Just(Trigger::Authorized),
+        prop::sample::select(Reason::ALL.to_vec()).prop_map(Trigger::Declined),
+        Just(Trigger::Captured),
+        Just(Trigger::Voided),
+        Just(Trigger::Refunded),
+        Just(Trigger::Stuck { operation: None, reason: "stuck".to_owned() }),
+        Just(Trigger::Timer),
+        Just(Trigger::Cancel),
+        Just(Trigger::Resume),
+        Just(Trigger::Compensate),
+        Just(Trigger::Ship),
+        Just(Trigger::Deliver),
     ];
     (event, 0..40u64)
 }
@@ -186,7 +186,7 @@ struct World {
     checkout: Checkout,
     payment: Payment,
     commands: VecDeque<Command>,
-    answers: VecDeque<Event>,
+    answers: VecDeque<Trigger>,
 }
 
 impl World {
@@ -203,16 +203,16 @@ impl World {
                 0..=2 => self.deliver_command(which, what == 2),
                 3..=5 => self.deliver_answer(which, what == 5),
                 6 => self.pass(Duration::from_secs(pair[1].into())),
-                7 => self.happen(&Event::Cancel),
-                8 => self.happen(&[Event::Resume, Event::Compensate][which % 2]),
-                _ => self.answers.push_back(Event::Stuck("slow".to_owned())),
+                7 => self.happen(&Trigger::Cancel),
+                8 => self.happen(&[Trigger::Resume, Trigger::Compensate][which % 2]),
+                _ => self.answers.push_back(Trigger::Stuck { operation: None, reason: "slow".to_owned() }),
             }
         }
         self.settle();
         self.check();
     }
 
-    fn happen(&mut self, event: &Event) {
+    fn happen(&mut self, event: &Trigger) {
         let commands = self.checkout.on(event);
         self.commands.extend(commands);
     }
@@ -231,15 +231,15 @@ impl World {
         use Payment::*;
         let (payment, answer) = match (command, self.payment) {
             (Command::Authorize(_), Unknown) if refuses => {
-                (Declined, Some(Event::Declined(Reason::CardDeclined)))
+                (Declined, Some(Trigger::Declined(Reason::CardDeclined)))
             }
-            (Command::Authorize(_), Unknown) => (Authorized, Some(Event::Authorized)),
+            (Command::Authorize(_), Unknown) => (Authorized, Some(Trigger::Authorized)),
             (Command::Capture, Authorized) if refuses => {
-                (Authorized, Some(Event::Declined(Reason::CardDeclined)))
+                (Authorized, Some(Trigger::Declined(Reason::CardDeclined)))
             }
-            (Command::Capture, Authorized) => (Captured, Some(Event::Captured)),
-            (Command::Void, Unknown | Authorized) => (Voided, Some(Event::Voided)),
-            (Command::Refund, Captured) => (Refunded, Some(Event::Refunded)),
+            (Command::Capture, Authorized) => (Captured, Some(Trigger::Captured)),
+            (Command::Void, Unknown | Authorized) => (Voided, Some(Trigger::Voided)),
+            (Command::Refund, Captured) => (Refunded, Some(Trigger::Refunded)),
             // Too early: refused, and so sent again.
             (command @ (Command::Capture | Command::Refund), payment @ (Unknown | Authorized)) => {
                 self.commands.push_back(command);
@@ -264,7 +264,7 @@ impl World {
     /// Time passes; timers run out, or are late.
     fn pass(&mut self, time: Duration) {
         self.checkout.now += time;
-        self.happen(&Event::Timer);
+        self.happen(&Trigger::Timer);
     }
 
     /// Everything arrives, every timer runs out, and an admin resumes what is stuck, until there is
@@ -278,9 +278,9 @@ impl World {
                     (Progress::Done, _) => return,
                     (_, Some(at)) => {
                         self.checkout.now = self.checkout.now.max(at);
-                        self.happen(&Event::Timer);
+                        self.happen(&Trigger::Timer);
                     }
-                    (_, None) => self.happen(&Event::Resume),
+                    (_, None) => self.happen(&Trigger::Resume),
                 },
             }
         }
@@ -301,13 +301,13 @@ impl World {
     }
 }
 
-fn standing(payment: Payment) -> Option<Event> {
+fn standing(payment: Payment) -> Option<Trigger> {
     match payment {
         Payment::Unknown => None,
-        Payment::Authorized => Some(Event::Authorized),
-        Payment::Captured => Some(Event::Captured),
-        Payment::Declined => Some(Event::Declined(Reason::CardDeclined)),
-        Payment::Voided => Some(Event::Voided),
-        Payment::Refunded => Some(Event::Refunded),
+        Payment::Authorized => Some(Trigger::Authorized),
+        Payment::Captured => Some(Trigger::Captured),
+        Payment::Declined => Some(Trigger::Declined(Reason::CardDeclined)),
+        Payment::Voided => Some(Trigger::Voided),
+        Payment::Refunded => Some(Trigger::Refunded),
     }
 }

@@ -1,4 +1,4 @@
-//! How far a checkout is, and how long it may take.
+//! The state of a checkout, and its time limits.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use shared::resilience::Backoff;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Event;
+use super::Trigger;
 
 /// How long an authorization may take.
 pub const AUTHORIZE: Duration = Duration::from_secs(30);
 /// How long authorization and capture may take together, and how long an undo.
 pub const OVERALL: Duration = Duration::from_secs(60);
-/// How long to wait for an answer before a command is sent again: at least [`PATIENCE`], and up to
-/// this more. Payments notice repetitions.
+/// How long to wait for an answer before a command is sent again: at least [`ANSWER_TIMEOUT`], and up to
+/// this more. payment-service ignores duplicates.
 pub const RETRY: Backoff = Backoff { first: Duration::from_secs(4), longest: Duration::from_secs(16) };
-/// A slow card network takes so long; asking it again earlier is of no use.
-pub const PATIENCE: Duration = Duration::from_secs(4);
+/// A slow card network takes this long, so an earlier retry is of no use.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How far the checkout of one order is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,18 +90,15 @@ impl Saga {
         self.wake_at.is_some_and(|at| at <= now)
     }
 
-    /// Whether `event` ends the patience with this step: the payment says so, or the time is over.
-    pub fn is_over(&self, event: &Event, now: OffsetDateTime) -> bool {
-        match event {
-            Event::Stuck(why) => !self.is_stuck() && !self.is_past(why),
+    /// Whether `trigger` ends the attempts of this step: the payment is stuck, or the time is over. A report
+    /// about an earlier step was on its way when the saga went on, and does not count.
+    pub fn is_over(&self, trigger: &Trigger, now: OffsetDateTime) -> bool {
+        match trigger {
+            Trigger::Stuck { operation, .. } => {
+                !self.is_stuck() && operation.is_none_or(|operation| operation == self.step)
+            }
             _ => self.is_due(now) && self.deadline <= now,
         }
-    }
-
-    /// Whether `why` is about a step that is over: it was on its way when the saga went on. A payment's
-    /// reason begins with what it could not do.
-    fn is_past(&self, why: &str) -> bool {
-        Step::ALL.iter().any(|step| *step != self.step && why.starts_with(step.as_str()))
     }
 
     /// The saga at `step`. What goes forward keeps its deadline, what goes back gets a new one.
@@ -117,7 +114,7 @@ impl Saga {
     /// The saga after its command was sent once more.
     pub(super) fn tried(self, order: Uuid, now: OffsetDateTime) -> Self {
         let attempts = self.attempts + 1;
-        let pause = PATIENCE
+        let pause = ANSWER_TIMEOUT
             + RETRY.ceiling(u32::try_from(attempts).unwrap_or(u32::MAX)).mul_f64(dice(order, attempts));
         Self { attempts, wake_at: Some((now + pause).min(self.deadline)), ..self }
     }

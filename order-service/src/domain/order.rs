@@ -2,7 +2,6 @@
 
 use std::ops::Deref;
 
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -35,7 +34,7 @@ pub struct Terms {
 }
 
 /// So many of a product, as it was when it was ordered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// Which product.
     pub product_id: Uuid,
@@ -45,8 +44,7 @@ pub struct Line {
     pub name: String,
     /// How many.
     pub quantity: Quantity,
-    /// The price of one, in cents.
-    #[serde(with = "cents")]
+    /// The price of one.
     pub unit_price: Money,
 }
 
@@ -122,21 +120,6 @@ impl Deref for Order {
     }
 }
 
-/// Money as a bare number, for the database.
-mod cents {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    use super::Money;
-
-    pub(super) fn serialize<S: Serializer>(money: &Money, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i64(money.amount())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
-        Money::cents(i64::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,13 +154,5 @@ mod tests {
         let refused = order.clone().change_to(Status::Shipped, now).unwrap_err();
         assert_eq!((refused.from, refused.to), (Status::AwaitingPayment, Status::Shipped));
         assert_eq!(order.change_to(Status::Confirmed, now).unwrap().version(), 2);
-    }
-
-    #[test]
-    fn a_line_is_kept_with_its_price_in_cents() {
-        let line = line(2, 350);
-        let json = serde_json::to_value(&line).unwrap();
-        assert_eq!(json["unit_price"], 350);
-        assert_eq!(serde_json::from_value::<Line>(json).unwrap(), line);
     }
 }

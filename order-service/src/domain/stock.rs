@@ -3,11 +3,11 @@
 //! `on_hand + reserved + sold = initial + adjusted`: things are moved, or counted in and out by an
 //! adjustment; nothing else makes or loses one. The database refuses whatever breaks this.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 /// Where all of a product is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stock {
     /// Which product.
     pub product_id: Uuid,

@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::web;
+use actix_web::web::Data;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
@@ -13,7 +13,7 @@ use super::price::PriceBody;
 use crate::domain::{Description, Details, Level, Name, Sku};
 use crate::error::Error;
 use crate::store::Store;
-use crate::wire;
+use crate::views::{MoneyView, ProductView};
 
 /// A new product.
 #[derive(Debug, ToSchema)]
@@ -24,7 +24,7 @@ pub(crate) struct AddProduct {
     name: Name,
     #[schema(value_type = String, max_length = 2000)]
     description: Description,
-    #[schema(value_type = wire::Money)]
+    #[schema(value_type = MoneyView)]
     price: PriceBody,
     #[schema(value_type = i64, minimum = 0, maximum = 1_000_000)]
     stock: Level,
@@ -43,7 +43,7 @@ impl FromBody for AddProduct {
     request_body(content = AddProduct),
     params(("Idempotency-Key" = Option<String>, Header)),
     responses(
-        (status = 201, body = wire::Product),
+        (status = 201, body = ProductView),
         (status = 403, description = "not an admin"),
         (status = 409, description = "`sku_taken`"),
     ))]
@@ -51,18 +51,18 @@ pub(crate) async fn add_product(
     admin: Admin,
     key: IdempotencyKey,
     body: Body<AddProduct>,
-    store: web::Data<Store>,
-) -> Result<Outcome<wire::Product>, Error> {
+    store: Data<Store>,
+) -> Result<Outcome<ProductView>, Error> {
     let claim = key.claim(Some(admin.0.id), &body.bytes)?;
     let AddProduct { sku, name, description, price, stock } = body.value;
     let details = Details { name, description, price: price.0 };
     let added = claim.once(store.db(), created, async |tx| {
-        store.add_product(tx, sku, details, stock).await.map(wire::Product::from)
+        store.add_product(tx, sku, details, stock).await.map(ProductView::from)
     });
     added.await
 }
 
-fn created(product: &wire::Product) -> Answer {
+fn created(product: &ProductView) -> Answer {
     Answer::json(StatusCode::CREATED, product)
         .header((LOCATION, format!("/api/products/{}", product.id)))
         .header(etag(product.version))

@@ -1,7 +1,7 @@
 //! `POST /api/products/{id}/stock-adjustments`: goods that came in, broke or went missing.
 
 use actix_web::http::StatusCode;
-use actix_web::web;
+use actix_web::web::Data;
 use serde::Serialize;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
@@ -55,7 +55,7 @@ pub(crate) async fn adjust_stock(
     id: PathId,
     key: IdempotencyKey,
     body: Body<AdjustStock>,
-    store: web::Data<Store>,
+    store: Data<Store>,
 ) -> Result<Outcome<StockAdjustment>, Error> {
     let claim = key.required()?.claim(Some(admin.0.id), &body.bytes)?;
     let AdjustStock { delta, reason } = body.value;

@@ -1,34 +1,29 @@
-//! `POST /api/orders/{id}/cancel`: the customer does not want it any more.
+//! `POST /api/orders/{id}/cancel`: the customer cancels an order.
 
 use actix_web::http::StatusCode;
-use actix_web::web;
+use actix_web::web::Data;
 use shared::auth::Caller;
-use shared::client::Context;
-use shared::idempotency::{Answer, IdempotencyKey};
-use shared::request::PathId;
+use shared::idempotency::Outcome;
 
+use super::order_command::OrderCommand;
 use super::show_order::visible;
-use super::taking_on::{Asked, take_on};
-use crate::checkout::Event;
+use crate::checkout::Trigger;
+use crate::domain::Order;
 use crate::error::Error;
 use crate::store::Store;
-use crate::wire;
+use crate::views::OrderView;
 
 #[utoipa::path(post, path = "/api/orders/{id}/cancel", tag = "orders", security(("user" = [])),
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses(
-        (status = 202, body = wire::Order),
+        (status = 202, body = OrderView),
         (status = 404, description = "`not_found`"),
         (status = 409, description = "`not_cancellable`"),
     ))]
 pub(crate) async fn cancel_order(
-    caller: Caller,
-    id: PathId,
-    key: IdempotencyKey,
-    context: Context,
-    body: web::Bytes,
-    store: web::Data<Store>,
-) -> Result<Answer, Error> {
-    visible(&store, id, &caller).await?;
-    take_on(&store, id, Event::Cancel, StatusCode::ACCEPTED, Asked { caller, key, context, body }).await
+    command: OrderCommand<Caller>,
+    store: Data<Store>,
+) -> Result<Outcome<Order>, Error> {
+    visible(&store, command.id, &command.by).await?;
+    command.apply(&store, Trigger::Cancel, StatusCode::ACCEPTED).await
 }

@@ -1,16 +1,17 @@
 //! `PATCH /api/products/{id}`: another name, description or price, from the next order on.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
+use actix_web::web::Data;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
 use shared::request::{IfMatch, PathId, etag};
 use utoipa::ToSchema;
 
 use super::price::PriceBody;
-use crate::domain::{Description, Details, Name};
+use crate::domain::{Description, Details, Name, Product};
 use crate::error::Error;
 use crate::store::Store;
-use crate::wire;
+use crate::views::{MoneyView, ProductView};
 
 /// What is to change about a product.
 #[derive(Debug, ToSchema)]
@@ -19,7 +20,7 @@ pub(crate) struct ChangeProduct {
     name: Option<Name>,
     #[schema(value_type = Option<String>, nullable = false, max_length = 2000)]
     description: Option<Description>,
-    #[schema(value_type = Option<wire::Money>, nullable = false)]
+    #[schema(value_type = Option<MoneyView>, nullable = false)]
     price: Option<PriceBody>,
 }
 
@@ -35,7 +36,7 @@ impl FromBody for ChangeProduct {
     request_body(content = ChangeProduct),
     params(("id" = uuid::Uuid, Path), ("If-Match" = Option<String>, Header)),
     responses(
-        (status = 200, body = wire::Product),
+        (status = 200, body = ProductView),
         (status = 403, description = "not an admin"),
         (status = 404, description = "`not_found`"),
         (status = 412, description = "`stale_version`"),
@@ -45,11 +46,10 @@ pub(crate) async fn change_product(
     id: PathId,
     if_match: IfMatch,
     body: Body<ChangeProduct>,
-    store: web::Data<Store>,
+    store: Data<Store>,
 ) -> Result<HttpResponse, Error> {
     let ChangeProduct { name, description, price } = body.value;
-    let mut tx = store.db().begin().await?;
-    let change = store.change_product(&mut tx, id.0, |product| {
+    let change = |product: &Product| {
         if_match.check(product.version)?;
         let now = product.details.clone();
         Ok(Details {
@@ -57,8 +57,8 @@ pub(crate) async fn change_product(
             description: description.unwrap_or(now.description),
             price: price.map_or(now.price, |price| price.0),
         })
-    });
-    let changed = wire::Product::from(change.await?);
-    tx.commit().await?;
+    };
+    let changed = store.db().transaction(async |tx| store.change_product(tx, id.0, change).await).await?;
+    let changed = ProductView::from(changed);
     Ok(HttpResponse::Ok().insert_header(etag(changed.version)).json(changed))
 }

@@ -2,14 +2,26 @@
 
 use std::str::FromStr;
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use serde::Serialize;
 use shared::auth::Caller;
 use shared::request::{Page, Paging, Params};
+use utoipa::ToSchema;
 
 use crate::domain::Status;
 use crate::error::Error;
 use crate::store::{Filter, Store};
-use crate::wire;
+use crate::views::OrderView;
+
+/// A page of orders.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Orders {
+    /// The orders, newest first.
+    orders: Vec<OrderView>,
+    /// What to send as `cursor` for the next page; null at the end.
+    next_cursor: Option<String>,
+}
 
 /// The name of a status.
 struct StatusName(&'static str);
@@ -29,12 +41,12 @@ impl FromStr for StatusName {
         ("limit" = Option<u8>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query),
     ),
-    responses((status = 200, body = wire::Orders), (status = 400, description = "`invalid_parameter`")))]
+    responses((status = 200, body = Orders), (status = 400, description = "`invalid_parameter`")))]
 pub(crate) async fn list_orders(
     caller: Caller,
     paging: Paging,
     params: Params,
-    store: web::Data<Store>,
+    store: Data<Store>,
 ) -> Result<HttpResponse, Error> {
     let status = params.optional::<StatusName>("status", "the name of a status")?.map(|name| name.0);
     let customer_id = match caller.is_admin() {
@@ -42,6 +54,6 @@ pub(crate) async fn list_orders(
         false => Some(caller.id),
     };
     let Page { items, next_cursor } = store.orders(&paging, Filter { customer_id, status }).await?;
-    let orders = items.iter().map(wire::Order::from).collect();
-    Ok(HttpResponse::Ok().json(wire::Orders { orders, next_cursor }))
+    let orders = items.iter().map(OrderView::from).collect();
+    Ok(HttpResponse::Ok().json(Orders { orders, next_cursor }))
 }

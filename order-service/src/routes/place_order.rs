@@ -2,31 +2,33 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
+use actix_web::web::Data;
 use shared::auth::Caller;
 use shared::body::{Body, Fields, FromBody};
 use shared::client::Context;
-use shared::idempotency::{Answer, IdempotencyKey, Outcome};
+use shared::db::Tx;
+use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::{PreferWait, etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::waiting::waited;
-use crate::clients::customers::Customers;
+use super::settled;
+use crate::clients::users::Users;
 use crate::domain::cart::MOST_LINES;
 use crate::domain::{Cart, CartLine, Order, PaymentToken, Quantity};
 use crate::error::Error;
 use crate::store::{Cause, Store};
-use crate::wire;
+use crate::views::OrderView;
 
 #[utoipa::path(post, path = "/api/orders", tag = "orders", security(("user" = [])),
     request_body(content = PlaceOrder),
     params(
         ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when it rests, or after N seconds"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when it is settled, or after N seconds"),
     ),
     responses(
-        (status = 201, body = wire::Order),
+        (status = 201, body = OrderView),
         (status = 403, description = "`customer_inactive`"),
         (status = 409, description = "`out_of_stock`, naming the lines"),
         (status = 422, description = "`unknown_product`, `validation_failed`"),
@@ -38,35 +40,30 @@ pub(crate) async fn place_order(
     wait: PreferWait,
     context: Context,
     body: Body<PlaceOrder>,
-    customers: web::Data<Customers>,
-    store: web::Data<Store>,
+    users: Data<Users>,
+    store: Data<Store>,
 ) -> Result<HttpResponse, Error> {
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
-    // Asked before the transaction, which must not wait for another service; judged within it, because
-    // an order that was placed is answered again, whatever became of its customer.
-    let active = customers.must_be_active(caller.id, &context).await;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
-    let placed = claim.once(store.db(), created, async |tx| {
+    // Asked before the transaction, which must not wait for another service. Judged inside, because a
+    // replay is answered whatever became of the customer.
+    let active = users.must_be_active(caller.id, &context).await;
+    let place = async |tx: &mut Tx| {
         active?;
         store.place(tx, caller.id, &cart, payment_token, &cause).await
-    });
-    match (placed.await?, wait) {
-        (Outcome::Done { value: order, .. }, PreferWait(Some(time))) => {
-            Ok(waited(&store, order, time, &context).await)
-        }
-        (outcome, _) => Ok(outcome.into_answer().response()),
-    }
+    };
+    let outcome = claim.once(store.db(), created, place).await?;
+    Ok(settled::respond(&store, outcome, created, wait, &context).await)
 }
 
-/// The answer to whoever placed the order.
-pub(super) fn created(order: &Order) -> Answer {
-    Answer::json(StatusCode::CREATED, &wire::Order::from(order))
+fn created(order: &Order) -> Answer {
+    Answer::json(StatusCode::CREATED, &OrderView::from(order))
         .header((LOCATION, format!("/api/orders/{}", order.id)))
         .header(etag(order.version()))
 }
 
-/// What somebody wants to buy.
+/// A customer's cart, and what pays for it.
 #[derive(Debug, ToSchema)]
 pub(crate) struct PlaceOrder {
     #[schema(value_type = Vec<PlaceOrderLine>, min_items = 1, max_items = 50)]
@@ -77,7 +74,7 @@ pub(crate) struct PlaceOrder {
     payment_token: PaymentToken,
 }
 
-/// So many of a product.
+/// A quantity of one product.
 #[derive(Debug, Clone, Copy, ToSchema)]
 pub(crate) struct PlaceOrderLine {
     product_id: Uuid,

@@ -1,24 +1,25 @@
 //! `GET /api/orders/{id}`: one order.
 
-use actix_web::{HttpResponse, web};
+use actix_web::HttpResponse;
+use actix_web::web::Data;
 use shared::auth::Caller;
 use shared::request::{PathId, etag};
 
 use crate::domain::Order;
 use crate::error::Error;
 use crate::store::Store;
-use crate::wire;
+use crate::views::OrderView;
 
 #[utoipa::path(get, path = "/api/orders/{id}", tag = "orders", security(("user" = [])),
     params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = wire::Order), (status = 404, description = "`not_found`")))]
+    responses((status = 200, body = OrderView), (status = 404, description = "`not_found`")))]
 pub(crate) async fn show_order(
     caller: Caller,
     id: PathId,
-    store: web::Data<Store>,
+    store: Data<Store>,
 ) -> Result<HttpResponse, Error> {
     let order = visible(&store, id, &caller).await?;
-    Ok(HttpResponse::Ok().insert_header(etag(order.version())).json(wire::Order::from(&order)))
+    Ok(HttpResponse::Ok().insert_header(etag(order.version())).json(OrderView::from(&order)))
 }
 
 /// The order, if it is the caller's to see; somebody else's does not exist.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::web::{Bytes, Data};
+use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use shared::auth::Caller;
@@ -19,11 +19,10 @@ use shared::stop::Stop;
 use tokio::time::Instant;
 
 use super::show_order::visible;
-use crate::changes::Watch;
 use crate::domain::Order;
 use crate::error::Error;
-use crate::store::{Change, Store};
-use crate::wire;
+use crate::store::{Store, Subscription, TimelineEntry};
+use crate::views::OrderView;
 
 /// A silent stream says something so often, lest somebody between takes it for dead.
 const COMMENT: Duration = Duration::from_secs(15);
@@ -39,16 +38,16 @@ pub(crate) async fn stream_order(
     request: HttpRequest,
     caller: Caller,
     id: PathId,
-    store: web::Data<Store>,
-    stop: web::Data<Stop>,
+    store: Data<Store>,
+    stop: Data<Stop>,
 ) -> Result<HttpResponse, Error> {
     let order = visible(&store, id, &caller).await?;
-    let watch = store.changes().watch(&order);
+    let subscription = store.notifier().subscribe(&order);
     let seen = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let stop = stop.get_ref().clone();
     let events = Events {
         store: store.get_ref().clone(),
-        watch,
+        subscription,
         order,
         seen: seen.unwrap_or(0),
         ended: false,
@@ -64,7 +63,7 @@ pub(crate) async fn stream_order(
 /// The events of one order, from `seen` on.
 struct Events {
     store: Store,
-    watch: Watch,
+    subscription: Subscription,
     order: Order,
     seen: i64,
     ended: bool,
@@ -98,7 +97,7 @@ impl Events {
                 return None;
             }
             tokio::select! {
-                _ = self.watch.changed() => {}
+                _ = self.subscription.changed() => {}
                 () = self.stop.requested() => {}
                 () = tokio::time::sleep_until(self.quiet_since + COMMENT) => {
                     self.quiet_since = Instant::now();
@@ -127,9 +126,9 @@ impl Events {
 }
 
 /// One event: the order as of the change.
-fn event(order: &Order, change: &Change) -> String {
+fn event(order: &Order, change: &TimelineEntry) -> String {
     let order = order.as_of(change.to, change.version, change.at);
-    let data = serde_json::to_string(&wire::Order::from(&order)).unwrap_or_else(|error| {
+    let data = serde_json::to_string(&OrderView::from(&order)).unwrap_or_else(|error| {
         log::error!(error:%; "an order cannot be written as JSON");
         "null".to_owned()
     });

@@ -1,4 +1,4 @@
-//! Placing an order, and taking it on.
+//! Placing an order, and applying triggers to it.
 
 use shared::client::Context;
 use shared::db::{DbError, Query, Tx, now, query};
@@ -6,14 +6,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::stock::{Place, shift};
-use super::{Store, rows};
-use crate::checkout::{self, Decision, Effect, Event, Move, Saga};
+use super::{Store, events, rows};
+use crate::checkout::{self, Decision, Effect, Move, Saga, Trigger};
 use crate::domain::{Cart, Line, Order, PaymentToken, Reason, Status};
 use crate::error::Error;
-use crate::{messages, metrics};
+use crate::metrics;
 
-/// How long an order waits whose timer could not be dealt with.
-const PUT_OFF: time::Duration = time::Duration::seconds(30);
+const POSTPONED_BY: time::Duration = time::Duration::seconds(30);
 
 /// Why something happens to an order, for its timeline.
 #[derive(Debug, Clone)]
@@ -65,19 +64,22 @@ impl Store {
         Ok(begun.order)
     }
 
-    /// Takes the order on by `event`; answers how it is then.
+    /// Applies `event` to the order, and returns the order after it.
     ///
     /// # Errors
     /// [`Error::NotFound`], or [`Error::Refused`] if the checkout does not allow it.
-    pub async fn advance(&self, tx: &mut Tx, id: Uuid, event: &Event, cause: &Cause) -> Result<Order, Error> {
+    pub async fn advance(
+        &self,
+        tx: &mut Tx,
+        id: Uuid,
+        event: &Trigger,
+        cause: &Cause,
+    ) -> Result<Order, Error> {
         let checkout = self.lock(tx, id).await?;
         self.proceed(tx, checkout, event, cause, now()).await
     }
 
     /// Locks an order until the transaction ends.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
     pub async fn lock(&self, tx: &mut Tx, id: Uuid) -> Result<Checkout, Error> {
         let sql = format!("SELECT {} FROM orders WHERE id = $1 FOR UPDATE", rows::ORDER);
         let row = query(sql).bind(id).fetch_optional(tx).await?.ok_or(Error::NotFound)?;
@@ -88,7 +90,7 @@ impl Store {
         })
     }
 
-    /// Takes a locked order on by what happens at the time `now`.
+    /// Applies `event` to a locked order at the time `now`.
     ///
     /// # Errors
     /// [`Error::Refused`] if the checkout does not allow it.
@@ -96,7 +98,7 @@ impl Store {
         &self,
         tx: &mut Tx,
         checkout: Checkout,
-        event: &Event,
+        event: &Trigger,
         cause: &Cause,
         now: OffsetDateTime,
     ) -> Result<Order, Error> {
@@ -111,51 +113,33 @@ impl Store {
         }
     }
 
-    /// Takes on one order whose timer has run out at the time `now`; answers which, if any.
-    ///
-    /// The row is claimed by its lock: another replica takes another order, and if this one dies its
-    /// order is free again.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn advance_due(&self, now: OffsetDateTime) -> Result<Option<Uuid>, Error> {
-        if !self.is_any_due(now).await? {
-            return Ok(None);
-        }
-        let mut tx = self.db.begin().await?;
+    /// Locks one order whose timer has run out at the time `now`. Orders that another replica has locked
+    /// are passed over.
+    pub async fn lock_due(&self, tx: &mut Tx, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
         let due = query(
             "SELECT id FROM orders WHERE wake_at <= $1 ORDER BY wake_at LIMIT 1 FOR UPDATE SKIP LOCKED",
         );
-        let Some(row) = due.bind(now).fetch_optional(&mut tx).await? else { return Ok(None) };
-        let id = row.get("id")?;
-        match self.run_out(&mut tx, id, now).await {
-            Ok(()) => tx.commit().await?,
-            // It may be dealt with in a moment.
-            Err(Error::Db(error @ (DbError::Unavailable(_) | DbError::Locked(_)))) => {
-                return Err(error.into());
-            }
-            // One order that nobody can deal with must not keep the others waiting.
-            Err(error) => {
-                drop(tx);
-                log::error!(order = id.to_string(), error:%; "a timer is put off");
-                let later = query("UPDATE orders SET wake_at = $2 WHERE id = $1 AND wake_at <= $3");
-                later.bind(id).bind(now + PUT_OFF).bind(now).execute(&self.db).await?;
-            }
-        }
-        Ok(Some(id))
+        let row = due.bind(now).fetch_optional(tx).await?;
+        row.map(|row| row.get("id")).transpose()
     }
 
-    /// The timer of the order has run out.
-    async fn run_out(&self, tx: &mut Tx, id: Uuid, now: OffsetDateTime) -> Result<(), Error> {
+    /// Applies the timer of an order.
+    pub async fn time_out(&self, tx: &mut Tx, id: Uuid, now: OffsetDateTime) -> Result<(), Error> {
         let checkout = self.lock(tx, id).await?;
         let context = Context::in_trace(checkout.traceparent.clone());
         let cause =
-            Cause { attempt: checkout.saga.attempts, ..Cause::request(Event::Timer.as_str(), &context) };
-        self.proceed(tx, checkout, &Event::Timer, &cause, now).await.map(drop)
+            Cause { attempt: checkout.saga.attempts, ..Cause::request(Trigger::Timer.as_str(), &context) };
+        self.proceed(tx, checkout, &Trigger::Timer, &cause, now).await.map(drop)
     }
 
-    /// A look that locks nothing, because mostly there is nothing to do.
-    async fn is_any_due(&self, now: OffsetDateTime) -> Result<bool, DbError> {
+    /// Sets a timer that cannot be handled now to a later time.
+    pub async fn postpone(&self, tx: &mut Tx, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        let later = query("UPDATE orders SET wake_at = $2 WHERE id = $1 AND wake_at <= $3");
+        later.bind(id).bind(now + POSTPONED_BY).bind(now).execute(tx).await.map(drop)
+    }
+
+    /// Whether any timer has run out: a read without a lock, because mostly none has.
+    pub async fn is_any_due(&self, now: OffsetDateTime) -> Result<bool, DbError> {
         let due = query("SELECT id FROM orders WHERE wake_at <= $1 LIMIT 1").bind(now);
         Ok(due.fetch_optional(&self.db).await?.is_some())
     }
@@ -173,8 +157,8 @@ impl Store {
         for effect in effects {
             let missing = match effect {
                 Effect::Send(command) => {
-                    let event = messages::command(order, command, &cause.context);
-                    self.outbox.put(tx, messages::PAYMENTS, event).await?;
+                    let event = events::command(order, command, &cause.context);
+                    self.outbox.put(tx, events::PAYMENTS, event).await?;
                     continue;
                 }
                 Effect::ReserveStock => shift(tx, &order.lines, Place::OnHand, Place::Reserved).await?,
@@ -186,9 +170,9 @@ impl Store {
                 return Err(Error::OutOfStock(missing));
             }
         }
-        let (changes, order) = (self.changes.clone(), order.clone());
+        let (notifier, order) = (self.notifier.clone(), order.clone());
         tx.on_commit(move || {
-            changes.tell(&order);
+            notifier.publish(&order);
             if from != Some(order.status()) {
                 metrics::order_became(order.status());
             }
@@ -258,7 +242,7 @@ async fn insert(tx: &mut Tx, begun: &Move, traceparent: Option<&str>) -> Result<
     )
     .bind(order.id)
     .bind(order.customer_id)
-    .bind(serde_json::json!(order.lines))
+    .bind(rows::lines(&order.lines))
     .bind(order.total.amount())
     .bind(order.payment_id)
     .bind(order.created_at)

@@ -21,7 +21,7 @@ pub struct Filter {
 
 /// One change of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct TimelineEntry {
     /// The version that it made.
     pub version: i64,
     /// When.
@@ -51,8 +51,8 @@ pub struct SagaRow {
     pub saga: Saga,
 }
 
-/// How many orders one query of [`Store::newer`] asks for.
-const AT_ONCE: usize = 32;
+/// Orders in one query of [`Store::newer`].
+const BATCH: usize = 32;
 
 /// The longest list of sagas; if there are more, the oldest are what matters.
 const MOST_SAGAS: i64 = 500;
@@ -74,11 +74,11 @@ impl Store {
     /// Any [`DbError`].
     pub async fn newer(&self, known: &[(Uuid, i64)]) -> Result<Vec<Order>, DbError> {
         // Always the same text, which the database prepares once.
-        let places: Vec<String> = (1..=AT_ONCE).map(|place| format!("${place}")).collect();
+        let places: Vec<String> = (1..=BATCH).map(|place| format!("${place}")).collect();
         let sql = format!("SELECT {} FROM orders WHERE id IN ({})", rows::ORDER, places.join(", "));
         let mut newer = Vec::new();
-        for some in known.chunks(AT_ONCE) {
-            let ids = some.iter().cycle().take(AT_ONCE);
+        for some in known.chunks(BATCH) {
+            let ids = some.iter().cycle().take(BATCH);
             for row in ids.fold(query(&*sql), |query, (id, _)| query.bind(*id)).fetch_all(&self.db).await? {
                 if !some.contains(&(row.get("id")?, row.get("version")?)) {
                     newer.push(rows::order(&row)?);
@@ -122,13 +122,13 @@ impl Store {
     ///
     /// # Errors
     /// Any [`DbError`].
-    pub async fn changes_after(&self, order_id: Uuid, version: i64) -> Result<Vec<Change>, DbError> {
+    pub async fn changes_after(&self, order_id: Uuid, version: i64) -> Result<Vec<TimelineEntry>, DbError> {
         let changes = query(
             "SELECT version, at, from_status, to_status, reason, cause, message_id, attempt, trace_id, \
              instance FROM order_events WHERE order_id = $1 AND version > $2 ORDER BY version",
         );
         let rows = changes.bind(order_id).bind(version).fetch_all(&self.db).await?;
-        rows.iter().map(change).collect()
+        rows.iter().map(timeline_entry).collect()
     }
 
     /// The sagas that are running or stuck, or both, oldest first.
@@ -151,8 +151,8 @@ impl Store {
     }
 }
 
-fn change(row: &Row) -> Result<Change, DbError> {
-    Ok(Change {
+fn timeline_entry(row: &Row) -> Result<TimelineEntry, DbError> {
+    Ok(TimelineEntry {
         version: row.get("version")?,
         at: row.get("at")?,
         from: row.get("from_status")?,

@@ -1,9 +1,11 @@
 //! Rows into domain types. A row that makes no sense is an error, never a guess.
 
+use serde::{Deserialize, Serialize};
 use shared::db::{DbError, Row};
+use uuid::Uuid;
 
 use crate::checkout::{Saga, Step};
-use crate::domain::{Details, Line, Money, Order, Price, Product, Status, Stock, Terms};
+use crate::domain::{Details, Line, Money, Order, Price, Product, Quantity, Status, Stock, Terms};
 
 /// The columns of [`order`] and [`saga`].
 pub(super) const ORDER: &str = "id, customer_id, lines, total, payment_id, created_at, traceparent, \
@@ -12,9 +14,25 @@ pub(super) const ORDER: &str = "id, customer_id, lines, total, payment_id, creat
 /// The columns of [`product`].
 pub(super) const PRODUCT: &str = "id, sku, name, description, price, version, created_at, updated_at";
 
+/// A line in the JSON of the column `lines`; the price is in cents.
+#[derive(Serialize, Deserialize)]
+struct LineRow {
+    product_id: Uuid,
+    sku: String,
+    name: String,
+    quantity: Quantity,
+    unit_price: i64,
+}
+
+/// The column `lines`.
+pub(super) fn lines(lines: &[Line]) -> serde_json::Value {
+    serde_json::json!(lines.iter().map(LineRow::from).collect::<Vec<_>>())
+}
+
 pub(super) fn order(row: &Row) -> Result<Order, DbError> {
-    let lines: Vec<Line> =
+    let lines: Vec<LineRow> =
         serde_json::from_value(row.get("lines")?).map_err(|error| senseless("lines", error))?;
+    let lines = lines.into_iter().map(Line::try_from).collect::<Result<_, _>>()?;
     let terms = Terms {
         id: row.get("id")?,
         customer_id: row.get("customer_id")?,
@@ -70,6 +88,43 @@ pub(super) fn stock(row: &Row) -> Result<Stock, DbError> {
     })
 }
 
+impl From<&Line> for LineRow {
+    fn from(line: &Line) -> Self {
+        let Line { product_id, sku, name, quantity, unit_price } = line.clone();
+        Self { product_id, sku, name, quantity, unit_price: unit_price.amount() }
+    }
+}
+
+impl TryFrom<LineRow> for Line {
+    type Error = DbError;
+
+    fn try_from(row: LineRow) -> Result<Self, DbError> {
+        let LineRow { product_id, sku, name, quantity, unit_price } = row;
+        let unit_price = Money::cents(unit_price).map_err(|error| senseless("lines", error))?;
+        Ok(Self { product_id, sku, name, quantity, unit_price })
+    }
+}
+
 fn senseless(column: &str, why: impl std::fmt::Display) -> DbError {
     DbError::Refused(sqlx::Error::ColumnDecode { index: column.to_owned(), source: why.to_string().into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_kept_with_its_price_in_cents() {
+        let line = Line {
+            product_id: Uuid::now_v7(),
+            sku: "TEA".to_owned(),
+            name: "Tea".to_owned(),
+            quantity: 2.try_into().unwrap(),
+            unit_price: Money::cents(350).unwrap(),
+        };
+        let json = lines(std::slice::from_ref(&line));
+        assert_eq!(json[0]["unit_price"], 350);
+        let read: Vec<LineRow> = serde_json::from_value(json).unwrap();
+        assert_eq!(Line::try_from(read.into_iter().next().unwrap()).unwrap(), line);
+    }
 }

@@ -3,6 +3,7 @@
 
 use order_service::checkout::saga;
 use order_service::store::Store;
+use order_service::tasks::timers;
 use serde_json::json;
 use shared::db::{Db, DbConfig, now, query};
 use shared::messages::Relay;
@@ -16,7 +17,7 @@ async fn pass(world: &World, time: std::time::Duration) {
     let (outbox, _) = Relay::new(db.clone(), std::rc::Rc::new(Never));
     let store = Store::new(db.clone(), outbox, "another");
     let began = now();
-    while store.advance_due(began + time).await.unwrap().is_some() {}
+    while timers::advance_due(&store, began + time).await.unwrap().is_some() {}
     let lapse = query("UPDATE outbox SET next_at = $1 WHERE created_at >= $1").bind(began);
     lapse.execute(&db).await.unwrap();
 }

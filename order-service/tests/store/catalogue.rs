@@ -1,12 +1,15 @@
 //! Products and their stock.
 
 use order_service::error::Error;
-use order_service::seed::seed;
-use order_service::store::Adjustment;
-use shared::db::testing;
+use order_service::store::{Adjustment, Store};
+use shared::db::{DbError, testing};
 use uuid::Uuid;
 
 use crate::harness::*;
+
+async fn seed(store: &Store) -> Result<(), DbError> {
+    store.db().transaction(async |tx| store.seed(tx).await).await
+}
 
 #[actix_web::test]
 async fn a_sku_is_taken_once() {

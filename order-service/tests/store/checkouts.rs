@@ -1,6 +1,6 @@
 //! Orders, their stock and their commands, in step.
 
-use order_service::checkout::{Event, Refusal};
+use order_service::checkout::{Refusal, Trigger};
 use order_service::domain::{Reason, Status};
 use order_service::error::Error;
 use shared::db::{DbError, now, query, testing};
@@ -14,8 +14,8 @@ async fn an_order_moves_its_goods_from_the_shelf_to_the_customer() {
         let order = place(&store, &[(&tea, 3)]).await.unwrap();
         assert_eq!(order.total.amount(), 1050);
         assert_eq!(goods(&store, &tea).await, (7, 3, 0));
-        on(&store, &order, Event::Authorized).await.unwrap();
-        on(&store, &order, Event::Captured).await.unwrap();
+        on(&store, &order, Trigger::Authorized).await.unwrap();
+        on(&store, &order, Trigger::Captured).await.unwrap();
         assert_eq!(goods(&store, &tea).await, (7, 0, 3));
         assert_eq!(commands(&store, &order).await, ["authorize", "capture"]);
     }
@@ -26,13 +26,13 @@ async fn a_rejected_and_a_refunded_order_put_their_goods_back() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let rejected = place(&store, &[(&tea, 3)]).await.unwrap();
-        on(&store, &rejected, Event::Declined(Reason::CardDeclined)).await.unwrap();
+        on(&store, &rejected, Trigger::Declined(Reason::CardDeclined)).await.unwrap();
         assert_eq!(goods(&store, &tea).await, (10, 0, 0));
 
         let order = confirmed(&store, &[(&tea, 4)]).await;
         assert_eq!(goods(&store, &tea).await, (6, 0, 4));
-        on(&store, &order, Event::Cancel).await.unwrap();
-        let order = on(&store, &order, Event::Refunded).await.unwrap();
+        on(&store, &order, Trigger::Cancel).await.unwrap();
+        let order = on(&store, &order, Trigger::Refunded).await.unwrap();
         assert_eq!((order.status(), goods(&store, &tea).await), (Status::Refunded, (10, 0, 0)));
         assert_eq!(commands(&store, &order).await, ["authorize", "capture", "refund"]);
     }
@@ -87,7 +87,9 @@ async fn a_duplicate_message_changes_nothing() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = confirmed(&store, &[(&tea, 3)]).await;
-        for event in [Event::Authorized, Event::Captured, Event::Voided, Event::Refunded, Event::Timer] {
+        for event in
+            [Trigger::Authorized, Trigger::Captured, Trigger::Voided, Trigger::Refunded, Trigger::Timer]
+        {
             assert_eq!(on(&store, &order, event).await.unwrap(), order);
         }
         assert_eq!(goods(&store, &tea).await, (7, 0, 3));
@@ -100,8 +102,8 @@ async fn a_refusal_changes_nothing() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = confirmed(&store, &[(&tea, 3)]).await;
-        let shipped = on(&store, &order, Event::Ship).await.unwrap();
-        let refused = on(&store, &order, Event::Cancel).await;
+        let shipped = on(&store, &order, Trigger::Ship).await.unwrap();
+        let refused = on(&store, &order, Trigger::Cancel).await;
         assert!(matches!(refused, Err(Error::Refused(Refusal::NotCancellable(Status::Shipped)))));
         assert_eq!(store.order(order.id).await.unwrap(), shipped);
     }
@@ -114,15 +116,17 @@ async fn cancel_and_authorization_at_once_on_two_replicas_take_turns_and_all_is_
         let tea = product(&one, 10).await;
         for _ in 0..20 {
             let order = place(&one, &[(&tea, 3)]).await.unwrap();
-            let (authorized, cancelled) =
-                futures_util::join!(on(&one, &order, Event::Authorized), on(&other, &order, Event::Cancel));
+            let (authorized, cancelled) = futures_util::join!(
+                on(&one, &order, Trigger::Authorized),
+                on(&other, &order, Trigger::Cancel)
+            );
             authorized.unwrap();
             cancelled.unwrap();
             assert_eq!(one.order(order.id).await.unwrap().status(), Status::Cancelling);
             let late = commands(&one, &order).await == ["authorize", "capture"];
             let (answers, end) = match late {
-                true => (vec![Event::Captured, Event::Refunded], Status::Refunded),
-                false => (vec![Event::Voided], Status::Cancelled),
+                true => (vec![Trigger::Captured, Trigger::Refunded], Status::Refunded),
+                false => (vec![Trigger::Voided], Status::Cancelled),
             };
             for answer in answers {
                 on(&one, &order, answer).await.unwrap();
@@ -141,7 +145,7 @@ async fn two_cancels_at_once_on_two_replicas_take_turns_and_the_second_changes_n
         for _ in 0..20 {
             let order = place(&one, &[(&tea, 3)]).await.unwrap();
             let (first, second) =
-                futures_util::join!(on(&one, &order, Event::Cancel), on(&other, &order, Event::Cancel));
+                futures_util::join!(on(&one, &order, Trigger::Cancel), on(&other, &order, Trigger::Cancel));
             assert_eq!(first.unwrap(), second.unwrap());
             assert_eq!(commands(&one, &order).await, ["authorize", "void"]);
             assert_eq!(goods(&one, &tea).await, (10, 0, 0));
@@ -158,10 +162,10 @@ async fn a_replica_that_was_paused_past_its_lock_writes_nothing() {
         let mut paused = store.db().begin().await.unwrap();
         let old = store.lock(&mut paused, order.id).await.unwrap();
         drop(paused);
-        on(&store, &order, Event::Authorized).await.unwrap();
+        on(&store, &order, Trigger::Authorized).await.unwrap();
 
         let mut tx = store.db().begin().await.unwrap();
-        let late = store.proceed(&mut tx, old, &Event::Cancel, &cause(), now()).await;
+        let late = store.proceed(&mut tx, old, &Trigger::Cancel, &cause(), now()).await;
         assert!(matches!(late, Err(Error::Stale)));
         drop(tx);
         assert_eq!(store.order(order.id).await.unwrap().status(), Status::AwaitingPayment);

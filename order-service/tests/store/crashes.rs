@@ -1,7 +1,7 @@
 //! A crash between any two writes: a transaction that never commits leaves nothing, and the same
 //! step done again leaves what it would have left the first time.
 
-use order_service::checkout::Event;
+use order_service::checkout::Trigger;
 use order_service::domain::{Order, Reason, Status};
 use order_service::store::{Listed, Store};
 use shared::db::query;
@@ -34,6 +34,10 @@ async fn count(store: &Store, table: &str) -> i64 {
     row.get("rows").unwrap()
 }
 
+fn stuck() -> Trigger {
+    Trigger::Stuck { operation: None, reason: "x".to_owned() }
+}
+
 #[actix_web::test]
 async fn a_crash_while_placing_leaves_no_order_no_reservation_and_no_message() {
     for store in stores().await {
@@ -50,16 +54,16 @@ async fn a_crash_while_placing_leaves_no_order_no_reservation_and_no_message() {
 
 #[actix_web::test]
 async fn a_crash_at_any_step_of_the_saga_leaves_nothing_and_the_step_is_done_once() {
-    let declined = || Event::Declined(Reason::CardDeclined);
+    let declined = || Trigger::Declined(Reason::CardDeclined);
     let histories = [
-        vec![Event::Authorized, Event::Captured, Event::Cancel, Event::Refunded],
-        vec![Event::Authorized, Event::Cancel, Event::Captured, Event::Refunded],
-        vec![Event::Authorized, declined(), Event::Voided],
+        vec![Trigger::Authorized, Trigger::Captured, Trigger::Cancel, Trigger::Refunded],
+        vec![Trigger::Authorized, Trigger::Cancel, Trigger::Captured, Trigger::Refunded],
+        vec![Trigger::Authorized, declined(), Trigger::Voided],
         vec![declined()],
-        vec![Event::Cancel, Event::Voided],
-        vec![Event::Authorized, Event::Stuck("x".to_owned()), Event::Resume, Event::Captured],
-        vec![Event::Authorized, Event::Stuck("x".to_owned()), Event::Compensate, Event::Voided],
-        vec![Event::Authorized, Event::Captured, Event::Ship, Event::Deliver],
+        vec![Trigger::Cancel, Trigger::Voided],
+        vec![Trigger::Authorized, stuck(), Trigger::Resume, Trigger::Captured],
+        vec![Trigger::Authorized, stuck(), Trigger::Compensate, Trigger::Voided],
+        vec![Trigger::Authorized, Trigger::Captured, Trigger::Ship, Trigger::Deliver],
     ];
     for store in stores().await {
         let tea = product(&store, 1000).await;

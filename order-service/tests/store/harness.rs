@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
-use order_service::checkout::Event;
+use order_service::checkout::Trigger;
 use order_service::domain::{Cart, CartLine, Details, Order, Price, Status, Stock};
 use order_service::error::Error;
 use order_service::store::{Cause, Listed, Store, migrations};
+use order_service::tasks::timers;
 use shared::client::Context;
 use shared::db::{Db, DbConfig, Tx, now, query, testing};
 use shared::messages::{Outgoing, Relay, SendError, Transport};
@@ -84,7 +85,7 @@ pub(crate) async fn place(store: &Store, lines: &[(&Listed, i64)]) -> Result<Ord
 }
 
 /// Lets `event` happen to the order.
-pub(crate) async fn on(store: &Store, order: &Order, event: Event) -> Result<Order, Error> {
+pub(crate) async fn on(store: &Store, order: &Order, event: Trigger) -> Result<Order, Error> {
     let mut tx = store.db().begin().await?;
     let order = store.advance(&mut tx, order.id, &event, &cause()).await?;
     tx.commit().await?;
@@ -94,8 +95,8 @@ pub(crate) async fn on(store: &Store, order: &Order, event: Event) -> Result<Ord
 /// An order that is paid.
 pub(crate) async fn confirmed(store: &Store, lines: &[(&Listed, i64)]) -> Order {
     let order = place(store, lines).await.unwrap();
-    on(store, &order, Event::Authorized).await.unwrap();
-    let order = on(store, &order, Event::Captured).await.unwrap();
+    on(store, &order, Trigger::Authorized).await.unwrap();
+    let order = on(store, &order, Trigger::Captured).await.unwrap();
     assert_eq!(order.status(), Status::Confirmed);
     order
 }
@@ -126,7 +127,7 @@ pub(crate) async fn commands(store: &Store, order: &Order) -> Vec<String> {
 pub(crate) async fn pass(store: &Store, time: Duration) -> usize {
     let later = in_the_future(time);
     let mut taken = 0;
-    while store.advance_due(later).await.unwrap().is_some() {
+    while timers::advance_due(store, later).await.unwrap().is_some() {
         taken += 1;
     }
     taken

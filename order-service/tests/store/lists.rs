@@ -1,6 +1,6 @@
 //! Lists: filters, search, and pages that are stable under inserts.
 
-use order_service::checkout::Event;
+use order_service::checkout::Trigger;
 use order_service::domain::Reason;
 use order_service::store::Filter;
 use shared::request::Paging;
@@ -20,7 +20,7 @@ async fn orders_are_listed_newest_first_by_customer_and_status() {
         for _ in 0..5 {
             orders.push(place(&store, &[(&tea, 1)]).await.unwrap());
         }
-        on(&store, &orders[1], Event::Declined(Reason::CardDeclined)).await.unwrap();
+        on(&store, &orders[1], Trigger::Declined(Reason::CardDeclined)).await.unwrap();
 
         let all = store.orders(&page(100, None), Filter::default()).await.unwrap();
         let newest_first: Vec<_> = orders.iter().rev().map(|order| order.id).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use order_service::checkout::{Event, Progress, saga};
+use order_service::checkout::{Progress, Trigger, saga};
 use order_service::domain::{Reason, Status};
 use shared::db::{query, testing};
 
@@ -29,8 +29,8 @@ async fn a_late_capture_after_a_time_out_is_refunded() {
         let tea = product(&store, 10).await;
         let order = place(&store, &[(&tea, 3)]).await.unwrap();
         pass(&store, saga::AUTHORIZE).await;
-        on(&store, &order, Event::Captured).await.unwrap();
-        let order = on(&store, &order, Event::Refunded).await.unwrap();
+        on(&store, &order, Trigger::Captured).await.unwrap();
+        let order = on(&store, &order, Trigger::Refunded).await.unwrap();
         assert_eq!((order.status(), goods(&store, &tea).await), (TIMED_OUT, (10, 0, 0)));
         assert_eq!(commands(&store, &order).await, ["authorize", "void", "refund"]);
         assert_eq!(store.sagas(None).await.unwrap(), []);
@@ -42,8 +42,8 @@ async fn a_capture_without_an_answer_is_sent_again_then_needs_attention_then_hea
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = place(&store, &[(&tea, 3)]).await.unwrap();
-        on(&store, &order, Event::Authorized).await.unwrap();
-        assert_eq!(pass(&store, saga::PATIENCE + saga::RETRY.first).await, 1);
+        on(&store, &order, Trigger::Authorized).await.unwrap();
+        assert_eq!(pass(&store, saga::ANSWER_TIMEOUT + saga::RETRY.first).await, 1);
         assert_eq!(commands(&store, &order).await, ["authorize", "capture", "capture"]);
 
         pass(&store, saga::OVERALL).await;
@@ -53,7 +53,7 @@ async fn a_capture_without_an_answer_is_sent_again_then_needs_attention_then_hea
         assert!(stuck[0].saga.last_error.is_some(), "never silent");
         assert_eq!(goods(&store, &tea).await, (7, 3, 0), "the goods wait for the answer");
 
-        let healed = on(&store, &order, Event::Captured).await.unwrap();
+        let healed = on(&store, &order, Trigger::Captured).await.unwrap();
         assert_eq!((healed.status(), goods(&store, &tea).await), (Status::Confirmed, (7, 0, 3)));
     }
 }
@@ -106,7 +106,7 @@ async fn a_crash_while_a_timer_is_dealt_with_leaves_it_to_be_dealt_with() {
         let mut tx = store.db().begin().await.unwrap();
         let checkout = store.lock(&mut tx, order.id).await.unwrap();
         let late = in_the_future(saga::AUTHORIZE);
-        store.proceed(&mut tx, checkout, &Event::Timer, &cause(), late).await.unwrap();
+        store.proceed(&mut tx, checkout, &Trigger::Timer, &cause(), late).await.unwrap();
         drop(tx);
         assert_eq!(store.order(order.id).await.unwrap().status(), Status::AwaitingPayment);
         assert_eq!(pass(&store, saga::AUTHORIZE).await, 1);

@@ -61,6 +61,18 @@ pub struct MaybeCaller(pub Option<Caller>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin(pub Caller);
 
+impl AsRef<Self> for Caller {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl AsRef<Caller> for Admin {
+    fn as_ref(&self) -> &Caller {
+        &self.0
+    }
+}
+
 /// A service of the stack, by its service token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceCaller {

@@ -82,6 +82,7 @@ pub(super) fn problem(error: &HandleError) -> Problem {
         HandleError::UnknownType | HandleError::Rejected(_) => {
             rejected("The event cannot be handled.").because(error)
         }
+        HandleError::Retry => Problem::unavailable(1).because(error),
         HandleError::Db(error) => error.problem(),
     }
 }

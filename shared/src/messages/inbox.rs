@@ -43,6 +43,9 @@ pub enum HandleError {
     /// It can never be handled.
     #[error("it cannot be handled: {0}")]
     Rejected(String),
+    /// It may be handled when it is delivered again.
+    #[error("it lost a race and is tried again")]
+    Retry,
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),

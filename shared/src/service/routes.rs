@@ -18,7 +18,7 @@ use crate::openapi::Conventions;
 /// Every name is a file `routes/<name>.rs` with a handler `<name>` under a `#[utoipa::path(…)]`. `api`
 /// routes are in the service's OpenAPI document, `admin` routes are not.
 ///
-/// ```ignore
+/// ```text
 /// shared::routes! {
 ///     api: list_things, add_thing;
 ///     admin: show_stock;

@@ -130,7 +130,9 @@ async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
     };
     log::warn!(kind = event.kind, id = event.id.to_string(), attempt, error:%; "a message was not handled");
     match &error {
-        HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => again(UNAVAILABLE, attempt),
+        HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
+            again(UNAVAILABLE, attempt)
+        }
         HandleError::Db(_) if attempt < ATTEMPTS => again(retry, attempt),
         _ => match inbox.keep(&event, delivery, &error).await {
             Ok(()) => AckKind::Term,

@@ -1,4 +1,4 @@
-//! What this service asks user-service: whether a customer is active.
+//! Calls to user-service: is a customer active?
 
 use serde::Deserialize;
 use shared::client::{Context, ServiceClient};
@@ -6,25 +6,23 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-/// The service that owns people.
+/// Owns people, and the keys of their tokens.
 pub const USERS: &str = "user-service";
 
-/// Asks about customers.
 #[derive(Clone)]
-pub struct Customers {
-    users: ServiceClient,
+pub struct Users {
+    client: ServiceClient,
 }
 
-/// All that matters here of a user.
+/// The fields of a user that matter here.
 #[derive(Deserialize)]
 struct User {
     status: String,
 }
 
-impl Customers {
-    /// Asks by this client.
-    pub fn new(users: ServiceClient) -> Self {
-        Self { users }
+impl Users {
+    pub fn new(client: ServiceClient) -> Self {
+        Self { client }
     }
 
     /// Whether the customer may order.
@@ -32,7 +30,7 @@ impl Customers {
     /// # Errors
     /// [`Error::CustomerInactive`] if not, [`Error::CustomerUnknown`] if nobody can say.
     pub async fn must_be_active(&self, id: Uuid, context: &Context) -> Result<(), Error> {
-        let asked = self.users.get(format!("/api/users/{id}")).person(id).context(context).send().await;
+        let asked = self.client.get(format!("/api/users/{id}")).person(id).context(context).send().await;
         let unknown = |why: &dyn std::fmt::Display| Error::CustomerUnknown(why.to_string());
         let answer = asked.map_err(|error| unknown(&error))?;
         match answer.status.as_u16() {

@@ -1,4 +1,4 @@
-//! Resources as JSON: what clients see, apart from what the domain holds and the store keeps.
+//! JSON representations of resources.
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -6,12 +6,13 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::checkout::Saga;
-use crate::domain::{self, Reason, money::CURRENCY};
-use crate::store::{self, Listed, SagaRow};
+use crate::domain::{Line, Money, Order, Reason, Stock, money::CURRENCY};
+use crate::store::{Listed, SagaRow, TimelineEntry};
 
 /// An amount of money.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Money {
+#[schema(as = Money)]
+pub struct MoneyView {
     /// In minor units: cents.
     #[schema(minimum = 0)]
     pub amount: i64,
@@ -21,7 +22,8 @@ pub struct Money {
 
 /// A product.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Product {
+#[schema(as = Product)]
+pub struct ProductView {
     /// Its id.
     pub id: Uuid,
     /// What shops and warehouses call it.
@@ -31,7 +33,7 @@ pub struct Product {
     /// What they should know.
     pub description: String,
     /// What one costs.
-    pub price: Money,
+    pub price: MoneyView,
     /// How much of it can be ordered now.
     pub available: i64,
     /// Grows with every change; `available` does not count.
@@ -44,18 +46,10 @@ pub struct Product {
     pub updated_at: OffsetDateTime,
 }
 
-/// A page of products.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Products {
-    /// The products, newest first.
-    pub products: Vec<Product>,
-    /// What to send as `cursor` for the next page; null at the end.
-    pub next_cursor: Option<String>,
-}
-
 /// An order.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Order {
+#[schema(as = Order)]
+pub struct OrderView {
     /// Its id.
     pub id: Uuid,
     /// Who ordered.
@@ -66,9 +60,9 @@ pub struct Order {
     /// Why it was rejected, if it was.
     pub reason: Option<&'static str>,
     /// What was ordered.
-    pub lines: Vec<Line>,
+    pub lines: Vec<LineView>,
     /// What it costs.
-    pub total: Money,
+    pub total: MoneyView,
     /// Its payment.
     pub payment_id: Uuid,
     /// When it was placed.
@@ -77,13 +71,14 @@ pub struct Order {
     /// When it changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
-    /// Grows with every change.
+    /// Grows with every entry.
     pub version: i64,
 }
 
 /// So many of a product, as it was when it was ordered.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Line {
+#[schema(as = Line)]
+pub struct LineView {
     /// Which product.
     pub product_id: Uuid,
     /// Its sku then.
@@ -93,30 +88,15 @@ pub struct Line {
     /// How many.
     pub quantity: i64,
     /// What one cost.
-    pub unit_price: Money,
+    pub unit_price: MoneyView,
     /// What all cost.
-    pub total: Money,
-}
-
-/// A page of orders.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Orders {
-    /// The orders, newest first.
-    pub orders: Vec<Order>,
-    /// What to send as `cursor` for the next page; null at the end.
-    pub next_cursor: Option<String>,
-}
-
-/// Every change of an order.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Timeline {
-    /// The changes, oldest first.
-    pub events: Vec<Change>,
+    pub total: MoneyView,
 }
 
 /// One change of an order.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Change {
+#[schema(as = Change)]
+pub struct TimelineEntryView {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
@@ -139,7 +119,7 @@ pub struct Change {
 
 /// The saga of an order, for admins.
 #[derive(Debug, Serialize)]
-pub struct SagaState {
+pub struct SagaView {
     order_id: Uuid,
     state: &'static str,
     step: &'static str,
@@ -149,13 +129,13 @@ pub struct SagaState {
     next_attempt_at: Option<OffsetDateTime>,
 }
 
-impl From<domain::Money> for Money {
-    fn from(money: domain::Money) -> Self {
+impl From<Money> for MoneyView {
+    fn from(money: Money) -> Self {
         Self { amount: money.amount(), currency: CURRENCY }
     }
 }
 
-impl From<Listed> for Product {
+impl From<Listed> for ProductView {
     fn from(Listed { product, available }: Listed) -> Self {
         Self {
             id: product.id,
@@ -171,14 +151,14 @@ impl From<Listed> for Product {
     }
 }
 
-impl From<&domain::Order> for Order {
-    fn from(order: &domain::Order) -> Self {
+impl From<&Order> for OrderView {
+    fn from(order: &Order) -> Self {
         Self {
             id: order.id,
             customer_id: order.customer_id,
             status: order.status().as_str(),
             reason: order.status().reason().map(Reason::as_str),
-            lines: order.lines.iter().map(Line::from).collect(),
+            lines: order.lines.iter().map(LineView::from).collect(),
             total: order.total.into(),
             payment_id: order.payment_id,
             created_at: order.created_at,
@@ -188,8 +168,8 @@ impl From<&domain::Order> for Order {
     }
 }
 
-impl From<&domain::Line> for Line {
-    fn from(line: &domain::Line) -> Self {
+impl From<&Line> for LineView {
+    fn from(line: &Line) -> Self {
         Self {
             product_id: line.product_id,
             sku: line.sku.clone(),
@@ -197,30 +177,48 @@ impl From<&domain::Line> for Line {
             quantity: line.quantity.get(),
             unit_price: line.unit_price.into(),
             // It fits: the order's total, which is at least this, was checked when it was placed.
-            total: line.total().unwrap_or(domain::Money::ZERO).into(),
+            total: line.total().unwrap_or(Money::ZERO).into(),
         }
     }
 }
 
-impl From<store::Change> for Change {
-    fn from(change: store::Change) -> Self {
+impl From<TimelineEntry> for TimelineEntryView {
+    fn from(entry: TimelineEntry) -> Self {
         Self {
-            at: change.at,
-            from: change.from,
-            to: change.to.as_str(),
-            cause: change.cause,
-            message_id: change.message_id,
-            attempt: change.attempt,
-            trace_id: change.trace_id,
-            instance: change.instance,
+            at: entry.at,
+            from: entry.from,
+            to: entry.to.as_str(),
+            cause: entry.cause,
+            message_id: entry.message_id,
+            attempt: entry.attempt,
+            trace_id: entry.trace_id,
+            instance: entry.instance,
         }
     }
 }
 
-impl From<SagaRow> for SagaState {
+impl From<SagaRow> for SagaView {
     fn from(SagaRow { order_id, saga }: SagaRow) -> Self {
         let state = saga.progress().as_str();
         let Saga { step, attempts, wake_at, last_error, .. } = saga;
         Self { order_id, state, step: step.as_str(), attempts, last_error, next_attempt_at: wake_at }
+    }
+}
+
+/// Where all of a product is, for admins.
+#[derive(Debug, Serialize)]
+pub struct StockView {
+    product_id: Uuid,
+    on_hand: i64,
+    reserved: i64,
+    sold: i64,
+    initial: i64,
+    adjusted: i64,
+}
+
+impl From<Stock> for StockView {
+    fn from(stock: Stock) -> Self {
+        let Stock { product_id, on_hand, reserved, sold, initial, adjusted } = stock;
+        Self { product_id, on_hand, reserved, sold, initial, adjusted }
     }
 }

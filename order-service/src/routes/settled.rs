@@ -1,0 +1,57 @@
+//! `Prefer: wait=N`: the answer to a new order waits until the order is settled.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::HeaderName;
+use shared::client::Context;
+use shared::idempotency::{Answer, Outcome};
+use shared::request::PreferWait;
+use tokio::time::{Instant, timeout_at};
+
+use crate::domain::Order;
+use crate::error::Error;
+use crate::store::Store;
+
+/// Kept for the way back of the answer, when the caller has a deadline.
+const RETURN_TIME: Duration = Duration::from_millis(500);
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Answers with the order as it was placed, or as it is settled if the client prefers to wait for that.
+/// A replay does not wait.
+pub(super) async fn respond(
+    store: &Store,
+    outcome: Outcome<Order>,
+    answer: impl Fn(&Order) -> Answer,
+    wait: PreferWait,
+    context: &Context,
+) -> HttpResponse {
+    let (Outcome::Done { value: order, .. }, Some(time)) = (&outcome, wait.0) else {
+        return outcome.into_answer().response();
+    };
+    let left = context.remaining().map_or(time, |left| left.saturating_sub(RETURN_TIME).min(time));
+    let mut response = match settled(store, order.clone(), Instant::now() + left).await {
+        Ok(order) => answer(&order).response(),
+        Err(error) => {
+            log::warn!(error:%; "an order cannot be followed");
+            outcome.into_answer().response()
+        }
+    };
+    if let Ok(applied) = format!("wait={}", time.as_secs()).parse() {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    response
+}
+
+/// The order when it has left its transient statuses, or at `end`.
+async fn settled(store: &Store, mut order: Order, end: Instant) -> Result<Order, Error> {
+    let mut subscription = store.notifier().subscribe(&order);
+    while order.status().is_transient() {
+        match timeout_at(end, subscription.changed()).await {
+            Ok(changed) => order = changed,
+            Err(_) => return store.order(order.id).await,
+        }
+    }
+    Ok(order)
+}

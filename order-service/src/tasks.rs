@@ -1,0 +1,4 @@
+//! Background work.
+
+pub mod order_updates; // change notification across replicas
+pub mod timers; // timers of sagas

@@ -1,0 +1,36 @@
+//! Finds the order changes that other replicas made, and publishes them on this one.
+//!
+//! One query reads all orders that have subscribers here. It runs soon after a subscription or a change,
+//! and then less and less often.
+
+use std::time::Duration;
+
+use shared::stop::Stop;
+
+use crate::store::Store;
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+
+pub async fn run(store: Store, stop: Stop) {
+    let notifier = store.notifier();
+    let mut pause = LONGEST_PAUSE;
+    while !stop.is_requested() {
+        tokio::select! {
+            () = stop.sleep(pause) => {}
+            () = notifier.subscriber_added() => {
+                pause = SHORTEST_PAUSE;
+                stop.sleep(SHORTEST_PAUSE).await;
+            }
+        }
+        let changed = store.newer(&notifier.subscribed()).await.unwrap_or_else(|error| {
+            log::warn!(error:%; "changed orders cannot be read");
+            Vec::new()
+        });
+        let mut found_any = false;
+        for order in &changed {
+            found_any |= notifier.publish(order);
+        }
+        pause = if found_any { SHORTEST_PAUSE } else { (2 * pause).min(LONGEST_PAUSE) };
+    }
+}
