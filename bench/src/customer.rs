@@ -49,7 +49,7 @@ impl Errand {
 
     /// A change under a key of its own, so that it can be sent again.
     pub fn post(path: impl Into<String>, body: Option<Value>) -> Self {
-        Self { method: Method::POST, path: path.into(), headers: vec![key()], body }
+        Self { method: Method::POST, path: path.into(), headers: vec![("idempotency-key", key())], body }
     }
 
     /// Waits for the outcome, for so many seconds at most.
@@ -59,7 +59,8 @@ impl Errand {
     }
 
     async fn send(&self, api: &Api) -> Option<Reply> {
-        api.try_send(self.method.clone(), &self.path, &self.headers, self.body.as_ref()).await
+        let api = self.headers.iter().fold(api.clone(), |api, (name, value)| api.with(name, value));
+        api.try_send(self.method.clone(), &self.path, self.body.as_ref()).await
     }
 
     /// Sends it until there is an answer that would not be another one later.
@@ -124,7 +125,7 @@ impl Customer {
     }
 
     fn api(&self) -> Api {
-        self.gateway.with_token(&self.token.borrow())
+        self.gateway.with_token(&*self.token.borrow())
     }
 
     /// Sends it once; logs in again if the token was too old.

@@ -130,7 +130,7 @@ async fn do_it(ground: Ground, fault: Fault, random: &mut StdRng, stop: &Stop) -
 /// Waits until the gateway counts so many healthy replicas: a deployment goes on when the replica that it
 /// has replaced is there.
 async fn are_healthy(service: &str, count: usize, stop: &Stop) -> bool {
-    let (begun, dashboard) = (Instant::now(), e2e::Api::at(9090));
+    let (begun, dashboard) = (Instant::now(), e2e::Api::local(9090));
     while begun.elapsed() < HEALTHY_AGAIN && !stop.is_requested() {
         let seen = dashboard.try_get(&format!("/registry/services/{service}")).await;
         if seen.is_some_and(|reply| e2e::healthy_instances(&reply.body) >= count) {

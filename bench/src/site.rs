@@ -53,14 +53,14 @@ impl Site {
         if !compose && !Path::new("data/run/gateway.child").exists() {
             return Err("It does not run here: start it with scripts/up.".to_owned());
         }
-        let gateway = Api::at(8080);
+        let gateway = Api::local(8080);
         if gateway.try_get("/health/live").await.is_none() {
             return Err("The gateway does not answer: start it with scripts/up.".to_owned());
         }
         let admin = Customer::log_in(&gateway, &admin_email, &admin_password);
         let admin = admin.await.ok_or("The admin of .secrets/admin.env cannot log in.")?;
         let payments = Database::open(ground, "payments").await?;
-        Ok(Self { gateway, dashboard: Api::at(9090), admin, ground, payments })
+        Ok(Self { gateway, dashboard: Api::local(9090), admin, ground, payments })
     }
 
     /// What a service says on its own port, to an admin where it must be one.

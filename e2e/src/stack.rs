@@ -13,9 +13,9 @@ use shared::auth::ServiceKey;
 use shared::client::TokenSource;
 use shared::config::Variable as _;
 use shared::registry::MemoryRegistry;
+use shared::testing::{Api, eventually};
 
-use crate::api::{Api, Person};
-use crate::eventually;
+use crate::person::Person;
 use crate::process;
 use crate::secrets::Secrets;
 
@@ -101,7 +101,7 @@ impl Stack {
             programs.push(program(service, replicas[2 * index], Some(&database)));
             programs.push(program(service, replicas[2 * index + 1], Some(&database)));
         }
-        let (public, admin_port) = (Api::at(public), Api::at(admin));
+        let (public, admin_port) = (Api::local(public), Api::local(admin));
         let service_key =
             ServiceKey::parse(&secrets.service_key.display().to_string()).expect("a new key is good");
         let mut stack = Self { folder, public, admin_port, programs, service_key };
@@ -134,7 +134,7 @@ impl Stack {
     /// A replica's own port, past the gateway.
     pub fn direct(&self, service: &str) -> Api {
         let program = self.programs.iter().find(|program| program.name.starts_with(service));
-        Api::at(program.map_or(0, |program| program.port))
+        Api::local(program.map_or(0, |program| program.port))
     }
 
     /// Kills a program as a crash would (`kill -9`).
@@ -150,7 +150,7 @@ impl Stack {
 
     /// Registers a server of the test's own as a replica of `service`, and waits until it is healthy.
     pub async fn register_origin(&self, service: &str, url: &str) {
-        let console = self.admin_port.with_token(&self.service_token());
+        let console = self.admin_port.with_token(self.service_token());
         let path = format!("/registry/services/{service}");
         console
             .put(&format!("{path}/instances/origin"), json!({ "url": url, "metadata": {} }))

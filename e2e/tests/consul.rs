@@ -76,11 +76,11 @@ async fn a_replica_found_in_consul_serves_within_a_second_and_is_gone_as_soon_wh
 async fn who_wants_to_register_in_the_gateway_is_sent_to_consul() {
     let Some(consul) = consul_url() else { return };
     let stack = Stack::start_with(&[("REGISTRY_URL", &consul)]).await;
-    let service = stack.admin_port.with_token(&stack.service_token());
+    let service = stack.admin_port.with_token(stack.service_token());
     let path = "/registry/services/user-service/instances/mine";
     let body = json!({ "url": "http://127.0.0.1:1", "metadata": {} });
     service.put(path, body).await.expect_problem(409, "registered_elsewhere");
-    let refused = service.send(actix_web::http::Method::DELETE, path, &[], None).await;
+    let refused = service.delete(path).await;
     refused.expect_problem(409, "registered_elsewhere");
     assert_eq!(replicas(&stack).await.len(), 2);
 }

@@ -151,7 +151,7 @@ impl Program {
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         let child = command.spawn().unwrap();
-        Self { api: Api::at(port), command, child, log }
+        Self { api: Api::local(port), command, child, log }
     }
 }
 
@@ -184,7 +184,7 @@ impl Shop {
         let secrets = Secrets::make(&folder);
         let names = ["order-service", "payment-service", "card-network", "user-service"];
         let ports: [u16; 4] = free_ports();
-        let apis = ports.map(Api::at);
+        let apis = ports.map(Api::local);
         let listed: Vec<_> =
             names.iter().zip(&apis).map(|(name, api)| format!("{name}={}", api.base)).collect();
         let mut programs: Vec<_> = names
@@ -236,9 +236,9 @@ impl Shop {
     /// A customer orders, pays, cancels, and gets the money back, asking again until there is an answer.
     async fn sell_and_take_back(&mut self, round: usize) {
         let lines = json!([{ "product_id": self.product["id"], "quantity": 2 }]);
-        let (key, body) = ([key()], json!({ "lines": lines, "payment_token": "tok_visa" }));
+        let (key, body) = (key(), json!({ "lines": lines, "payment_token": "tok_visa" }));
         let placed = self.until("the order is placed", async |shop| {
-            let reply = shop.customer.try_send(Method::POST, "/api/orders", &key, Some(&body)).await;
+            let reply = shop.customer.with_key(&key).try_send(Method::POST, "/api/orders", Some(&body)).await;
             reply.filter(|reply| reply.status == 201)
         });
         let placed = placed.await.body;
@@ -246,7 +246,7 @@ impl Shop {
         self.until_is(&path, "confirmed").await;
         let cancel = format!("{path}/cancel");
         self.until("the cancel is taken", async |shop| {
-            let reply = shop.customer.try_send(Method::POST, &cancel, &[], None).await;
+            let reply = shop.customer.try_send(Method::POST, &cancel, None).await;
             reply.filter(|reply| reply.status == 202)
         })
         .await;

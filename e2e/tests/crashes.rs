@@ -46,9 +46,9 @@ impl Load {
         let body =
             json!({ "lines": [{ "product_id": product["id"], "quantity": 1 }], "payment_token": "tok_visa" });
         while !self.stop.get() {
-            let key = [key()];
+            let keyed = api.with_key(key());
             loop {
-                match api.try_send(Method::POST, "/api/orders", &key, Some(&body)).await {
+                match keyed.try_send(Method::POST, "/api/orders", Some(&body)).await {
                     Some(reply) if reply.status == 201 => self.orders.borrow_mut().push(reply.body),
                     Some(reply) if reply.body["code"] == "idempotency_in_progress" => {
                         tokio::time::sleep(Duration::from_millis(100)).await;

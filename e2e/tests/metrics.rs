@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use actix_web::http::Method;
-use e2e::{Api, Stack, eventually, key};
+use e2e::{Api, Stack, eventually};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -20,7 +20,7 @@ fn sum(metrics: &str, name: &str, label: &str) -> f64 {
 async fn over_replicas(ports: &[u16], name: &str, label: &str) -> f64 {
     let mut total = 0.0;
     for port in ports {
-        total += sum(&Api::at(*port).text("/metrics").await, name, label);
+        total += sum(&Api::local(*port).text("/metrics").await, name, label);
     }
     total
 }
@@ -36,7 +36,7 @@ async fn every_program_tells_its_requests_connections_and_size_and_nothing_of_a_
     let order = ann.place(&ann.product().await, 1, "tok_visa").await;
     ann.order_reaches(&order, "confirmed").await;
     let brewing = Method::from_bytes(b"BREW").unwrap();
-    ann.api.send(brewing, "/api/made-up", &[], None).await;
+    ann.api.send(brewing, "/api/made-up", None).await;
 
     for program in ["gateway", "card-network", "user-service", "order-service", "payment-service"] {
         let api = if program == "gateway" { stack.admin_port.clone() } else { stack.direct(program) };
@@ -97,10 +97,10 @@ async fn the_gateway_tells_who_is_busy_who_is_ejected_and_what_it_tried_again() 
     let lines = json!([{ "product_id": product["id"], "quantity": 1 }]);
     let body = json!({ "lines": lines, "payment_token": "tok_slow" });
     let api = ann.api.clone();
-    let slow = actix_web::rt::spawn(async move {
-        let headers = [key(), ("prefer", "wait=10".to_owned())];
-        api.send(Method::POST, "/api/orders", &headers, Some(&body)).await.status
-    });
+    let slow =
+        actix_web::rt::spawn(
+            async move { api.with("prefer", "wait=10").post("/api/orders", body).await.status },
+        );
     let busy = "peer_service=\"order-service\"";
     eventually("a replica is busy", SOON, || async {
         (told("http_client_active_requests{", busy).await == 1.0).then_some(())

@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use e2e::{Api, Stack};
 
 async fn not_found(api: &Api, method: Method, path: &str) {
-    api.send(method, path, &[], None).await.expect_problem(404, "not_found");
+    api.send(method, path, None).await.expect_problem(404, "not_found");
 }
 
 #[actix_web::test]

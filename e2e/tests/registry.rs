@@ -20,7 +20,7 @@ async fn only_services_register_and_only_within_the_stacks_networks() {
     stack.admin_port.put(path, body.clone()).await.expect_problem(401, "missing_token");
     let admin = stack.admin().await.api.token.unwrap();
     stack.admin_port.with_token(&admin).put(path, body).await.expect_problem(401, "invalid_token");
-    let service = stack.admin_port.with_token(&stack.service_token());
+    let service = stack.admin_port.with_token(stack.service_token());
     for outside in
         ["http://8.8.8.8:80", "http://example.com:80", "ftp://127.0.0.1:1", "http://127.0.0.1:1/path", "x"]
     {

@@ -77,10 +77,10 @@ async fn round_robin_is_even_random_nearly_so_and_least_connections_avoids_the_b
 async fn only_an_admin_switches_and_only_to_what_there_is() {
     let stack = Stack::start().await;
     let (ann, admin) = (stack.register().await, stack.admin().await);
-    let as_admin = stack.admin_port.with_token(&admin.api.token.clone().unwrap());
+    let as_admin = stack.admin_port.with_token(admin.api.token.clone().unwrap());
     let path = "/routes/users/strategy";
     stack.admin_port.put(path, json!({ "strategy": "random" })).await.expect_problem(401, "missing_token");
-    let as_ann = stack.admin_port.with_token(&ann.api.token.clone().unwrap());
+    let as_ann = stack.admin_port.with_token(ann.api.token.clone().unwrap());
     as_ann.put(path, json!({ "strategy": "random" })).await.expect_problem(403, "forbidden");
     as_admin.put(path, json!({ "strategy": "by-magic" })).await.expect_problem(422, "validation_failed");
     as_admin

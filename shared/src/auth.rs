@@ -4,7 +4,7 @@
 //!
 //! | token | algorithm | made by | says |
 //! |---|---|---|---|
-//! | user token | EdDSA | user-service | this is person `sub`, with these `roles` |
+//! | user token | EdDSA | the service that owns the accounts | this is person `sub`, with these `roles` |
 //! | service token | HS256 | any service of the stack | this is service `iss`, calling `aud`, for person `sub` if any |
 //!
 //! Handlers ask for a [`Caller`] (a person, or a service acting for one), an [`Admin`] or a
@@ -18,7 +18,7 @@ pub mod user_token;
 pub use caller::{Admin, Authenticator, Caller, MaybeCaller, ServiceCaller};
 pub use keys::{KeySet, SigningKeys};
 pub use service_token::{ServiceClaims, ServiceKey};
-pub use user_token::{USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims};
+pub use user_token::{USER_TOKEN_AUDIENCE, UserClaims};
 
 /// A text that no log shows.
 #[derive(Clone, PartialEq, Eq)]

@@ -91,7 +91,7 @@ impl Stack {
 
     /// The same, by a client of the issuer.
     pub fn follow_keys(issuer: ServiceClient) -> KeySet {
-        let keys = KeySet::default();
+        let keys = KeySet::empty(issuer.service());
         actix_web::rt::spawn(follow(issuer, keys.clone()));
         keys
     }

@@ -17,15 +17,15 @@ impl Stop {
         (Stopper(sender), Self(receiver))
     }
 
-    /// Whether it is time to finish.
+    /// Whether the signal was given. Dropping the [`Stopper`] gives it too.
     pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() || self.0.has_changed().is_err()
     }
 
-    /// Waits until it is time to finish. A [`Stopper`] that is dropped gives the signal too.
+    /// Waits for the signal.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();
-        // An error means the sender is gone, which says the same.
+        // An error means that the sender is gone, which is the signal too.
         receiver.wait_for(|stop| *stop).await.map(drop).unwrap_or_default();
     }
 

@@ -1,11 +1,32 @@
-//! What tests share: the rule for servers that a machine may not have, and [`Gate`].
+//! What the tests of every crate use: an HTTP client ([`Api`]), polling ([`eventually`]), keys and tokens
+//! ([`Keys`]), a connection that breaks on demand ([`Gate`]), and the servers of this machine.
 
 mod gate;
+mod http;
+mod keys;
 
 pub use gate::Gate;
+pub use http::{Api, Reply, key, run};
+pub use keys::{Keys, pem};
 
 use std::fs::File;
 use std::io::Write as _;
+use std::time::Duration;
+
+/// Polls `probe` until it returns a value.
+///
+/// # Panics
+/// After `timeout`, naming `what`.
+pub async fn eventually<T>(what: &str, timeout: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + timeout;
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "not within {timeout:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
 /// The server that `variable` names for tests of `what`. Without the variable the test is skipped with
 /// a line that says so, also in the file `SKIPPED_TESTS_FILE`, and with `CI=true` it fails.

@@ -3,18 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use base64::Engine as _;
-use shared::auth::{Secret, ServiceKey};
 use shared::balancer::{Health, Pool, Settings};
 use shared::client::{ATTEMPT_HEADER, ClientError, Context, ServiceClient, TokenSource};
 use shared::registry::Instance;
 use shared::resilience::Deadline;
+use shared::testing::Keys;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use uuid::Uuid;
@@ -100,16 +99,14 @@ fn dead() -> (String, TcpSocket) {
     (format!("http://{}", socket.local_addr().unwrap()), socket)
 }
 
-fn key() -> ServiceKey {
-    ServiceKey::from_base64(&Secret::new(base64::engine::general_purpose::STANDARD.encode([7; 32]))).unwrap()
-}
+static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::new("an-issuer"));
 
 fn instances(urls: &[&str]) -> Vec<Instance> {
     urls.iter().map(|url| Instance::new(url, url)).collect()
 }
 
 fn client_of(pool: &Arc<Pool>) -> ServiceClient {
-    ServiceClient::new(pool.clone(), TokenSource::new("a-service", key()))
+    ServiceClient::new(pool.clone(), TokenSource::new("a-service", KEYS.service.clone()))
 }
 
 /// A client of the replicas at `urls`, and its pool.
@@ -149,7 +146,9 @@ async fn a_call_carries_the_request_id_the_trace_the_deadline_and_a_token_for_th
     assert_eq!(text("traceparent"), trace, "the callee's span is below the caller's");
     let left = Deadline::from_headers(&seen).unwrap().remaining();
     assert!(left > Duration::ZERO && left <= Duration::from_secs(2), "{left:?}");
-    let claims = key().verify(text("authorization").strip_prefix("Bearer ").unwrap(), "b-service").unwrap();
+    let authorization = text("authorization");
+    let token = authorization.strip_prefix("Bearer ").unwrap();
+    let claims = KEYS.service.verify(token, "b-service").unwrap();
     assert_eq!((claims.iss.as_str(), claims.sub), ("a-service", Some(person)));
 }
 

@@ -4,16 +4,15 @@
 
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
+use actix_web::http::Method;
 use actix_web::{HttpResponse, web};
-use futures_util::Stream;
 use serde_json::Value;
 use shared::body::{Body, Fields, FromBody};
 use shared::db::testing::{postgres_url, urls};
 use shared::db::{Db, DbConfig, Migrations, query};
 use shared::problem::Problem;
 use shared::service::{HttpConfig, Server, ServerHandle, Service, resource};
-use shared::testing::Gate;
+use shared::testing::{Api, Gate, eventually, run};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -52,119 +51,76 @@ async fn server(http: HttpConfig) -> Server {
     Service::bind("a-service", http).unwrap().configure(routes).build().unwrap()
 }
 
-/// A running server: its base URL and its end.
-async fn run() -> (String, ServerHandle) {
-    let server = server(HttpConfig::for_tests()).await;
-    let (url, handle) = (format!("http://{}", server.address()), server.handle());
-    actix_web::rt::spawn(server.run());
-    (url, handle)
-}
-
-async fn problem<S>(mut response: awc::ClientResponse<S>) -> Value
-where
-    S: Stream<Item = Result<web::Bytes, awc::error::PayloadError>> + Unpin,
-{
-    assert_eq!(response.headers().get("content-type").unwrap(), "application/problem+json");
-    response.json().await.unwrap()
+async fn start() -> (Api, ServerHandle) {
+    run(server(HttpConfig::for_tests()).await)
 }
 
 #[actix_web::test]
 async fn every_error_is_a_problem_document_with_the_request_id() {
-    let (url, _server) = run().await;
-    let client = awc::Client::default();
-    let json = |body: &'static str| {
-        client.post(format!("{url}/api/things")).content_type("application/json").send_body(body)
-    };
+    let (api, _server) = start().await;
+    let json = api.with("content-type", "application/json");
+    let things = "/api/things";
     let cases = [
-        (client.get(format!("{url}/nowhere")).send().await, 404, "not_found"),
-        (client.delete(format!("{url}/api/things")).send().await, 405, "method_not_allowed"),
+        (api.get("/nowhere").await, 404, "not_found"),
+        (api.delete(things).await, 405, "method_not_allowed"),
+        (api.with("accept", "text/html").get(things).await, 406, "not_acceptable"),
+        (json.send_text(Method::POST, things, "{").await, 400, "malformed_json"),
         (
-            client.get(format!("{url}/api/things")).insert_header(("accept", "text/html")).send().await,
-            406,
-            "not_acceptable",
+            json.send_text(Method::POST, things, r#"{"size":-1,"colour":"red"}"#).await,
+            422,
+            "validation_failed",
         ),
-        (json("{").await, 400, "malformed_json"),
-        (json(r#"{"size":-1,"colour":"red"}"#).await, 422, "validation_failed"),
         (
-            client.post(format!("{url}/api/things")).content_type("text/plain").send_body("x").await,
+            api.with("content-type", "text/plain").send_text(Method::POST, things, "x").await,
             415,
             "unsupported_media_type",
         ),
-        (
-            client
-                .post(format!("{url}/api/things"))
-                .content_type("application/json")
-                .send_body(" ".repeat(300_000))
-                .await,
-            413,
-            "body_too_large",
-        ),
-        (client.get(format!("{url}/api/broken")).send().await, 500, "internal"),
+        (json.send_text(Method::POST, things, " ".repeat(300_000)).await, 413, "body_too_large"),
+        (api.get("/api/broken").await, 500, "internal"),
     ];
-    for (response, status, code) in cases {
-        let response = response.unwrap();
-        assert_eq!(response.status().as_u16(), status, "{code}");
-        let request_id = response.headers().get("x-request-id").unwrap().to_str().unwrap().to_owned();
-        let problem = problem(response).await;
-        assert_eq!(problem["code"], code);
-        assert_eq!(problem["service"], "a-service");
-        assert_eq!(problem["request_id"], *request_id);
-        assert!(!problem.to_string().contains("secret"), "{problem}");
+    for (reply, status, code) in cases {
+        reply.expect_problem(status, code);
+        assert_eq!(reply.body["service"], "a-service");
+        assert_eq!(reply.body["request_id"], reply.header("x-request-id"));
+        assert!(!reply.text().contains("secret"), "{}", reply.body);
     }
 }
 
 #[actix_web::test]
 async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
-    let (url, _server) = run().await;
-    let client = awc::Client::default();
+    let (api, _server) = start().await;
     for (sent, kept) in [("my-id.1", true), ("my id", false), ("", false)] {
-        let response = client
-            .get(format!("{url}/api/things"))
-            .insert_header(("x-request-id", sent))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(response.headers().get("x-request-id").unwrap() == sent, kept, "{sent:?}");
+        let reply = api.with("x-request-id", sent).get("/api/things").await;
+        assert!(reply.headers.contains_key("x-request-id"));
+        assert_eq!(reply.header("x-request-id") == sent, kept, "{sent:?}");
     }
 }
 
 #[actix_web::test]
 async fn head_works_where_get_does_and_options_names_the_methods() {
-    let (url, _server) = run().await;
-    let client = awc::Client::default();
-    let mut head = client.head(format!("{url}/api/things")).send().await.unwrap();
-    assert_eq!(head.status(), StatusCode::OK);
-    assert!(head.body().await.unwrap().is_empty());
-    let options = client.options(format!("{url}/api/things")).send().await.unwrap();
-    assert_eq!(options.status(), StatusCode::NO_CONTENT);
-    assert_eq!(options.headers().get("allow").unwrap(), "OPTIONS, HEAD, GET, POST");
+    let (api, _server) = start().await;
+    let head = api.send(Method::HEAD, "/api/things", None).await;
+    assert_eq!((head.status, head.bytes.len()), (200, 0));
+    let options = api.send(Method::OPTIONS, "/api/things", None).await;
+    assert_eq!((options.status, options.header("allow")), (204, "OPTIONS, HEAD, GET, POST"));
 }
 
 #[actix_web::test]
 async fn nobody_works_past_the_callers_deadline() {
-    let (url, _server) = run().await;
+    let (api, _server) = start().await;
     let deadline = (OffsetDateTime::now_utc() + Duration::from_millis(50)).format(&Rfc3339).unwrap();
-    let response = awc::Client::default()
-        .get(format!("{url}/api/slow"))
-        .insert_header(("x-request-deadline", deadline))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
-    assert!(response.headers().contains_key("x-request-id"));
-    assert_eq!(problem(response).await["code"], "upstream_timeout");
+    let reply = api.with("x-request-deadline", deadline).get("/api/slow").await;
+    reply.expect_problem(504, "upstream_timeout");
+    assert!(reply.headers.contains_key("x-request-id"));
 }
 
 #[actix_web::test]
 async fn health_tells_who_answers_and_metrics_count_by_route() {
-    let (url, _server) = run().await;
-    let client = awc::Client::default();
-    let mut health = client.get(format!("{url}/health")).send().await.unwrap();
-    let report: Value = health.json().await.unwrap();
+    let (api, _server) = start().await;
+    let report = api.get("/health").await.body;
     assert_eq!((&report["status"], &report["service"]), (&"ok".into(), &"a-service".into()));
-    client.get(format!("{url}/api/things")).send().await.unwrap();
-    let metrics = client.get(format!("{url}/metrics")).send().await.unwrap().body().await.unwrap();
-    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+    api.get("/api/things").await;
+    let metrics = api.text("/metrics").await;
     assert!(metrics.contains(r#"http_route="/api/things""#), "{metrics}");
 }
 
@@ -172,18 +128,14 @@ async fn health_tells_who_answers_and_metrics_count_by_route() {
 async fn a_failing_check_makes_the_service_not_ready_but_it_stays_alive() {
     let service = Service::bind("a-service", HttpConfig::for_tests()).unwrap();
     let server = service.check("database", || async { Err("away".to_owned()) }).build().unwrap();
-    let url = format!("http://{}", server.address());
-    actix_web::rt::spawn(server.run());
-    let client = awc::Client::default();
-    let mut ready = client.get(format!("{url}/health/ready")).send().await.unwrap();
-    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let report: Value = ready.json().await.unwrap();
+    let (api, _server) = run(server);
+    let report = api.get("/health/ready").await.expect(503);
     assert_eq!((&report["status"], &report["checks"]["database"]), (&"down".into(), &"down".into()));
-    assert_eq!(client.get(format!("{url}/health/live")).send().await.unwrap().status(), StatusCode::OK);
+    api.get("/health/live").await.expect(200);
 }
 
-/// A service that asks its database, with little patience.
-async fn on_database(url: &str) -> String {
+/// A service that asks its database, with short timeouts.
+async fn on_database(url: &str) -> Api {
     async fn ask(db: web::Data<Db>) -> Result<HttpResponse, Problem> {
         query("SELECT 1 AS one").fetch_one(&**db).await.map_err(|error| error.problem())?;
         Ok(HttpResponse::Ok().json("done"))
@@ -195,49 +147,41 @@ async fn on_database(url: &str) -> String {
         Service::bind("a-service", HttpConfig::for_tests()).unwrap().database(&db).configure(move |app| {
             app.app_data(web::Data::new(db.clone())).service(resource("/api/things").get(ask));
         });
-    let server = service.build().unwrap();
-    let url = format!("http://{}", server.address());
-    actix_web::rt::spawn(server.run());
-    url
+    run(service.build().unwrap()).0
 }
 
 #[actix_web::test]
 async fn while_its_database_is_away_a_service_is_not_ready_and_tells_when_to_come_back() {
     let Some(database) = postgres_url().await else { return };
     let mut gate = Gate::before(&database).await;
-    let url = on_database(&gate.url(&database)).await;
-    let client = awc::Client::default();
-    let status = async |path: &str| client.get(format!("{url}{path}")).send().await.unwrap().status();
+    let api = on_database(&gate.url(&database)).await;
     for stalls in [false, true] {
-        assert_eq!(status("/health/ready").await, StatusCode::OK);
-        assert_eq!(status("/api/things").await, StatusCode::OK);
+        api.get("/health/ready").await.expect(200);
+        api.get("/api/things").await.expect(200);
         match stalls {
             true => gate.stall(),
             false => gate.shut().await,
         }
-        let refused = client.get(format!("{url}/api/things")).send().await.unwrap();
-        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "{stalls}");
-        assert_eq!(refused.headers().get("retry-after").unwrap(), "1");
-        assert_eq!(problem(refused).await["code"], "unavailable");
-        assert_eq!(status("/health/ready").await, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(status("/health/live").await, StatusCode::OK);
+        let refused = api.get("/api/things").await;
+        refused.expect_problem(503, "unavailable");
+        assert_eq!(refused.header("retry-after"), "1", "{stalls}");
+        api.get("/health/ready").await.expect(503);
+        api.get("/health/live").await.expect(200);
 
         gate.open().await;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        while status("/api/things").await != StatusCode::OK {
-            assert!(tokio::time::Instant::now() < deadline, "it does not come back");
-        }
+        eventually("the database is back", Duration::from_secs(10), async || {
+            (api.get("/api/things").await.status == 200).then_some(())
+        })
+        .await;
     }
 }
 
 #[actix_web::test]
 async fn the_connections_to_its_database_are_told() {
     for database in urls().await {
-        let url = on_database(&database).await;
-        let client = awc::Client::default();
-        client.get(format!("{url}/api/things")).send().await.unwrap();
-        let metrics = client.get(format!("{url}/metrics")).send().await.unwrap().body().await.unwrap();
-        let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+        let api = on_database(&database).await;
+        api.get("/api/things").await;
+        let metrics = api.text("/metrics").await;
         let pool = if database.starts_with("sqlite") { "readers" } else { "postgres" };
         let count = |state: &str| {
             let line = format!(
@@ -258,26 +202,20 @@ async fn a_draining_server_is_not_ready_still_answers_and_finishes_what_runs() {
     let server = server(http).await;
     let (url, handle) = (format!("http://{}", server.address()), server.handle());
     let running = actix_web::rt::spawn(server.run());
-    let client = awc::Client::default();
-    client.get(format!("{url}/api/things")).send().await.unwrap();
+    let api = Api::at(url);
+    api.get("/api/things").await;
 
     let drained = actix_web::rt::spawn(async move { handle.stop().await });
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    loop {
-        let mut ready = client.get(format!("{url}/health/ready")).send().await.unwrap();
-        if ready.status() == StatusCode::SERVICE_UNAVAILABLE {
-            assert_eq!(ready.headers().get("connection").unwrap(), "close");
-            let body = ready.json::<Value>().await.unwrap();
-            assert_eq!((&body["status"], &body["checks"]["drain"]), (&"down".into(), &"down".into()));
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "the drain does not begin");
-    }
-    let mut slow = client.get(format!("{url}/api/slow")).send().await.unwrap();
-    assert_eq!(slow.json::<String>().await.unwrap(), "done");
+    let ready = eventually("the drain begins", Duration::from_secs(5), async || {
+        Some(api.get("/health/ready").await).filter(|ready| ready.status == 503)
+    })
+    .await;
+    assert_eq!(ready.header("connection"), "close");
+    assert_eq!((&ready.body["status"], &ready.body["checks"]["drain"]), (&"down".into(), &"down".into()));
+    assert_eq!(api.get("/api/slow").await.body, "done");
     drained.await.unwrap();
     running.await.unwrap().unwrap();
-    assert!(client.get(format!("{url}/api/things")).send().await.is_err());
+    assert!(api.try_get("/api/things").await.is_none());
 }
 
 #[actix_web::test]
@@ -310,16 +248,12 @@ async fn a_served_request_is_a_span_that_the_collector_gets() {
         app.service(web::resource("/v1/traces").route(web::post().to(collect)));
     });
     let collector = collector.build().unwrap();
-    let traces = format!("http://{}", collector.address()).parse().ok();
-    actix_web::rt::spawn(collector.run());
-    let server = server(HttpConfig { traces, ..HttpConfig::for_tests() }).await;
-    let url = format!("http://{}/api/things", server.address());
-    actix_web::rt::spawn(server.run());
+    let traces = run(collector).0.base.parse().ok();
+    let (api, _server) = run(server(HttpConfig { traces, ..HttpConfig::for_tests() }).await);
 
     let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
-    let request =
-        awc::Client::default().get(url).insert_header(("traceparent", format!("00-{trace}-{parent}-01")));
-    assert_eq!(request.send().await.unwrap().status(), 200);
+    let api = api.with("traceparent", format!("00-{trace}-{parent}-01"));
+    api.get("/api/things").await.expect(200);
     let ours = async {
         loop {
             let sent = received.recv().await.unwrap();

@@ -35,7 +35,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         make_admin(&store, &passwords, admin).await?;
     }
     let stack = Stack::new(listener.replica(), config.stack);
-    let users = KeySet::of(config.signing_keys.jwks());
+    let users = KeySet::of(SERVICE, config.signing_keys.jwks());
     let issuer = Arc::new(Issuer::new(config.signing_keys, config.access_token_ttl));
     let pruned = store.clone();
     let server = Service::new(listener)

@@ -25,7 +25,7 @@ pub(super) fn programs() -> Vec<Program> {
 
 pub(super) async fn ask(program: &Program, path: &str, token: &str) -> Option<Value> {
     let port = program.port()? + u16::from(program.name.ends_with("-2"));
-    let reply = Api::at(port).with_token(token).try_get(path).await?;
+    let reply = Api::local(port).with_token(token).try_get(path).await?;
     (reply.status == 200).then_some(reply.body)
 }
 

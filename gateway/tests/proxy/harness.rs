@@ -8,11 +8,11 @@ use std::time::Duration;
 use gateway::app;
 use gateway::config::Config;
 use serde_json::Value;
-use shared::auth::{Secret, ServiceKey};
 use shared::config::Variable as _;
 use shared::registry::RegistryUrl;
 use shared::service::{HttpConfig, ServerHandle};
 use shared::stack::StackConfig;
+use shared::testing::Keys;
 use tokio::net::TcpSocket;
 
 /// A gateway whose route `/a` leads to the service `a`.
@@ -41,10 +41,7 @@ impl Gateway {
             admin: HttpConfig { port: admin, ..HttpConfig::for_tests() },
             stack: StackConfig {
                 registry: RegistryUrl::parse(&format!("static://a={}", urls.join(","))).unwrap(),
-                service_key: ServiceKey::from_base64(&Secret::new(
-                    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-                ))
-                .unwrap(),
+                service_key: Keys::new("an-issuer").service,
                 advertise_url: None,
             },
             config_file: file.clone(),

@@ -9,9 +9,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use harness::{Gateway, Upstream, answer, head_of, raw, read_until};
-use serde_json::Value;
 use shared::service::{HttpConfig, Service};
-use tokio::time::{Instant, sleep};
+use shared::testing::{Api, eventually, run};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -164,24 +163,18 @@ async fn a_replica_that_drains_gets_nothing_more_though_no_registry_tells_of_it(
     let http = HttpConfig { drain_grace: Duration::from_secs(600), ..HttpConfig::for_tests() };
     let server = Service::bind("a", http).unwrap().build().unwrap();
     let (leaving, staying) = (Upstream::elsewhere(server.address()), Upstream::answering(OK));
-    let handle = server.handle();
-    actix_web::rt::spawn(server.run());
+    let (_, handle) = run(server);
     let ports = harness::free_ports();
     let gateway = Gateway::start_at(ports, &[&leaving, &staying]).await.unwrap();
     actix_web::rt::spawn(async move { handle.stop().await });
 
-    let registry = format!("http://127.0.0.1:{}/registry/services/a", ports[1]);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let mut seen = awc::Client::default().get(&registry).send().await.unwrap();
-        let seen = seen.json::<Value>().await.unwrap();
+    let admin = Api::local(ports[1]);
+    eventually("the drain is seen", Duration::from_secs(30), async || {
+        let seen = admin.get("/registry/services/a").await.body;
         let mut instances = seen["instances"].as_array().unwrap().iter();
-        if instances.any(|instance| instance["health"] == "draining") {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{seen}");
-        sleep(Duration::from_millis(50)).await;
-    }
+        instances.any(|instance| instance["health"] == "draining").then_some(())
+    })
+    .await;
     for _ in 0..10 {
         let answered = raw(&gateway, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
         assert!(answered.ends_with("ok"), "{answered}");

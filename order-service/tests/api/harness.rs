@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use order_service::app;
 use order_service::config::Config;
 use serde_json::{Value, json};
-use shared::auth::{Secret, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims};
+use shared::auth::{Secret, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE, UserClaims};
 use shared::config::Variable as _;
 use shared::db::{DbConfig, testing};
 use shared::messages::{Event, MessagesUrl};
@@ -134,7 +134,7 @@ impl World {
     fn person(&self, roles: &[&str]) -> Api {
         let id = Uuid::now_v7();
         let claims = UserClaims {
-            iss: USER_TOKEN_ISSUER.to_owned(),
+            iss: "user-service".to_owned(),
             aud: USER_TOKEN_AUDIENCE.to_owned(),
             sub: id,
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
-use super::{Secret, TokenError, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims, token_error};
+use super::{Secret, TokenError, USER_TOKEN_AUDIENCE, UserClaims, token_error};
 use crate::config::Variable;
 
 /// A JSON Web Key Set (RFC 7517) of Ed25519 public keys.
@@ -111,11 +111,11 @@ fn public_key(pem: &str) -> Result<Jwk, String> {
 ///
 /// Verified tokens are remembered until they expire, because checking a signature costs more than
 /// everything else that a gateway does for a request.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct KeySet(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
+    issuer: String,
     keys: RwLock<BTreeMap<String, DecodingKey>>,
     verified: RwLock<BTreeMap<[u8; 32], UserClaims>>,
     wanted: Notify,
@@ -126,9 +126,19 @@ struct Shared {
 const REMEMBERED: usize = 10_000;
 
 impl KeySet {
-    /// A set with these keys.
-    pub fn of(jwks: &Jwks) -> Self {
-        let set = Self::default();
+    /// A set without keys yet, for tokens whose `iss` is `issuer`.
+    pub fn empty(issuer: &str) -> Self {
+        Self(Arc::new(Shared {
+            issuer: issuer.to_owned(),
+            keys: RwLock::default(),
+            verified: RwLock::default(),
+            wanted: Notify::new(),
+            changed: Notify::new(),
+        }))
+    }
+
+    pub fn of(issuer: &str, jwks: &Jwks) -> Self {
+        let set = Self::empty(issuer);
         set.replace(jwks);
         set
     }
@@ -191,7 +201,7 @@ impl KeySet {
         let key = keys.get(&kid).ok_or(Unverified::UnknownKey)?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_audience(&[USER_TOKEN_AUDIENCE]);
-        validation.set_issuer(&[USER_TOKEN_ISSUER]);
+        validation.set_issuer(&[&self.0.issuer]);
         validation.leeway = 0;
         jsonwebtoken::decode(token, key, &validation)
             .map(|token| token.claims)
@@ -229,25 +239,19 @@ impl From<TokenError> for Unverified {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::pem;
     use uuid::Uuid;
 
-    /// An Ed25519 private key whose 32 secret bytes are all `byte`, in PEM.
-    pub(crate) fn pem(byte: u8) -> String {
-        let mut der = vec![
-            0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-        ];
-        der.extend([byte; 32]);
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
-        format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
-    }
+    const ISSUER: &str = "an-issuer";
 
-    fn keys(bytes: &[u8]) -> SigningKeys {
-        SigningKeys::from_pem(&Secret::new(bytes.iter().map(|&byte| pem(byte)).collect::<String>())).unwrap()
+    fn keys(seeds: &[u8]) -> SigningKeys {
+        let pem: String = seeds.iter().map(|&seed| pem([seed; 32])).collect();
+        SigningKeys::from_pem(&Secret::new(pem)).unwrap()
     }
 
     fn claims(exp: u64) -> UserClaims {
         UserClaims {
-            iss: USER_TOKEN_ISSUER.to_owned(),
+            iss: ISSUER.to_owned(),
             aud: USER_TOKEN_AUDIENCE.to_owned(),
             sub: Uuid::now_v7(),
             roles: vec!["customer".to_owned()],
@@ -263,13 +267,13 @@ mod tests {
     fn a_token_is_verified_with_the_published_key() {
         let keys = keys(&[1]);
         let token = keys.sign(&claims(FAR)).unwrap();
-        assert_eq!(KeySet::of(keys.jwks()).verify(&token).unwrap().exp, FAR);
+        assert_eq!(KeySet::of(ISSUER, keys.jwks()).verify(&token).unwrap().exp, FAR);
     }
 
     #[test]
     fn after_a_rotation_tokens_of_the_old_key_stay_good_until_it_is_withdrawn() {
         let old = keys(&[1]).sign(&claims(FAR)).unwrap();
-        let set = KeySet::of(keys(&[2, 1]).jwks());
+        let set = KeySet::of(ISSUER, keys(&[2, 1]).jwks());
         assert!(set.verify(&old).is_ok());
         set.replace(keys(&[2]).jwks());
         assert_eq!(set.verify(&old), Err(Unverified::UnknownKey));
@@ -278,7 +282,7 @@ mod tests {
     #[test]
     fn an_expired_a_tampered_and_an_unsigned_token_are_refused() {
         let keys = keys(&[1]);
-        let set = KeySet::of(keys.jwks());
+        let set = KeySet::of(ISSUER, keys.jwks());
         assert_eq!(set.verify(&keys.sign(&claims(1)).unwrap()), Err(TokenError::Expired.into()));
         let token = keys.sign(&claims(FAR)).unwrap();
         let (head, signature) = token.rsplit_once('.').unwrap();
@@ -286,5 +290,7 @@ mod tests {
         assert_eq!(set.verify(&forged), Err(TokenError::Invalid.into()));
         assert_eq!(set.verify(&format!("{head}.")), Err(TokenError::Invalid.into()));
         assert_eq!(set.verify("x"), Err(TokenError::Invalid.into()));
+        let set = KeySet::of("another-issuer", keys.jwks());
+        assert_eq!(set.verify(&token), Err(TokenError::Invalid.into()));
     }
 }

@@ -3,15 +3,13 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Who issues user tokens.
-pub const USER_TOKEN_ISSUER: &str = "user-service";
 /// For whom they are: the public API as a whole.
 pub const USER_TOKEN_AUDIENCE: &str = "api";
 
 /// What a user token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserClaims {
-    /// Always [`USER_TOKEN_ISSUER`].
+    /// The service that issues user tokens.
     pub iss: String,
     /// Always [`USER_TOKEN_AUDIENCE`].
     pub aud: String,

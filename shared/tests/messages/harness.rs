@@ -6,13 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::http::Method;
-use ed25519_dalek::pkcs8::{EncodePrivateKey as _, spki::der::pem::LineEnding};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use serde_json::{Value, json};
-use shared::auth::{
-    Authenticator, KeySet, Secret, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER,
-    UserClaims,
-};
+use shared::auth::Authenticator;
 use shared::config::Variable as _;
 use shared::db::testing::{databases, sqlite_url};
 use shared::db::{Db, DbConfig, Migrations, Tx, query};
@@ -25,7 +21,7 @@ use shared::resilience::Backoff;
 use shared::service::{HttpConfig, Listener, ServerHandle, Service};
 use shared::stack::{Stack, StackConfig};
 use shared::stop::{Stop, Stopper};
-use shared::testing::nats_url;
+use shared::testing::{self, Api, Keys, nats_url};
 use uuid::Uuid;
 
 /// A sender's and a receiver's database, and the URL of the transport between them.
@@ -113,8 +109,8 @@ impl Transport for Nowhere {
 
 /// One replica of the receiver, or of another program that handles the same events.
 pub(crate) struct Receiver {
-    /// Where it serves HTTP.
-    pub(crate) address: String,
+    /// The replica as an admin sees it.
+    pub(crate) admin: Api,
     /// The URL by which [`transport`] reaches it.
     pub(crate) url: String,
     /// How many events had their effect here.
@@ -139,7 +135,7 @@ pub(crate) async fn receiver(db: &Db, url: &str) -> Receiver {
     .unwrap();
     let fetches: Rc<dyn Transport> = if url == "http://" { Rc::new(Nowhere) } else { transport(url).await };
     let (_, receiver) = program("receiver", db, fetches).await;
-    let url = if url == "http://" { receiver.address.clone() } else { url.to_owned() };
+    let url = if url == "http://" { receiver.url.clone() } else { url.to_owned() };
     Receiver { url, ..receiver }
 }
 
@@ -154,59 +150,32 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
     let (outbox, relay) = Relay::new(db.clone(), transport);
     let server = Service::bind(service, HttpConfig::for_tests())
         .unwrap()
-        .authenticate(Authenticator::new(service, key(), KeySet::of(PEOPLE.jwks())))
+        .authenticate(Authenticator::new(service, KEYS.service.clone(), KEYS.key_set()))
         .messages(Messages::new(service, relay, handler))
         .build()
         .unwrap();
-    let (address, handle) = (format!("http://{}", server.address()), server.handle());
-    actix_web::rt::spawn(server.run());
-    (outbox, Receiver { url: address.clone(), address, handled, learned, handle })
+    let (api, handle) = testing::run(server);
+    let admin = api.with_token(KEYS.user_token(Uuid::nil(), &["admin"]));
+    (outbox, Receiver { url: api.base, admin, handled, learned, handle })
 }
 
-/// The keys that people's tokens are signed with.
-static PEOPLE: LazyLock<SigningKeys> = LazyLock::new(|| {
-    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).to_pkcs8_pem(LineEnding::LF).unwrap();
-    SigningKeys::from_pem(&Secret::new(key.as_str())).unwrap()
-});
+static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::from_seed("an-issuer", [7; 32]));
 
 impl Receiver {
-    /// A request with an admin's token.
-    pub(crate) fn as_admin(&self, method: Method, path: &str) -> awc::ClientRequest {
-        let claims = UserClaims {
-            iss: USER_TOKEN_ISSUER.to_owned(),
-            aud: USER_TOKEN_AUDIENCE.to_owned(),
-            sub: Uuid::nil(),
-            roles: vec!["admin".to_owned()],
-            sid: Uuid::now_v7(),
-            iat: 0,
-            exp: 4_000_000_000,
-        };
-        awc::Client::default()
-            .request(method, format!("{}{path}", self.address))
-            .bearer_auth(PEOPLE.sign(&claims).unwrap())
-    }
-
-    /// What an admin is answered: the status, and the body if it is JSON.
-    pub(crate) async fn admin(&self, method: Method, path: &str) -> (u16, Value) {
-        let mut answer = self.as_admin(method, path).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-    }
-
     /// The dead letters that an admin sees, newest first.
     pub(crate) async fn dead_letters(&self) -> Vec<Value> {
-        let (status, body) = self.admin(Method::GET, "/admin/dead-letters").await;
-        assert_eq!(status, 200, "{body}");
+        let body = self.admin.get("/admin/dead-letters").await.expect(200);
         body["dead_letters"].as_array().unwrap().clone()
     }
 
-    /// An admin wants the dead letter replayed.
+    /// The status that an admin gets for replaying the dead letter.
     pub(crate) async fn replay(&self, id: Uuid) -> u16 {
-        self.admin(Method::POST, &format!("/admin/dead-letters/{id}/replay")).await.0
+        self.admin.send(Method::POST, &format!("/admin/dead-letters/{id}/replay"), None).await.status
     }
 
-    /// An admin wants the dead letter discarded.
+    /// The status that an admin gets for discarding the dead letter.
     pub(crate) async fn discard(&self, id: Uuid) -> u16 {
-        self.admin(Method::DELETE, &format!("/admin/dead-letters/{id}")).await.0
+        self.admin.delete(&format!("/admin/dead-letters/{id}")).await.status
     }
 }
 
@@ -214,17 +183,13 @@ impl Receiver {
 pub(crate) async fn transport(url: &str) -> Rc<dyn Transport> {
     if url.starts_with("http://") {
         let registry = RegistryUrl::parse(&format!("static://receiver={url}")).unwrap();
-        let config = StackConfig { registry, service_key: key(), advertise_url: None };
+        let config = StackConfig { registry, service_key: KEYS.service.clone(), advertise_url: None };
         let listener = Listener::bind("sender", HttpConfig::for_tests()).unwrap();
         return Rc::new(HttpTransport::new(&Stack::new(listener.replica(), config), &["receiver"]));
     }
     let Ok(MessagesUrl::Nats(url)) = MessagesUrl::parse(url) else { panic!("{url}") };
     let at_once = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
     Rc::new(Nats::connect(&url).await.unwrap().retrying(at_once))
-}
-
-fn key() -> ServiceKey {
-    ServiceKey::from_base64(&Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")).unwrap()
 }
 
 /// A running relay on `db`.
@@ -276,17 +241,7 @@ pub(crate) async fn dead_letters(db: &Db) -> Vec<(String, i64, String)> {
     rows.iter().map(letter).collect()
 }
 
-/// Polls until `probe` gives a value.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut probe: impl FnMut() -> F,
-) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(value) = probe().await {
-            return value;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+/// Waits at most a minute.
+pub(crate) async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    testing::eventually(what, Duration::from_secs(60), probe).await
 }

@@ -19,9 +19,8 @@ async fn broker(case: &Case) -> (async_nats::Client, String) {
 }
 
 async fn health(receiver: &Receiver) -> (u16, Value) {
-    let asked = awc::Client::default().get(format!("{}/health/ready", receiver.address)).send();
-    let mut answer = asked.await.unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
+    let reply = receiver.admin.get("/health/ready").await;
+    (reply.status, reply.body)
 }
 
 #[actix_web::test]

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use shared::auth::{Caller, MaybeCaller, SigningKeys, USER_TOKEN_AUDIENCE, USER_TOKEN_ISSUER, UserClaims};
+use shared::auth::{Caller, MaybeCaller, SigningKeys, USER_TOKEN_AUDIENCE, UserClaims};
 use shared::body::{Body, Fields, FromBody};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -74,7 +74,7 @@ impl Issuer {
     fn tokens(&self, user: &User, session: Uuid, refresh: RefreshToken) -> Result<Tokens, UserError> {
         let now = OffsetDateTime::now_utc().unix_timestamp().unsigned_abs();
         let claims = UserClaims {
-            iss: USER_TOKEN_ISSUER.to_owned(),
+            iss: crate::app::SERVICE.to_owned(),
             aud: USER_TOKEN_AUDIENCE.to_owned(),
             sub: user.id,
             roles: user.roles.iter().map(|role| role.name().to_owned()).collect(),

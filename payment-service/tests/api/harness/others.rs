@@ -10,8 +10,7 @@ use ed25519_dalek::pkcs8::{EncodePrivateKey as _, spki::der::pem::LineEnding};
 use payment_service::messages::ORDERS;
 use serde_json::Value;
 use shared::auth::{
-    Authenticator, KeySet, Secret, ServiceCaller, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE,
-    USER_TOKEN_ISSUER, UserClaims,
+    Authenticator, KeySet, Secret, ServiceCaller, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE, UserClaims,
 };
 use shared::service::{HttpConfig, Service, resource};
 use uuid::Uuid;
@@ -39,7 +38,7 @@ impl Others {
         let (inbox, jwks) = (web::Data::from(events.clone()), web::Data::new(signing.jwks().clone()));
         let server = Service::bind(ORDERS, HttpConfig::for_tests())
             .unwrap()
-            .authenticate(Authenticator::new(ORDERS, service_key.clone(), KeySet::default()))
+            .authenticate(Authenticator::new(ORDERS, service_key.clone(), KeySet::empty("user-service")))
             .configure(move |app| {
                 app.app_data(inbox.clone()).app_data(jwks.clone());
                 app.service(resource("/messages").post(receive))
@@ -56,7 +55,7 @@ impl Others {
     pub(crate) fn token(&self, person: Uuid, roles: &[&str]) -> String {
         let now = u64::try_from(time::OffsetDateTime::now_utc().unix_timestamp()).unwrap();
         let claims = UserClaims {
-            iss: USER_TOKEN_ISSUER.to_owned(),
+            iss: "user-service".to_owned(),
             aud: USER_TOKEN_AUDIENCE.to_owned(),
             sub: person,
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
