@@ -1,4 +1,5 @@
 use actix_web::http::Method;
+use serde_json::{Value, json};
 
 use crate::harness::Service;
 
@@ -18,6 +19,9 @@ async fn the_openapi_document_describes_every_method_that_the_router_answers() {
         answered.sort_unstable();
         described.sort_unstable();
         assert_eq!(answered, described, "{path}");
+        let tagged =
+            |operation: &Value| ["users", "sessions"].map(|tag| json!([tag])).contains(&operation["tags"]);
+        assert!(operations.as_object().unwrap().values().all(tagged), "{path}: {operations}");
     }
 }
 
