@@ -1,4 +1,4 @@
-//! What can be set from outside.
+//! Every variable.
 
 use std::time::Duration;
 
@@ -8,35 +8,27 @@ use shared::db::DbConfig;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
 
-/// The configuration of user-service.
+/// The name of this service.
+pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+
 pub struct Config {
-    /// How to serve HTTP.
     pub http: HttpConfig,
-    /// How to reach the others.
     pub stack: StackConfig,
-    /// Its database.
     pub database: DbConfig,
-    /// The keys that sign user tokens.
+    /// The first signs access tokens; all are published.
     pub signing_keys: SigningKeys,
-    /// How long an access token is good.
     pub access_token_ttl: Duration,
-    /// The first admin, made at the first start.
+    /// Registered at the first start.
     pub admin: Option<Admin>,
 }
 
-/// The first admin's login.
 pub struct Admin {
-    /// The address.
     pub email: String,
-    /// The password.
     pub password: Secret,
 }
 
 impl Config {
-    /// Reads every variable.
-    ///
-    /// # Errors
-    /// All that are missing or bad.
+    /// Reads every variable; the error names all that are missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let email = vars.optional("ADMIN_EMAIL", "address of the first admin");
         let password: Option<String> = vars.optional("ADMIN_PASSWORD", "password of the first admin");

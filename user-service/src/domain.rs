@@ -1,49 +1,50 @@
-//! Addresses, names, passwords and people. Each exists only if it is valid.
+//! Email addresses, names and passwords, which exist only if they are valid, and users.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use time::OffsetDateTime;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// An email address: as it was written, and compared without regard to case.
+/// An email address. It keeps its case and is compared without regard to case.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct EmailAddress(String);
 
 impl EmailAddress {
-    /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The form by which addresses are compared.
+    /// The form that is compared: lower case.
     pub fn key(&self) -> String {
         self.0.to_lowercase()
     }
 }
 
-/// Looks only for what every address has: whether it works is found out by writing to it.
+/// Checks the form only: whether mail arrives is known only after sending some.
 impl TryFrom<String> for EmailAddress {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let Some((local, domain)) = text.rsplit_once('@') else { return Err(NO_ADDRESS) };
+        let Some((local, domain)) = text.rsplit_once('@') else { return Err(NOT_AN_ADDRESS) };
         let characters = text.chars().all(|c| !c.is_whitespace() && !c.is_control());
         let lengths = (1..=64).contains(&local.len()) && text.len() <= 254;
         let labels = domain.contains('.') && domain.split('.').all(|label| !label.is_empty());
-        if characters && lengths && labels && !local.contains('@') { Ok(Self(text)) } else { Err(NO_ADDRESS) }
+        if characters && lengths && labels && !local.contains('@') {
+            Ok(Self(text))
+        } else {
+            Err(NOT_AN_ADDRESS)
+        }
     }
 }
 
-const NO_ADDRESS: &str = "must be an email address";
+const NOT_AN_ADDRESS: &str = "must be an email address";
 
-/// What a person is called: 1 to 100 characters.
+/// A user's name: 1 to 100 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Name(String);
 
 impl Name {
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,13 +59,12 @@ impl TryFrom<String> for Name {
     }
 }
 
-/// A password that may be chosen: 10 to 128 characters. No log shows it.
+/// A new password: 10 to 128 characters. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Password(String);
 
 impl Password {
-    /// The password itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -87,64 +87,47 @@ impl TryFrom<String> for Password {
     }
 }
 
-/// Somebody who is to be registered.
 #[derive(Debug, Clone)]
 pub struct NewUser {
-    /// The address.
     pub email: EmailAddress,
-    /// The name.
     pub name: Name,
-    /// The password's hash, as a PHC string.
+    /// A PHC string.
     pub password_hash: String,
+    /// An admin is a customer, too.
+    pub role: Role,
 }
 
-/// A change to a person; `None` leaves as it is.
+/// A change to a user; `None` leaves a value as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// A new address.
     pub email: Option<EmailAddress>,
-    /// A new name.
     pub name: Option<Name>,
-    /// A new password's hash; ends every other session.
+    /// A PHC string; a new one ends every other session.
     pub password_hash: Option<String>,
 }
 
-/// A person, as clients see them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Their id.
     pub id: Uuid,
-    /// Their address.
-    pub email: String,
-    /// What they are called.
-    pub name: String,
-    /// What they may do.
+    pub email: EmailAddress,
+    pub name: Name,
     pub roles: Vec<Role>,
-    /// Whether they may log in.
     pub status: Status,
-    /// When they registered.
-    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When anything here last changed.
-    #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
-    /// Counts the changes.
+    /// Starts at 1; every change adds 1.
     pub version: i64,
 }
 
-/// What a person may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Order things.
     Customer,
-    /// Run the shop.
     Admin,
 }
 
 impl Role {
-    /// As tokens name it.
-    pub fn name(self) -> &'static str {
+    /// The role as it is written in tokens.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Customer => "customer",
             Self::Admin => "admin",
@@ -152,13 +135,10 @@ impl Role {
     }
 }
 
-/// Whether a person may log in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// They may.
     Active,
-    /// They left; the address stays theirs.
+    /// Cannot log in; the address stays taken.
     Deactivated,
 }
 
@@ -167,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_one_and_is_compared_without_regard_to_case() {
+    fn an_address_has_the_form_of_one_and_is_compared_without_regard_to_case() {
         let address = EmailAddress::try_from("Ann.O@Example.com".to_owned()).unwrap();
         assert_eq!((address.as_str(), address.key().as_str()), ("Ann.O@Example.com", "ann.o@example.com"));
         let long = format!("{}@example.com", "a".repeat(65));

@@ -6,48 +6,42 @@ use shared::auth::TokenError;
 use shared::db::DbError;
 use shared::problem::Problem;
 
-/// Why a request about people or sessions was not done.
 #[derive(Debug, thiserror::Error)]
-pub enum UserError {
-    /// Somebody has this address.
+pub enum Error {
     #[error("the address is taken")]
     EmailTaken,
-    /// The address, the password, or both are wrong; or the person left.
+    /// The address, the password, or both are wrong; or the user is deactivated.
     #[error("the login is wrong")]
     InvalidCredentials,
-    /// Too many tries; the next makes sense after so many seconds.
-    #[error("too many tries to log in")]
+    /// Another attempt is allowed after this many seconds.
+    #[error("too many attempts to log in")]
     Throttled(u32),
     /// The current password is wrong or missing.
     #[error("the current password is wrong")]
     WrongPassword,
-    /// A refresh token was used twice: somebody may have stolen it.
+    /// A spent refresh token came again: it may be stolen.
     #[error("a refresh token was used again")]
     TokenReused,
-    /// There is no such refresh token, or its session is over.
+    /// The refresh token is unknown, or its session is over.
     #[error("the refresh token is not valid")]
     InvalidToken,
-    /// Nobody has this id, or the caller may not know.
-    #[error("there is no such person")]
+    /// There is no such user, or the caller may not see it.
+    #[error("there is no such user")]
     NotFound,
-    /// Too many passwords are being checked.
     #[error("too many passwords are being checked")]
     Busy,
-    /// A password could not be hashed.
     #[error("a password could not be hashed: {0}")]
     Hashing(String),
-    /// A token could not be signed.
     #[error("a token could not be signed: {0}")]
     Signing(String),
-    /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// A rule of the chassis, such as a stale version.
+    /// An answer of the chassis, such as a stale version.
     #[error("{0}")]
-    Refused(#[from] Problem),
+    Problem(#[from] Problem),
 }
 
-impl UserError {
+impl Error {
     fn problem(&self) -> Problem {
         match self {
             Self::EmailTaken => {
@@ -70,12 +64,12 @@ impl UserError {
             Self::Busy => Problem::unavailable(1),
             Self::Hashing(_) | Self::Signing(_) => Problem::internal().because(self),
             Self::Db(error) => error.problem(),
-            Self::Refused(problem) => problem.clone(),
+            Self::Problem(problem) => problem.clone(),
         }
     }
 }
 
-impl ResponseError for UserError {
+impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         self.problem().status()
     }

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
-pub mod config; // what can be set from outside
+pub mod config; // every variable
 pub mod app; // the only place that wires
 pub mod routes; // method, path, handler
-pub mod domain; // addresses, names, passwords, people
-pub mod passwords; // hashing, slowly on purpose
+pub mod views; // users and tokens as JSON
+pub mod domain; // email addresses, names, passwords, users
+pub mod passwords; // hashing, slow on purpose
+pub mod tokens; // access tokens and refresh tokens
 pub mod store; // the promises of the database
+pub mod tasks; // background work
 pub mod error; // what can go wrong, and its status and code
-pub mod openapi; // the API as a document

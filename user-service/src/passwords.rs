@@ -1,8 +1,8 @@
-//! Hashing passwords with argon2id: slow and hungry on purpose.
+//! Hashes passwords with argon2id, which takes much time and memory on purpose.
 //!
 //! 19 MiB, two passes, one lane: what OWASP's Password Storage Cheat Sheet recommends first. At most
-//! two run at once, so that a burst of logins cannot take all memory; who waits long is told to come
-//! again.
+//! two hashes run at once, so that a burst of logins cannot take all memory. A request that waits too
+//! long for its turn is answered 503.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,54 +12,45 @@ use shared::auth::ServiceKey;
 use shared::resilience::Limiter;
 
 use crate::domain::Password;
-use crate::error::UserError;
+use crate::error::Error;
 
-const AT_ONCE: usize = 2;
+const MAX_CONCURRENT: usize = 2;
 const QUEUE: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(4);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Hashes and checks passwords. Clones share the limit.
 #[derive(Clone)]
 pub struct Passwords {
     limiter: Limiter,
-    /// The hash of a password nobody has: checked when there is nobody to check, so that the answer
-    /// takes as long.
-    nobody: Arc<str>,
+    /// The hash of a random password. Verified when the user is unknown, so that the answer takes as long.
+    decoy: Arc<str>,
     key: ServiceKey,
 }
 
 impl Passwords {
-    /// A hasher, with its limit; `key` is for [`Passwords::sealed`].
+    /// `key` is for [`Passwords::seal`].
     pub fn new(key: ServiceKey) -> Self {
-        let nobody: [u8; 16] = rand::random();
-        let nobody = hashed(&nobody).unwrap_or_default();
-        Self { limiter: Limiter::new(AT_ONCE, QUEUE, PATIENCE), nobody: nobody.into(), key }
+        let decoy: [u8; 16] = rand::random();
+        let decoy = hashed(&decoy).unwrap_or_default();
+        Self { limiter: Limiter::new(MAX_CONCURRENT, QUEUE, QUEUE_TIMEOUT), decoy: decoy.into(), key }
     }
 
-    /// What a body that holds a password is recognised by. It is kept in the database for a day, where
-    /// a plain digest would let a thief try passwords much faster than argon2 does.
-    ///
-    /// # Errors
-    /// [`UserError::Hashing`].
-    pub fn sealed(&self, body: &[u8]) -> Result<Vec<u8>, UserError> {
-        self.key.seal(body).map(String::into_bytes).map_err(UserError::Hashing)
+    /// The keyed digest of a body that holds a password. It stays in the database for a day; there, a
+    /// plain digest would let a thief try passwords much faster than argon2 does.
+    pub fn seal(&self, body: &[u8]) -> Result<Vec<u8>, Error> {
+        self.key.seal(body).map(String::into_bytes).map_err(Error::Hashing)
     }
 
-    /// The hash of `password`, as a PHC string.
-    ///
-    /// # Errors
-    /// [`UserError::Busy`] if too many wait.
-    pub async fn hash(&self, password: Password) -> Result<String, UserError> {
+    /// The hash of `password`, as a PHC string; [`Error::Busy`] if too many wait.
+    pub async fn hash(&self, password: Password) -> Result<String, Error> {
         self.run(move || hashed(password.expose().as_bytes())).await
     }
 
     /// Whether `hash` is that of `password`; without a hash `false`, after the same time.
-    ///
-    /// # Errors
-    /// [`UserError::Busy`] if too many wait.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, UserError> {
+    /// [`Error::Busy`] if too many wait.
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Error> {
         let known = hash.is_some();
-        let hash = hash.unwrap_or_else(|| self.nobody.to_string());
+        let hash = hash.unwrap_or_else(|| self.decoy.to_string());
         let matches =
             self.run(move || Ok(argon2().verify_password(password.as_bytes(), hash.as_str()).is_ok()));
         Ok(matches.await? && known)
@@ -68,15 +59,15 @@ impl Passwords {
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, String> + Send + 'static,
-    ) -> Result<T, UserError> {
-        let permit = self.limiter.enter().await.map_err(|_| UserError::Busy)?;
+    ) -> Result<T, Error> {
+        let permit = self.limiter.enter().await.map_err(|_| Error::Busy)?;
         let done = tokio::task::spawn_blocking(move || {
-            // Held by the work, which goes on when the request that asked for it is gone.
+            // Held by the hashing, which goes on when its request is gone.
             let _permit = permit;
             work()
         });
         let done = done.await.map_err(|error| error.to_string());
-        done.and_then(|result| result).map_err(UserError::Hashing)
+        done.and_then(|result| result).map_err(Error::Hashing)
     }
 }
 
@@ -103,9 +94,9 @@ mod tests {
     #[test]
     fn a_sealed_body_is_recognised_only_with_the_key() {
         let body = br#"{"password":"a long enough one"}"#;
-        assert_eq!(passwords(1).sealed(body).unwrap(), passwords(1).sealed(body).unwrap());
-        assert_ne!(passwords(1).sealed(body).unwrap(), passwords(1).sealed(b"{}").unwrap());
-        assert_ne!(passwords(1).sealed(body).unwrap(), passwords(2).sealed(body).unwrap());
+        assert_eq!(passwords(1).seal(body).unwrap(), passwords(1).seal(body).unwrap());
+        assert_ne!(passwords(1).seal(body).unwrap(), passwords(1).seal(b"{}").unwrap());
+        assert_ne!(passwords(1).seal(body).unwrap(), passwords(2).seal(body).unwrap());
     }
 
     #[tokio::test]

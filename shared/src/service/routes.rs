@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use actix_web::{FromRequest, Handler, Responder, web};
-use utoipa::__dev::SchemaReferences;
+use utoipa::__dev::{SchemaReferences, Tags};
 use utoipa::openapi::{Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
 use utoipa::{Modify as _, Path};
 
@@ -48,10 +48,11 @@ type AddMethod = Arc<dyn Fn(Resource) -> Resource + Send + Sync>;
 
 impl Routes {
     pub fn new(description: &str) -> Self {
+        let license = env!("CARGO_PKG_LICENSE");
         let info = InfoBuilder::new()
             .description(Some(description))
             .version(env!("CARGO_PKG_VERSION"))
-            .license(Some(LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).build()));
+            .license(Some(LicenseBuilder::new().name(license).identifier(Some(license)).build()));
         let document = OpenApiBuilder::new().info(info.build()).components(Some(Components::new()));
         Self { resources: Vec::new(), document: document.build() }
     }
@@ -59,12 +60,14 @@ impl Routes {
     /// Adds a route of the public API.
     pub fn api<P, F, Args>(mut self, handler: F) -> Self
     where
-        P: Path + SchemaReferences,
+        P: Path + SchemaReferences + for<'t> Tags<'t>,
         F: Handler<Args> + Send + Sync,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.document.paths.add_path_operation(P::path(), P::methods(), P::operation());
+        let mut operation = P::operation();
+        operation.tags = Some(P::tags().into_iter().map(str::to_owned).collect());
+        self.document.paths.add_path_operation(P::path(), P::methods(), operation);
         let mut schemas = Vec::new();
         P::schemas(&mut schemas);
         if let Some(components) = &mut self.document.components {

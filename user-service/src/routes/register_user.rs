@@ -1,4 +1,4 @@
-//! `POST /api/users`: somebody registers.
+//! `POST /api/users`: registers a user, once per idempotency key.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
@@ -9,14 +9,16 @@ use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::etag;
 use utoipa::ToSchema;
 
-use crate::domain::{EmailAddress, Name, NewUser, Password, User};
-use crate::error::UserError;
+use crate::domain::{EmailAddress, Name, NewUser, Password, Role, User};
+use crate::error::Error;
 use crate::passwords::Passwords;
 use crate::store::Store;
+use crate::views::UserView;
 
-/// What somebody tells to register.
-#[derive(Debug, ToSchema)]
-pub struct Register {
+/// What somebody sends to register.
+#[derive(ToSchema)]
+#[schema(as = Register)]
+pub(crate) struct RegisterUser {
     /// An email address that nobody registered with.
     #[schema(value_type = String)]
     email: EmailAddress,
@@ -28,7 +30,7 @@ pub struct Register {
     password: Password,
 }
 
-impl FromBody for Register {
+impl FromBody for RegisterUser {
     fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
         let (email, name) = (fields.required("email"), fields.required("name"));
         let password = fields.required("password");
@@ -36,25 +38,27 @@ impl FromBody for Register {
     }
 }
 
-/// Registers somebody.
-#[utoipa::path(post, path = "/api/users", tag = "users", request_body = Register,
+/// Registers a user.
+#[utoipa::path(post, path = "/api/users", tag = "users", request_body = RegisterUser,
     params(("Idempotency-Key" = Option<String>, Header, description = "Sent twice, it happens once.")),
-    responses((status = 201, body = User), (status = 409, description = "`email_taken`"), (status = 422, description = "`validation_failed`")))]
-pub async fn register(
+    responses((status = 201, body = UserView), (status = 409, description = "`email_taken`"), (status = 422, description = "`validation_failed`")))]
+pub(crate) async fn register_user(
     _: MaybeCaller,
     key: IdempotencyKey,
-    body: Body<Register>,
+    body: Body<RegisterUser>,
     store: Data<Store>,
     passwords: Data<Passwords>,
-) -> Result<Answer, UserError> {
-    let claim = key.claim(None, &passwords.sealed(&body.bytes)?)?;
-    let Register { email, name, password } = body.value;
+) -> Result<Answer, Error> {
+    let claim = key.claim(None, &passwords.seal(&body.bytes)?)?;
+    let RegisterUser { email, name, password } = body.value;
     let password_hash = passwords.hash(password).await?;
-    store.register(claim, NewUser { email, name, password_hash }, registered).await
+    let new = NewUser { email, name, password_hash, role: Role::Customer };
+    let done = claim.once(store.db(), created, async |tx| store.register(tx, new).await).await?;
+    Ok(done.into_answer())
 }
 
-fn registered(user: &User) -> Answer {
-    Answer::json(StatusCode::CREATED, user)
+fn created(user: &User) -> Answer {
+    Answer::json(StatusCode::CREATED, &UserView::from(user))
         .header((LOCATION, format!("/api/users/{}", user.id)))
         .header(etag(user.version))
 }

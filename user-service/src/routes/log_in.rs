@@ -1,0 +1,55 @@
+//! `POST /api/sessions`: begins a session.
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use shared::auth::MaybeCaller;
+use shared::body::{Body, Fields, FromBody};
+use utoipa::ToSchema;
+
+use super::client_address::client_address;
+use crate::error::Error;
+use crate::passwords::Passwords;
+use crate::store::{LoginAttempt, Store};
+use crate::tokens::{Issuer, RefreshToken};
+use crate::views::TokensView;
+
+/// An email address and its password.
+#[derive(ToSchema)]
+pub(crate) struct LogIn {
+    email: String,
+    password: String,
+}
+
+impl FromBody for LogIn {
+    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        let (email, password) = (fields.required("email"), fields.required("password"));
+        Some(Self { email: email?, password: password? })
+    }
+}
+
+/// Logs in. Neither the answer nor its time shows whether the address exists.
+#[utoipa::path(post, path = "/api/sessions", tag = "sessions", request_body = LogIn,
+    responses((status = 201, body = TokensView), (status = 401, description = "`invalid_credentials`"), (status = 429, description = "`rate_limited`")))]
+pub(crate) async fn log_in(
+    _: MaybeCaller,
+    request: HttpRequest,
+    body: Body<LogIn>,
+    store: Data<Store>,
+    passwords: Data<Passwords>,
+    issuer: Data<Issuer>,
+) -> Result<HttpResponse, Error> {
+    let LogIn { email, password } = body.value;
+    let attempt = LoginAttempt::new(&email, client_address(&request));
+    let login = store.login(&attempt).await?;
+    let hash = login.as_ref().map(|login| login.password_hash.clone());
+    let (true, Some(login)) = (passwords.verify(password, hash).await?, login) else {
+        store.db().transaction(async |tx| store.count_failure(tx, &attempt).await).await?;
+        return Err(Error::InvalidCredentials);
+    };
+    let token = RefreshToken::random();
+    let session =
+        store.db().transaction(async |tx| store.begin_session(tx, &attempt, &login, &token.hash()).await);
+    let tokens = issuer.issue(&login.user, session.await?, token)?;
+    Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(TokensView::from(tokens)))
+}

@@ -1,0 +1,79 @@
+//! The service with an admin, and a verb for each thing that users do.
+
+use std::time::Duration;
+
+use actix_web::http::Method;
+use serde_json::{Value, json};
+use shared::auth::{Secret, SigningKeys};
+use shared::config::Variable as _;
+use shared::db::DbConfig;
+use shared::db::testing::sqlite_url;
+use shared::registry::RegistryUrl;
+use shared::service::HttpConfig;
+use shared::stack::StackConfig;
+use shared::testing::{Api, Keys, Reply, pem, run};
+use user_service::app;
+use user_service::config::{Admin, Config, SERVICE};
+
+pub(crate) const PASSWORD: &str = "a long enough one";
+const ADMIN: &str = "admin@example.com";
+
+/// A running service in a new SQLite database.
+pub(crate) struct Service {
+    /// Without a token.
+    pub(crate) api: Api,
+    pub(crate) keys: Keys,
+}
+
+impl Service {
+    pub(crate) async fn start() -> Self {
+        let keys = Keys::new(SERVICE);
+        let two_keys = Secret::new([pem([1; 32]), pem([2; 32])].concat());
+        let config = Config {
+            http: HttpConfig::for_tests(),
+            stack: StackConfig {
+                registry: RegistryUrl::parse("static://").unwrap(),
+                service_key: keys.service.clone(),
+                advertise_url: None,
+            },
+            database: DbConfig::at(&sqlite_url()),
+            signing_keys: SigningKeys::from_pem(&two_keys).unwrap(),
+            access_token_ttl: Duration::from_secs(300),
+            admin: Some(Admin { email: ADMIN.to_owned(), password: Secret::new(PASSWORD) }),
+        };
+        let (api, _) = run(app::build(config).await.unwrap());
+        Self { api, keys }
+    }
+
+    /// Without an idempotency key, which is optional here.
+    pub(crate) async fn register(&self, email: &str) -> Reply {
+        let body = json!({ "email": email, "name": "Ann", "password": PASSWORD });
+        self.api.send(Method::POST, "/api/users", Some(&body)).await
+    }
+
+    pub(crate) async fn log_in(&self, email: &str, password: &str) -> Reply {
+        self.api.post("/api/sessions", json!({ "email": email, "password": password })).await
+    }
+
+    pub(crate) async fn refresh(&self, token: &str) -> Reply {
+        self.api.post("/api/sessions/refresh", json!({ "refresh_token": token })).await
+    }
+
+    /// The service as a newly registered user sees it, and that user's refresh token.
+    pub(crate) async fn user(&self, email: &str) -> (Api, String) {
+        self.register(email).await.expect(201);
+        let (access, refresh) = tokens(&self.log_in(email, PASSWORD).await.expect(201));
+        (self.api.with_token(access), refresh)
+    }
+
+    pub(crate) async fn admin(&self) -> Api {
+        let (access, _) = tokens(&self.log_in(ADMIN, PASSWORD).await.expect(201));
+        self.api.with_token(access)
+    }
+}
+
+/// The access token and the refresh token.
+pub(crate) fn tokens(body: &Value) -> (String, String) {
+    let text = |name: &str| body[name].as_str().unwrap().to_owned();
+    (text("access_token"), text("refresh_token"))
+}

@@ -1,0 +1,72 @@
+use shared::db::{now, query};
+use user_service::error::Error;
+
+use crate::harness::{attempt, begin_session, count_failure, log_in, register, stores};
+
+#[actix_web::test]
+async fn after_ten_failures_a_client_is_refused_known_address_or_not() {
+    for store in stores().await {
+        register(&store, "ann@example.com").await.unwrap();
+        for email in ["ann@example.com", "nobody@example.com"] {
+            for _ in 0..10 {
+                store.login(&attempt(email, "here")).await.unwrap();
+                count_failure(&store, &attempt(&email.to_uppercase(), "here")).await.unwrap();
+            }
+            let late = count_failure(&store, &attempt(email, "here")).await;
+            assert!(matches!(late, Err(Error::Throttled(1..=900))), "{late:?}");
+            let refused = store.login(&attempt(email, "here")).await;
+            assert!(matches!(refused, Err(Error::Throttled(1..=900))), "{refused:?}");
+            assert!(store.login(&attempt(email, "elsewhere")).await.is_ok());
+        }
+        // Sixteen minutes later.
+        let began = now() - time::Duration::minutes(16);
+        query("UPDATE login_failures SET began_at = $1").bind(began).execute(store.db()).await.unwrap();
+        assert!(store.login(&attempt("ann@example.com", "here")).await.unwrap().is_some());
+    }
+}
+
+#[actix_web::test]
+async fn attempts_under_way_and_successes_are_not_failures() {
+    for store in stores().await {
+        let id = register(&store, "ann@example.com").await.unwrap().id;
+        let here = attempt("ann@example.com", "here");
+        let mut logins = Vec::new();
+        for _ in 0..20 {
+            logins.push(store.login(&here).await.unwrap().unwrap());
+        }
+        for (number, login) in logins.iter().enumerate() {
+            assert_eq!(login.user.id, id);
+            begin_session(&store, &here, login, &format!("token {number}")).await.unwrap();
+        }
+        // But a right password after ten wrong ones comes too late, though its check began before them.
+        for _ in 0..10 {
+            count_failure(&store, &here).await.unwrap();
+        }
+        let late = begin_session(&store, &here, &logins[0], "late").await;
+        assert!(matches!(late, Err(Error::Throttled(_))), "{late:?}");
+    }
+}
+
+#[actix_web::test]
+async fn any_text_that_is_sent_as_an_address_is_counted_and_belongs_to_no_user() {
+    for store in stores().await {
+        for odd in ["", "a\0b@example.com", &"x".repeat(200_000)] {
+            assert!(store.login(&attempt(odd, "here")).await.unwrap().is_none());
+            count_failure(&store, &attempt(odd, "here")).await.unwrap();
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_success_forgets_the_failures_before() {
+    for store in stores().await {
+        register(&store, "ann@example.com").await.unwrap();
+        let here = attempt("ann@example.com", "here");
+        for round in 0..3 {
+            for _ in 0..9 {
+                count_failure(&store, &here).await.unwrap();
+            }
+            log_in(&store, "here", &format!("token {round}")).await;
+        }
+    }
+}
