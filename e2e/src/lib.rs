@@ -5,13 +5,10 @@
 //! stories, and what happens in them when programs are killed.
 
 mod api;
-pub mod process;
-mod secrets;
 mod stack;
 
 pub use api::{Api, Person, Reply, key};
-pub use secrets::Secrets;
-pub use stack::{Program, Stack, free_ports, healthy_instances};
+pub use stack::{Stack, free_ports};
 
 use std::future::Future;
 use std::time::Duration;
