@@ -1,24 +1,37 @@
-# Images of all programs, one target each: `docker build --target gateway .`
+# The images of all programs; docker-compose.yml says how each is built. PROGRAM, PACKAGE and PORT are its
+# columns of programs.txt: `docker build --target program --build-arg PROGRAM=… --build-arg PACKAGE=… …`
 
-# What decides about the dependencies: the manifests, with an empty library and program for each of ours.
+# Layers are made again only when what they copy has changed: the dependencies after a change of a
+# manifest, the chassis after one of shared/, a program after one of its crate. They all build the same
+# set of crates, so that each dependency has the same features everywhere: those that are not copied yet
+# are empty.
 FROM rust:1.95-slim-bookworm AS manifests
 COPY . /src
-RUN mkdir /manifests && cd /src && cp --parents Cargo.toml Cargo.lock */Cargo.toml /manifests \
+RUN mkdir /manifests && cd /src && cp --parents programs.txt Cargo.toml Cargo.lock */Cargo.toml /manifests \
  && cd /manifests && for crate in */; do \
       mkdir "$crate/src" && touch "$crate/src/lib.rs" && echo 'fn main() {}' >"$crate/src/main.rs"; \
-    done
+    done \
+ && packages=$(awk '!/^#/ { print "-p", $2 }' programs.txt | sort -u | tr '\n' ' ') \
+ && echo "cargo build --locked --profile dist --bins $packages" >build
 
-# The dependencies, which are built again only when a manifest changes; then the programs.
-FROM rust:1.95-slim-bookworm AS build
-ENV BUILD="cargo build --locked --profile dist --bins -p gateway -p user-service -p order-service -p payment-service"
+FROM rust:1.95-slim-bookworm AS dependencies
 WORKDIR /src
 COPY --from=manifests /manifests .
-RUN $BUILD
-COPY . .
+RUN sh build
+
+FROM dependencies AS chassis
+COPY shared shared
 # Cargo goes by time, and these files may be older than the empty ones.
-RUN find */src -name '*.rs' -exec touch {} + && $BUILD \
- && mkdir /programs && cd target/dist \
- && mv gateway user-service order-service payment-service card-network /programs
+RUN find shared -name '*.rs' -exec touch {} + && sh build
+
+FROM chassis AS build
+ARG PACKAGE
+COPY $PACKAGE $PACKAGE
+RUN find "$PACKAGE" -name '*.rs' -exec touch {} + && sh build && mkdir /programs /etc/program \
+ && for name in $(awk -v package="$PACKAGE" '$2 == package { print $1 }' programs.txt); do mv "target/dist/$name" /programs; done
+# Its configuration, if it has a file for that: gateway.toml.
+COPY *.toml .
+RUN if [ -f "$PACKAGE.toml" ]; then mv "$PACKAGE.toml" /etc/program; fi
 
 # Asks a program in its container whether it is healthy; static, for images with nothing else in them.
 FROM rust:1.95-slim-bookworm AS probe
@@ -27,69 +40,35 @@ RUN rustc -O -C target-feature=+crt-static -C panic=abort -C strip=symbols -o /p
 
 # Where volumes are mounted: a new one belongs to whom this folder does.
 FROM debian:bookworm-slim AS folders
-RUN mkdir /data /secrets && cd /secrets && mkdir gateway user-service order-service payment-service postgres nats
+COPY programs.txt /
+RUN mkdir /data /secrets && cd /secrets && mkdir postgres nats $(awk '!/^#/ && $3 != "external" { print $1 }' /programs.txt)
 
-# What all programs of ours have in common.
-FROM debian:bookworm-slim AS program
+# What all images of ours have in common.
+FROM debian:bookworm-slim AS base
 COPY --from=probe /probe /usr/local/bin/
-# Listens to everybody in its network. Gives blocks of 1 MiB and more back to the system: a password
-# hash needs 19 MiB for a moment.
-ENV HOST=0.0.0.0 MALLOC_MMAP_THRESHOLD_=1048576
+# Gives blocks of 1 MiB and more back to the system: a password hash needs 19 MiB for a moment.
+ENV MALLOC_MMAP_THRESHOLD_=1048576
 USER 10001:10001
 STOPSIGNAL SIGTERM
 LABEL org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.base.name="debian:bookworm-slim"
 
-FROM program AS gateway
-COPY gateway.toml /etc/
-COPY --from=build /programs/gateway /usr/local/bin/
-ENV PORT=8080 CONFIG_FILE=/etc/gateway.toml
-EXPOSE 8080 9090
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD ["probe", "8080", "/health/ready"]
-CMD ["gateway"]
-LABEL org.opencontainers.image.title="gateway" \
-      org.opencontainers.image.description="The way in: balances over the replicas of every service."
-
-FROM program AS user-service
-COPY --from=build /programs/user-service /usr/local/bin/
-ENV PORT=3001
-EXPOSE 3001
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD ["probe", "3001", "/health/ready"]
-CMD ["user-service"]
-LABEL org.opencontainers.image.title="user-service" \
-      org.opencontainers.image.description="Owns people and their sessions."
-
-FROM program AS order-service
-COPY --from=build /programs/order-service /usr/local/bin/
-ENV PORT=3011
-EXPOSE 3011
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD ["probe", "3011", "/health/ready"]
-CMD ["order-service"]
-LABEL org.opencontainers.image.title="order-service" \
-      org.opencontainers.image.description="Owns the catalogue, stock and orders; runs the checkout saga."
-
-FROM program AS payment-service
-COPY --from=build /programs/payment-service /usr/local/bin/
-ENV PORT=3021
-EXPOSE 3021
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD ["probe", "3021", "/health/ready"]
-CMD ["payment-service"]
-LABEL org.opencontainers.image.title="payment-service" \
-      org.opencontainers.image.description="Owns payments and the ledger; talks to the card network."
-
-FROM program AS card-network
-COPY --from=build /programs/card-network /usr/local/bin/
+FROM base AS program
 COPY --from=folders --chown=10001:10001 /data /data
-ENV PORT=3031 DATABASE_URL=sqlite:///data/card-network.db
-EXPOSE 3031
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD ["probe", "3031", "/health/ready"]
-CMD ["card-network"]
-LABEL org.opencontainers.image.title="card-network" \
-      org.opencontainers.image.description="Simulates a card processor."
+ARG PROGRAM
+ARG PORT
+COPY --from=build /etc/program /etc
+COPY --from=build /programs/$PROGRAM /usr/local/bin/
+# Listens to everybody in its network.
+ENV HOST=0.0.0.0 PROGRAM=$PROGRAM PORT=$PORT CONFIG_FILE=/etc/gateway.toml
+EXPOSE $PORT
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD probe $PORT /health/ready
+CMD exec $PROGRAM
+LABEL org.opencontainers.image.title="$PROGRAM"
 
 # Makes the stack's secrets, each in the volume of its reader. The folders, and so the volumes, are its own.
-FROM program AS secrets
-COPY scripts/keys.sh /usr/local/lib/
+FROM base AS secrets
+COPY programs.txt /usr/local/share/
 COPY deploy/docker/secrets /usr/local/bin/
 COPY --from=folders --chown=10001:10001 /secrets /secrets
 CMD ["secrets"]

@@ -1,15 +1,13 @@
 # What the scripts share about the stack in docker compose.
 
-# The services that are programs of ours.
-OURS=(gateway user-service order-service payment-service card-network)
-
 # The containers of a service, or of all.
 containers() { docker compose ps --quiet "$@"; }
 # The first container of a service. `head` would end before docker has said everything, and docker fails then.
 first_of() { containers "$1" | sed -n 1p; }
 
 # ask CONTAINER PORT PATH [HEADER]: asks the program in a container, from inside, and prints the answer.
-ask() { docker exec "$1" probe "${@:2}"; }
+# The header, which may hold a token, is on no command line.
+ask() { PROBE_HEADER=${4:-} docker exec -e PROBE_HEADER "$1" probe "$2" "$3"; }
 
 # The memory of the program in a container, in kB.
 container_rss() { docker exec "$1" sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' /proc/1/status; }
@@ -23,10 +21,22 @@ await_healthy() {
   return 1
 }
 
-# The admin's login, as .secrets/admin.env. Only user-service knows it.
+# Waits until the gateway counts every replica as healthy and serves, for 30 s. Reads the gateway's metrics,
+# a line for each replica.
+await_replicas() {
+  local healthy
+  for _ in $(seq 1 300); do
+    healthy=$(curl -fsS "$ADMIN/metrics" 2>/dev/null | grep -c '^http_client_replica_state{.*state="healthy".* 1$') || true
+    if [ "${healthy:-0}" -ge "$REPLICAS" ] && curl -fsS -o /dev/null "$GATEWAY/health/ready" 2>/dev/null; then return; fi
+    sleep 0.1
+  done
+  return 1
+}
+
+# The admin's login, as .secrets/admin.env. Only the program that reads the secret `admin` knows it.
 write_admin_env() {
   local container
-  container=$(first_of user-service)
+  container=$(first_of "$(programs | awk '$8 ~ /admin/ { print $1 }')")
   [ -n "$container" ] || die "It does not run in docker compose: start it with scripts/up --compose."
   mkdir -p "$SECRETS" && chmod 700 "$SECRETS"
   (
@@ -40,6 +50,7 @@ compose_up() {
   command -v docker >/dev/null || die "missing: docker. See https://docs.docker.com/engine/install"
   docker compose version >/dev/null 2>&1 || die "missing: docker compose, version 2"
   docker info >/dev/null 2>&1 || die "Docker does not answer: does it run, and may you use it?"
+  command -v curl >/dev/null || die "missing: curl"
   COMPOSE_FILE=docker-compose.yml
   for overlay in "$@"; do
     [ -f "deploy/compose.$overlay.yml" ] || die "there is no overlay deploy/compose.$overlay.yml"
@@ -51,7 +62,7 @@ compose_up() {
   echo "Building (the first time takes some minutes) …"
   docker compose build --quiet
   docker compose up --detach --wait --wait-timeout 180 || die "Not everything became healthy: see docker compose ps, docker compose logs. scripts/down --compose ends what runs."
-  await_replicas || die "The gateway does not count two healthy replicas of each service: see $ADMIN."
+  await_replicas || die "The gateway does not count $REPLICAS healthy replicas: see $ADMIN."
   write_admin_env
   # shellcheck source=/dev/null
   source "$SECRETS/admin.env"

@@ -1,94 +1,79 @@
-//! What the databases count: rows, bytes, transactions. And the means to let time pass in them.
+//! Rows, bytes and transactions in the databases, and a way to age their rows.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shared::db::{Db, DbConfig, DbError, Migrations, Row, now, query};
+use xtask::programs;
 
-use crate::ground::{Ground, Program};
+use crate::environment::{Environment, Replica};
 
-/// What may be asked of a database, in SQL of ours only.
+/// Runs SQL that is written in this file only.
 pub struct Database {
-    /// `users`, `orders` or `payments`.
     pub name: &'static str,
     server: Server,
 }
 
 enum Server {
     File(Db),
-    Container(Program),
+    Container(Replica),
 }
 
-/// The chassis' tables, whose rows are kept for a while only, and the columns that say since when.
-const FOR_A_WHILE: [(&str, &str); 3] =
+/// The chassis' tables that are pruned, and the columns that decide when.
+const PRUNED: [(&str, &str); 3] =
     [("outbox", "sent_at"), ("inbox", "seen_at"), ("idempotency_keys", "expires_at")];
 
-/// The rows of the tables above.
+/// Rows, by table.
 pub type Kept = [i64; 3];
 
-/// The entries of a ledger.
+/// Of payment-service's ledger.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Entries {
-    /// What those of each account add up to.
+    /// The sum of the entries, by account.
     pub balances: BTreeMap<String, i64>,
-    /// How many there are.
     pub count: i64,
 }
 
-/// One table, with its indices.
 pub struct Table {
-    /// Its name.
     pub name: String,
-    /// Its rows.
     pub rows: i64,
-    /// What it takes on disk.
+    /// On disk, indices included.
     pub bytes: i64,
 }
 
 impl Table {
-    /// Whether its rows are kept for a while only.
     pub fn is_pruned(&self) -> bool {
-        FOR_A_WHILE.iter().any(|(table, _)| *table == self.name)
+        PRUNED.iter().any(|(table, _)| *table == self.name)
     }
 }
 
 impl Database {
-    /// The one of that name.
-    ///
-    /// # Errors
-    /// In words, why it cannot be opened.
-    pub async fn open(ground: Ground, name: &'static str) -> Result<Self, String> {
-        let server = match ground {
-            Ground::Embedded => {
+    pub async fn open(environment: Environment, name: &'static str) -> Result<Self, String> {
+        let server = match environment {
+            Environment::Embedded => {
                 let config = DbConfig::at(&format!("sqlite://data/{name}.db"));
                 let db = Db::open(&config, Migrations::none()).await;
                 Server::File(db.map_err(|why| why.to_string())?)
             }
-            Ground::Compose => {
-                let mut programs = ground.programs().await.into_iter();
-                let found = programs.find(|one| one.service == "postgres");
+            Environment::Compose => {
+                let mut replicas = environment.replicas().await.into_iter();
+                let found = replicas.find(|one| one.service == "postgres");
                 Server::Container(found.ok_or("There is no container of postgres.")?)
             }
         };
         Ok(Self { name, server })
     }
 
-    /// The rows in each table of those that are pruned.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// How many rows the pruned tables have.
     pub async fn kept(&self) -> Result<Kept, String> {
         let mut kept = Kept::default();
-        for (rows, (table, _)) in kept.iter_mut().zip(FOR_A_WHILE) {
+        for (rows, (table, _)) in kept.iter_mut().zip(PRUNED) {
             *rows = self.number(&format!("SELECT COUNT(*) AS n FROM {table}")).await?;
         }
         Ok(kept)
     }
 
-    /// The bytes that it has on disk, or in use.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Bytes on disk, without free pages.
     pub async fn bytes(&self) -> Result<i64, String> {
         let sql = match self.server {
             Server::File(_) => {
@@ -100,10 +85,7 @@ impl Database {
         self.number(sql).await
     }
 
-    /// Its tables, except those that say which migrations ran.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// All but those of the migrations.
     pub async fn tables(&self) -> Result<Vec<Table>, String> {
         let sizes = match self.server {
             Server::File(_) => {
@@ -124,9 +106,6 @@ impl Database {
     }
 
     /// What is in its ledger, which must be that of payment-service.
-    ///
-    /// # Errors
-    /// When the database does not answer.
     pub async fn entries(&self) -> Result<Entries, String> {
         let balances =
             "SELECT account AS name, CAST(SUM(amount) AS BIGINT) AS n FROM ledger_entries GROUP BY account";
@@ -137,9 +116,6 @@ impl Database {
 
     /// How many of the orders placed since `begun` are confirmed, and how long after it the last of them was.
     /// This must be the database of order-service.
-    ///
-    /// # Errors
-    /// When the database does not answer.
     pub async fn confirmed(&self, begun: SystemTime) -> Result<(usize, Duration), String> {
         let (placed, changed) = (self.ms("created_at"), self.ms("updated_at"));
         let begun = begun.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -150,12 +126,9 @@ impl Database {
         Ok((count.try_into().unwrap_or_default(), time))
     }
 
-    /// Makes everything in it as old as that, as far as the rules of retention look.
-    ///
-    /// # Errors
-    /// When the database does not answer.
+    /// Makes every row of the pruned tables this old.
     pub async fn age(&self, time: Duration) -> Result<(), String> {
-        for (table, column) in FOR_A_WHILE {
+        for (table, column) in PRUNED {
             match &self.server {
                 Server::File(db) => {
                     let update = format!("UPDATE {table} SET {column} = $1 WHERE {column} IS NOT NULL");
@@ -173,22 +146,22 @@ impl Database {
         Ok(())
     }
 
-    /// The transactions so far in the whole server: those that wrote, and all. `None` where nobody counts.
+    /// The transactions so far in the whole server: those that wrote, and all. SQLite does not count them.
     pub async fn transactions(&self) -> Option<[i64; 2]> {
         let Server::Container(_) = self.server else { return None };
         let wrote = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS n";
-        let all = "SELECT SUM(xact_commit + xact_rollback)::bigint AS n FROM pg_stat_database \
-                   WHERE datname IN ('users', 'orders', 'payments')";
-        Some([self.number(wrote).await.ok()?, self.number(all).await.ok()?])
+        let databases: Vec<_> = programs().iter().filter_map(|program| program.database).collect();
+        let all = format!(
+            "SELECT SUM(xact_commit + xact_rollback)::bigint AS n FROM pg_stat_database \
+             WHERE datname IN ('{}')",
+            databases.join("', '")
+        );
+        Some([self.number(wrote).await.ok()?, self.number(&all).await.ok()?])
     }
 
-    /// For each of the last events here that arrived in `other`, the milliseconds from the moment at which
-    /// it was put into the outbox, in the transaction of the change that it tells of, to the moment at which
-    /// it was entered into the inbox there, in the transaction of its effect. So the first commit and the
-    /// way are in it, the work of the effect and the second commit are not.
-    ///
-    /// # Errors
-    /// When a database does not answer.
+    /// For each of the last events that arrived in `other`: the milliseconds from its insert into the outbox
+    /// here to its insert into the inbox there. So the first commit and the delivery are included, the effect
+    /// and the second commit are not.
     pub async fn deliveries(&self, other: &Self) -> Result<Vec<i64>, String> {
         let written = self.moments("outbox", "created_at", "seq").await?;
         let seen: BTreeMap<_, _> = other.moments("inbox", "seen_at", "seen_at").await?.into_iter().collect();
@@ -247,7 +220,7 @@ impl Database {
     async fn psql(&self, sql: &str) -> Result<String, String> {
         let Server::Container(server) = &self.server else { return Err("no container".to_owned()) };
         let command = ["exec", &server.name, "psql", "-qtA", "-U", "postgres", "-d", self.name, "-c", sql];
-        let printed = crate::ground::output("docker", &command).await;
+        let printed = crate::environment::output("docker", &command, None).await;
         printed.ok_or_else(|| format!("PostgreSQL does not answer: {sql}"))
     }
 }
@@ -274,7 +247,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn sqlite_tells_of_its_tables_entries_and_orders() {
+    async fn sqlite_reports_its_tables_entries_and_orders() {
         let folder = std::env::temp_dir().join(format!("bench-{}", uuid::Uuid::now_v7()));
         let database = database(&folder).await;
         let Server::File(db) = &database.server else { unreachable!() };

@@ -1,17 +1,14 @@
-//! What drives a running stack from outside: `scripts/chaos`, `scripts/faults`, `scripts/bench`.
-//!
-//! In the order in which one would read it: who buys, what is done to the stack meanwhile, which books
-//! are read afterwards, and what must be true in them.
+//! Drives a running stack from outside: `scripts/chaos`, `scripts/faults`, `scripts/bench`.
 
-pub mod customer; // somebody who tries again until there is an answer
-pub mod site; // where the stack is, and its admin
-pub mod diary; // what customers were told
-pub mod trade; // what customers do
-pub mod ground; // what the stack runs on: processes here, or containers
-pub mod havoc; // what is done to it, in which order
-pub mod books; // what every part of the stack says afterwards
-pub mod invariants; // what must be true then
-pub mod rest; // until it is, and stays so
+pub mod customer; // a client that sends again until it is answered
+pub mod deployment; // the stack under test, and its admin
+pub mod client_log; // what clients were answered
+pub mod workload; // what customers order, pay, cancel and read
+pub mod environment; // where the stack runs: processes of this machine, or containers
+pub mod faults; // fault injection
+pub mod snapshot; // the state of every part of the stack
+pub mod invariants; // what must hold in it
+pub mod settled; // waits until all hold, and checks that nothing changes afterwards
 pub mod measure; // processor time and memory
 pub mod database; // rows, bytes and transactions
 
@@ -20,7 +17,7 @@ use std::process::ExitCode;
 use shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How a program ends: with 1 if not all was well, or if it could not be found out, which it says.
+/// 1 if a check failed, or could not be made; why is printed then.
 pub fn exit(result: Result<bool, String>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -32,11 +29,8 @@ pub fn exit(result: Result<bool, String>) -> ExitCode {
     }
 }
 
-/// Tells when the program is to end, by SIGTERM or Ctrl-C: it may have something to undo first.
-///
-/// # Errors
-/// When signals cannot be received.
-pub fn told_to_end() -> Result<Stop, String> {
+/// Requested on SIGTERM or Ctrl-C: the program may have something to undo before it ends.
+pub fn stop_on_signals() -> Result<Stop, String> {
     let received = |kind| signal(kind).map_err(|why| why.to_string());
     let (mut terminate, mut interrupt) =
         (received(SignalKind::terminate())?, received(SignalKind::interrupt())?);

@@ -1,32 +1,32 @@
-//! What a stack uses: processor time and memory, as the system counts them.
+//! Processor time and memory of the programs, as the kernel counts them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use e2e::process;
+use xtask::process;
 
-use crate::ground::Ground;
+use crate::environment::Environment;
 
-/// What the kernel counts processor time in (`getconf CLK_TCK`), on every Linux of today.
+/// The kernel's unit of processor time: `getconf CLK_TCK` is 100 on every current Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What the replicas of one service have used.
+/// Of all replicas of one service.
 #[derive(Default, Clone, Copy)]
 pub struct Usage {
-    /// Processor time since they began.
+    /// Since they began.
     pub cpu: Duration,
-    /// Memory now, in bytes; 0 for a server that is not ours, whose processes share most of theirs.
+    /// In bytes, of our programs only: the processes of servers share most of their memory.
     pub resident: u64,
 }
 
-/// By service. A server of several processes counts with those that it has started.
-pub async fn usage(ground: Ground) -> BTreeMap<String, Usage> {
+/// By service, with all processes of a server.
+pub async fn usage(environment: Environment) -> BTreeMap<String, Usage> {
     let mut usage: BTreeMap<String, Usage> = BTreeMap::new();
-    for program in ground.programs().await {
-        let sum = usage.entry(program.service.clone()).or_default();
-        for process in ground.processes(&program).await {
+    for replica in environment.replicas().await {
+        let sum = usage.entry(replica.service.clone()).or_default();
+        for process in environment.processes(&replica).await {
             sum.cpu += cpu(process).unwrap_or_default();
-            if program.is_ours() {
+            if replica.port.is_some() {
                 sum.resident += process::resident(process).unwrap_or_default();
             }
         }

@@ -1,6 +1,6 @@
-//! Asks the program in this container: `probe PORT PATH [HEADER]…` prints the body of the answer, and
-//! ends well if its status is 200. Health checks and scripts use it: no image holds curl, and that of
-//! NATS not even a shell.
+//! Asks the program in this container: `probe PORT PATH` prints the body of the answer, and ends well
+//! if its status is 200. PROBE_HEADER is a header to send, out of sight of ps(1). Health checks and scripts
+//! use it: no image holds curl, and that of NATS not even a shell.
 
 use std::io::{Error, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -9,15 +9,16 @@ use std::time::Duration;
 fn main() -> Result<(), Error> {
     let mut args = std::env::args().skip(1);
     let (Some(port), Some(path)) = (args.next(), args.next()) else {
-        return Err(Error::other("usage: probe PORT PATH [HEADER]…"));
+        return Err(Error::other("usage: [PROBE_HEADER=…] probe PORT PATH"));
     };
     let port: u16 = port.parse().map_err(Error::other)?;
-    let headers: String = args.map(|header| header + "\r\n").collect();
+    let header = std::env::var("PROBE_HEADER").unwrap_or_default();
+    let header = if header.is_empty() { header } else { header + "\r\n" };
 
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(3)))?;
     // HTTP/1.0, so that the body ends with the connection.
-    write!(stream, "GET {path} HTTP/1.0\r\n{headers}\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\n{header}\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
 

@@ -5,11 +5,8 @@
 //! stories, and what happens in them when programs are killed.
 
 mod person;
-pub mod process;
-mod secrets;
 mod stack;
 
 pub use person::Person;
-pub use secrets::Secrets;
 pub use shared::testing::{Api, Reply, eventually, key};
-pub use stack::{Program, Stack, free_ports, healthy_instances};
+pub use stack::{Stack, free_ports};

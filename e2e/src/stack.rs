@@ -1,52 +1,38 @@
 //! All programs of the system as processes, and the means to kill one.
 
-use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::auth::ServiceKey;
 use shared::client::TokenSource;
 use shared::config::Variable as _;
 use shared::registry::MemoryRegistry;
 use shared::testing::{Api, eventually};
+use xtask::stack::healthy_replicas;
+use xtask::{Kind, Layout, Program, Replica, Secrets, programs, services};
 
 use crate::person::Person;
-use crate::process;
-use crate::secrets::Secrets;
-
-/// The address of the first admin.
-pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
-/// The password of the first admin.
-pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
 
 /// How long a start may take; generous, because machines that test are busy.
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the programs listen: above what has a name, below what Linux takes for outgoing connections.
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u16 = 20_000;
 
-/// One program, running or not.
-pub struct Program {
-    name: String,
-    port: u16,
-    command: Command,
-    child: Option<Child>,
-}
-
-/// A gateway, a card network and two replicas of each service.
+/// All replicas of all programs.
 pub struct Stack {
     folder: PathBuf,
     /// The public port of the gateway.
     pub public: Api,
     /// Its admin port.
     pub admin_port: Api,
-    programs: Vec<Program>,
+    replicas: Vec<Replica>,
+    secrets: Secrets,
     service_key: ServiceKey,
 }
 
@@ -67,85 +53,75 @@ impl Stack {
     pub async fn starting(variables: &[(&str, &str)]) -> Self {
         let folder = std::env::temp_dir().join(format!("e2e-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir_all(&folder).expect("the folder for tests can be made");
-        let secrets = Secrets::make(&folder);
-        let [public, admin, card_network, replicas @ ..] = free_ports::<9>();
-        let environment = [
-            ("REGISTRY_URL", format!("memory://127.0.0.1:{admin}")),
-            ("SERVICE_TOKEN_KEY_FILE", secrets.service_key.display().to_string()),
-            ("SIGNING_KEY_FILE", secrets.signing_key.display().to_string()),
-            ("CARD_NETWORK_URL", format!("http://127.0.0.1:{card_network}")),
-            ("ADMIN_EMAIL", ADMIN_EMAIL.to_owned()),
-            ("ADMIN_PASSWORD", ADMIN_PASSWORD.to_owned()),
-            ("SEED_PRODUCTS", "on".to_owned()),
-            ("DRAIN_GRACE", "200ms".to_owned()),
-            ("RATE_LIMITS", "off".to_owned()),
-            ("HOSTNAME", "e2e".to_owned()),
-            ("ADMIN_PORT", admin.to_string()),
-            ("CONFIG_FILE", workspace().join("gateway.toml").display().to_string()),
+        let secrets = Secrets::make(&folder).expect("the folder for tests is writable");
+        let count: u16 = programs().iter().map(|program| program.replicas).sum();
+        let (ports, admin): (Vec<_>, _) = ((0..count).map(|_| free_port()).collect(), free_port());
+        let config_file = workspace().join("gateway.toml").display().to_string();
+        let defaults = [
+            ("DRAIN_GRACE", "200ms"),
+            ("RATE_LIMITS", "off"),
+            ("SEED_PRODUCTS", "on"),
+            ("HOSTNAME", "e2e"),
+            ("CONFIG_FILE", &config_file),
         ];
-        let program = |binary: &str, port: u16, database: Option<&str>| {
-            let mut command = Command::new(binaries().join(binary));
-            command.current_dir(&folder).envs(environment.iter().cloned()).env("PORT", port.to_string());
-            command.envs(variables.iter().copied()).stdin(Stdio::null());
-            if let Some(database) = database {
-                command.env("DATABASE_URL", format!("sqlite://{}", folder.join(database).display()));
-            }
-            Program { name: format!("{binary}-{port}"), port, command, child: None }
+        let layout = Layout {
+            binaries: &binaries(),
+            folder: &folder,
+            data: &folder,
+            logs: &folder,
+            ports: &ports,
+            admin_port: admin,
+            secrets: &secrets,
+            variables: &[&defaults, variables].concat(),
         };
-        let mut programs = vec![
-            program("card-network", card_network, Some("card-network.db")),
-            program("gateway", public, None),
-        ];
-        for (index, service) in ["user-service", "order-service", "payment-service"].iter().enumerate() {
-            let database = format!("{service}.db");
-            programs.push(program(service, replicas[2 * index], Some(&database)));
-            programs.push(program(service, replicas[2 * index + 1], Some(&database)));
-        }
-        let (public, admin_port) = (Api::local(public), Api::local(admin));
+        let mut replicas = layout.replicas().expect("the secrets are there");
+        let gateway = replicas.iter().find(|replica| replica.program.kind == Kind::Gateway);
+        let public = Api::local(gateway.map_or(0, |gateway| gateway.port));
         let service_key =
             ServiceKey::parse(&secrets.service_key.display().to_string()).expect("a new key is good");
-        let mut stack = Self { folder, public, admin_port, programs, service_key };
-        for program in &mut stack.programs {
-            program.start(&stack.folder);
+        for replica in &mut replicas {
+            start(replica);
         }
-        eventually("the gateway's admin port", START, || stack.admin_port.try_get("/health/live")).await;
-        stack
+        let admin_port = Api::local(admin);
+        eventually("the gateway's admin port", START_TIMEOUT, || admin_port.try_get("/health/live")).await;
+        Self { folder, public, admin_port, replicas, secrets, service_key }
     }
 
-    /// Waits until the gateway counts two healthy replicas of every service.
+    /// Waits until the gateway counts all replicas of every service as healthy.
     pub async fn healthy(&self) {
         let admin = &self.admin_port;
-        eventually("two healthy replicas of every service", START, || async {
-            let services = admin.try_get("/registry/services").await?.body;
-            let services = services["services"].as_array()?.iter();
-            let services = services.filter(|service| service["name"] != "origin");
-            let healthy = services.map(healthy_instances).collect::<Vec<_>>();
+        eventually("every replica of every service is healthy", START_TIMEOUT, || async {
+            let registry = admin.try_get("/registry/services").await?.body;
+            let found = registry["services"].as_array()?;
+            let is_whole = |service: &Program| {
+                let mut found = found.iter().filter(|found| found["name"] == service.name);
+                found.any(|found| healthy_replicas(found) == usize::from(service.replicas))
+            };
             let ready = self.public.try_get("/health/ready").await?.status == 200;
-            (ready && healthy.len() == 3 && healthy.iter().all(|count| *count == 2)).then_some(())
+            (ready && services().all(is_whole)).then_some(())
         })
         .await;
     }
 
     /// The replicas of `service`.
-    pub fn replicas(&mut self, service: &str) -> Vec<&mut Program> {
-        self.programs.iter_mut().filter(|program| program.name.starts_with(service)).collect()
+    pub fn replicas(&mut self, service: &str) -> Vec<&mut Replica> {
+        self.replicas.iter_mut().filter(|replica| replica.program.name == service).collect()
     }
 
     /// A replica's own port, past the gateway.
     pub fn direct(&self, service: &str) -> Api {
-        let program = self.programs.iter().find(|program| program.name.starts_with(service));
-        Api::local(program.map_or(0, |program| program.port))
+        let replica = self.replicas.iter().find(|replica| replica.program.name == service);
+        Api::local(replica.map_or(0, |replica| replica.port))
     }
 
     /// Kills a program as a crash would (`kill -9`).
     pub fn kill(&mut self, service: &str, replica: usize) {
-        self.replicas(service)[replica].kill();
+        self.replicas(service)[replica].kill().expect("a child can be killed");
     }
 
     /// Starts a program that was killed.
     pub fn restart(&mut self, service: &str, replica: usize) {
-        let folder = self.folder.clone();
-        self.replicas(service)[replica].start(&folder);
+        start(self.replicas(service)[replica]);
     }
 
     /// Registers a server of the test's own as a replica of `service`, and waits until it is healthy.
@@ -156,9 +132,9 @@ impl Stack {
             .put(&format!("{path}/instances/origin"), json!({ "url": url, "metadata": {} }))
             .await
             .expect(200);
-        eventually("the origin is healthy", START, || async {
+        eventually("the origin is healthy", START_TIMEOUT, || async {
             let seen = console.try_get(&path).await?.body;
-            (healthy_instances(&seen) == 1).then_some(())
+            (healthy_replicas(&seen) == 1).then_some(())
         })
         .await;
     }
@@ -185,17 +161,23 @@ impl Stack {
 
     /// The database of `service`, to be tampered with.
     pub fn database_url(&self, service: &str) -> String {
-        format!("sqlite://{}", self.folder.join(format!("{service}.db")).display())
+        let database = Program::named(service).database.unwrap_or_default();
+        format!("sqlite://{}", self.folder.join(format!("{database}.db")).display())
     }
 
     /// Stops a program without ending it (`kill -STOP`).
     pub fn pause(&mut self, service: &str, replica: usize) {
-        self.replicas(service)[replica].signal("-STOP");
+        self.signal(service, replica, "-STOP");
     }
 
     /// Lets a program go on that was paused.
     pub fn resume(&mut self, service: &str, replica: usize) {
-        self.replicas(service)[replica].signal("-CONT");
+        self.signal(service, replica, "-CONT");
+    }
+
+    fn signal(&mut self, service: &str, replica: usize, signal: &str) {
+        let Some(process) = self.replicas(service)[replica].process() else { return };
+        assert!(process.signal(signal), "{signal} cannot be sent");
     }
 
     /// Somebody new, registered and logged in.
@@ -205,63 +187,28 @@ impl Stack {
 
     /// The first admin, logged in.
     pub async fn admin(&self) -> Person {
-        Person::log_in(&self.public, ADMIN_EMAIL, ADMIN_PASSWORD).await
+        let admin = self.secrets.admin().expect("the secrets are there");
+        let [(_, email), (_, password)] = &admin[..] else { panic!("{admin:?}") };
+        Person::log_in(&self.public, email, password).await
     }
 
     /// The programs' memory in bytes, all together.
     pub fn resident(&self) -> u64 {
-        self.programs.iter().filter_map(Program::resident).sum()
+        self.replicas.iter().filter_map(Replica::resident).sum()
     }
 
     /// One program's memory in bytes.
     pub fn resident_of(&self, name: &str) -> u64 {
-        let named = self.programs.iter().filter(|program| program.name.starts_with(name));
-        named.filter_map(Program::resident).sum()
-    }
-}
-
-/// How many replicas of a service are healthy, by what the gateway's `/registry` says of it.
-pub fn healthy_instances(service: &Value) -> usize {
-    let instances = service["instances"].as_array();
-    instances.map_or(0, |all| all.iter().filter(|instance| instance["health"] == "healthy").count())
-}
-
-impl Program {
-    /// Where it listens.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    fn start(&mut self, folder: &Path) {
-        let log = File::options().create(true).append(true).open(folder.join(format!("{}.log", self.name)));
-        let log = log.expect("the folder is writable");
-        self.command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
-        let started = self.command.spawn();
-        let program = self.command.get_program().display();
-        self.child =
-            Some(started.unwrap_or_else(|why| panic!("{program}: {why}; build it: cargo build --workspace")));
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().and_then(|()| child.wait()).expect("a child can be killed");
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let Some(child) = &self.child else { return };
-        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "{signal} cannot be sent");
-    }
-
-    fn resident(&self) -> Option<u64> {
-        process::resident(self.child.as_ref()?.id())
+        let named = self.replicas.iter().filter(|replica| replica.program.name == name);
+        named.filter_map(Replica::resident).sum()
     }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        self.programs.iter_mut().for_each(Program::kill);
+        for replica in &mut self.replicas {
+            replica.kill().unwrap_or_else(|why| eprintln!("{}: {why}", replica.name));
+        }
         if std::thread::panicking() {
             eprintln!("the programs' logs: {}", self.folder.display());
         } else {
@@ -270,18 +217,24 @@ impl Drop for Stack {
     }
 }
 
+fn start(replica: &mut Replica) {
+    replica.start().unwrap_or_else(|why| panic!("{why}; build it: cargo build --workspace"));
+}
+
 /// Ports that were free a moment ago, below those that the system gives to outgoing connections: one of
 /// these could be taken again before the program that it is for starts.
 ///
 /// # Panics
 /// When there are none.
 pub fn free_ports<const N: usize>() -> [u16; N] {
+    [(); N].map(|()| free_port())
+}
+
+fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
-    [(); N].map(|()| {
-        let mut ports = (0..PORTS).map(|_| FIRST_PORT + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS);
-        let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-        free.expect("loopback has free ports")
-    })
+    let mut ports = (0..PORTS).map(|_| FIRST_PORT + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS);
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("loopback has free ports")
 }
 
 /// Where cargo puts the programs: beside the folder of this test.

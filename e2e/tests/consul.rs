@@ -28,7 +28,7 @@ async fn orders_are_confirmed_a_killed_replica_is_not_missed_and_comes_back() {
     let order = ann.place(&ann.product().await, 1, "tok_visa").await;
     ann.order_reaches(&order, "confirmed").await;
 
-    let name = format!("e2e-{}", stack.replicas("user-service")[1].port());
+    let name = format!("e2e-{}", stack.replicas("user-service")[1].port);
     let victim =
         async |stack: &Stack| replicas(stack).await.into_iter().find(|one| one["id"] == name.as_str());
     let before = victim(&stack).await.unwrap();

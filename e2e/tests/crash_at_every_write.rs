@@ -14,12 +14,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use actix_web::http::Method;
-use e2e::{Api, Person, Secrets, eventually, free_ports, key};
+use e2e::{Api, Person, eventually, free_ports, key};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use shared::config::Vars;
 use shared::db::{Db, DbConfig, Migrations, now, query, testing};
 use uuid::Uuid;
+use xtask::Secrets;
 
 /// Where the services write, and so have to crash.
 const WRITES: [(&str, &[&str]); 2] = [
@@ -181,7 +182,7 @@ impl Shop {
     async fn open(crashing: &str, database_url: String) -> Self {
         let folder = std::env::temp_dir().join(format!("crashes-{}", Uuid::now_v7()));
         std::fs::create_dir_all(&folder).unwrap();
-        let secrets = Secrets::make(&folder);
+        let secrets = Secrets::make(&folder).unwrap();
         let names = ["order-service", "payment-service", "card-network", "user-service"];
         let ports: [u16; 4] = free_ports();
         let apis = ports.map(Api::local);

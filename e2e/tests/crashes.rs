@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::http::Method;
 use e2e::{Api, Person, Stack, eventually, key};
 use serde_json::{Value, json};
+use xtask::services;
 
 /// Customers who read and order until told to stop, and what they saw.
 #[derive(Default)]
@@ -92,7 +93,7 @@ async fn killing_any_one_replica_fails_no_request_and_it_comes_back() {
     let ann = stack.register().await;
     let product = ann.product().await;
     let load = Load::start(&ann, &product);
-    for service in ["user-service", "order-service", "payment-service"] {
+    for service in services().map(|service| service.name) {
         let before = load.orders.borrow().len();
         stack.kill(service, 1);
         eventually("ten more orders without it", Duration::from_secs(20), || async {
@@ -103,7 +104,7 @@ async fn killing_any_one_replica_fails_no_request_and_it_comes_back() {
         stack.healthy().await;
     }
     load.stop.set(true);
-    let port = stack.replicas("user-service")[1].port();
+    let port = stack.replicas("user-service")[1].port;
     eventually("the replica that was killed serves again", Duration::from_secs(20), || async {
         let reply = ann.api.get("/api/users/me").await;
         reply.header("x-served-by").ends_with(&format!("-{port}")).then_some(())

@@ -159,7 +159,7 @@ async fn a_request_that_is_still_running_is_not_begun_again() {
         (ann.api.get("/api/orders").await.status == 200).then_some(())
     })
     .await;
-    let port = stack.replicas("order-service")[0].port();
+    let port = stack.replicas("order-service")[0].port;
     (0..2).for_each(|replica| stack.pause("user-service", replica));
     let order =
         json!({ "lines": [{ "product_id": product["id"], "quantity": 1 }], "payment_token": "tok_visa" });

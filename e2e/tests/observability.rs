@@ -92,7 +92,7 @@ async fn every_metric_that_is_drawn_or_alerted_on_is_told_by_some_program() {
         vec![stack.admin_port.clone(), stack.direct("user-service"), stack.direct("card-network")];
     // Either of two may have done what is counted.
     for service in ["order-service", "payment-service"] {
-        programs.extend(stack.replicas(service).into_iter().map(|one| Api::local(one.port())));
+        programs.extend(stack.replicas(service).into_iter().map(|one| Api::local(one.port)));
     }
     // So that something is tried again.
     stack.kill("user-service", 1);

@@ -4,6 +4,8 @@
 
 use std::process::{Command, Output};
 
+use xtask::{Kind, programs};
+
 fn run(program: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let path = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join(program);
     let mut command = Command::new(path);
@@ -21,14 +23,14 @@ fn every_missing_or_bad_variable_is_named_and_the_status_is_2() {
         ("REGISTRY_URL", "etcd://x"),
         ("MESSAGES_URL", "amqp://me:hidden@x:1"),
     ];
-    for program in ["gateway", "user-service", "order-service", "payment-service"] {
+    for program in programs().iter().filter(|program| program.kind != Kind::External) {
+        let (messages, program) = (program.messages, program.name);
         let (output, said) = run(program, &bad);
         assert_eq!(output.status.code(), Some(2), "{program}: {said}");
         for name in ["PORT", "DRAIN_GRACE", "REGISTRY_URL", "SERVICE_TOKEN_KEY_FILE"] {
             assert!(said.contains(name), "{program} does not name {name}: {said}");
         }
-        let sends_messages = ["order-service", "payment-service"].contains(&program);
-        assert_eq!(said.contains("MESSAGES_URL"), sends_messages, "{program}: {said}");
+        assert_eq!(said.contains("MESSAGES_URL"), messages, "{program}: {said}");
         assert!(!said.contains("hidden"), "{program} shows a password: {said}");
     }
 }

@@ -48,7 +48,7 @@ async fn round_robin_is_even_random_nearly_so_and_least_connections_avoids_the_b
     assert!(random.values().all(|share| (f64::from(*share) - 300.0).abs() <= limit), "{random:?}");
 
     switch(&stack, &admin, "least-connections").await;
-    let slow = stack.replicas("user-service")[0].port();
+    let slow = stack.replicas("user-service")[0].port;
     stack.pause("user-service", 0);
     // Of two requests one is answered, and one hangs at the replica that was stopped.
     let both: Vec<_> = (0..2)

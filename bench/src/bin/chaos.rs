@@ -1,25 +1,25 @@
-//! Customers buy while a running stack is hurt in every way that it should bear; then all books are
-//! compared. Prints what was done and what holds, and ends with 1 if something does not.
+//! Customers order while faults are injected into a running stack; then every invariant is checked. Prints
+//! both, and ends with 1 if a fault could not be injected or an invariant is broken.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bench::client_log::ClientLog;
 use bench::customer::Customer;
-use bench::diary::Diary;
-use bench::havoc::{self, Tally};
+use bench::deployment::{Deployment, DeploymentConfig};
+use bench::faults::{self, Tally};
 use bench::invariants::{Invariant, LATE};
-use bench::rest::at_rest;
-use bench::site::{Site, SiteConfig};
-use bench::trade::{Market, trade};
+use bench::settled::wait_until_settled;
+use bench::workload::{self, Workload};
 use futures_util::future::{join, join_all};
 use serde_json::Value;
 use shared::config::{ConfigError, Vars};
 use tokio::time::Instant;
 
 struct Config {
-    site: SiteConfig,
+    deployment: DeploymentConfig,
     orders: usize,
     time: Duration,
     customers: usize,
@@ -28,21 +28,21 @@ struct Config {
 
 impl Config {
     fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
-        let seconds: u32 = vars.or("SECONDS", "180", "for how long things are broken");
+        let seconds: u32 = vars.or("SECONDS", "180", "for how long faults are injected");
         let config = Self {
-            site: SiteConfig::from_vars(&mut vars),
+            deployment: DeploymentConfig::from_vars(&mut vars),
             orders: vars.or("ORDERS", "2000", "how many orders are placed"),
             time: Duration::from_secs(seconds.into()),
-            customers: vars.or("CUSTOMERS", "16", "how many buy at a time"),
-            seed: vars.or("SEED", "1", "decides what is bought and what is broken, and when"),
+            customers: vars.or("CUSTOMERS", "16", "how many order at a time"),
+            seed: vars.or("SEED", "1", "decides what is ordered, and which faults are injected when"),
         };
         vars.finish(config)
     }
 }
 
-/// How long a stack may take to come to rest; the longest time of a checkout is one minute.
-const REST: Duration = Duration::from_secs(180);
-/// Of the scarce product: fewer than are asked for.
+/// A checkout times out after a minute.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(180);
+/// In stock of one product: fewer than are ordered.
 const SCARCE: u32 = 100;
 
 #[actix_web::main]
@@ -52,51 +52,52 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<bool, String> {
-    let Config { site, orders, time, customers, seed } = config;
-    let site = Site::open(site).await?;
+    let Config { deployment, orders, time, customers, seed } = config;
+    let deployment = Deployment::open(deployment).await?;
     let begun = Instant::now();
-    let customers = site.customers(customers).await.ok_or("Nobody can register.")?;
+    let customers = deployment.customers(customers).await.ok_or("Nobody can register.")?;
     let mut products = Vec::new();
     for stock in [100_000, 100_000, 100_000, SCARCE] {
-        products.push(site.product(stock).await.ok_or("No product can be made.")?);
+        products.push(deployment.product(stock).await.ok_or("No product can be made.")?);
     }
-    let (diary, stop) = (RefCell::new(Diary::default()), bench::told_to_end()?);
-    let market = Market::open(orders, time, seed, products);
-    let trading = join_all(customers.iter().map(|customer| trade(&market, customer, &site.admin, &diary)));
-    let trading = async {
+    let (log, stop) = (RefCell::new(ClientLog::default()), bench::stop_on_signals()?);
+    let workload = Workload::begin(orders, time, seed, products);
+    let ordering =
+        customers.iter().map(|customer| workload::run(&workload, customer, &deployment.admin, &log));
+    let ordering = async {
         tokio::select! {
-            _ = trading => {}
+            _ = join_all(ordering) => {}
             () = stop.requested() => {}
         }
     };
-    let (faults, _) = join(havoc::inflict(site.ground, time, seed, &stop), trading).await;
-    let traded = begun.elapsed();
+    let (faults, _) = join(faults::inject(deployment.environment, time, seed, &stop), ordering).await;
+    let time = begun.elapsed();
 
-    let diary = diary.into_inner();
+    let log = log.into_inner();
     let ids = customers.iter().map(|Customer { id, .. }| id.clone()).collect();
-    let rested = tokio::select! {
+    let settled = tokio::select! {
         biased;
-        () = stop.requested() => return Err("It was told to end: what was under way is undone, and nothing compared.".to_owned()),
-        rested = at_rest(&site, &diary, &ids, REST) => rested.ok_or("The books cannot be read.")?,
+        () = stop.requested() => return Err("Interrupted: the current fault is undone, and no invariant was checked.".to_owned()),
+        settled = wait_until_settled(&deployment, &log, &ids, SETTLE_TIMEOUT) => settled.ok_or("No snapshot can be taken.")?,
     };
-    let ours = rested
-        .books
+    let ours = settled
+        .snapshot
         .orders
         .iter()
         .filter(|order| order["customer_id"].as_str().is_some_and(|id| ids.contains(id)));
     println!(
-        "{orders} orders of {} customers in {:.0} s, at rest {:.1} s later (seed {seed})\n",
+        "{orders} orders of {} customers in {:.0} s, settled {:.1} s later (seed {seed})\n",
         ids.len(),
-        traded.as_secs_f64(),
-        rested.after.as_secs_f64(),
+        time.as_secs_f64(),
+        settled.after.as_secs_f64(),
     );
-    print(&faults, &diary, ours, &rested.invariants);
-    Ok(rested.holds() && faults.values().all(|tally| tally.holds()))
+    print(&faults, &log, ours, &settled.invariants);
+    Ok(settled.holds() && faults.values().all(|tally| tally.holds()))
 }
 
 fn print<'a>(
     faults: &BTreeMap<String, Tally>,
-    diary: &Diary,
+    log: &ClientLog,
     orders: impl Iterator<Item = &'a Value>,
     invariants: &[Invariant],
 ) {
@@ -104,9 +105,9 @@ fn print<'a>(
         let sign = if tally.holds() { ' ' } else { '✗' };
         print!("{sign} {fault:<58} {:>6}", tally.done);
         match tally {
-            Tally { tried: 0, .. } => println!("   there was no time"),
+            Tally { tried: 0, .. } => println!("   no time left"),
             tally if tally.holds() => println!(),
-            Tally { tried, .. } => println!("   of {tried} tries: it COULD NOT BE DONE"),
+            Tally { tried, .. } => println!("   of {tried} tries: COULD NOT BE INJECTED"),
         }
     }
     let mut statuses: BTreeMap<&str, u32> = BTreeMap::new();
@@ -119,19 +120,19 @@ fn print<'a>(
     for (status, count) in statuses {
         println!("  orders that ended {status:<40} {count:>6}");
     }
-    println!("  {:<58} {late:>6}", "of these, rejected for time or unavailability");
-    for (code, count) in diary.refusals() {
+    println!("  {:<58} {late:>6}", "of these, rejected for time-out or unavailability");
+    for (code, count) in log.refusals() {
         println!("  orders refused with {:<38} {count:>6}", code);
     }
-    println!("  {:<58} {:>6}", "cancelled by the customer", diary.cancelled.len());
-    println!("  {:<58} {:>6}", "given back in part by the admin", diary.refunds.len());
-    println!("  {:<58} {:>6}", "reads", diary.reads);
-    println!("  {:<58} {:>6}", "reads that failed, sent once only", diary.reads_failed);
-    println!("  {:<58} {:>6}", "requests sent again", diary.retries);
-    println!("\n  {:<58} {:>6} {:>6}", "what must be true", "of", "broken");
+    println!("  {:<58} {:>6}", "cancelled by the customer", log.cancelled.len());
+    println!("  {:<58} {:>6}", "refunded in part by the admin", log.refunds.len());
+    println!("  {:<58} {:>6}", "reads", log.reads);
+    println!("  {:<58} {:>6}", "failed reads, not retried", log.reads_failed);
+    println!("  {:<58} {:>6}", "retries", log.retries);
+    println!("\n  {:<58} {:>7} {:>6}", "invariant", "checked", "broken");
     for invariant in invariants {
         let sign = if invariant.holds() { '✓' } else { '✗' };
-        println!("{sign} {:<58} {:>6} {:>6}", invariant.promise, invariant.checked, invariant.broken.len());
+        println!("{sign} {:<58} {:>7} {:>6}", invariant.promise, invariant.checked, invariant.broken.len());
         for broken in invariant.broken.iter().take(5) {
             println!("    {broken}");
         }

@@ -1,21 +1,21 @@
-//! What cards paid, and what the ledger says of it.
+//! Invariants of charges and of the ledger.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::{Invariant, LATE, STANDING, STUCK, UNDONE, amount, int, text};
-use crate::books::Books;
 use crate::database::Entries;
+use crate::snapshot::Snapshot;
 
-/// What the card network took for one order.
+/// All charges of one order at the card network.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Charged {
     pub(super) captured: i64,
     pub(super) refunded: i64,
-    /// Authorized, and neither taken nor let go.
+    /// Authorized, and neither captured nor voided.
     pub(super) held: i64,
-    /// How often money was taken.
+    /// How often money was captured.
     captures: i64,
 }
 
@@ -33,7 +33,7 @@ impl Charged {
         })
     }
 
-    /// What is wrong for an order that rests, of whose payment `refunds` were given back.
+    /// Whether this contradicts the status of an order that is settled, and its `refunds` by payment-service.
     pub(super) fn contradicts(self, order: &Value, refunds: i64) -> Option<String> {
         let total = amount(&order["total"]);
         let right = match text(order, "status") {
@@ -41,11 +41,11 @@ impl Charged {
                 Self { captured: total, refunded: refunds, held: 0, ..self }
             }
             "refunded" => Self { captured: total, refunded: total, held: 0, ..self },
-            // A capture that came too late was given back.
+            // A capture that came too late was refunded.
             status if UNDONE.contains(&status) => {
                 Self { captured: self.captured, refunded: self.captured, held: 0, ..self }
             }
-            // How it ends is open, but not that it is paid once at most.
+            // Its end is open, but it was captured once at most.
             STUCK => Self { captured: self.captured.min(total), captures: self.captures.min(1), ..self },
             _ => return None,
         };
@@ -53,7 +53,7 @@ impl Charged {
     }
 }
 
-/// What is wrong with the end of an order whose card is `token`, of which so much was taken.
+/// Whether the end of an order contradicts its card.
 pub(super) fn undeclined(order: &Value, token: &str, charged: Charged) -> Option<String> {
     let (status, reason) = (text(order, "status"), text(order, "reason"));
     let refusal = match token {
@@ -69,36 +69,36 @@ pub(super) fn undeclined(order: &Value, token: &str, charged: Charged) -> Option
     (!is_right).then(|| reason.to_owned())
 }
 
-/// Every entry has its counterpart, and the accounts say what the card network says.
-pub(super) fn ledger(books: &Books) -> Invariant {
-    let balances = balances(books);
+/// Double entry: every sum is 0. The accounts agree with the card network.
+pub(super) fn ledger(snapshot: &Snapshot) -> Invariant {
+    let balances = balances(snapshot);
     let balance = |name: &str| balances.get(name).copied().unwrap_or(0);
-    let sum = |of: &str| books.charges.iter().map(|charge| int(charge, of)).sum::<i64>();
+    let sum = |of: &str| snapshot.charges.iter().map(|charge| int(charge, of)).sum::<i64>();
     let expected = [
-        ("sum", int(&books.ledger, "sum"), 0),
+        ("sum", int(&snapshot.ledger, "sum"), 0),
         ("sales", balance("sales"), -sum("captured")),
         ("refunds", balance("refunds"), sum("refunded")),
         ("card_network", balance("card_network"), sum("captured") - sum("refunded")),
     ];
     Invariant::new(
         "ledger",
-        "the ledger adds up to 0 and agrees with the card network",
+        "the ledger sums to 0 and agrees with the card network",
         expected,
         |(name, is, should)| (is != should).then(|| format!("{name} is {is} instead of {should}")),
     )
 }
 
-/// The balances are kept apart from the entries, which say how they came about.
-pub(super) fn entries(books: &Books) -> Invariant {
-    let told = Entries { balances: balances(books), count: int(&books.ledger, "entries") };
-    let wrong = (told != books.entries).then(|| format!("{told:?}, but {:?}", books.entries));
-    let of = usize::try_from(books.entries.count).unwrap_or_default();
-    Invariant::none("entries", "the ledger's balances are what its entries add up to", of, wrong.into_iter())
+/// The database stores balances and entries apart.
+pub(super) fn entries(snapshot: &Snapshot) -> Invariant {
+    let reported = Entries { balances: balances(snapshot), count: int(&snapshot.ledger, "entries") };
+    let wrong = (reported != snapshot.entries).then(|| format!("{reported:?}, but {:?}", snapshot.entries));
+    let of = usize::try_from(snapshot.entries.count).unwrap_or_default();
+    Invariant::none("entries", "every ledger balance is the sum of its entries", of, wrong.into_iter())
 }
 
-fn balances(books: &Books) -> BTreeMap<String, i64> {
+fn balances(snapshot: &Snapshot) -> BTreeMap<String, i64> {
     let mut balances = BTreeMap::new();
-    for account in books.ledger["accounts"].as_array().into_iter().flatten() {
+    for account in snapshot.ledger["accounts"].as_array().into_iter().flatten() {
         *balances.entry(text(account, "name").to_owned()).or_default() += int(account, "balance");
     }
     balances
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_that_was_given_back_kept_nothing_and_holds_nothing() {
+    fn an_undone_order_keeps_nothing_and_holds_nothing() {
         let charge = |captured: i64, refunded: i64, voided: bool| {
             let charge =
                 json!({ "authorized": 500, "captured": captured, "refunded": refunded, "voided": voided });

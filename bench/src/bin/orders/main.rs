@@ -1,11 +1,8 @@
-//! How many orders a running stack confirms, what each costs, and whether that stays so.
+//! Throughput of a running stack, cost of an order, and whether both stay the same.
 //!
-//! Customers order one after another and wait for the confirmation. After each round this prints the
-//! throughput and the processor time of an order; with `--retention true` also what is in the tables
-//! that are pruned, and makes that eight days old, so that it must be gone in the end. Ends with 1 if it
-//! is not, if an order was not confirmed, if one cost over 15 % more in the last round than in the first,
-//! if our programs have over 15 % more memory in the end than after the second round, or, where the database
-//! counts them, if an order took more than twelve transactions.
+//! Customers place orders and wait for the confirmation. After each round this prints the throughput and the
+//! processor time of an order; with `--retention true` also the rows of the pruned tables, which it then
+//! makes eight days old. `scripts/bench` lists what it checks.
 
 mod round; // what one round measured
 mod shop; // what is measured
@@ -13,14 +10,14 @@ mod shop; // what is measured
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use bench::site::SiteConfig;
+use bench::deployment::DeploymentConfig;
 use shared::config::{ConfigError, Vars};
 
 use round::Round;
 use shop::Shop;
 
 struct Config {
-    site: SiteConfig,
+    deployment: DeploymentConfig,
     orders: usize,
     rounds: usize,
     customers: usize,
@@ -32,7 +29,7 @@ struct Config {
 impl Config {
     fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let config = Self {
-            site: SiteConfig::from_vars(&mut vars),
+            deployment: DeploymentConfig::from_vars(&mut vars),
             orders: vars.or("ORDERS", "3000", "how many orders are placed in a round"),
             rounds: vars.or("ROUNDS", "1", "how many rounds"),
             customers: vars.or("CUSTOMERS", "16", "how many order at a time"),
@@ -45,9 +42,9 @@ impl Config {
 
 /// Orders before the first round.
 const WARM_UP: usize = 200;
-/// More than this is growth.
+/// In cost or memory, at most.
 const GROWTH: f64 = 0.15;
-/// What an order may cost, those that read included.
+/// Per order at most, those that read included.
 const TRANSACTIONS: f64 = 12.0;
 
 #[actix_web::main]
@@ -56,10 +53,10 @@ async fn main() -> ExitCode {
     bench::exit(run(config).await)
 }
 
-/// Does the rounds, and says whether all stayed as it was.
+/// Returns whether all checks passed.
 async fn run(config: Config) -> Result<bool, String> {
-    let Config { site, orders, rounds, customers, wait, retention } = config;
-    let shop = Shop::open(site, customers, wait, WARM_UP).await?;
+    let Config { deployment, orders, rounds, customers, wait, retention } = config;
+    let shop = Shop::open(deployment, customers, wait, WARM_UP).await?;
     let mut done = Vec::new();
     for number in 1..=rounds {
         let round = shop.round(orders).await?;
@@ -79,26 +76,26 @@ async fn run(config: Config) -> Result<bool, String> {
     } else {
         shop.print_deliveries().await?;
     }
-    let verdicts = [is_as_cheap(&done), is_as_small(&done, &shop.resident().await), is_frugal(&done)];
+    let verdicts =
+        [cost_is_stable(&done), memory_is_stable(&done, &shop.resident().await), transactions_are_few(&done)];
     Ok(verdicts.into_iter().all(|is_well| is_well))
 }
 
-/// Prints how much dearer an order became, and says whether that is growth.
-fn is_as_cheap(rounds: &[Round]) -> bool {
+/// Prints how much the cost of an order grew, and checks it.
+fn cost_is_stable(rounds: &[Round]) -> bool {
     let [first, .., last] = rounds else { return true };
     let growth = last.relative_cost() / first.relative_cost() - 1.0;
     println!(
-        "\nFrom the first round to the last an order became {:+.1} % dearer in processor time, and {:+.1} % \
-         measured in that of the gateway.",
+        "\nFrom the first round to the last, the processor time of an order changed by {:+.1} %, and by {:+.1} % \
+         relative to that of the gateway.",
         100.0 * (last.cost() / first.cost() - 1.0),
         100.0 * growth,
     );
     growth <= GROWTH
 }
 
-/// Prints what each program had after the second round, when every one had seen some work, and has in the
-/// end; and says whether all together have as much.
-fn is_as_small(rounds: &[Round], end: &BTreeMap<String, u64>) -> bool {
+/// Prints the memory of each program after the second round and in the end, and checks the growth of the sum.
+fn memory_is_stable(rounds: &[Round], end: &BTreeMap<String, u64>) -> bool {
     let [_, second, _, ..] = rounds else { return true };
     let megabytes = |bytes: u64| bytes / 1_000_000;
     println!("\n{:<20} {:>9} {:>8}", "memory in MB", "round 2", "the end");
@@ -112,12 +109,12 @@ fn is_as_small(rounds: &[Round], end: &BTreeMap<String, u64>) -> bool {
     growth <= GROWTH
 }
 
-/// Says whether an order took no more transactions than it may, where somebody counts them.
-fn is_frugal(rounds: &[Round]) -> bool {
+/// Checks the transactions of an order, on PostgreSQL.
+fn transactions_are_few(rounds: &[Round]) -> bool {
     let counted = rounds.iter().filter_map(|round| round.transactions);
     let Some(most) = counted.map(|[_, all]| all).reduce(f64::max) else { return true };
-    let is_frugal = most <= TRANSACTIONS;
-    let verdict = if is_frugal { "no more than" } else { "MORE than" };
-    println!("An order took {most:.2} transactions, {verdict} the {TRANSACTIONS} that it may.");
-    is_frugal
+    let are_few = most <= TRANSACTIONS;
+    let verdict = if are_few { "no more than" } else { "MORE than" };
+    println!("An order took {most:.2} transactions, {verdict} the {TRANSACTIONS} allowed.");
+    are_few
 }

@@ -1,9 +1,8 @@
-//! What one round measured, and the row that it is in the table.
+//! The measurements of one round, and their row in the table.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What one round measured.
 pub(crate) struct Round {
     /// From the first request to the last confirmation.
     pub(crate) time: Duration,
@@ -25,8 +24,8 @@ impl Round {
         self.cpu.keys().map(|service| self.cost_of(service)).sum()
     }
 
-    /// The same, in what the gateway used for it: that stores nothing, and machines are faster now and
-    /// slower then.
+    /// Relative to the cost of the gateway, which stores nothing: so the speed of the machine, which varies,
+    /// cancels out.
     pub(crate) fn relative_cost(&self) -> f64 {
         self.cost() / self.cost_of("gateway")
     }
@@ -36,7 +35,6 @@ impl Round {
         1000.0 * cpu.as_secs_f64() / self.latencies.len() as f64
     }
 
-    /// What is above the rows.
     pub(crate) fn head(&self) -> String {
         let mut head =
             format!("{:>8} {:>9} {:>7} {:>7} {:>5}", "stored", "orders/s", "p50 ms", "p99 ms", "late");
@@ -50,7 +48,7 @@ impl Round {
         head
     }
 
-    /// The row, when so many orders are stored.
+    /// `stored`: orders in the database by then.
     pub(crate) fn row(&self, stored: usize) -> String {
         let at = |share: usize| {
             let latency = self.latencies.get(self.latencies.len() * share / 100).copied();

@@ -1,32 +1,32 @@
-//! A stack to order from, round by round, and what is to be read of it.
+//! Places orders round by round, and reads what they cost.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use bench::customer::{Customer, Errand};
+use bench::customer::{Customer, Request};
 use bench::database::Database;
+use bench::deployment::{Deployment, DeploymentConfig};
 use bench::measure::{Usage, usage};
-use bench::site::{Site, SiteConfig};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use xtask::programs;
 
 use crate::round::Round;
 
-/// Longer than anything is kept that is kept for a while.
+/// Longer than the retention of any pruned table.
 const AGE: Duration = Duration::from_secs(8 * 86_400);
-/// Old rows are looked for once a minute.
-const PRUNED: Duration = Duration::from_secs(180);
-/// PostgreSQL's own counts are so far behind: a connection that nobody uses tells its own after ten seconds.
-const BEHIND: Duration = Duration::from_secs(11);
-/// What a round may take.
-const LONGEST: Duration = Duration::from_secs(1800);
+/// Services prune once a minute.
+const PRUNE_TIMEOUT: Duration = Duration::from_secs(180);
+/// An idle connection of PostgreSQL reports its transactions after ten seconds.
+const STATISTICS_DELAY: Duration = Duration::from_secs(11);
+/// Until all orders of a round are settled.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// A stack, and who buys there.
 pub(crate) struct Shop {
-    site: Site,
-    /// Those that orders fill: of order-service and of payment-service.
+    deployment: Deployment,
+    /// Those that grow with every order: of order-service and of payment-service.
     databases: [Database; 2],
     customers: Vec<Customer>,
     product: String,
@@ -37,30 +37,30 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// Finds the stack, and orders so much that every connection is open.
+    /// Finds the stack, and places so many orders that every connection is open.
     pub(crate) async fn open(
-        site: SiteConfig,
+        deployment: DeploymentConfig,
         customers: usize,
         wait: u32,
         warm_up: usize,
     ) -> Result<Self, String> {
-        let site = Site::open(site).await?;
-        let orders = Database::open(site.ground, "orders").await?;
-        let databases = [orders, Database::open(site.ground, "payments").await?];
-        let customers = site.customers(customers).await.ok_or("Nobody can register.")?;
-        let product = site.product(1_000_000).await.ok_or("No product can be made.")?;
-        let shop = Self { site, databases, customers, product, wait, idle: [0.0; 2] };
+        let deployment = Deployment::open(deployment).await?;
+        let orders = Database::open(deployment.environment, "orders").await?;
+        let databases = [orders, Database::open(deployment.environment, "payments").await?];
+        let customers = deployment.customers(customers).await.ok_or("Nobody can register.")?;
+        let product = deployment.product(1_000_000).await.ok_or("No product can be made.")?;
+        let shop = Self { deployment, databases, customers, product, wait, idle: [0.0; 2] };
         shop.round(warm_up).await?;
         Ok(Self { idle: shop.idle().await, ..shop })
     }
 
     /// Places so many orders, each of which must be confirmed.
     pub(crate) async fn round(&self, orders: usize) -> Result<Round, String> {
-        let (before, counted) = (usage(self.site.ground).await, self.transactions().await);
+        let (before, counted) = (usage(self.deployment.environment).await, self.transactions().await);
         let (begun, now) = (Instant::now(), SystemTime::now());
         let (mut latencies, late) = self.placed(orders).await?;
         self.done(begun).await?;
-        let after = usage(self.site.ground).await;
+        let after = usage(self.deployment.environment).await;
         let transactions = match counted {
             Some(before) => self.transactions_of_one(orders, before, begun).await,
             None => None,
@@ -77,7 +77,7 @@ impl Shop {
         Ok(Round { time, latencies, late, cpu, resident: resident(&after), transactions })
     }
 
-    /// How long the answer to each order took, and how many were answered before they were confirmed.
+    /// The latency of each order, and how many were answered before they were confirmed.
     async fn placed(&self, orders: usize) -> Result<(Vec<Duration>, usize), String> {
         let (left, latencies, late) = (Cell::new(orders), RefCell::new(Vec::new()), Cell::new(0));
         let buy = async |customer: &Customer| {
@@ -97,23 +97,23 @@ impl Shop {
     async fn order(&self, customer: &Customer) -> Option<Value> {
         let lines = json!([{ "product_id": self.product, "quantity": 1 }]);
         let body = json!({ "lines": lines, "payment_token": "tok_visa" });
-        let mut errand = Errand::post("/api/orders", Some(body));
+        let mut request = Request::post("/api/orders", Some(body));
         if self.wait > 0 {
-            errand = errand.waiting(self.wait);
+            request = request.waiting(self.wait);
         }
-        let reply = customer.insist(&errand).await.reply?;
+        let reply = customer.send(&request).await.reply?;
         (reply.status == 201).then_some(reply.body)
     }
 
-    /// Waits until no checkout is under way.
+    /// Waits until no checkout is running.
     async fn done(&self, begun: Instant) -> Result<(), String> {
         loop {
-            let asked = self.site.asked("order-service", "/admin/sagas?state=running").await;
-            if asked.is_some_and(|asked| asked["sagas"].as_array().is_some_and(Vec::is_empty)) {
+            let reply = self.deployment.get("order-service", "/admin/sagas?state=running").await;
+            if reply.is_some_and(|reply| reply["sagas"].as_array().is_some_and(Vec::is_empty)) {
                 return Ok(());
             }
-            if begun.elapsed() > LONGEST {
-                return Err("Checkouts are still under way.".to_owned());
+            if begun.elapsed() > ROUND_TIMEOUT {
+                return Err("Checkouts are still running.".to_owned());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -124,7 +124,7 @@ impl Shop {
     }
 
     async fn transactions_of_one(&self, orders: usize, before: [i64; 2], begun: Instant) -> Option<[f64; 2]> {
-        tokio::time::sleep(BEHIND).await;
+        tokio::time::sleep(STATISTICS_DELAY).await;
         let (after, seconds) = (self.transactions().await?, begun.elapsed().as_secs_f64());
         Some([0, 1].map(|kind| {
             let all = (after[kind] - before[kind]) as f64;
@@ -142,10 +142,10 @@ impl Shop {
 
     /// Bytes of memory, of our programs, by service.
     pub(crate) async fn resident(&self) -> BTreeMap<String, u64> {
-        resident(&usage(self.site.ground).await)
+        resident(&usage(self.deployment.environment).await)
     }
 
-    /// Makes what is kept for a while only older than that.
+    /// Makes the rows of all pruned tables older than their retention.
     pub(crate) async fn age(&self) -> Result<(), String> {
         for database in &self.databases {
             database.age(AGE).await?;
@@ -153,13 +153,13 @@ impl Shop {
         Ok(())
     }
 
-    /// Waits until all that has become old is gone.
+    /// Waits until all of them are deleted.
     pub(crate) async fn pruned(&self) -> Result<(), String> {
         let begun = Instant::now();
         for database in &self.databases {
             while database.kept().await?.iter().sum::<i64>() > 0 {
-                if begun.elapsed() > PRUNED {
-                    return Err(format!("What is old in {} does not go.", database.name));
+                if begun.elapsed() > PRUNE_TIMEOUT {
+                    return Err(format!("Old rows in {} are not pruned.", database.name));
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -167,7 +167,7 @@ impl Shop {
         Ok(())
     }
 
-    /// Prints what is in the tables that are pruned.
+    /// Prints how many rows the pruned tables have.
     pub(crate) async fn print_kept(&self) -> Result<(), String> {
         print!("        kept:");
         for database in &self.databases {
@@ -179,11 +179,11 @@ impl Shop {
         Ok(())
     }
 
-    /// Prints every table in which there is something, or was until it was pruned.
+    /// Prints every table that has rows or is pruned.
     pub(crate) async fn print_tables(&self) -> Result<(), String> {
-        let users = Database::open(self.site.ground, "users").await?;
         println!("\n{:<10} {:<20} {:>9} {:>8}", "database", "table", "rows", "MB");
-        for database in [&users].into_iter().chain(&self.databases) {
+        for name in programs().iter().filter_map(|program| program.database) {
+            let database = Database::open(self.deployment.environment, name).await?;
             let tables = database.tables().await?;
             for table in tables.iter().filter(|table| table.rows > 0 || table.is_pruned()) {
                 let megabytes = table.bytes as f64 / 1e6;
@@ -193,12 +193,12 @@ impl Shop {
         Ok(())
     }
 
-    /// Prints how long messages take between the services.
+    /// Prints how long messages between the services take.
     pub(crate) async fn print_deliveries(&self) -> Result<(), String> {
         let [orders, payments] = &self.databases;
         let commands = orders.deliveries(payments).await?;
-        let answers = payments.deliveries(orders).await?;
-        for (what, mut times) in [("a command", commands), ("its answer", answers)] {
+        let replies = payments.deliveries(orders).await?;
+        for (what, mut times) in [("a command", commands), ("its answer", replies)] {
             times.sort_unstable();
             let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
             println!("{what}: {} ms from written to handled (p50), {} ms (p99)", at(50), at(99));

@@ -1,0 +1,59 @@
+//! Containers of the stack in docker compose.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use shared::stop::Stop;
+
+use super::{Replica, output};
+
+/// Between the kill of a container and its next start.
+const DOWN_TIME: Duration = Duration::from_secs(3);
+
+pub(super) async fn replicas() -> Vec<Replica> {
+    let list = ["compose", "ps", "--format", "{{.Service}} {{.ID}}"];
+    let listed = output("docker", &list, None).await.unwrap_or_default();
+    let replica = |line: &str| {
+        let (service, id) = line.split_once(' ')?;
+        let program = xtask::programs().iter().find(|program| program.name == service);
+        Some(Replica {
+            service: service.to_owned(),
+            name: id.to_owned(),
+            port: program.map(|program| program.port),
+        })
+    };
+    listed.lines().filter_map(replica).collect()
+}
+
+/// From inside: the programs' own ports are not published.
+pub(super) async fn get(replica: &Replica, path: &str, token: &str) -> Option<Value> {
+    let (port, header) = (replica.port?.to_string(), format!("authorization: Bearer {token}"));
+    let command = ["exec", "-e", "PROBE_HEADER", &replica.name, "probe", &port, path];
+    let answer = output("docker", &command, Some(("PROBE_HEADER", &header))).await?;
+    serde_json::from_str(&answer).ok()
+}
+
+pub(super) async fn processes(replica: &Replica) -> Vec<u32> {
+    let listed = output("docker", &["top", &replica.name, "-eo", "pid"], None).await.unwrap_or_default();
+    listed.lines().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+pub(super) async fn kill(replica: &Replica, stop: &Stop) -> bool {
+    let is_killed = docker(&["kill"], replica).await;
+    stop.sleep(DOWN_TIME).await;
+    docker(&["start"], replica).await && is_killed
+}
+
+pub(super) async fn pause(replica: &Replica, time: Duration, stop: &Stop) -> bool {
+    let is_paused = docker(&["pause"], replica).await;
+    stop.sleep(time).await;
+    docker(&["unpause"], replica).await && is_paused
+}
+
+pub(super) async fn restart(replica: &Replica) -> bool {
+    docker(&["restart", "--time", "40"], replica).await
+}
+
+async fn docker(command: &[&str], replica: &Replica) -> bool {
+    output("docker", &[command, &[&replica.name]].concat(), None).await.is_some()
+}

@@ -1,0 +1,17 @@
+//! Runs the programs of `programs.txt` as processes of this machine: for `scripts/up` and `scripts/down`,
+//! for the end-to-end tests and for the bench.
+//!
+//! The standard library and a JSON reader only, so that it is built within seconds.
+
+pub mod programs; // programs.txt
+pub mod secrets; // keys and passwords, made once
+pub mod replica; // one process: its variables, its log, its end
+pub mod stack; // data/run: up, down, and the supervisor
+pub mod process; // what proc(5) says, pid files, signals
+pub mod http; // GET
+pub mod json; // values by path
+
+pub use process::Process;
+pub use programs::{Kind, Program, programs, services};
+pub use replica::{Layout, Replica};
+pub use secrets::Secrets;

@@ -1,0 +1,41 @@
+//! The part of `scripts/` that is written in Rust.
+
+use std::io;
+use std::process::ExitCode;
+
+use xtask::{json, stack};
+
+const USAGE: &str = "xtask up | down [--wipe] | supervise | pid NAME | memory | json [--each PATH] PATH…";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["up"] => stack::up(),
+        ["down"] => stack::down(false),
+        ["down", "--wipe"] => stack::down(true),
+        ["supervise"] => stack::supervise(),
+        ["pid", name] => {
+            print(stack::process(name).map(|process| process.id).ok_or(io::ErrorKind::NotFound.into()))
+        }
+        ["memory"] => print(stack::memory()),
+        ["json", ..] => json::print(&arguments[1..]),
+        _ => Err(io::Error::other(USAGE)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // A script that asks for a process that does not run says so itself.
+        Err(why) if why.kind() == io::ErrorKind::NotFound && words.first() == Some(&"pid") => {
+            ExitCode::FAILURE
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(value: io::Result<impl std::fmt::Display>) -> io::Result<()> {
+    println!("{}", value?);
+    Ok(())
+}

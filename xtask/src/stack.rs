@@ -1,0 +1,226 @@
+//! The stack that `scripts/up` starts and `scripts/down` ends.
+//!
+//! A supervisor starts every replica, and starts it again when it ends. `data/run/NAME.pid` holds the id of
+//! a replica's process, `supervisor.pid` that of the supervisor.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::http;
+use crate::process::{Process, resident};
+use crate::programs::{Kind, programs, services};
+use crate::replica::{Layout, Replica};
+use crate::secrets::Secrets;
+
+const DATA: &str = "data";
+const RUN: &str = "data/run";
+const LOGS: &str = "data/logs";
+const SECRETS: &str = ".secrets";
+const SUPERVISOR: &str = "supervisor";
+/// Of the gateway: its dashboard and the registry.
+pub const ADMIN_PORT: u16 = 9090;
+
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than any drain.
+const STOP_TIMEOUT: Duration = Duration::from_secs(45);
+/// Between a program's end and its next start. Doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After which a program is no longer considered to crash at its start.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// The process of a replica, if it runs.
+pub fn process(replica: &str) -> Option<Process> {
+    Process::recorded(Path::new(RUN), replica)
+}
+
+/// Whether the programs are supervised here.
+pub fn is_up() -> bool {
+    process(SUPERVISOR).is_some()
+}
+
+/// Starts everything in the background, and waits until it is healthy.
+pub fn up() -> io::Result<()> {
+    for folder in [RUN, LOGS] {
+        fs::create_dir_all(folder)?;
+    }
+    let secrets = Secrets::make(Path::new(SECRETS))?;
+    // The login of the stack that was started last: this one, or that in docker compose.
+    fs::copy(&secrets.admin_env, Path::new(SECRETS).join("admin.env"))?;
+
+    let began = Instant::now();
+    let log = File::options().create(true).append(true).open(format!("{LOGS}/{SUPERVISOR}.log"))?;
+    // A session of its own: neither Ctrl-C nor the end of the terminal reaches the programs.
+    let mut supervisor = Command::new("setsid");
+    supervisor.arg(std::env::current_exe()?).arg("supervise");
+    supervisor.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+    let first_request = await_replicas(began)?;
+    fs::write(format!("{RUN}/first-request-ms"), first_request.as_millis().to_string())
+}
+
+/// Until every replica is healthy and the gateway serves. Returns how long the first request took to be served.
+fn await_replicas(began: Instant) -> io::Result<Duration> {
+    let all: usize = services().map(|service| usize::from(service.replicas)).sum();
+    let gateway =
+        programs().iter().find(|program| program.kind == Kind::Gateway).map_or(0, |gateway| gateway.port);
+    let (mut first_request, mut healthy) = (None, 0);
+    while began.elapsed() < START_TIMEOUT {
+        if first_request.is_none() && http::get(gateway, "/api/products?limit=1").is_some() {
+            first_request = Some(began.elapsed());
+        }
+        healthy = healthy_in_all().unwrap_or_default();
+        if io::stdout().is_terminal() {
+            print!("\r{healthy} of {all} replicas are healthy ");
+            io::stdout().flush()?;
+        }
+        if let (Some(first), true) = (first_request, healthy >= all)
+            && http::get(gateway, "/health/ready").is_some()
+        {
+            println!();
+            return Ok(first);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Err(io::Error::other(format!(
+        "Only {healthy} of {all} replicas became healthy within 30 s: see {LOGS}/. scripts/down ends what runs."
+    )))
+}
+
+fn healthy_in_all() -> Option<usize> {
+    let registry: Value = serde_json::from_str(&http::get(ADMIN_PORT, "/registry/services")?).ok()?;
+    Some(registry["services"].as_array()?.iter().map(healthy_replicas).sum())
+}
+
+/// How many replicas of a service are healthy, by what the gateway's `/registry/services` says of it.
+pub fn healthy_replicas(service: &Value) -> usize {
+    let instances = service["instances"].as_array().into_iter().flatten();
+    instances.filter(|instance| instance["health"] == "healthy").count()
+}
+
+/// Keeps all replicas running until it is killed.
+pub fn supervise() -> io::Result<()> {
+    Process::find(std::process::id()).ok_or(io::ErrorKind::NotFound)?.record(Path::new(RUN), SUPERVISOR)?;
+    let exe = std::env::current_exe()?;
+    let ports: Vec<u16> =
+        programs().iter().flat_map(|program| program.port..program.port + program.replicas).collect();
+    let layout = Layout {
+        binaries: exe.parent().ok_or(io::ErrorKind::NotFound)?,
+        folder: Path::new("."),
+        data: Path::new(DATA),
+        logs: Path::new(LOGS),
+        ports: &ports,
+        admin_port: ADMIN_PORT,
+        secrets: &Secrets::make(Path::new(SECRETS))?,
+        variables: &[
+            ("STATE_FILE", "data/gateway-instances.json"),
+            ("DRAIN_GRACE", &std::env::var("DRAIN_GRACE").unwrap_or("1s".to_owned())),
+            ("SEED_PRODUCTS", &std::env::var("SEED_PRODUCTS").unwrap_or("on".to_owned())),
+        ],
+    };
+    let replicas = layout.replicas()?;
+    thread::scope(|scope| {
+        for replica in replicas {
+            scope.spawn(|| keep_running(replica));
+        }
+    });
+    Ok(())
+}
+
+fn keep_running(mut replica: Replica) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let began = Instant::now();
+        let ended = match start(&mut replica).and_then(|()| replica.wait()) {
+            Ok(status) => status.to_string(),
+            Err(why) => why.to_string(),
+        };
+        if began.elapsed() >= STEADY {
+            pause = FIRST_PAUSE;
+        }
+        let line = format!("{} ended ({ended}); it starts again in {} s", replica.name, pause.as_secs());
+        replica.note(&line).unwrap_or_else(|why| eprintln!("{line}; {why}"));
+        thread::sleep(pause);
+        pause = (2 * pause).min(LONGEST_PAUSE);
+    }
+}
+
+/// Starts it and records its process, or does neither if `down` goes on meanwhile.
+fn start(replica: &mut Replica) -> io::Result<()> {
+    let _lock = lock()?;
+    replica.start()?;
+    let Some(process) = replica.process() else { return Ok(()) };
+    process.record(Path::new(RUN), &replica.name)
+}
+
+/// Held while a process is started and recorded, and by `down`.
+fn lock() -> io::Result<File> {
+    let file = File::create(format!("{RUN}/start.lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Ends every process that was recorded; with `wipe`, deletes data and secrets too.
+pub fn down(wipe: bool) -> io::Result<()> {
+    if Path::new(RUN).exists() {
+        let _lock = lock()?;
+        if let Some(supervisor) = process(SUPERVISOR) {
+            supervisor.signal("-KILL");
+        }
+        Process::forget(Path::new(RUN), SUPERVISOR);
+        let gateways = programs().iter().filter(|program| program.kind == Kind::Gateway);
+        let gateways: Vec<_> = gateways.flat_map(|gateway| gateway.replica_names()).collect();
+        let (gateways, others) = recorded()?.into_iter().partition(|name| gateways.contains(name));
+        // The gateway last: the services leave its registry.
+        stop(others);
+        stop(gateways);
+    }
+    if wipe {
+        for folder in [DATA, SECRETS] {
+            if Path::new(folder).exists() {
+                fs::remove_dir_all(folder)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The names of everything that was recorded.
+fn recorded() -> io::Result<Vec<String>> {
+    let files = fs::read_dir(RUN)?.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    Ok(files.filter_map(|file| Some(file.strip_suffix(".pid")?.to_owned())).collect())
+}
+
+fn stop(names: Vec<String>) {
+    let running: Vec<_> = names.iter().filter_map(|name| process(name)).collect();
+    for process in &running {
+        process.signal("-TERM");
+    }
+    let began = Instant::now();
+    while running.iter().any(Process::is_running) && began.elapsed() < STOP_TIMEOUT {
+        thread::sleep(Duration::from_millis(50));
+    }
+    // What still runs hangs.
+    for process in running {
+        process.signal("-KILL");
+    }
+    for name in names {
+        Process::forget(Path::new(RUN), &name);
+    }
+}
+
+/// The memory of all replicas together, in bytes.
+pub fn memory() -> io::Result<u64> {
+    let names = programs().iter().flat_map(|program| program.replica_names());
+    names
+        .map(|name| {
+            let resident = process(&name).and_then(|process| resident(process.id));
+            resident.ok_or_else(|| io::Error::other(format!("{name} does not run")))
+        })
+        .sum()
+}
