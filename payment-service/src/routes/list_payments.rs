@@ -6,9 +6,9 @@ use shared::auth::Caller;
 use shared::request::{Paging, Params};
 use utoipa::ToSchema;
 
-use super::views::PaymentView;
 use crate::error::Error;
 use crate::store::{Filter, Store};
+use crate::views::PaymentView;
 
 /// A page of payments.
 #[derive(Serialize, ToSchema)]
@@ -36,7 +36,7 @@ pub struct Payments {
         (status = 400, description = "`invalid_parameter`"),
     )
 )]
-pub async fn list(
+pub async fn list_payments(
     caller: Caller,
     params: Params,
     paging: Paging,

@@ -1,0 +1,3 @@
+//! Background work; `app.rs` starts it.
+
+pub mod network_worker;
