@@ -12,7 +12,7 @@ use crate::views::PaymentView;
 
 /// A page of payments.
 #[derive(Serialize, ToSchema)]
-pub struct Payments {
+pub(super) struct Payments {
     /// Newest first.
     pub payments: Vec<PaymentView>,
     /// What to send as `cursor` for the next page; null at the end.
@@ -36,7 +36,7 @@ pub struct Payments {
         (status = 400, description = "`invalid_parameter`"),
     )
 )]
-pub async fn list_payments(
+pub(super) async fn list_payments(
     caller: Caller,
     params: Params,
     paging: Paging,
