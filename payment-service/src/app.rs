@@ -28,7 +28,7 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         .authenticate(stack.authenticator(stack.user_keys("user-service")))
         .database(&db)
         .messages(Messages::new(SERVICE, relay, Commands::new(store)))
-        .task("network_worker", move |stop| worker.run(stop))
+        .task("network worker", move |stop| worker.run(stop))
         .register(&stack);
     Ok(service.build()?)
 }

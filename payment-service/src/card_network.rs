@@ -9,4 +9,4 @@ pub mod app; // wires everything below
 pub mod routes; // method, path, handler
 pub mod cards; // the behaviour of each token
 pub mod store; // authorizations and movements of money
-pub mod error; // status and code of every error
+pub mod error; // errors, their statuses and codes

@@ -1,3 +1,3 @@
-//! Clients of the services that this one calls.
+//! The services that this one calls.
 
 pub mod card_network;

@@ -1,4 +1,4 @@
-//! The endpoints.
+//! The routing table: one file and one line for each use case.
 
 shared::routes! {
     api: list_payments, show_payment, refund_payment;

@@ -1,3 +1,3 @@
-//! Background work; `app.rs` starts it.
+//! Background work.
 
-pub mod network_worker;
+pub mod network_worker; // requests to the card network

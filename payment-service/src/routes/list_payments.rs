@@ -12,7 +12,7 @@ use crate::views::PaymentView;
 
 /// A page of payments.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Payments {
+pub(crate) struct Payments {
     /// Newest first.
     pub payments: Vec<PaymentView>,
     /// What to send as `cursor` for the next page; null at the end.
@@ -36,7 +36,7 @@ pub(super) struct Payments {
         (status = 400, description = "`invalid_parameter`"),
     )
 )]
-pub(super) async fn list_payments(
+pub(crate) async fn list_payments(
     caller: Caller,
     params: Params,
     paging: Paging,

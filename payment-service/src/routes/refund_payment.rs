@@ -18,7 +18,7 @@ use crate::views::{MoneyView, RefundView};
 
 /// What to give back, and why.
 #[derive(Debug, ToSchema)]
-pub(super) struct RefundRequest {
+pub(crate) struct RefundRequest {
     /// How much; all that is left if absent.
     #[schema(value_type = Option<MoneyView>)]
     pub amount: Option<Money>,
@@ -30,7 +30,7 @@ pub(super) struct RefundRequest {
 /// 1 to 500 characters.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Reason(String);
+pub(crate) struct Reason(String);
 
 /// Gives back some of a captured payment, or all that is left. The order stays as it is.
 ///
@@ -48,7 +48,7 @@ pub(super) struct Reason(String);
         (status = 409, description = "`not_refundable`, `exceeds_captured`"),
     )
 )]
-pub(super) async fn refund_payment(
+pub(crate) async fn refund_payment(
     Admin(admin): Admin,
     id: PathId,
     key: IdempotencyKey,

@@ -9,7 +9,7 @@ use crate::store::Store;
 
 /// The balance of every account. A `sum` other than 0 is a bookkeeping error.
 #[utoipa::path(get, path = "/admin/ledger")]
-pub(super) async fn show_ledger(_: Admin, store: web::Data<Store>) -> Result<HttpResponse, Error> {
+pub(crate) async fn show_ledger(_: Admin, store: web::Data<Store>) -> Result<HttpResponse, Error> {
     let ledger = store.ledger().await?;
     let accounts: Vec<_> = ledger
         .balances

@@ -23,7 +23,7 @@ use crate::views::PaymentView;
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn show_payment(
+pub(crate) async fn show_payment(
     caller: Caller,
     id: PathId,
     store: web::Data<Store>,
