@@ -1,4 +1,4 @@
-//! A store on each database, and the verbs that the promises are told in.
+//! A store on each database, with a verb for each action.
 
 use std::rc::Rc;
 use std::time::Duration;
