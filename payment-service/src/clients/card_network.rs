@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::client::transport::{Call, Exchange, ExchangeError, exchange};
+use shared::http::{Call, ExchangeError, Response, exchange};
 use shared::idempotency;
 use url::Url;
 use uuid::Uuid;
@@ -157,7 +157,7 @@ fn path(payment: &Payment, operation: &str) -> String {
 }
 
 /// What an authorization says about itself.
-fn decided(answer: &Exchange) -> Answer {
+fn decided(answer: &Response) -> Answer {
     let Ok(authorization) = serde_json::from_slice::<Authorization>(&answer.body) else {
         return failed(answer);
     };
@@ -171,11 +171,11 @@ fn decided(answer: &Exchange) -> Answer {
     }
 }
 
-fn code(answer: &Exchange) -> Option<String> {
+fn code(answer: &Response) -> Option<String> {
     serde_json::from_slice::<Refused>(&answer.body).ok().map(|refused| refused.code)
 }
 
-fn failed(answer: &Exchange) -> Answer {
+fn failed(answer: &Response) -> Answer {
     let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
     log::info!(status = answer.status.as_u16(), body:%; "the card network could not do it");
     Answer::Failed
