@@ -24,7 +24,7 @@ pub use listener::{BindError, HttpConfig, Listener, Replica};
 pub use middleware::RouteLabel;
 pub use resource::{Resource, resource};
 pub use routes::Routes;
-pub use server::{Server, ServerHandle};
+pub use server::{BuildFuture, Server, ServerHandle};
 
 use std::future::Future;
 use std::sync::Arc;
