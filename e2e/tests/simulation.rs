@@ -196,7 +196,7 @@ fn a_seed_that_once_failed_never_fails_again() {
 }
 
 #[test]
-fn the_same_seed_tells_the_same_story() {
+fn the_same_seed_gives_the_same_history() {
     let tell = |seed| play(seed, true).unwrap().history().to_vec();
     for seed in 0..20 {
         assert_eq!(tell(seed), tell(seed));
@@ -204,7 +204,7 @@ fn the_same_seed_tells_the_same_story() {
 }
 
 #[actix_web::test]
-async fn the_card_network_of_the_simulation_answers_as_the_real_one() {
+async fn the_simulated_card_network_answers_like_the_real_one() {
     let db =
         Db::open(&DbConfig::at(&testing::sqlite_url()), card_network::store::migrations()).await.unwrap();
     let (real, mut model, mut chance) = (Store::new(db.clone()), Network::default(), Chance::of(1));
