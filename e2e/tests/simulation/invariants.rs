@@ -97,7 +97,7 @@ impl World {
         assert!(!is_captured(payment) || shown.times_captured == 1, "{payment:?} {shown:?}");
     }
 
-    /// Checks that after a long outage of the card network every unfinished saga says why.
+    /// Checks that after a long outage of the card network every unfinished saga names its error.
     pub(crate) fn check_without_network(&self) {
         for Row { order, saga, .. } in self.orders.rows.values() {
             assert!(!order.status().is_transient() && saga.wake_at.is_none(), "{order:?} {saga:?}");
