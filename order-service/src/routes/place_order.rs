@@ -1,8 +1,8 @@
 //! `POST /api/orders`: a customer buys something.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::HttpResponse;
 use actix_web::web::Data;
 use shared::auth::Caller;
 use shared::body::{Body, Fields, FromBody};
