@@ -1,4 +1,4 @@
-//! `GET /admin/sagas`: the checkouts that are not done.
+//! `GET /admin/sagas`: the sagas that are not done.
 
 use std::str::FromStr;
 

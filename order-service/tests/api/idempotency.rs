@@ -103,7 +103,7 @@ async fn a_refusal_leaves_the_key_free() {
 }
 
 #[actix_web::test]
-async fn the_same_request_ten_times_at_once_on_two_replicas_places_one_order() {
+async fn ten_concurrent_requests_with_one_key_on_two_replicas_place_one_order() {
     for world in worlds().await {
         let (tea, customer, key) = (world.product(10).await, world.customer(), key());
         ten_times(&world, &customer, async |person| place(person, &key, cart(&tea, 1)).await).await;
@@ -114,7 +114,7 @@ async fn the_same_request_ten_times_at_once_on_two_replicas_places_one_order() {
 }
 
 #[actix_web::test]
-async fn the_same_adjustment_ten_times_at_once_on_two_replicas_is_applied_once() {
+async fn ten_concurrent_adjustments_with_one_key_on_two_replicas_apply_once() {
     for world in worlds().await {
         let (tea, key) = (world.product(10).await, key());
         ten_times(&world, &world.admin(), async |person| adjust(person, &key, &tea, 5).await).await;

@@ -1,4 +1,4 @@
-//! Query plans: tables that grow are read by an index. Only SQLite is asked. PostgreSQL has the same
+//! Query plans: tables that grow are read by an index. Only SQLite is tested. PostgreSQL has the same
 //! indexes, but its plans depend on the number of rows.
 
 use actix_web::http::Method;

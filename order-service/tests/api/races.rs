@@ -120,7 +120,7 @@ async fn late_success_after_a_time_out_is_voided_or_refunded() {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
         world.command(&order, "authorize").await;
-        expire_timers(&world, saga::AUTHORIZE).await;
+        expire_timers(&world, saga::AUTHORIZE_TIMEOUT).await;
         customer.assert_status(&order, "rejected (payment_timeout)").await;
         assert_eq!(world.stock(&tea).await, [10, 0, 0]);
 
@@ -140,7 +140,7 @@ async fn a_success_that_comes_even_after_the_void_is_undone() {
         let (tea, customer) = (world.product(10).await, world.customer());
         for (late, undo, undone) in [("authorized", "void", "voided"), ("captured", "refund", "refunded")] {
             let order = customer.place(&tea, 3).await;
-            expire_timers(&world, saga::AUTHORIZE).await;
+            expire_timers(&world, saga::AUTHORIZE_TIMEOUT).await;
             world.command(&order, "void").await;
             world.payment(&order, "voided").await;
             world.payment(&order, late).await;
@@ -175,13 +175,12 @@ async fn a_duplicate_message_has_its_effect_once() {
     }
 }
 
-/// The checkout would apply the duplicate; only the inbox recognizes it.
 #[actix_web::test]
-async fn a_duplicate_that_would_mean_something_by_now_has_no_second_effect() {
+async fn a_duplicate_that_the_checkout_would_apply_is_ignored_by_the_inbox() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
-        expire_timers(&world, saga::AUTHORIZE).await;
+        expire_timers(&world, saga::AUTHORIZE_TIMEOUT).await;
         let late = world.event(&order, "captured", json!({}));
         assert_eq!(world.deliver(&late).await.status, 204);
         world.command(&order, "refund").await;
@@ -236,7 +235,7 @@ async fn two_buyers_for_the_last_item_one_wins_and_the_other_gets_the_line_that_
 }
 
 #[actix_web::test]
-async fn a_capture_that_gets_stuck_needs_attention_and_heals_when_it_succeeds() {
+async fn an_order_with_a_stuck_capture_needs_attention_until_the_capture_succeeds() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
