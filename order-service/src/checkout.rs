@@ -85,7 +85,7 @@ pub fn handle(
             next.status(Cancelling).with(ReleaseStock).step(Void)
         }
         // The capture has no result: the void finds out whether the money was taken.
-        (Capture, Stuck { .. } | Timer) if status == Cancelling && saga.gives_up(trigger, now) => {
+        (Capture, Stuck { .. } | Timer) if status == Cancelling && gives_up(saga, trigger, now) => {
             next.step(Void)
         }
 
@@ -95,7 +95,7 @@ pub fn handle(
         (Refund, Refunded) => next.status_unless_final(Status::Refunded).step(Done),
 
         // Without an answer, the command is sent again until the deadline. Then the saga is stuck.
-        (Capture | Void | Refund, Stuck { .. } | Timer) if saga.gives_up(trigger, now) => {
+        (Capture | Void | Refund, Stuck { .. } | Timer) if gives_up(saga, trigger, now) => {
             next.status_unless_final(NeedsAttention).stuck(trigger)
         }
         (Capture | Void | Refund, Timer) if due => next.retry(),
@@ -124,4 +124,15 @@ pub fn handle(
         }
     };
     draft.decide()
+}
+
+/// Whether `trigger` ends the attempts of the current step: its operation is stuck, or its deadline has passed.
+/// A report about an earlier step is late and does not count.
+fn gives_up(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
+    match trigger {
+        Trigger::Stuck { operation, .. } => {
+            !saga.is_stuck() && operation.is_none_or(|operation| operation == saga.step)
+        }
+        _ => saga.is_due(now) && saga.deadline <= now,
+    }
 }

@@ -29,7 +29,7 @@ pub struct ProductView {
     pub price: MoneyView,
     /// The quantity that can be ordered now.
     pub available: i64,
-    /// Changes of `available` do not count.
+    /// Increases with every change, except of `available`.
     pub version: i64,
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
@@ -53,7 +53,7 @@ pub struct OrderView {
     pub created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
-    /// Changes with every entry of the timeline.
+    /// Increases with every change.
     pub version: i64,
 }
 
@@ -82,7 +82,7 @@ pub struct TimelineEntryView {
     pub cause: String,
     /// The message that caused the change, if any.
     pub message_id: Option<Uuid>,
-    /// Of the message's delivery, or of the saga's step.
+    /// The delivery attempt of the message, the attempt of the saga's step, or 1.
     pub attempt: i64,
     pub trace_id: Option<String>,
     /// The replica that made the change.

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Saga, Step};
+use super::saga::{OVERALL_TIMEOUT, Saga, Step};
 use crate::domain::{IllegalTransition, Order, PaymentToken, Reason, Status};
 
 /// What can happen to a checkout.
@@ -166,7 +166,7 @@ impl<'a> Draft<'a> {
 
     /// Starts a stuck step again, with a new deadline.
     pub(super) fn resume(mut self) -> Self {
-        let deadline = self.now + super::saga::OVERALL_TIMEOUT;
+        let deadline = self.now + OVERALL_TIMEOUT;
         self.saga = Saga { deadline, attempts: 0, ..self.saga };
         self.retry()
     }

@@ -6,8 +6,6 @@ use shared::resilience::Backoff;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Trigger;
-
 /// For an authorization, and so for the reservation of the stock.
 pub const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For authorization and capture together, and for each compensation.
@@ -76,17 +74,6 @@ impl Saga {
     /// Whether the timer has expired.
     pub fn is_due(&self, now: OffsetDateTime) -> bool {
         self.wake_at.is_some_and(|at| at <= now)
-    }
-
-    /// Whether `trigger` ends the attempts of this step: the payment is stuck in this step, or the deadline has
-    /// passed. A report about an earlier step is late and does not count.
-    pub fn gives_up(&self, trigger: &Trigger, now: OffsetDateTime) -> bool {
-        match trigger {
-            Trigger::Stuck { operation, .. } => {
-                !self.is_stuck() && operation.is_none_or(|operation| operation == self.step)
-            }
-            _ => self.is_due(now) && self.deadline <= now,
-        }
     }
 
     /// Enters `step`. A compensation gets a new deadline, a capture keeps that of the authorization.

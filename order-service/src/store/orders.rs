@@ -19,9 +19,9 @@ const POSTPONED_BY: time::Duration = time::Duration::seconds(30);
 #[derive(Debug, Clone)]
 pub struct Cause {
     pub name: &'static str,
-    /// The message, if the cause is one.
+    /// The message that caused the change, if any.
     pub message_id: Option<Uuid>,
-    /// Of the message's delivery, or of the saga's step.
+    /// The delivery attempt of the message, the attempt of the saga's step, or 1.
     pub attempt: i64,
     pub context: Context,
 }
@@ -81,10 +81,7 @@ impl Store {
         })
     }
 
-    /// Applies `event` to a locked order at the time `now`.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] if the checkout does not allow it.
+    /// Applies `trigger` to a locked order at the time `now`. Returns the order after it.
     pub async fn proceed(
         &self,
         tx: &mut Tx,
@@ -198,8 +195,8 @@ impl Store {
 
 /// The lines of the cart at the current prices.
 async fn price(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
-    let places: Vec<String> = (1..=cart.lines().len()).map(|place| format!("${place}")).collect();
-    let sql = format!("SELECT {} FROM products WHERE id IN ({})", rows::PRODUCT, places.join(", "));
+    let placeholders: Vec<String> = (1..=cart.lines().len()).map(|index| format!("${index}")).collect();
+    let sql = format!("SELECT {} FROM products WHERE id IN ({})", rows::PRODUCT, placeholders.join(", "));
     let products = cart.lines().iter().fold(query(sql), |query, line| query.bind(line.product_id));
     let products = products.fetch_all(tx).await?;
     let products = products.iter().map(rows::product).collect::<Result<Vec<_>, _>>()?;

@@ -55,8 +55,8 @@ impl Store {
     /// The orders whose version is not the given one, from pairs of id and version.
     pub async fn newer_than(&self, versions: &[(Uuid, i64)]) -> Result<Vec<Order>, DbError> {
         // The same text for every batch, so that the database prepares it once.
-        let places: Vec<String> = (1..=BATCH).map(|place| format!("${place}")).collect();
-        let sql = format!("SELECT {} FROM orders WHERE id IN ({})", rows::ORDER, places.join(", "));
+        let placeholders: Vec<String> = (1..=BATCH).map(|index| format!("${index}")).collect();
+        let sql = format!("SELECT {} FROM orders WHERE id IN ({})", rows::ORDER, placeholders.join(", "));
         let mut newer = Vec::new();
         for batch in versions.chunks(BATCH) {
             let ids = batch.iter().cycle().take(BATCH);
