@@ -89,7 +89,7 @@ pub fn handle(
             next.step(Void)
         }
 
-        // Compensation. The stock is already released; a rejected order stays rejected.
+        // Compensation. The stock is on hand again; a rejected order stays rejected.
         (Void, Voided | Declined(_) | Refunded) => next.status_unless_final(Cancelled).step(Done),
         (Void, Captured) => next.status_unless_final(Refunding).step(Refund),
         (Refund, Refunded) => next.status_unless_final(Status::Refunded).step(Done),

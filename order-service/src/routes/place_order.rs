@@ -45,10 +45,10 @@ pub(crate) async fn place_order(
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
-    // Before the transaction, which must not wait for another service.
+    // Asked before the transaction: a transaction must not wait for another service.
     let active = users.must_be_active(caller.id, &context).await;
     let placed = claim.once(store.db(), created, async |tx| {
-        // Not checked for a replay: it returns the saved answer, even if the customer is inactive now.
+        // A replay skips this check: it gets its saved answer even if the customer is inactive by now.
         active?;
         store.place(tx, caller.id, &cart, payment_token, &cause).await
     });
