@@ -1,6 +1,6 @@
 //! The invariants: some are checked at every write, others when everything is settled.
 
-use order_service::checkout::{Move, Step, Trigger};
+use order_service::checkout::{Step, Transition, Trigger};
 use order_service::domain::Status;
 use payment_service::clients::card_network::idempotency_key;
 use payment_service::domain::{self as payment, Account, Intent, Payment, RefundStatus};
@@ -20,7 +20,7 @@ enum Goods {
 
 impl World {
     /// Checks a change of an order before it is written.
-    pub(crate) fn check_change(&self, event: &Trigger, moved: &Move) {
+    pub(crate) fn check_change(&self, event: &Trigger, moved: &Transition) {
         let Row { order, saga, .. } = &self.orders.rows[&moved.order.id];
         let (from, to) = (order.status(), moved.order.status());
         assert!(from == to || from.may_become(to), "{from:?} becomes {to:?} by {event:?}");

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use order_service::checkout::{self, Decision, Effect, Move, Saga, Step, Trigger};
+use order_service::checkout::{self, Decision, Effect, Saga, Step, Transition, Trigger};
 use order_service::domain::{Line, Money, Order, PaymentToken, Reason, Status, Stock, Terms};
 use payment_service::domain::{Notice, Purchase};
 use uuid::Uuid;
@@ -118,7 +118,7 @@ impl World {
         self.write(replica, move |world| Some(world.commit_place(replica, key, begun)), then);
     }
 
-    fn commit_place(&mut self, replica: usize, key: Uuid, begun: Move) -> Placed {
+    fn commit_place(&mut self, replica: usize, key: Uuid, begun: Transition) -> Placed {
         if let Some(before) = self.orders.keys.get(&key) {
             return Placed::Order(*before);
         }
@@ -188,8 +188,8 @@ impl World {
             Err(_) => self.on(replica, Duration::ZERO, |world| then(world, Some(Received::Rejected))),
             Ok(decision) => {
                 let moved = match decision {
-                    Decision::Moves(moved) => Some(*moved),
-                    Decision::Stays => None,
+                    Decision::Apply(moved) => Some(*moved),
+                    Decision::Ignore => None,
                 };
                 let commit = move |world: &mut Self| {
                     world.commit_advance(replica, (id, version), &event, message, moved)
@@ -206,7 +206,7 @@ impl World {
         (order, version): (Uuid, i64),
         event: &Trigger,
         message: Option<Uuid>,
-        moved: Option<Move>,
+        moved: Option<Transition>,
     ) -> Option<Received> {
         if message.is_some_and(|id| self.orders.inbox.contains(&id)) {
             return Some(Received::Done);
@@ -232,7 +232,7 @@ impl World {
         Some(Received::Done)
     }
 
-    fn send_commands(&mut self, replica: usize, Move { order, effects, .. }: &Move) {
+    fn send_commands(&mut self, replica: usize, Transition { order, effects, .. }: &Transition) {
         for effect in effects {
             let Effect::Send(command) = effect else { continue };
             let amount = payments::eur(order.total.amount());

@@ -1,4 +1,4 @@
-//! `POST /api/products`: something new to sell.
+//! `POST /api/products`: adds a product to the catalogue.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::store::Store;
 use crate::views::{MoneyView, ProductView};
 
-/// A new product.
 #[derive(Debug, ToSchema)]
 pub(crate) struct AddProduct {
     #[schema(value_type = String, pattern = "^[A-Za-z0-9._-]{1,64}$")]
