@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use serde::Serialize;
 use shared::auth::Admin;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::PathId;
 use utoipa::ToSchema;
@@ -31,9 +31,9 @@ pub(crate) struct StockAdjustment {
 }
 
 impl FromBody for AdjustStock {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (delta, reason) = (fields.required("delta"), fields.required("reason"));
-        Some(Self { delta: delta?, reason: reason? })
+        Ok(Self { delta: delta?, reason: reason? })
     }
 }
 

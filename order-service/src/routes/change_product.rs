@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use shared::auth::Admin;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::request::{IfMatch, PathId, etag};
 use utoipa::ToSchema;
 
@@ -25,10 +25,10 @@ pub(crate) struct ChangeProduct {
 }
 
 impl FromBody for ChangeProduct {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (name, description) = (fields.optional("name"), fields.optional("description"));
         let price = fields.optional_object("price");
-        Some(Self { name: name?, description: description?, price: price? })
+        Ok(Self { name: name?, description: description?, price: price? })
     }
 }
 

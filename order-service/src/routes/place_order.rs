@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::Caller;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::client::Context;
 use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::{PreferWait, etag};
@@ -79,12 +79,12 @@ pub(crate) struct PlaceOrderLine {
 }
 
 impl FromBody for PlaceOrder {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let lines = fields.list::<PlaceOrderLine>("lines", 1..=MAX_LINES);
         let payment_token = fields.required("payment_token");
         let line = |PlaceOrderLine { product_id, quantity }| CartLine { product_id, quantity };
         match Cart::new(lines?.into_iter().map(line).collect()) {
-            Ok(cart) => Some(Self { cart, payment_token: payment_token? }),
+            Ok(cart) => Ok(Self { cart, payment_token: payment_token? }),
             Err(duplicate) => {
                 let path = format!("lines[{}].product_id", duplicate.0);
                 fields.reject(&path, "is on another line already: order it once, with a higher quantity")
@@ -94,8 +94,8 @@ impl FromBody for PlaceOrder {
 }
 
 impl FromBody for PlaceOrderLine {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (product_id, quantity) = (fields.required("product_id"), fields.required("quantity"));
-        Some(Self { product_id: product_id?, quantity: quantity? })
+        Ok(Self { product_id: product_id?, quantity: quantity? })
     }
 }
