@@ -10,6 +10,7 @@
 //! ends it at its deadline, turns every error into a problem document, and writes one line of log.
 //! `service/drain.rs` ends a program without failing a request.
 
+#[cfg(feature = "db")]
 mod database; // Service::database
 mod drain; // graceful stop
 mod health; // /health, /metrics, /openapi.json
