@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use shared::balancer::Pool;
 use shared::client::ServiceClient;
 use shared::registry::RegistryUrl;
-use shared::service::{Listener, Replica, Server, Service};
+use shared::service::{BuildFuture, Listener, Replica, Server, Service};
 use shared::stack::{Stack, StackConfig};
 use shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,11 +32,11 @@ pub const SERVICE: &str = "gateway";
 /// Who publishes the keys of user tokens.
 const ISSUER: &str = "user-service";
 
-/// Reads the routes and binds both listeners.
-///
-/// # Errors
-/// Whatever keeps the gateway from starting.
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
+    Box::pin(wire(config))
+}
+
+async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind_shared(SERVICE, config.http)?;
     let registrations = Arc::new(match config.stack.registry {
         RegistryUrl::Memory(_) => Registrations::new(config.state_file),
