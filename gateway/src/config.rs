@@ -37,14 +37,10 @@ impl Config {
             drain_grace: Duration::ZERO,
             ..http.clone()
         };
-        let config = Self {
-            http,
-            admin,
-            stack: StackConfig::from_vars(&mut vars),
-            config_file: vars.or("CONFIG_FILE", "gateway.toml", "routes and policies"),
-            state_file: vars.optional("STATE_FILE", "where to keep the last known instances"),
-            rate_limits: vars.or("RATE_LIMITS", "on", "off lifts the rate limits, for load tests"),
-        };
-        vars.finish(config)
+        let stack = StackConfig::from_vars(&mut vars);
+        let config_file = vars.or("CONFIG_FILE", "gateway.toml", "routes and policies");
+        let state_file = vars.optional("STATE_FILE", "where to keep the last known instances");
+        let rate_limits = vars.or("RATE_LIMITS", "on", "off lifts the rate limits, for load tests");
+        vars.finish(stack.map(|stack| Self { http, admin, stack, config_file, state_file, rate_limits }))
     }
 }

@@ -147,10 +147,6 @@ impl Variable for RegistryUrl {
             )),
         }
     }
-
-    fn placeholder() -> Self {
-        Self::Static(ListedRegistry::default())
-    }
 }
 
 #[cfg(test)]

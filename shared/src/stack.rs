@@ -31,18 +31,16 @@ pub struct StackConfig {
 
 impl StackConfig {
     /// Reads `REGISTRY_URL`, `CONSUL_HTTP_TOKEN`, `SERVICE_TOKEN_KEY_FILE` and `ADVERTISE_URL`.
-    pub fn from_vars(vars: &mut Vars) -> Self {
+    /// `None` without a key.
+    pub fn from_vars(vars: &mut Vars) -> Option<Self> {
         let registry = RegistryUrl::from_vars(vars);
         let advertise_url: Option<String> =
             vars.optional("ADVERTISE_URL", "URL that others reach this replica at");
         if advertise_url.as_ref().is_some_and(|url| Instance::parse("", url).is_err()) {
             vars.reject("ADVERTISE_URL is not usable: write http://host:port");
         }
-        Self {
-            registry,
-            service_key: vars.required("SERVICE_TOKEN_KEY_FILE", "file with the key of service tokens"),
-            advertise_url,
-        }
+        let service_key = vars.required("SERVICE_TOKEN_KEY_FILE", "file with the key of service tokens");
+        Some(Self { registry, service_key: service_key?, advertise_url })
     }
 }
 

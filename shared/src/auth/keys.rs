@@ -60,9 +60,6 @@ impl Variable for SigningKeys {
     fn parse(text: &str) -> Result<Self, String> {
         Self::from_pem(&Secret::parse(text)?)
     }
-    fn placeholder() -> Self {
-        Self { signer: EncodingKey::from_secret(&[]), kid: String::new(), jwks: Jwks::default() }
-    }
 }
 
 const PEM_END: &str = "-----END PRIVATE KEY-----";

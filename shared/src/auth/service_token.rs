@@ -90,9 +90,6 @@ impl Variable for ServiceKey {
     fn parse(text: &str) -> Result<Self, String> {
         Self::from_base64(&Secret::parse(text)?)
     }
-    fn placeholder() -> Self {
-        Self { encoding: EncodingKey::from_secret(&[]), decoding: DecodingKey::from_secret(&[]) }
-    }
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ mod tests {
                 ("DATABASE_STATEMENT_TIMEOUT", "2s"),
             ]);
             let config = DbConfig::from_vars(&mut vars, "sqlite://data/things.db");
-            vars.finish(config)
+            vars.finish(Some(config))
         };
         let config = read("20").unwrap();
         assert_eq!((config.url.as_str(), config.connections), ("sqlite://data/things.db", 20));

@@ -55,10 +55,6 @@ impl Variable for MessagesUrl {
                 .to_owned()
         })
     }
-
-    fn placeholder() -> Self {
-        Self::Http
-    }
 }
 
 #[cfg(all(test, feature = "nats"))]
