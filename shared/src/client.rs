@@ -8,7 +8,7 @@ mod context; // what a request hands on to the calls made for it
 mod request; // a call being put together, and its attempts
 
 pub use context::{ATTEMPT_HEADER, Context};
-pub use request::RequestBuilder;
+pub use request::{RequestBuilder, is_retried};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

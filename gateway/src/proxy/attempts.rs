@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use shared::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
-use shared::client::ATTEMPT_HEADER;
+use shared::client::{ATTEMPT_HEADER, is_retried};
 use shared::http;
-use shared::metrics;
 use shared::problem::Problem;
 use shared::resilience::Deadline;
-use shared::resilience::retry::{self, Attempts, Decision, Failure};
+use shared::resilience::retry::{self, Attempts, Failure};
 
 use super::headers;
 use crate::engine::{Body, Engine, Request, Response, UpstreamError};
@@ -72,16 +71,11 @@ pub async fn run(
                 return answer.ok_or(problem);
             }
         };
-        let now = Instant::now();
-        let left = plan.end.saturating_duration_since(now);
-        match attempts.decide(rule, failure, left, &route.load.budget, now) {
-            Decision::Again(pause) => {
-                metrics::retry(&route.entry.service, failure);
-                last = Some((problem, answer));
-                tokio::time::sleep(pause).await;
-            }
-            Decision::GiveUp => return answer.ok_or(problem),
+        let (service, budget) = (&route.entry.service, &route.load.budget);
+        if !is_retried(service, &mut attempts, rule, failure, plan.end, budget).await {
+            return answer.ok_or(problem);
         }
+        last = Some((problem, answer));
     }
 }
 

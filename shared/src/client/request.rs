@@ -11,6 +11,7 @@ use super::{ClientError, Context, ServiceClient};
 use crate::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
 use crate::http::{Call, ExchangeError, IDEMPOTENCY_KEY, Response, exchange, retry_after};
 use crate::metrics;
+use crate::resilience::Budget;
 use crate::resilience::retry::{Attempts, Decision, Failure, Request, is_safe};
 
 /// How long a call may take in all, unless the caller says otherwise.
@@ -144,14 +145,8 @@ impl<'a> RequestBuilder<'a> {
             if failure == Failure::Unreachable {
                 unreachable.push(key);
             }
-            let now = Instant::now();
-            let left = end.saturating_duration_since(now);
-            match attempts.decide(request, failure, left, &client.budget, now) {
-                Decision::Again(pause) => {
-                    metrics::retry(client.service(), failure);
-                    tokio::time::sleep(pause).await;
-                }
-                Decision::GiveUp => return result,
+            if !is_retried(client.service(), &mut attempts, request, failure, end, &client.budget).await {
+                return result;
             }
         }
     }
@@ -224,5 +219,25 @@ impl<'a> RequestBuilder<'a> {
             Some(body) => call.body(self.content_type, body.clone()),
             None => call,
         }
+    }
+}
+
+/// Asks the retry policy about a failed attempt. If there is to be another, counts it and returns when it is due.
+pub async fn is_retried(
+    service: &str,
+    attempts: &mut Attempts,
+    request: Request,
+    failure: Failure,
+    end: Instant,
+    budget: &Budget,
+) -> bool {
+    let now = Instant::now();
+    match attempts.decide(request, failure, end.saturating_duration_since(now), budget, now) {
+        Decision::Again(pause) => {
+            metrics::retry(service, failure);
+            tokio::time::sleep(pause).await;
+            true
+        }
+        Decision::GiveUp => false,
     }
 }

@@ -15,7 +15,7 @@ use super::{Instance, Instances, Registry, RegistryError};
 const POLL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The name and port of each service: `user-service=users:3001;order-service=orders:3011`.
+/// The name and port of each service: `a-service=a-host:3001;b-service=b-host:3011`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DnsRegistry(BTreeMap<String, String>);
 

@@ -7,7 +7,7 @@ use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
 use super::{Instance, Instances, Registry, RegistryError};
 
-/// Listed instances: `user-service=http://a:1,http://b:1;order-service=http://c:1`.
+/// Listed instances: `a-service=http://a:1,http://b:1;b-service=http://c:1`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListedRegistry(BTreeMap<String, Vec<Instance>>);
 
