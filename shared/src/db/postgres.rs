@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_replica_that_stands_still_in_a_transaction_loses_its_locks() {
+    async fn a_replica_that_hangs_in_a_transaction_loses_its_locks() {
         let Some(url) = testing::postgres_url().await else { return };
         let stands_still = Db::open(&impatient(&url), Migrations::none()).await.unwrap();
         let goes_on = Db::open(&DbConfig::at(&url), Migrations::none()).await.unwrap();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn nobody_waits_long_for_a_server_that_cannot_be_reached_any_more() {
+    async fn a_statement_to_an_unreachable_server_fails_within_its_timeout() {
         let Some(url) = testing::postgres_url().await else { return };
         let gate = Gate::before(&url).await;
         let db = Db::open(&impatient(&gate.url(&url)), Migrations::none()).await.unwrap();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn when_the_network_is_back_no_connection_is_lost_that_was_used_when_it_went() {
+    async fn after_a_network_outage_the_pool_has_its_full_size_again() {
         let Some(url) = testing::postgres_url().await else { return };
         let mut gate = Gate::before(&url).await;
         let config = DbConfig { connections: 1, ..impatient(&gate.url(&url)) };

@@ -80,7 +80,7 @@ mod tests {
     use crate::db::{Db, DbConfig, DbError, Migrations, query, testing};
 
     #[actix_web::test]
-    async fn after_a_full_disk_the_next_transaction_is_as_good_as_any() {
+    async fn after_a_full_disk_the_next_transaction_succeeds() {
         let db = Db::open(&DbConfig::at(&testing::sqlite_url()), Migrations::none()).await.unwrap();
         query("CREATE TABLE things (name text)").execute(&db).await.unwrap();
         let insert = |length: usize| query("INSERT INTO things VALUES ($1)").bind("x".repeat(length));

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn what_is_old_goes_and_what_is_new_unsent_or_for_a_person_to_decide_stays() {
+    async fn pruning_deletes_old_rows_and_keeps_new_unsent_and_undecided_ones() {
         let minute = Duration::minutes(1);
         for db in testing::databases().await {
             let now = now();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn nothing_that_is_old_is_left_for_the_next_time_however_much_it_is() {
+    async fn one_pruning_run_deletes_all_old_rows_however_many() {
         for db in testing::databases().await {
             let mut tx = db.begin().await.unwrap();
             for _ in 0..2 * BATCH + 1 {

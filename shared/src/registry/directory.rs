@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn that_all_have_gone_is_believed_after_a_lease() {
+    fn an_empty_answer_is_believed_after_a_lease() {
         let now = Instant::now();
         let some = [Instance::new("1", "http://h:1")];
         let mut known = Known::default();
