@@ -146,7 +146,7 @@ impl Service {
         self
     }
 
-    /// Marks a service that faces the public: it ignores internal headers (deadline, retry attempt) from clients.
+    /// For a service that faces the public: ignores internal headers (deadline, retry attempt) of clients.
     pub fn edge(mut self) -> Self {
         self.parts.edge = true;
         self

@@ -228,7 +228,7 @@ impl Relay {
                     claimed_until,
                     event,
                 }),
-                // Only a manual change of the database can cause this. The claim keeps the row from blocking the loop.
+                // Only a manual change of the database can cause this. The claim keeps others from waiting for it.
                 Err(error) => log::error!(seq, error:%; "an event in the outbox cannot be read"),
             }
         }
