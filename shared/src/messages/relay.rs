@@ -228,7 +228,7 @@ impl Relay {
                     claimed_until,
                     event,
                 }),
-                // Only a manual change of the database can cause this. The claim keeps others from waiting for it.
+                // Only a manual change of the row can cause this. The claim keeps it out of the next polls.
                 Err(error) => log::error!(seq, error:%; "an event in the outbox cannot be read"),
             }
         }
