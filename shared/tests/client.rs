@@ -163,7 +163,7 @@ async fn calls_are_shared_among_the_replicas() {
 }
 
 #[actix_web::test]
-async fn where_nobody_listens_costs_no_call_whatever_the_method() {
+async fn a_refused_connection_fails_no_call_of_any_method() {
     let (alive, (dead, _kept)) = (Replica::good().await, dead());
     let (client, pool) = client(&[&dead, &alive.url]);
     for _ in 0..10 {

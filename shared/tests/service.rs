@@ -151,7 +151,7 @@ async fn on_database(url: &str) -> Api {
 }
 
 #[actix_web::test]
-async fn while_its_database_is_away_a_service_is_not_ready_and_tells_when_to_come_back() {
+async fn without_its_database_a_service_is_not_ready_and_answers_retry_after() {
     let Some(database) = postgres_url().await else { return };
     let mut gate = Gate::before(&database).await;
     let api = on_database(&gate.url(&database)).await;

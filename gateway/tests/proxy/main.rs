@@ -89,7 +89,7 @@ async fn what_can_be_read_in_two_ways_never_reaches_a_service() {
 }
 
 #[actix_web::test]
-async fn where_nobody_listens_costs_no_request_whatever_the_method() {
+async fn a_refused_connection_fails_no_request_of_any_method() {
     let (dead, alive) = (Upstream::dead(), Upstream::answering(OK));
     let gateway = Gateway::start(&[&dead, &alive]).await;
     for _ in 0..6 {
@@ -182,7 +182,7 @@ async fn a_replica_that_drains_gets_nothing_more_though_no_registry_tells_of_it(
 }
 
 #[actix_web::test]
-async fn who_shows_a_bad_token_is_limited_like_anybody() {
+async fn a_client_with_a_bad_token_is_rate_limited() {
     let upstream = Upstream::answering(OK);
     let gateway = Gateway::start(&[&upstream]).await;
     let request = |last: &str| format!("GET /a HTTP/1.1\r\nhost: h\r\nauthorization: Bearer x\r\n{last}\r\n");
@@ -280,7 +280,7 @@ async fn an_answer_may_come_before_the_request_is_complete() {
 }
 
 #[actix_web::test]
-async fn the_client_is_told_what_is_left_and_what_failed() {
+async fn answers_show_the_remaining_rate_limit_and_errors_name_the_failing_program() {
     let upstream = Upstream::answering(OK);
     let gateway = Gateway::start(&[&upstream]).await;
     let answered =

@@ -197,7 +197,7 @@ fn a_newcomer_starts_slowly_only_beside_somebody_who_has_settled() {
 }
 
 #[test]
-fn nothing_is_charged_to_a_replica_that_it_has_not_done() {
+fn only_failures_of_a_replica_count_against_it() {
     let now = Instant::now();
     let pool = pool(2, now);
     fail(&pool, "0", RequestOutcome::OwnFault, 50, now);
@@ -242,7 +242,7 @@ fn newcomers_that_were_never_checked_do_not_make_a_pool_panic() {
 }
 
 #[test]
-fn a_pool_that_shrinks_takes_back_whom_it_ejected() {
+fn a_shrinking_pool_readmits_ejected_replicas() {
     let now = Instant::now();
     let pool = pool(4, now);
     fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
@@ -291,7 +291,7 @@ fn the_only_replica_is_never_ejected() {
 }
 
 #[test]
-fn below_half_available_the_whole_pool_is_used_and_who_refused_comes_last() {
+fn with_less_than_half_available_the_whole_pool_is_used_and_refusing_replicas_come_last() {
     let now = Instant::now();
     let pool = Pool::new("a-service", Settings::default());
     pool.update(&instances(4), now);
@@ -329,7 +329,7 @@ fn a_newcomer_waits_for_its_first_check_where_newcomers_are_not_trusted() {
 }
 
 #[test]
-fn who_left_the_registry_finishes_what_it_has() {
+fn a_deregistered_replica_finishes_its_requests() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
     let running = pool.pick(&picker, None, &[], now).unwrap();
@@ -398,7 +398,7 @@ fn event() -> impl proptest::strategy::Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn whatever_happens_at_most_half_is_ejected_and_somebody_is_picked(
+    fn in_any_case_at_most_half_the_pool_is_ejected_and_a_replica_is_picked(
         events in prop::collection::vec((event(), 0u64..4000), 1..200),
     ) {
         let (mut now, mut size) = (Instant::now(), 3);

@@ -190,7 +190,7 @@ async fn the_same_request_at_once_on_two_replicas_happens_once() {
 }
 
 #[actix_web::test]
-async fn the_twin_of_a_request_that_is_refused_does_it_itself() {
+async fn after_a_refused_request_a_concurrent_duplicate_is_executed() {
     for [one, other] in pairs().await {
         let (claimed, asked) = (Notify::new(), Notify::new());
         let first_claim = claim("k", "{}");
@@ -245,7 +245,7 @@ async fn a_crash_between_the_claim_and_the_commit_leaves_no_effect_and_the_key_f
 }
 
 #[actix_web::test]
-async fn while_another_replica_is_busy_with_it_a_request_is_told_when_to_come_back() {
+async fn a_request_that_another_replica_is_processing_is_refused_with_retry_after() {
     for url in testing::urls().await {
         let busy = open(&DbConfig::at(&url)).await;
         let soon = std::time::Duration::from_millis(200);

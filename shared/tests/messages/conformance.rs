@@ -103,7 +103,7 @@ impl Transport for Forgetful {
 }
 
 #[actix_web::test]
-async fn an_answer_that_is_lost_means_a_second_delivery_and_one_effect() {
+async fn a_lost_answer_causes_a_second_delivery_and_one_effect() {
     for Case { sender, receives, transport: way } in cases().await {
         let transport = transport(&receiver(&receives, &way).await.url).await;
         let (outbox, _relay) = relay(&sender, Rc::new(Forgetful { transport, tries: Cell::new(0) }));
@@ -131,7 +131,7 @@ impl Transport for Stumbles {
 }
 
 #[actix_web::test]
-async fn an_event_that_has_to_wait_is_not_overtaken_by_the_next_of_its_subject() {
+async fn a_delayed_event_is_not_overtaken_by_the_next_event_of_its_subject() {
     for Case { sender, receives, transport: way } in cases().await {
         let transport = transport(&receiver(&receives, &way).await.url).await;
         let (outbox, _relay) = relay(&sender, Rc::new(Stumbles { transport, tries: Cell::new(0) }));

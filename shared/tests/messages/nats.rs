@@ -24,7 +24,7 @@ async fn health(receiver: &Receiver) -> (u16, Value) {
 }
 
 #[actix_web::test]
-async fn while_nats_is_away_a_program_starts_and_works_degraded_and_sends_when_it_is_there() {
+async fn a_service_starts_degraded_without_nats_and_sends_its_events_when_nats_is_up() {
     let Some(case) = nats_case().await else { return };
     let mut gate = Gate::before(&case.transport).await;
     let url = gate.url(&case.transport);
@@ -103,7 +103,7 @@ async fn what_is_no_event_becomes_a_dead_letter() {
 }
 
 #[actix_web::test]
-async fn an_event_with_what_a_database_does_not_keep_stops_nobody() {
+async fn an_event_that_the_database_cannot_store_does_not_block_others() {
     for case in cases().await.into_iter().filter(|case| case.transport != "http://") {
         let receiver = receiver(&case.receives, &case.transport).await;
         let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);

@@ -33,7 +33,7 @@ impl Transport for Refuses {
 }
 
 #[actix_web::test]
-async fn a_relay_that_lost_its_claim_makes_no_dead_letter_of_what_another_may_have_sent() {
+async fn a_relay_whose_claim_has_expired_makes_no_dead_letter() {
     for db in databases().await {
         let (speaker, word) = Stop::pair();
         let refuses = Rc::new(Refuses { begun: Notify::new(), word });

@@ -49,7 +49,7 @@ async fn systems_with_different_prefixes_do_not_see_each_other() {
 }
 
 #[actix_web::test]
-async fn who_the_agent_forgot_registers_again_and_a_renewal_leaves_the_check_alone() {
+async fn a_forgotten_replica_registers_again_and_a_renewal_does_not_reset_its_check() {
     let Some(consul) = consul() else { return };
     let (one, _running) = replica("one").await;
     let check = async || {
