@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! Closed ──5 failures in a row, or < 80 % success of ≥ 20 in 10 s, or unreachable──► Open (1, 2, 4 … 30 s)
-//!   ▲                                                                             │ time is over
-//!   └────────── success ────────── HalfOpen (one request probes) ◄────────────────┘
-//!                                     └──── failure ────► Open, for longer
+//!   ▲                                                                                 │ time is over
+//!   └─────────── success ─────────── HalfOpen (one request probes) ◄──────────────────┘
+//!                                      └──── failure ────► Open, for longer
 //! ```
 //!
 //! Outcomes of requests that were sent before the breaker opened are ignored. Under load there are always
