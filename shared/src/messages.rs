@@ -64,7 +64,7 @@ pub enum SendError {
     /// The receiver or the broker is unavailable: retried without limit.
     #[error("unavailable: {0}")]
     Unavailable(String),
-    /// The receiver failed to handle this event: retried ten times.
+    /// The receiver failed to handle this event: a dead letter after ten attempts.
     #[error("failed: {0}")]
     Failed(String),
     /// The receiver will never accept the event: not retried.

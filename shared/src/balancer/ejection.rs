@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! Closed ──5 failures in a row, or < 80 % success of ≥ 20 in 10 s, or unreachable──► Open (1, 2, 4 … 30 s)
-//!   ▲                                                                             │ time is over
-//!   └────────── success ────────── HalfOpen (one request probes) ◄────────────────┘
-//!                                     └──── failure ────► Open, for longer
+//!   ▲                                                                                 │ time is over
+//!   └─────────── success ─────────── HalfOpen (one request probes) ◄──────────────────┘
+//!                                      └──── failure ────► Open, for longer
 //! ```
 //!
 //! Outcomes of requests that were sent before the breaker opened are ignored. Under load there are always
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn five_bad_answers_in_a_row_eject() {
+    fn five_failures_in_a_row_eject() {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         assert!(after(&mut ejection, &[Verdict::Bad; 4], now));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn eighty_per_cent_good_is_good_enough() {
+    fn eighty_per_cent_success_does_not_eject() {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         for answer in 0..100 {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_replica_is_ejected_at_once_and_probed_later_and_later() {
+    fn an_unreachable_replica_is_ejected_at_once_and_probed_with_growing_pauses() {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         assert!(!after(&mut ejection, &[Verdict::Unreachable], now));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn one_good_answer_brings_it_back() {
+    fn one_success_closes_it() {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         after(&mut ejection, &[Verdict::Unreachable], now);

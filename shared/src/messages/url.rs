@@ -61,7 +61,7 @@ mod tests {
     use crate::config::Secret;
 
     #[test]
-    fn a_transport_is_named_by_its_url() {
+    fn the_url_selects_the_transport() {
         assert_eq!(MessagesUrl::parse("http://"), Ok(MessagesUrl::Http));
         let plain = NatsUrl { address: "h:4222".to_owned(), login: None, stream: "messages".to_owned() };
         assert_eq!(MessagesUrl::parse("nats://h:4222"), Ok(MessagesUrl::Nats(plain.clone())));

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_ten_seconds_does_not_count() {
+    fn requests_older_than_ten_seconds_do_not_count() {
         let now = Instant::now();
         let budget = Budget::new(now);
         assert_eq!(takes(&budget, now), 30);

@@ -140,20 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_sent_is_tried_on_two_more_replicas_whatever_it_is() {
+    fn a_refused_connection_is_retried_on_two_more_replicas_for_any_request() {
         let unsafe_request = Request { repeatable: false, replayable: false, outermost: false };
         assert_eq!(decisions(unsafe_request, Failure::Unreachable), 2);
     }
 
     #[test]
-    fn a_repeatable_request_is_tried_once_more_after_a_reset_or_a_passing_failure() {
+    fn a_repeatable_request_is_retried_once_after_a_reset_or_a_transient_failure() {
         for failure in [Failure::Reset, BAD, Failure::Answered(StatusCode::SERVICE_UNAVAILABLE)] {
             assert_eq!(decisions(KEYED, failure), 1, "{failure:?}");
         }
     }
 
     #[test]
-    fn nothing_else_is_tried_again() {
+    fn nothing_else_is_retried() {
         for failure in [Failure::TimedOut, Failure::Answered(StatusCode::INTERNAL_SERVER_ERROR)] {
             assert_eq!(decisions(KEYED, failure), 0, "{failure:?}");
         }
