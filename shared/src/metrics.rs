@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_told_as_it_is_now() {
+    fn gauges_are_collected_at_scrape_time() {
         let mut readings = Readings::default();
         for (state, value) in [("idle", 3.0), ("used", 1.0)] {
             readings.gauge("things", "Things.", &[("state", state)], value);

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_rotation_tokens_of_the_old_key_stay_good_until_it_is_withdrawn() {
+    fn after_a_rotation_tokens_of_the_old_key_are_valid_until_its_removal() {
         let old = keys(&[1]).sign(&claims(FAR)).unwrap();
         let set = KeySet::of(ISSUER, keys(&[2, 1]).jwks());
         assert!(set.verify(&old).is_ok());
