@@ -18,8 +18,14 @@ now_ms() { date +%s%3N; }
 # Prints the comment at the head of the script that called.
 usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$SELF"; exit "${1:-0}"; }
 
-# xtask COMMAND...: the part of the scripts that is written in Rust.
+# The port of a program's first replica.
+port_of() { programs | awk -v name="$1" '$1 == name { print $4 }'; }
+
+BIN=${CARGO_TARGET_DIR:-target}/release
+# xtask COMMAND...: builds and runs the part of the scripts that is written in Rust.
 xtask() { cargo run --release --quiet -p xtask -- "$@"; }
+# json [--each PATH] PATH...: values in the JSON on standard input, in columns. Only after `xtask`, which builds it.
+json() { "$BIN/xtask" json "$@"; }
 
 # Who listens on a port, as far as this user may know.
 owner_of() {
@@ -55,7 +61,7 @@ TEXT
 driver() {
   [ -s "$SECRETS/admin.env" ] || die "It does not run: start it with scripts/up, or add --compose if it runs in docker compose."
   cargo build --release --quiet -p bench --bin "$1"
-  driver=${CARGO_TARGET_DIR:-target}/release/$1
+  driver=$BIN/$1
 }
 
 # drive_on ARGUMENT...: becomes the driver, which alone gets the admin's login.

@@ -24,7 +24,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u16 = 20_000;
 
-/// All replicas of all programs.
 pub struct Stack {
     folder: PathBuf,
     /// The public port of the gateway.
@@ -74,17 +73,17 @@ impl Stack {
             secrets: &secrets,
             variables: &[&defaults, variables].concat(),
         };
-        let mut replicas = layout.replicas().expect("the secrets are there");
+        let replicas = layout.replicas().expect("the secrets are there");
         let gateway = replicas.iter().find(|replica| replica.program.kind == Kind::Gateway);
         let public = Api::local(gateway.map_or(0, |gateway| gateway.port));
+        let admin_port = Api::local(admin);
         let service_key =
             ServiceKey::parse(&secrets.service_key.display().to_string()).expect("a new key is good");
-        for replica in &mut replicas {
-            start(replica);
-        }
-        let admin_port = Api::local(admin);
-        eventually("the gateway's admin port", START_TIMEOUT, || admin_port.try_get("/health/live")).await;
-        Self { folder, public, admin_port, replicas, secrets, service_key }
+        let mut stack = Self { folder, public, admin_port, replicas, secrets, service_key };
+        stack.replicas.iter_mut().for_each(start);
+        eventually("the gateway's admin port", START_TIMEOUT, || stack.admin_port.try_get("/health/live"))
+            .await;
+        stack
     }
 
     /// Waits until the gateway counts all replicas of every service as healthy.

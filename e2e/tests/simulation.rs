@@ -44,7 +44,8 @@ use std::time::Duration;
 
 use order_service::domain::Status;
 use payment_service::card_network;
-use payment_service::card_network::book::{Book, Refused, Request};
+use payment_service::card_network::error::Error;
+use payment_service::card_network::store::{AuthorizationRequest, Store};
 use shared::db::{Db, DbConfig, testing};
 use simulation::chance::Chance;
 use simulation::network::{Network, Shown};
@@ -203,36 +204,45 @@ fn the_same_seed_tells_the_same_story() {
 }
 
 #[actix_web::test]
-async fn the_book_of_the_simulation_says_what_the_card_networks_own_book_says() {
-    let db = Db::open(&DbConfig::at(&testing::sqlite_url()), card_network::app::migrations()).await.unwrap();
-    let (real, mut model, mut chance) = (Book::new(db), Network::default(), Chance::of(1));
+async fn the_card_network_of_the_simulation_answers_as_the_real_one() {
+    let db =
+        Db::open(&DbConfig::at(&testing::sqlite_url()), card_network::store::migrations()).await.unwrap();
+    let (real, mut model, mut chance) = (Store::new(db.clone()), Network::default(), Chance::of(1));
     for round in 0..300 {
         // A few keys, so that most calls meet what earlier ones left.
         let key = format!("{}-{}", round / 30, chance.below(2));
         let movement = format!("{key}-{}", chance.below(3));
         let amount = chance.pick(&[1, 400, 1000]);
-        let request = Request {
+        let request = AuthorizationRequest {
             key: key.clone(),
             order_id: chance.pick(&["a", "a", "a", "b"]).to_owned(),
             amount: chance.pick(&[1000, 1000, 1000, 1]),
             currency: "EUR".to_owned(),
             token: chance.pick(&["tok_visa", "tok_visa", "tok_declined", "tok_capture_declined"]).to_owned(),
         };
-        let (said, modelled) = match chance.below(5) {
-            0 => (real.authorize(&request).await, model.authorize(&request)),
-            1 => (real.capture(&key, &movement).await, model.capture(&key, &movement)),
-            2 => (real.void(&key).await, model.void(&key)),
-            3 => (real.refund(&key, &movement, amount).await, model.refund(&key, &movement, amount)),
-            _ => (real.authorization(&key).await, model.show(&key)),
+        let operation = chance.below(5);
+        let modelled = match operation {
+            0 => model.authorize(&request),
+            1 => model.capture(&key, &movement),
+            2 => model.void(&key),
+            3 => model.refund(&key, &movement, amount),
+            _ => model.show(&key),
         };
-        let said = said.map(|authorization| Shown {
+        let said = db.transaction(async |tx| match operation {
+            0 => real.authorize(tx, &request).await,
+            1 => real.capture(tx, &key, &movement).await,
+            2 => real.void(tx, &key).await,
+            3 => real.refund(tx, &key, &movement, amount).await,
+            _ => real.authorization(&key).await,
+        });
+        let said = said.await.map(|authorization| Shown {
             status: authorization.status,
             decline_code: authorization.decline_code,
             captured: authorization.captured,
             refunded: authorization.refunded,
             times_captured: authorization.times_captured,
         });
-        let text = |outcome: Result<Shown, Refused>| outcome.map_err(|refused| refused.to_string());
+        let text = |outcome: Result<Shown, Error>| outcome.map_err(|error| error.to_string());
         assert_eq!(text(modelled), text(said), "round {round}");
     }
 }

@@ -1,4 +1,4 @@
-//! Wires the service: the only place that sees every part of it.
+//! Wires the service, top to bottom: what stands higher does not know what stands lower.
 
 use shared::db::Db;
 use shared::messages::Messages;
@@ -6,40 +6,29 @@ use shared::service::{Listener, Server, Service};
 use shared::stack::Stack;
 
 use crate::clients::card_network::CardNetwork;
-use crate::config::Config;
-use crate::messages::{Commands, ORDERS};
-use crate::store::{Store, migrations};
-use crate::worker::Worker;
-use crate::{openapi, routes};
+use crate::config::{Config, SERVICE};
+use crate::messages::Commands;
+use crate::routes;
+use crate::store::{self, ORDERS, Store};
+use crate::tasks::network_worker::NetworkWorker;
 
-/// The name of this service.
-pub const SERVICE: &str = "payment-service";
-
-/// Opens the database and binds the listener.
-///
-/// # Errors
-/// When either cannot be done.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
-    let Config { http, stack, messages, database, card_network_url, timing } = config;
-    let listener = Listener::bind(SERVICE, http)?;
-    let db = Db::open(&database, migrations()).await?;
-    let stack = Stack::new(listener.replica(), stack);
-    let authenticator = stack.authenticator(stack.user_keys("user-service"));
+    let listener = Listener::bind(SERVICE, config.http)?;
+    let db = Db::open(&config.database, store::migrations()).await?;
+    let stack = Stack::new(listener.replica(), config.stack);
+    let (outbox, relay) = config.messages.open(&stack, &db, &[ORDERS]).await?;
 
-    let (outbox, relay) = messages.open(&stack, &db, &[ORDERS]).await?;
-    let (store, leased) = Store::new(db.clone(), outbox, timing.lease);
-    let network = CardNetwork::new(&card_network_url, timing.question);
-    let worker = Worker::new(store.clone(), leased, network, timing);
+    let (store, leased) = Store::new(db.clone(), outbox, config.timing.lease);
+    let network = CardNetwork::new(&config.card_network_url, config.timing.request_timeout);
+    let worker = NetworkWorker::new(store.clone(), leased, network, config.timing);
 
-    let server = Service::new(listener)
+    let service = Service::new(listener)
         .data(store.clone())
-        .openapi(&openapi::document())
-        .configure(routes::configure)
-        .authenticate(authenticator)
+        .routes(routes::routes())
+        .authenticate(stack.authenticator(stack.user_keys("user-service")))
         .database(&db)
         .messages(Messages::new(SERVICE, relay, Commands::new(store)))
-        .task("worker", move |stop| worker.run(stop))
-        .register(&stack)
-        .build()?;
-    Ok(server)
+        .task("network worker", move |stop| worker.run(stop))
+        .register(&stack);
+    Ok(service.build()?)
 }

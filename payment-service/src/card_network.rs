@@ -1,12 +1,12 @@
-//! A simulated card processor.
+//! A simulated card processor: a program of its own, with its own database.
 //!
-//! Real in what matters to who uses it: a program of its own with its own state, idempotent by key,
-//! and its [`cards`] decline, answer late, fail or fall silent, as the token says. It books before it
-//! answers, so that an answer that gets lost has happened. `GET /statement` is its own view of all
-//! money moved, to be held against everybody else's.
+//! Its operations are idempotent by key. The token of a [card](cards) decides whether it declines, answers
+//! late, fails or does not answer. The effect is committed before the response is sent, so a lost response
+//! has had its effect. `GET /statement` lists all money moved, to compare with the ledger.
 
 pub mod config; // every variable
 pub mod app; // wires everything below
 pub mod routes; // method, path, handler
-pub mod cards; // what each token does
-pub mod book; // what is held, and what has moved
+pub mod cards; // the behaviour of each token
+pub mod store; // authorizations and movements of money
+pub mod error; // errors, their statuses and codes

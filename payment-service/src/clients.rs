@@ -1,3 +1,3 @@
-//! The services that this one asks.
+//! The services that this one calls.
 
 pub mod card_network;

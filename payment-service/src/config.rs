@@ -1,4 +1,4 @@
-//! The variables of this service.
+//! The configuration.
 
 use std::time::Duration;
 
@@ -10,57 +10,51 @@ use shared::service::HttpConfig;
 use shared::stack::StackConfig;
 use url::Url;
 
-use crate::domain::Patience;
+use crate::domain::Timeouts;
 
-/// How this service is set up.
+/// The name of this service in the registry, in tokens and in events.
+pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+
 #[derive(Clone)]
 pub struct Config {
-    /// How it serves HTTP.
     pub http: HttpConfig,
-    /// How it reaches the others.
     pub stack: StackConfig,
-    /// What carries its messages.
     pub messages: MessagesUrl,
-    /// Where payments are kept.
     pub database: DbConfig,
-    /// Where the card network is.
     pub card_network_url: Url,
-    /// How long things may take.
     pub timing: Timing,
 }
 
-/// How long things may take. Not variables: they depend on each other.
+/// Not variables, because they depend on each other.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// For one question to the card network. Its slowest card takes 3 s.
-    pub question: Duration,
-    /// For a replica to carry out what it leased: a question, and to write the answer down.
+    /// Of one request to the card network, whose slowest card takes 3 s.
+    pub request_timeout: Duration,
+    /// Covers a request and the transaction that records its response.
     pub lease: Duration,
-    /// How often to look for work that another replica left behind, or that is due again.
+    /// Between searches for work that is due again or whose lease has run out.
     pub poll: Duration,
-    /// Between tries.
+    /// Between attempts.
     pub backoff: Backoff,
-    /// Until the order is told that it takes too long. The order itself waits 60 s in all.
-    pub patience: Patience,
+    /// The order itself is given up after 60 s.
+    pub timeouts: Timeouts,
 }
 
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            question: Duration::from_secs(4),
+            request_timeout: Duration::from_secs(4),
             lease: Duration::from_secs(7),
             poll: Duration::from_secs(1),
             backoff: Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) },
-            patience: Patience { authorize: Duration::from_secs(20), others: Duration::from_secs(60) },
+            timeouts: Timeouts { authorize: Duration::from_secs(20), others: Duration::from_secs(60) },
         }
     }
 }
 
 impl Config {
-    /// Reads the variables.
-    ///
     /// # Errors
-    /// Every variable that is missing or bad.
+    /// Names every variable that is missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let config = Self {
             http: HttpConfig::from_vars(&mut vars, "3021"),

@@ -1,9 +1,9 @@
 //! What a payment is and how it changes: types, transitions and sums; no I/O.
 //!
-//! A payment has a *status*, which is what is known, and an *intent*, which is what is still to be
-//! carried out at the card network. Commands only form an intent; the [worker](crate::worker) carries
-//! it out and [tells](Payment::hears) the payment what the network said. [`state`] holds the one table
-//! of both.
+//! A payment has a *status* (what is known) and an *intent* (what is still to be done at the card
+//! network). A command only sets the intent. A background task sends the
+//! [request](Payment::next_request) to the card network and
+//! [applies the response](Payment::apply_response). [`state`] holds the transition table.
 
 pub mod ledger;
 pub mod money;
@@ -16,6 +16,9 @@ mod model_tests;
 
 pub use ledger::{Account, Cause, Transfer};
 pub use money::{Currency, Money, MoneyError};
-pub use payment::{Answer, Change, Facts, Notice, Patience, Payment, Purchase, Question, Reaction, Refusal};
+pub use payment::{
+    Change, NetworkRequest, NetworkResponse, Notice, Payment, PaymentRecord, Purchase, Reaction, Refusal,
+    Timeouts,
+};
 pub use refund::{Refund, RefundStatus};
-pub use state::{Intent, Next, State, Status, Step};
+pub use state::{Intent, State, Status, Transition, Trigger};

@@ -1,4 +1,4 @@
-//! What can be refused, and how a client sees it.
+//! What can go wrong, and how a client sees it.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
@@ -7,19 +7,16 @@ use shared::problem::Problem;
 
 use crate::domain::Refusal;
 
-/// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such payment, or it is somebody else's.
-    #[error("no such payment")]
+    /// Also for a payment of another customer.
+    #[error("there is no such payment")]
     NotFound,
-    /// The payment does not do that.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// The chassis has said it already.
+    /// Made by the chassis.
     #[error("{0}")]
     Problem(Problem),
 }
@@ -29,7 +26,7 @@ impl Error {
         let conflict = |code, detail: &str| Problem::new(StatusCode::CONFLICT, code, detail);
         match self {
             Self::NotFound => Problem::not_found(),
-            Self::Refused(Refusal::NotRefundable | Refusal::Never(_)) => {
+            Self::Refused(Refusal::NotRefundable | Refusal::InvalidIn(_)) => {
                 conflict("not_refundable", "Only a captured payment can be refunded.")
             }
             Self::Refused(Refusal::ExceedsCaptured) => {

@@ -3,12 +3,12 @@
 pub mod config; // every variable
 pub mod app; // wires everything below
 pub mod routes; // method, path, handler
-pub mod messages; // what the order service asks for, and what it is told
+pub mod views; // resources as JSON
 pub mod domain; // payments, money, the ledger's rules: no I/O
-pub mod store; // what is kept, and the promises that come with it
-pub mod worker; // carries out at the card network what is intended
-pub mod clients; // the card network, as this service sees it
-pub mod error; // what a client is told when something is refused
-pub mod openapi; // the API, described from the code
+pub mod store; // the database and its promises
+pub mod messages; // commands of order-service, and the events it gets
+pub mod clients; // calls to the card network
+pub mod tasks; // the worker that sends requests to the card network
+pub mod error; // errors, their statuses and codes
 
 pub mod card_network; // a simulated card processor: a program of its own

@@ -1,31 +1,28 @@
-//! What the order service asks for, and what it is told.
+//! Commands of order-service, and the events that answer them.
 //!
-//! | command | answer |
+//! | command | event |
 //! |---|---|
 //! | `payment.authorize.v1 {payment_id, order_id, customer_id, amount, token}` | `payment.authorized.v1` or `payment.declined.v1 {code}` |
 //! | `payment.capture.v1 {payment_id}` | `payment.captured.v2 {amount}` or `payment.declined.v1 {code}` |
 //! | `payment.void.v1 {payment_id, order_id, customer_id, amount}` | `payment.voided.v1`, or `payment.captured.v2 {amount}` if it came too late |
-//! | `payment.refund.v1 {payment_id, reason}` | `payment.refunded.v1`, when all of it went back |
+//! | `payment.refund.v1 {payment_id, reason}` | `payment.refunded.v1`, when all money was given back |
 //!
-//! `payment.stuck.v1 {reason}` says that an answer takes long; it still comes. Every event carries
-//! `payment_id` and `order_id`, and the order's id is its subject. A command that comes again is
-//! answered again, if the answer is known.
+//! `payment.stuck.v1 {operation, reason}` reports that an operation (`authorize`, `capture`, `void` or
+//! `refund`) takes too long; its own event may still follow. Every event has `payment_id` and `order_id`.
+//! A repeated command is answered again, once its outcome is known. The store
+//! [writes](crate::store) the events.
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use serde::Deserialize;
-use serde_json::json;
 use shared::db::Tx;
 use shared::messages::{Delivery, Event, HandleError, Handler};
 use uuid::Uuid;
 
-use crate::app::SERVICE;
-use crate::domain::{Money, Notice, Payment, Purchase};
-use crate::store::{Commanded, Store};
+use crate::domain::{Currency, Money, MoneyError, Purchase};
+use crate::error::Error;
+use crate::store::Store;
 
-/// The service that orders payments.
-pub const ORDERS: &str = "order-service";
-
-/// Handles the commands of the order service.
+/// Handles the commands of order-service.
 #[derive(Clone, Debug)]
 pub struct Commands {
     store: Store,
@@ -34,16 +31,22 @@ pub struct Commands {
 #[derive(Deserialize)]
 struct Authorize {
     #[serde(flatten)]
-    ordered: Ordered,
+    terms: Terms,
     token: String,
 }
 
 #[derive(Deserialize)]
-struct Ordered {
+struct Terms {
     payment_id: Uuid,
     order_id: Uuid,
     customer_id: Uuid,
-    amount: Money,
+    amount: Amount,
+}
+
+#[derive(Deserialize)]
+struct Amount {
+    amount: i64,
+    currency: Currency,
 }
 
 #[derive(Deserialize)]
@@ -58,34 +61,32 @@ struct Refund {
 }
 
 impl Commands {
-    /// Commands that change what is in `store`.
     pub fn new(store: Store) -> Self {
         Self { store }
     }
 
-    async fn carry_out(&self, tx: &mut Tx, event: &Event) -> Result<(), HandleError> {
+    async fn execute(&self, tx: &mut Tx, event: &Event) -> Result<(), HandleError> {
         let trace = event.traceparent.as_deref();
-        let commanded = match event.kind.as_str() {
+        match event.kind.as_str() {
             "payment.authorize.v1" => {
-                let Authorize { ordered, token } = event.read()?;
-                self.store.authorize(tx, ordered.into(), token, trace).await?
+                let Authorize { terms, token } = event.read()?;
+                self.store.authorize(tx, terms.try_into()?, token, trace).await?;
             }
             "payment.capture.v1" => {
                 let Capture { payment_id } = event.read()?;
-                self.store.capture(tx, payment_id, trace).await?
+                self.store.capture(tx, payment_id, trace).await?;
             }
-            "payment.void.v1" => self.store.void(tx, event.read::<Ordered>()?.into(), trace).await?,
+            "payment.void.v1" => {
+                let terms: Terms = event.read()?;
+                self.store.void(tx, terms.try_into()?, trace).await?;
+            }
             "payment.refund.v1" => {
                 let Refund { payment_id, reason } = event.read()?;
-                self.store.refund_rest(tx, payment_id, &reason, trace).await?
+                self.store.refund_rest(tx, payment_id, &reason, trace).await?;
             }
             _ => return Err(HandleError::UnknownType),
-        };
-        match commanded {
-            Commanded::Done => Ok(()),
-            Commanded::NoPayment => Err(HandleError::Rejected("there is no such payment".to_owned())),
-            Commanded::Refused(refusal) => Err(HandleError::Rejected(refusal.to_string())),
         }
+        Ok(())
     }
 }
 
@@ -96,37 +97,59 @@ impl Handler for Commands {
         event: &'a Event,
         _: Delivery,
     ) -> LocalBoxFuture<'a, Result<(), HandleError>> {
-        self.carry_out(tx, event).boxed_local()
+        self.execute(tx, event).boxed_local()
     }
 }
 
-/// The event that tells the order of `notice`.
-pub fn event(payment: &Payment, notice: &Notice, traceparent: Option<&str>) -> Event {
-    let mut data = json!({ "payment_id": payment.id, "order_id": payment.order_id });
-    let kind = match notice {
-        Notice::Authorized => "payment.authorized.v1",
-        Notice::Declined(code) => {
-            data["code"] = json!(code);
-            "payment.declined.v1"
-        }
-        Notice::Captured => {
-            data["amount"] = json!(payment.amount);
-            "payment.captured.v2"
-        }
-        Notice::Voided => "payment.voided.v1",
-        Notice::Refunded => "payment.refunded.v1",
-        Notice::Stuck(reason) => {
-            data["reason"] = json!(reason);
-            "payment.stuck.v1"
-        }
-    };
-    let mut event = Event::new(SERVICE, kind, payment.order_id, data);
-    event.traceparent = traceparent.map(str::to_owned);
-    event
+impl TryFrom<Terms> for Purchase {
+    type Error = MoneyError;
+
+    fn try_from(terms: Terms) -> Result<Self, MoneyError> {
+        let Terms { payment_id: id, order_id, customer_id, amount: Amount { amount, currency } } = terms;
+        Ok(Self { id, order_id, customer_id, amount: Money::new(amount, currency)? })
+    }
 }
 
-impl From<Ordered> for Purchase {
-    fn from(Ordered { payment_id, order_id, customer_id, amount }: Ordered) -> Self {
-        Self { id: payment_id, order_id, customer_id, amount }
+impl From<MoneyError> for HandleError {
+    fn from(error: MoneyError) -> Self {
+        Self::Rejected(error.to_string())
+    }
+}
+
+impl From<Error> for HandleError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Db(error) => Self::Db(error),
+            refused => Self::Rejected(refused.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(amount: Value) -> Result<Money, String> {
+        let terms = json!({
+            "payment_id": Uuid::nil(), "order_id": Uuid::nil(), "customer_id": Uuid::nil(), "amount": amount,
+        });
+        let terms = serde_json::from_value::<Terms>(terms).map_err(|error| error.to_string())?;
+        Purchase::try_from(terms).map(|purchase| purchase.amount).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_money_that_exists_is_read() {
+        let money = Money::new(250, "EUR".try_into().unwrap()).unwrap();
+        assert_eq!(read(json!({ "amount": 250, "currency": "EUR" })), Ok(money));
+        for bad in [
+            json!({ "amount": -1, "currency": "EUR" }),
+            json!({ "amount": 1.5, "currency": "EUR" }),
+            json!({ "amount": 1, "currency": "eur" }),
+            json!({ "amount": 1, "currency": "EURO" }),
+        ] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
     }
 }

@@ -1,18 +1,18 @@
-//! What is kept of payments, and the promises that come with it.
+//! Payments, refunds and the ledger. The store promises:
 //!
-//! - A command's effect, and what the order is told of it, are written in the transaction of the
-//!   message that brought it. An answer of the card network is written in one transaction with the
-//!   ledger's entries and the event that tells of it.
-//! - Work that is left is written with the change that leaves it, *leased* to the replica that wrote
-//!   it, which therefore needs no transaction to claim it and starts right at the commit. When a lease
-//!   runs out, any replica may [claim](Store::claim_due) the work.
-//! - Every change and every claim makes a new version, and an answer is [recorded](Store::record) only
-//!   for the version that it was asked for: a replica that was paused past its lease overwrites nothing.
+//! - The effect of a command and its event are written in the transaction of the message. A response of
+//!   the card network is written in one transaction with its ledger entries and its event.
+//! - Work that a transaction leaves is *leased* to the replica that wrote it: its worker starts at the
+//!   commit, without another transaction. After the lease any replica may [claim](Store::claim_due) it.
+//! - Every change and every claim increments the version. A response is [recorded](Store::record) only
+//!   for the version that sent the request: a replica that was paused past its lease overwrites nothing.
 
+mod events;
 mod ledger;
 mod refunds;
 mod rows;
 
+pub use events::ORDERS;
 pub use ledger::{Balance, Ledger};
 
 use std::time::Duration;
@@ -24,10 +24,10 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
+use self::rows::{Inserted, Updated};
 use crate::domain::{Change, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal};
-use crate::messages;
+use crate::error::Error;
 
-/// The tables of this service.
 pub fn migrations() -> Migrations {
     Migrations {
         sqlite: sqlx::migrate!("migrations/sqlite"),
@@ -35,7 +35,6 @@ pub fn migrations() -> Migrations {
     }
 }
 
-/// The payments of this service, as one replica uses them.
 #[derive(Clone, Debug)]
 pub struct Store {
     db: Db,
@@ -44,137 +43,96 @@ pub struct Store {
     work: UnboundedSender<Job>,
 }
 
-/// A payment with something to be carried out, leased to this replica.
+/// A payment with an intent, leased to this replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// The payment.
     pub payment: Payment,
-    /// The refund to carry out, if that is what is to be done.
+    /// The refund to request, if that is the intent.
     pub refund: Option<Refund>,
-    /// The trace of the message that began it.
+    /// Of the command that set the intent.
     pub traceparent: Option<String>,
-    /// When it is anybody's again.
     pub leased_until: OffsetDateTime,
 }
 
-/// What a command led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commanded {
-    /// It is written down, or had been.
-    Done,
-    /// There is no such payment.
-    NoPayment,
-    /// The payment cannot do that.
-    Refused(Refusal),
-}
-
-/// What recording an answer led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
-    /// The payment is at rest.
-    AtRest,
-    /// There is more to do, from this time on.
+    /// Nothing is left to do.
+    Settled,
+    /// The payment is due again at this time.
     More(OffsetDateTime),
-    /// The payment has changed, or somebody else has taken it over: the answer is not recorded.
+    /// The payment has a newer version: the response was not recorded.
     Fenced,
 }
 
 /// Which payments to list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only this customer's.
     pub customer_id: Option<Uuid>,
-    /// Only this order's.
     pub order_id: Option<Uuid>,
 }
 
 impl Store {
-    /// A store whose writers lease the work they leave for so long, and where it arrives.
+    /// A store that leases new work for `lease`, and the receiver of that work.
     pub fn new(db: Db, outbox: Outbox, lease: Duration) -> (Self, UnboundedReceiver<Job>) {
-        let (work, arriving) = unbounded_channel();
-        (Self { db, outbox, lease, work }, arriving)
+        let (work, received) = unbounded_channel();
+        (Self { db, outbox, lease, work }, received)
     }
 
-    /// The database.
     pub fn db(&self) -> &Db {
         &self.db
     }
 
-    /// The order wants a payment to be authorized. One that exists, if only as the tombstone of an
-    /// undo that came first, stays as it is.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Creates a payment to be authorized. An existing one, perhaps a tombstone, stays as it is.
     pub async fn authorize(
         &self,
         tx: &mut Tx,
         purchase: Purchase,
         token: String,
         traceparent: Option<&str>,
-    ) -> Result<Commanded, DbError> {
+    ) -> Result<(), Error> {
         let payment = Payment::authorize(purchase, token, now());
         let due = self.lease_end(&payment);
-        if rows::insert(tx, &payment, due, traceparent).await? {
-            self.leave(tx, payment, None, due, traceparent);
-            return Ok(Commanded::Done);
+        match rows::insert(tx, &payment, due, traceparent).await? {
+            Inserted::New => self.dispatch(tx, payment, None, due, traceparent),
+            Inserted::Exists => {
+                let payment = locked(tx, payment.id).await?;
+                self.notify(tx, &payment, payment.settled_outcome(), traceparent).await?;
+            }
         }
-        let Some((payment, _)) = rows::locked(tx, payment.id).await? else { return Ok(Commanded::Done) };
-        let standing = payment.standing();
-        self.tell(tx, &payment, standing, traceparent).await?;
-        Ok(Commanded::Done)
+        Ok(())
     }
 
-    /// The order wants the money taken.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
-    pub async fn capture(
-        &self,
-        tx: &mut Tx,
-        id: Uuid,
-        traceparent: Option<&str>,
-    ) -> Result<Commanded, DbError> {
+    pub async fn capture(&self, tx: &mut Tx, id: Uuid, traceparent: Option<&str>) -> Result<(), Error> {
         self.command(tx, id, traceparent, |payment| payment.capture(now())).await
     }
 
-    /// The order wants the money let go; a payment that it never ordered is kept as a tombstone, so
-    /// that the order, if it comes later, finds it undone.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Voids a payment. An unknown one is kept as a tombstone, so that a late authorization is refused.
     pub async fn void(
         &self,
         tx: &mut Tx,
         purchase: Purchase,
         traceparent: Option<&str>,
-    ) -> Result<Commanded, DbError> {
+    ) -> Result<(), Error> {
         let id = purchase.id;
         let Change { payment: tombstone, notice, .. } = Payment::tombstone(purchase, now());
-        if rows::insert(tx, &tombstone, None, traceparent).await? {
-            self.tell(tx, &tombstone, notice, traceparent).await?;
-            return Ok(Commanded::Done);
+        match rows::insert(tx, &tombstone, None, traceparent).await? {
+            Inserted::New => Ok(self.notify(tx, &tombstone, notice, traceparent).await?),
+            Inserted::Exists => self.command(tx, id, traceparent, |payment| payment.void(now())).await,
         }
-        self.command(tx, id, traceparent, |payment| payment.void(now())).await
     }
 
-    /// The order wants all that is left back.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Refunds what is not refunded yet, for the order.
     pub async fn refund_rest(
         &self,
         tx: &mut Tx,
         id: Uuid,
         reason: &str,
         traceparent: Option<&str>,
-    ) -> Result<Commanded, DbError> {
+    ) -> Result<(), Error> {
         self.command(tx, id, traceparent, |payment| payment.refund_rest(reason, now())).await
     }
 
-    /// An admin wants `amount` back, or all that is left. `None` if there is no such payment.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Refunds `amount`, or what is not refunded yet, for an admin.
     pub async fn refund(
         &self,
         tx: &mut Tx,
@@ -182,74 +140,57 @@ impl Store {
         amount: Option<Money>,
         reason: &str,
         traceparent: Option<&str>,
-    ) -> Result<Option<Result<Refund, Refusal>>, DbError> {
-        let Some((payment, _)) = rows::locked(tx, id).await? else { return Ok(None) };
+    ) -> Result<Refund, Error> {
+        let payment = locked(tx, id).await?;
         let version = payment.version;
-        match payment.refund(amount, reason, now()) {
-            Ok((change, refund)) => {
-                self.write(tx, version, change, traceparent).await?;
-                Ok(Some(Ok(refund)))
-            }
-            Err(refusal) => Ok(Some(Err(refusal))),
-        }
+        let (change, refund) = payment.refund(amount, reason, now())?;
+        self.write(tx, version, change, traceparent).await?;
+        Ok(refund)
     }
 
-    /// Records what asking the card network for `job` led to, if the job is still this replica's;
-    /// what is left to do is left until `pause` is over.
-    ///
-    /// # Errors
-    /// Any [`DbError`]; the answer is then not recorded, and the lease runs out.
-    pub async fn record(&self, job: &Job, change: Change, pause: Duration) -> Result<Recorded, DbError> {
-        let mut tx = self.db.begin().await?;
-        let due = change.payment.question().map(|_| now() + pause);
-        if !rows::update(&mut tx, job.payment.version, &change.payment, due, None).await? {
-            return Ok(Recorded::Fenced);
+    /// Records the change that the response to `job` made, unless the payment has a newer version.
+    /// What is left to do is due after `pause`.
+    pub async fn record(
+        &self,
+        tx: &mut Tx,
+        job: &Job,
+        change: &Change,
+        pause: Duration,
+    ) -> Result<Recorded, DbError> {
+        let due = change.payment.next_request().map(|_| now() + pause);
+        match rows::update(tx, job.payment.version, &change.payment, due, None).await? {
+            Updated::Stale => return Ok(Recorded::Fenced),
+            Updated::Written => self.write_parts(tx, change, job.traceparent.as_deref()).await?,
         }
-        self.write_rest(&mut tx, &change, job.traceparent.as_deref()).await?;
-        tx.commit().await?;
-        Ok(due.map_or(Recorded::AtRest, Recorded::More))
+        Ok(due.map_or(Recorded::Settled, Recorded::More))
     }
 
-    /// Takes up to `limit` jobs that are due.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
-    pub async fn claim_due(&self, limit: i64) -> Result<Vec<Job>, DbError> {
+    /// Whether [`Store::claim_due`] would find work. Takes no lock.
+    pub async fn has_due(&self) -> Result<bool, DbError> {
         let due = query("SELECT id FROM payments WHERE due_at <= $1 LIMIT 1").bind(now());
-        if due.fetch_optional(&self.db).await?.is_none() {
-            return Ok(Vec::new());
-        }
-        let mut tx = self.db.begin().await?;
+        Ok(due.fetch_optional(&self.db).await?.is_some())
+    }
+
+    /// Leases up to `limit` jobs that are due.
+    pub async fn claim_due(&self, tx: &mut Tx, limit: i64) -> Result<Vec<Job>, DbError> {
         let leased_until = now() + self.lease;
         let mut jobs = Vec::new();
-        for (payment, traceparent) in rows::claim(&mut tx, leased_until, limit).await? {
-            let refund = self.refund_of(&mut tx, &payment).await?;
+        for (payment, traceparent) in rows::claim(tx, leased_until, limit).await? {
+            let refund = next_refund(tx, &payment).await?;
             jobs.push(Job { payment, refund, traceparent, leased_until });
         }
-        tx.commit().await?;
         Ok(jobs)
     }
 
-    /// The payment.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
     pub async fn payment(&self, id: Uuid) -> Result<Option<Payment>, DbError> {
         rows::one(&self.db, id).await
     }
 
-    /// A page of payments, newest first, and one more.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// A page, newest first, and one payment more.
     pub async fn payments(&self, filter: Filter, paging: &Paging) -> Result<Vec<Payment>, DbError> {
         rows::list(&self.db, filter, paging).await
     }
 
-    /// The accounts and what is in them.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
     pub async fn ledger(&self) -> Result<Ledger, DbError> {
         ledger::read(&self.db).await
     }
@@ -260,20 +201,13 @@ impl Store {
         id: Uuid,
         traceparent: Option<&str>,
         command: impl FnOnce(Payment) -> Result<Reaction, Refusal>,
-    ) -> Result<Commanded, DbError> {
-        let Some((payment, _)) = rows::locked(tx, id).await? else { return Ok(Commanded::NoPayment) };
-        let before = payment.clone();
-        match command(payment) {
-            Ok(Reaction::Changed(change)) => {
-                self.write(tx, before.version, *change, traceparent).await?;
-                Ok(Commanded::Done)
-            }
-            Ok(Reaction::Stands(standing)) => {
-                self.tell(tx, &before, standing, traceparent).await?;
-                Ok(Commanded::Done)
-            }
-            Err(refusal) => Ok(Commanded::Refused(refusal)),
+    ) -> Result<(), Error> {
+        let payment = locked(tx, id).await?;
+        match command(payment.clone())? {
+            Reaction::Changed(change) => self.write(tx, payment.version, *change, traceparent).await?,
+            Reaction::Unchanged(notice) => self.notify(tx, &payment, notice, traceparent).await?,
         }
+        Ok(())
     }
 
     /// Writes a change to a payment that `tx` has locked, and leases what is left to this replica.
@@ -285,17 +219,18 @@ impl Store {
         traceparent: Option<&str>,
     ) -> Result<(), DbError> {
         let due = self.lease_end(&change.payment);
-        if !rows::update(tx, version, &change.payment, due, traceparent).await? {
-            // Only a writer that did not lock the row can do this.
-            return Err(sqlx::Error::RowNotFound.into());
+        match rows::update(tx, version, &change.payment, due, traceparent).await? {
+            Updated::Written => {}
+            // Impossible while the row is locked.
+            Updated::Stale => return Err(sqlx::Error::RowNotFound.into()),
         }
-        self.write_rest(tx, &change, traceparent).await?;
-        let refund = self.refund_of(tx, &change.payment).await?;
-        self.leave(tx, change.payment, refund, due, traceparent);
+        self.write_parts(tx, &change, traceparent).await?;
+        let refund = next_refund(tx, &change.payment).await?;
+        self.dispatch(tx, change.payment, refund, due, traceparent);
         Ok(())
     }
 
-    async fn write_rest(
+    async fn write_parts(
         &self,
         tx: &mut Tx,
         change: &Change,
@@ -307,10 +242,10 @@ impl Store {
         if let Some(transfer) = &change.transfer {
             ledger::write(tx, change.payment.id, transfer, change.payment.updated_at).await?;
         }
-        self.tell(tx, &change.payment, change.notice.clone(), traceparent).await
+        self.notify(tx, &change.payment, change.notice.clone(), traceparent).await
     }
 
-    async fn tell(
+    async fn notify(
         &self,
         tx: &mut Tx,
         payment: &Payment,
@@ -318,15 +253,15 @@ impl Store {
         traceparent: Option<&str>,
     ) -> Result<(), DbError> {
         let Some(notice) = notice else { return Ok(()) };
-        self.outbox.put(tx, messages::ORDERS, messages::event(payment, &notice, traceparent)).await
+        self.outbox.put(tx, ORDERS, events::event(payment, &notice, traceparent)).await
     }
 
     fn lease_end(&self, payment: &Payment) -> Option<OffsetDateTime> {
-        payment.question().map(|_| now() + self.lease)
+        payment.next_request().map(|_| now() + self.lease)
     }
 
-    /// Hands what is left to this replica's worker, once it is committed.
-    fn leave(
+    /// Gives the job to this replica's worker after the commit.
+    fn dispatch(
         &self,
         tx: &mut Tx,
         payment: Payment,
@@ -337,14 +272,18 @@ impl Store {
         let Some(leased_until) = due else { return };
         let job = Job { payment, refund, traceparent: traceparent.map(str::to_owned), leased_until };
         let work = self.work.clone();
-        // Without a worker the lease runs out, and another replica's takes it.
+        // Without a worker the lease runs out, and another replica claims the job.
         tx.on_commit(move || work.send(job).unwrap_or_default());
     }
+}
 
-    async fn refund_of(&self, tx: &mut Tx, payment: &Payment) -> Result<Option<Refund>, DbError> {
-        match payment.state.intent {
-            Some(Intent::Refund) => refunds::next(tx, payment).await,
-            _ => Ok(None),
-        }
+async fn locked(tx: &mut Tx, id: Uuid) -> Result<Payment, Error> {
+    rows::locked(tx, id).await?.ok_or(Error::NotFound)
+}
+
+async fn next_refund(tx: &mut Tx, payment: &Payment) -> Result<Option<Refund>, DbError> {
+    match payment.state.intent {
+        Some(Intent::Refund) => refunds::next(tx, payment).await,
+        _ => Ok(None),
     }
 }

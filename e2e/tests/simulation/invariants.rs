@@ -2,7 +2,7 @@
 
 use order_service::checkout::{Move, Step, Trigger};
 use order_service::domain::Status;
-use payment_service::clients::card_network::key;
+use payment_service::clients::card_network::idempotency_key;
 use payment_service::domain::{self as payment, Account, Intent, Payment, RefundStatus};
 
 use super::network::Shown;
@@ -42,9 +42,9 @@ impl World {
 
     /// What is asked of the card network.
     pub(crate) fn check_question(&self, payment: &Payment) {
-        use payment::{Intent, Question, Status};
+        use payment::{Intent, NetworkRequest, Status};
         let undoes = payment.state.intent == Some(Intent::Void);
-        let asks = undoes || payment.question() == Some(Question::Status);
+        let asks = undoes || payment.next_request() == Some(NetworkRequest::Status);
         assert!(payment.state.status != Status::Unknown || asks, "perhaps done, and done again: {payment:?}");
     }
 
@@ -110,7 +110,7 @@ impl World {
             let payment = &self.payments.rows[&order.payment_id].payment;
             let shown = self.shown(payment);
             let seen = format!("{:?} {saga:?} {payment:?} {shown:?}", order.status());
-            assert_eq!((saga.step, payment.question()), (Step::Done, None), "{seen}");
+            assert_eq!((saga.step, payment.next_request()), (Step::Done, None), "{seen}");
             let (times, captured, refunded) = shown
                 .as_ref()
                 .map_or((0, 0, 0), |shown| (shown.times_captured, shown.captured, shown.refunded));
@@ -155,7 +155,7 @@ impl World {
     }
 
     fn shown(&self, payment: &Payment) -> Option<Shown> {
-        self.network.show(&key(payment.id, Intent::Authorize)).ok()
+        self.network.show(&idempotency_key(payment.id, Intent::Authorize)).ok()
     }
 }
 

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use payment_service::card_network::book::{Refused, Request};
-use payment_service::card_network::cards::{Card, Manner, Operation};
-use payment_service::clients::card_network::key;
-use payment_service::domain::{Answer, Intent, Question};
+use payment_service::card_network::cards::{Behaviour, Card, Operation};
+use payment_service::card_network::error::Error;
+use payment_service::card_network::store::AuthorizationRequest;
+use payment_service::clients::card_network::idempotency_key;
+use payment_service::domain::{Intent, NetworkRequest, NetworkResponse};
 use payment_service::store::Job;
 
 /// What is held, and what has moved.
@@ -48,76 +49,80 @@ pub(crate) struct Shown {
 
 impl Network {
     /// Carries out what a job asks; answers after a while, or never.
-    pub(crate) fn asked(&mut self, job: &Job) -> Option<(Answer, Duration)> {
+    pub(crate) fn asked(&mut self, job: &Job) -> Option<(NetworkResponse, Duration)> {
         let payment = &job.payment;
-        let authorization = key(payment.id, Intent::Authorize);
-        let question = payment.question()?;
-        let (operation, operation_key) = match question {
-            Question::Authorize => (Operation::Authorize, authorization.clone()),
-            Question::Capture => (Operation::Capture, authorization.clone()),
-            Question::Void => (Operation::Void, authorization.clone()),
-            Question::Refund => (Operation::Refund, key(job.refund.as_ref()?.id, Intent::Refund)),
-            Question::Status => {
+        let authorization = idempotency_key(payment.id, Intent::Authorize);
+        let wanted = payment.next_request()?;
+        let (operation, operation_key) = match wanted {
+            NetworkRequest::Authorize => (Operation::Authorize, authorization.clone()),
+            NetworkRequest::Capture => (Operation::Capture, authorization.clone()),
+            NetworkRequest::Void => (Operation::Void, authorization.clone()),
+            NetworkRequest::Refund => {
+                (Operation::Refund, idempotency_key(job.refund.as_ref()?.id, Intent::Refund))
+            }
+            NetworkRequest::Status => {
                 return Some((status(self.show(&authorization), payment.state.intent), Duration::ZERO));
             }
         };
-        let token = match question {
-            Question::Authorize => payment.token.as_deref(),
+        let token = match wanted {
+            NetworkRequest::Authorize => payment.token.as_deref(),
             _ => self.held.get(&authorization).map(|held| held.token.as_str()),
         };
-        let manner = match token.map(Card::behind) {
-            None => Manner::Promptly,
-            Some(card) => card.manner(operation, self.count(card, operation, &operation_key)),
+        let behaviour = match token.map(Card::from_token) {
+            None => Behaviour::Prompt,
+            Some(card) => card.behaviour(operation, self.count(card, operation, &operation_key)),
         };
-        if let Manner::Failing(_) = manner {
-            return Some((Answer::Failed, Duration::ZERO));
+        if let Behaviour::Failing(_) = behaviour {
+            return Some((NetworkResponse::Failed, Duration::ZERO));
         }
-        let answer = match question {
-            Question::Authorize => {
-                let request = Request {
+        let answer = match wanted {
+            NetworkRequest::Authorize => {
+                let request = AuthorizationRequest {
                     key: authorization,
                     order_id: payment.order_id.to_string(),
                     amount: payment.amount.amount(),
                     currency: "EUR".to_owned(),
                     token: payment.token.clone()?,
                 };
-                self.authorize(&request).map_or(Answer::Failed, |shown| decided(&shown))
+                self.authorize(&request).map_or(NetworkResponse::Failed, |shown| decided(&shown))
             }
-            Question::Capture => match self.capture(&authorization, &key(payment.id, Intent::Capture)) {
-                Ok(_) => Answer::Captured,
-                Err(Refused::Declined(code)) => Answer::CaptureDeclined(code),
-                Err(Refused::Voided) => Answer::Voided,
-                Err(_) => Answer::Failed,
-            },
-            Question::Void => match self.void(&authorization) {
-                Ok(_) => Answer::Voided,
-                Err(Refused::Captured) => Answer::Captured,
-                Err(_) => Answer::Failed,
-            },
-            Question::Refund => {
-                let refund = job.refund.clone()?;
-                match self.refund(&authorization, &operation_key, refund.amount.amount()) {
-                    Ok(_) => Answer::RefundDone(refund),
-                    Err(Refused::Unknown) => Answer::Failed,
-                    Err(_) => Answer::RefundRefused(refund),
+            NetworkRequest::Capture => {
+                match self.capture(&authorization, &idempotency_key(payment.id, Intent::Capture)) {
+                    Ok(_) => NetworkResponse::Captured,
+                    Err(Error::Declined(code)) => NetworkResponse::CaptureDeclined(code),
+                    Err(Error::Voided) => NetworkResponse::Voided,
+                    Err(_) => NetworkResponse::Failed,
                 }
             }
-            Question::Status => return None,
+            NetworkRequest::Void => match self.void(&authorization) {
+                Ok(_) => NetworkResponse::Voided,
+                Err(Error::Captured) => NetworkResponse::Captured,
+                Err(_) => NetworkResponse::Failed,
+            },
+            NetworkRequest::Refund => {
+                let refund = job.refund.clone()?;
+                match self.refund(&authorization, &operation_key, refund.amount.amount()) {
+                    Ok(_) => NetworkResponse::RefundDone(refund),
+                    Err(Error::NotFound) => NetworkResponse::Failed,
+                    Err(_) => NetworkResponse::RefundRefused(refund),
+                }
+            }
+            NetworkRequest::Status => return None,
         };
-        match manner {
-            Manner::Promptly | Manner::Failing(_) => Some((answer, Duration::ZERO)),
-            Manner::Late(delay) => Some((answer, delay)),
-            Manner::Never => None,
+        match behaviour {
+            Behaviour::Prompt | Behaviour::Failing(_) => Some((answer, Duration::ZERO)),
+            Behaviour::Delayed(delay) => Some((answer, delay)),
+            Behaviour::Silent => None,
         }
     }
 
-    pub(crate) fn authorize(&mut self, request: &Request) -> Result<Shown, Refused> {
-        let Request { key, order_id, amount, token, .. } = request;
+    pub(crate) fn authorize(&mut self, request: &AuthorizationRequest) -> Result<Shown, Error> {
+        let AuthorizationRequest { key, order_id, amount, token, .. } = request;
         let new = Held {
             order: Some(order_id.clone()),
             amount: *amount,
             token: token.clone(),
-            decline_code: match Card::behind(token) {
+            decline_code: match Card::from_token(token) {
                 Card::Declined(code) => Some(code.to_owned()),
                 _ => None,
             },
@@ -128,21 +133,21 @@ impl Network {
             *held = Held { voided: held.voided, decline_code: None, ..new };
         }
         let is_same = (held.order.as_ref(), held.amount, &held.token) == (Some(order_id), *amount, token);
-        if is_same { self.show(key) } else { Err(Refused::KeyReused) }
+        if is_same { self.show(key) } else { Err(Error::KeyReused) }
     }
 
-    pub(crate) fn capture(&mut self, authorization: &str, key: &str) -> Result<Shown, Refused> {
+    pub(crate) fn capture(&mut self, authorization: &str, key: &str) -> Result<Shown, Error> {
         let shown = self.show(authorization)?;
         let held = &self.held[authorization];
-        match (shown.decline_code, Card::behind(&held.token)) {
-            (Some(code), _) => Err(Refused::Declined(code)),
-            _ if held.voided => Err(Refused::Voided),
-            (None, Card::CaptureDeclined) => Err(Refused::Declined("card_declined".to_owned())),
+        match (shown.decline_code, Card::from_token(&held.token)) {
+            (Some(code), _) => Err(Error::Declined(code)),
+            _ if held.voided => Err(Error::Voided),
+            (None, Card::CaptureDeclined) => Err(Error::Declined("card_declined".to_owned())),
             (None, _) => self.movement(authorization, key, true, held.amount),
         }
     }
 
-    pub(crate) fn void(&mut self, authorization: &str) -> Result<Shown, Refused> {
+    pub(crate) fn void(&mut self, authorization: &str) -> Result<Shown, Error> {
         let never_held =
             || Held { order: None, amount: 0, token: String::new(), decline_code: None, voided: true };
         let held = self.held.entry(authorization.to_owned()).or_insert_with(never_held);
@@ -151,22 +156,22 @@ impl Network {
             .values()
             .any(|movement| movement.is_capture && movement.authorization == authorization)
         {
-            return Err(Refused::Captured);
+            return Err(Error::Captured);
         }
         held.voided = true;
         self.show(authorization)
     }
 
-    pub(crate) fn refund(&mut self, authorization: &str, key: &str, amount: i64) -> Result<Shown, Refused> {
+    pub(crate) fn refund(&mut self, authorization: &str, key: &str, amount: i64) -> Result<Shown, Error> {
         let shown = self.show(authorization)?;
         if !self.movements.contains_key(key) && amount > shown.captured - shown.refunded {
-            return Err(Refused::ExceedsCaptured);
+            return Err(Error::ExceedsCaptured);
         }
         self.movement(authorization, key, false, amount)
     }
 
-    pub(crate) fn show(&self, authorization: &str) -> Result<Shown, Refused> {
-        let held = self.held.get(authorization).ok_or(Refused::Unknown)?;
+    pub(crate) fn show(&self, authorization: &str) -> Result<Shown, Error> {
+        let held = self.held.get(authorization).ok_or(Error::NotFound)?;
         let decline_code = held.decline_code.clone();
         let movements = self.movements.values().filter(|movement| movement.authorization == authorization);
         let (captures, refunds): (Vec<_>, Vec<_>) = movements.partition(|movement| movement.is_capture);
@@ -187,7 +192,7 @@ impl Network {
         key: &str,
         is_capture: bool,
         amount: i64,
-    ) -> Result<Shown, Refused> {
+    ) -> Result<Shown, Error> {
         let movement = || Movement { authorization: authorization.to_owned(), is_capture, amount };
         self.movements.entry(key.to_owned()).or_insert_with(movement);
         self.show(authorization)
@@ -204,19 +209,19 @@ impl Network {
 }
 
 /// What an authorization says about itself, as payment-service's client reads it.
-fn decided(shown: &Shown) -> Answer {
+fn decided(shown: &Shown) -> NetworkResponse {
     match shown.status {
-        "authorized" => Answer::Approved,
-        "captured" => Answer::Captured,
-        "voided" => Answer::Voided,
-        _ => Answer::Declined(shown.decline_code.clone().unwrap_or_default()),
+        "authorized" => NetworkResponse::Approved,
+        "captured" => NetworkResponse::Captured,
+        "voided" => NetworkResponse::Voided,
+        _ => NetworkResponse::Declined(shown.decline_code.clone().unwrap_or_default()),
     }
 }
 
-fn status(shown: Result<Shown, Refused>, intent: Option<Intent>) -> Answer {
+fn status(shown: Result<Shown, Error>, intent: Option<Intent>) -> NetworkResponse {
     match shown.as_ref().map(decided) {
-        Err(_) => Answer::NotDone,
-        Ok(Answer::Approved) if intent == Some(Intent::Capture) => Answer::NotDone,
+        Err(_) => NetworkResponse::NotExecuted,
+        Ok(NetworkResponse::Approved) if intent == Some(Intent::Capture) => NetworkResponse::NotExecuted,
         Ok(decided) => decided,
     }
 }

@@ -260,9 +260,8 @@ fn meaning(notice: Notice) -> Trigger {
         Notice::Captured => Trigger::Captured,
         Notice::Voided => Trigger::Voided,
         Notice::Refunded => Trigger::Refunded,
-        Notice::Stuck(why) => {
-            let operation = why.split('_').next().and_then(Step::named);
-            Trigger::Stuck { operation, reason: why.to_owned() }
+        Notice::Stuck { operation, reason } => {
+            Trigger::Stuck { operation: Step::named(operation.as_str()), reason: reason.to_owned() }
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use order_service::checkout::Command;
 use payment_service::config::Timing;
 use payment_service::domain::{
-    Account, Answer, Change, Facts, Intent, Money, Payment, Purchase, Reaction, Refund, RefundStatus,
+    Account, Change, Intent, Money, NetworkResponse, Payment, PaymentRecord, Purchase, Reaction, Refund,
+    RefundStatus,
 };
 use payment_service::store::Job;
 use time::OffsetDateTime;
@@ -79,7 +80,7 @@ impl World {
         let payment = self.payments.rows.get(&id).map(|row| row.payment.clone());
         let reaction = match (command, payment) {
             (Command::Authorize(token), None) => Ok(begun(Payment::authorize(purchase, token.into(), now))),
-            (Command::Authorize(_), Some(payment)) => Ok(Reaction::Stands(payment.standing())),
+            (Command::Authorize(_), Some(payment)) => Ok(Reaction::Unchanged(payment.settled_outcome())),
             (Command::Void, None) => Ok(Reaction::Changed(Box::new(Payment::tombstone(purchase, now)))),
             (Command::Void, Some(payment)) => payment.void(now).map_err(drop),
             (Command::Capture, Some(payment)) => payment.capture(now).map_err(drop),
@@ -96,8 +97,8 @@ impl World {
             Ok(reaction) => {
                 world.payments.note(token);
                 match reaction {
-                    Reaction::Stands(Some(notice)) => world.post(replica, order, Body::Notice(notice)),
-                    Reaction::Stands(None) => {}
+                    Reaction::Unchanged(Some(notice)) => world.post(replica, order, Body::Notice(notice)),
+                    Reaction::Unchanged(None) => {}
                     Reaction::Changed(change) => world.leave(replica, *change),
                 }
                 Some(Received::Done)
@@ -130,7 +131,7 @@ impl World {
         let mut claimed = Vec::new();
         for row in due {
             let version = row.payment.version + 1;
-            row.payment = Payment::restored(Facts { version, ..(*row.payment).clone() });
+            row.payment = Payment::from_record(PaymentRecord { version, ..(*row.payment).clone() });
             row.due_at = Some(leased_until);
             claimed.push(row.payment.clone());
         }
@@ -145,7 +146,7 @@ impl World {
     fn leave(&mut self, replica: usize, change: Change) {
         let leased_until = self.now + timing().lease;
         let payment = change.payment.clone();
-        let due = payment.question().map(|_| leased_until);
+        let due = payment.next_request().map(|_| leased_until);
         self.keep(replica, change, due);
         if due.is_some() {
             let refund = self.payments.next_refund(&payment);
@@ -162,11 +163,11 @@ impl World {
         self.check_question(&job.payment);
         let call = self.call(replica);
         let unanswered = job.clone();
-        self.answer(call, timing().question, move |world| {
-            world.record(replica, unanswered, Answer::NoAnswer)
+        self.answer(call, timing().request_timeout, move |world| {
+            world.record(replica, unanswered, NetworkResponse::Missing)
         });
         if self.network.is_away {
-            return self.network_answers(call, job, Answer::Failed, Duration::ZERO);
+            return self.network_answers(call, job, NetworkResponse::Failed, Duration::ZERO);
         }
         self.carry(move |world, answers| {
             let asked = world.network.asked(&job);
@@ -176,7 +177,7 @@ impl World {
                 format!(
                     "the card network on {}: {:?}: {answer}",
                     short(job.payment.order_id),
-                    job.payment.question()
+                    job.payment.next_request()
                 )
             });
             world.check();
@@ -186,18 +187,19 @@ impl World {
         });
     }
 
-    fn network_answers(&mut self, call: Call, job: Job, answer: Answer, delay: Duration) {
+    fn network_answers(&mut self, call: Call, job: Job, answer: NetworkResponse, delay: Duration) {
         let delay = delay + self.chance.within(Duration::from_millis(10));
         self.answer(call, delay, move |world| world.record(call.replica, job, answer));
     }
 
     /// Writes down what the card network answered, if the job is still this replica's.
-    fn record(&mut self, replica: usize, job: Job, answer: Answer) {
-        let (now, patience) = (self.now, timing().patience);
+    fn record(&mut self, replica: usize, job: Job, answer: NetworkResponse) {
+        let (now, timeouts) = (self.now, timing().timeouts);
         let (id, version) = (job.payment.id, job.payment.version);
-        let heard = job.payment.clone().hears(answer.clone(), &patience, now);
-        let contradicts = heard.is_err();
-        let change = heard.or_else(|payment| payment.hears(Answer::Failed, &patience, now)).unwrap();
+        let applied = job.payment.clone().apply_response(answer.clone(), &timeouts, now);
+        let contradicts = applied.is_err();
+        let again = |payment: Box<Payment>| payment.apply_response(NetworkResponse::Failed, &timeouts, now);
+        let change = applied.or_else(again).unwrap();
         let attempts = u32::try_from(change.payment.attempts).unwrap();
         let pause = if attempts == 0 { Duration::ZERO } else { timing().backoff.ceiling(attempts) };
         let pause = self.chance.within(pause + Duration::from_micros(1));
@@ -206,7 +208,7 @@ impl World {
                 return Some(());
             }
             assert!(!contradicts, "{answer:?} contradicts {:?}", job.payment);
-            let due = change.payment.question().map(|_| world.now + pause);
+            let due = change.payment.next_request().map(|_| world.now + pause);
             world.keep(replica, change, due);
             if due.is_some() {
                 world.on_commit(move |world| {

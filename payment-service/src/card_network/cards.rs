@@ -1,57 +1,47 @@
-//! What each token does.
+//! The behaviour of each token.
 
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
-/// A card, by its behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Card {
-    /// Approves.
     Good,
-    /// Is declined with this code.
+    /// The authorization is declined with this code.
     Declined(&'static str),
-    /// Approves, but answers after 3 s.
+    /// Responds to the authorization after 3 s.
     Slow,
-    /// Answers 503 twice to each operation.
+    /// Fails twice in each operation.
     Flaky,
-    /// Approves, but never answers the first call.
+    /// Never responds to the first authorization, which takes effect.
     SilentAfterAuthorizing,
-    /// Approves; the capture is declined.
     CaptureDeclined,
-    /// Approves; answers the first 5 captures with 500.
+    /// Fails in the first 5 captures.
     CaptureFlaky,
 }
 
-/// What is asked of a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Hold money.
     Authorize,
-    /// Take it.
     Capture,
-    /// Let it go.
     Void,
-    /// Give it back.
     Refund,
 }
 
-/// How a call is answered.
+/// How a request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// As it should be.
-    Promptly,
-    /// After this time.
-    Late(Duration),
-    /// Not at all, though it is done.
-    Never,
-    /// With this error, and nothing is done.
+pub enum Behaviour {
+    Prompt,
+    Delayed(Duration),
+    /// The operation takes effect, and there is no response.
+    Silent,
+    /// The operation has no effect.
     Failing(StatusCode),
 }
 
 impl Card {
-    /// The card behind `token`; one that nobody issued is declined.
-    pub fn behind(token: &str) -> Self {
+    /// An unknown token is declined.
+    pub fn from_token(token: &str) -> Self {
         match token {
             "tok_visa" => Self::Good,
             "tok_insufficient_funds" => Self::Declined("insufficient_funds"),
@@ -64,27 +54,27 @@ impl Card {
         }
     }
 
-    /// How the card's `call`th call of an operation is answered; the first is 1.
-    pub fn manner(self, operation: Operation, call: i64) -> Manner {
+    /// `call` counts the requests for this operation, from 1.
+    pub fn behaviour(self, operation: Operation, call: i64) -> Behaviour {
         match (self, operation, call) {
-            (Self::Flaky, _, ..=2) => Manner::Failing(StatusCode::SERVICE_UNAVAILABLE),
+            (Self::Flaky, _, ..=2) => Behaviour::Failing(StatusCode::SERVICE_UNAVAILABLE),
             (Self::CaptureFlaky, Operation::Capture, ..=5) => {
-                Manner::Failing(StatusCode::INTERNAL_SERVER_ERROR)
+                Behaviour::Failing(StatusCode::INTERNAL_SERVER_ERROR)
             }
-            (Self::Slow, Operation::Authorize, 1) => Manner::Late(Duration::from_secs(3)),
-            (Self::SilentAfterAuthorizing, Operation::Authorize, 1) => Manner::Never,
-            _ => Manner::Promptly,
+            (Self::Slow, Operation::Authorize, 1) => Behaviour::Delayed(Duration::from_secs(3)),
+            (Self::SilentAfterAuthorizing, Operation::Authorize, 1) => Behaviour::Silent,
+            _ => Behaviour::Prompt,
         }
     }
 
-    /// Whether it matters how often the card was used.
+    /// Whether the behaviour depends on the number of calls.
     pub fn counts_calls(self) -> bool {
         matches!(self, Self::Slow | Self::Flaky | Self::SilentAfterAuthorizing | Self::CaptureFlaky)
     }
 }
 
 impl Operation {
-    /// Its name in the state file.
+    /// The name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Authorize => "authorize",
@@ -102,19 +92,19 @@ mod tests {
     #[test]
     fn a_flaky_card_fails_twice_in_each_operation() {
         for operation in [Operation::Authorize, Operation::Capture, Operation::Void, Operation::Refund] {
-            let manners = [1, 2, 3].map(|call| Card::behind("tok_flaky").manner(operation, call));
-            let failing = Manner::Failing(StatusCode::SERVICE_UNAVAILABLE);
-            assert_eq!(manners, [failing, failing, Manner::Promptly]);
+            let behaviours = [1, 2, 3].map(|call| Card::from_token("tok_flaky").behaviour(operation, call));
+            let failing = Behaviour::Failing(StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(behaviours, [failing, failing, Behaviour::Prompt]);
         }
     }
 
     #[test]
     fn cards_that_do_not_count_behave_alike_at_every_call() {
         for token in ["tok_visa", "tok_declined", "tok_insufficient_funds", "tok_capture_declined", "4111"] {
-            let card = Card::behind(token);
+            let card = Card::from_token(token);
             assert!(!card.counts_calls());
-            assert_eq!(card.manner(Operation::Authorize, 1), Manner::Promptly);
-            assert_eq!(card.manner(Operation::Capture, 1), Manner::Promptly);
+            assert_eq!(card.behaviour(Operation::Authorize, 1), Behaviour::Prompt);
+            assert_eq!(card.behaviour(Operation::Capture, 1), Behaviour::Prompt);
         }
     }
 }

@@ -1,23 +1,20 @@
-//! The variables of the card network.
+//! The configuration.
 
 use shared::config::{ConfigError, Vars};
 use shared::db::DbConfig;
 use shared::service::HttpConfig;
 
-/// How the card network is set up.
+pub const SERVICE: &str = "card-network";
+
 #[derive(Clone)]
 pub struct Config {
-    /// How it serves HTTP.
     pub http: HttpConfig,
-    /// Its state file.
     pub database: DbConfig,
 }
 
 impl Config {
-    /// Reads the variables.
-    ///
     /// # Errors
-    /// Every variable that is bad.
+    /// Names every variable that is bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let config = Self {
             http: HttpConfig::from_vars(&mut vars, "3031"),

@@ -1,7 +1,7 @@
-//! The card network, as this service sees it.
+//! The HTTP client of the card network.
 //!
-//! Every operation has a key made of the payment's id and the operation, so that repeating one never
-//! charges again. No answer is not a refusal: what happened is then learned by asking.
+//! The idempotency key of an operation is derived from the payment, so repeating a request never charges
+//! twice. A missing response is not a refusal: a status query finds out what happened.
 
 use std::time::Duration;
 
@@ -13,14 +13,13 @@ use shared::idempotency;
 use url::Url;
 use uuid::Uuid;
 
-use crate::domain::{Answer, Intent, Payment, Question, Refund};
+use crate::domain::{Intent, NetworkRequest, NetworkResponse, Payment, Refund};
 use crate::store::Job;
 
-/// Asks the card network.
 #[derive(Debug, Clone)]
 pub struct CardNetwork {
     base: String,
-    time: Duration,
+    timeout: Duration,
 }
 
 /// The fields of an authorization that this service uses.
@@ -40,111 +39,110 @@ enum AuthorizationStatus {
     Voided,
 }
 
-/// Why it refused.
 #[derive(Deserialize)]
 struct Refused {
     code: String,
 }
 
-/// The key of what `payment` wants done.
-pub fn key(payment: Uuid, operation: Intent) -> String {
-    format!("{payment}-{}", operation.as_str())
+/// `id` is that of the payment, or of the refund.
+pub fn idempotency_key(id: Uuid, operation: Intent) -> String {
+    format!("{id}-{}", operation.as_str())
 }
 
 impl CardNetwork {
-    /// The card network at `url`; a question may take so long.
-    pub fn new(url: &Url, time: Duration) -> Self {
-        Self { base: url.as_str().trim_end_matches('/').to_owned(), time }
+    /// `timeout` is that of one request.
+    pub fn new(url: &Url, timeout: Duration) -> Self {
+        Self { base: url.as_str().trim_end_matches('/').to_owned(), timeout }
     }
 
-    /// Asks what the job's payment wants to know.
-    pub async fn ask(&self, job: &Job) -> Answer {
+    /// Sends the next request of the job's payment.
+    pub async fn send(&self, job: &Job) -> NetworkResponse {
         let payment = &job.payment;
-        let asked = match (payment.question(), &job.refund) {
-            (Some(Question::Authorize), _) => self.authorize(job).await,
-            (Some(Question::Capture), _) => self.capture(job).await,
-            (Some(Question::Void), _) => self.void(job).await,
-            (Some(Question::Refund), Some(refund)) => self.refund(job, refund).await,
-            (Some(Question::Status), _) => self.status(job).await,
-            (Some(Question::Refund), None) | (None, _) => {
-                log::error!(payment = payment.id.to_string(); "a job has nothing to ask");
-                Ok(Answer::Failed)
+        let response = match (payment.next_request(), &job.refund) {
+            (Some(NetworkRequest::Authorize), _) => self.authorize(job).await,
+            (Some(NetworkRequest::Capture), _) => self.capture(job).await,
+            (Some(NetworkRequest::Void), _) => self.void(job).await,
+            (Some(NetworkRequest::Refund), Some(refund)) => self.refund(job, refund).await,
+            (Some(NetworkRequest::Status), _) => self.status(job).await,
+            (Some(NetworkRequest::Refund), None) | (None, _) => {
+                log::error!(payment = payment.id.to_string(); "a job has no request");
+                Ok(NetworkResponse::Failed)
             }
         };
-        asked.unwrap_or_else(|error| {
-            log::info!(payment = payment.id.to_string(), error:%; "the card network gave no answer");
+        response.unwrap_or_else(|error| {
+            log::info!(payment = payment.id.to_string(), error:%; "no response from the card network");
             match error {
-                ExchangeError::Unreachable(_) => Answer::Failed,
+                ExchangeError::Unreachable(_) => NetworkResponse::Failed,
                 ExchangeError::Broken(_) | ExchangeError::TimedOut | ExchangeError::TooLarge => {
-                    Answer::NoAnswer
+                    NetworkResponse::Missing
                 }
             }
         })
     }
 
-    async fn authorize(&self, job: &Job) -> Result<Answer, ExchangeError> {
+    async fn authorize(&self, job: &Job) -> Result<NetworkResponse, ExchangeError> {
         let payment = &job.payment;
         let body = json!({
-            "key": key(payment.id, Intent::Authorize),
+            "key": idempotency_key(payment.id, Intent::Authorize),
             "order_id": payment.order_id,
             "amount": payment.amount.amount(),
-            "currency": payment.amount.currency(),
+            "currency": payment.amount.currency().as_str(),
             "token": payment.token,
         });
         let call = self.call(Method::POST, "/authorizations".to_owned(), job).json(body.to_string());
         Ok(match exchange(call).await? {
-            answer if answer.status.is_success() => decided(&answer),
-            answer => failed(&answer),
+            response if response.status.is_success() => authorization_status(&response),
+            response => failed(&response),
         })
     }
 
-    async fn capture(&self, job: &Job) -> Result<Answer, ExchangeError> {
+    async fn capture(&self, job: &Job) -> Result<NetworkResponse, ExchangeError> {
         let call = self.call(Method::POST, path(&job.payment, "/capture"), job);
-        let call = call.header(idempotency::HEADER, key(job.payment.id, Intent::Capture));
-        let answer = exchange(call).await?;
-        Ok(match (answer.status, code(&answer)) {
-            (status, _) if status.is_success() => Answer::Captured,
-            (StatusCode::PAYMENT_REQUIRED, Some(code)) => Answer::CaptureDeclined(code),
-            (StatusCode::CONFLICT, Some(code)) if code == "voided" => Answer::Voided,
-            _ => failed(&answer),
+        let call = call.header(idempotency::HEADER, idempotency_key(job.payment.id, Intent::Capture));
+        let response = exchange(call).await?;
+        Ok(match (response.status, code(&response)) {
+            (status, _) if status.is_success() => NetworkResponse::Captured,
+            (StatusCode::PAYMENT_REQUIRED, Some(code)) => NetworkResponse::CaptureDeclined(code),
+            (StatusCode::CONFLICT, Some(code)) if code == "voided" => NetworkResponse::Voided,
+            _ => failed(&response),
         })
     }
 
-    async fn void(&self, job: &Job) -> Result<Answer, ExchangeError> {
-        let answer = exchange(self.call(Method::POST, path(&job.payment, "/void"), job)).await?;
-        Ok(match (answer.status, code(&answer)) {
-            (status, _) if status.is_success() => Answer::Voided,
-            (StatusCode::CONFLICT, Some(code)) if code == "captured" => Answer::Captured,
-            _ => failed(&answer),
+    async fn void(&self, job: &Job) -> Result<NetworkResponse, ExchangeError> {
+        let response = exchange(self.call(Method::POST, path(&job.payment, "/void"), job)).await?;
+        Ok(match (response.status, code(&response)) {
+            (status, _) if status.is_success() => NetworkResponse::Voided,
+            (StatusCode::CONFLICT, Some(code)) if code == "captured" => NetworkResponse::Captured,
+            _ => failed(&response),
         })
     }
 
-    async fn refund(&self, job: &Job, refund: &Refund) -> Result<Answer, ExchangeError> {
-        let body = json!({ "key": key(refund.id, Intent::Refund), "amount": refund.amount.amount() });
+    async fn refund(&self, job: &Job, refund: &Refund) -> Result<NetworkResponse, ExchangeError> {
+        let key = idempotency_key(refund.id, Intent::Refund);
+        let body = json!({ "key": key, "amount": refund.amount.amount() });
         let call = self.call(Method::POST, path(&job.payment, "/refunds"), job).json(body.to_string());
-        let answer = exchange(call).await?;
-        Ok(match answer.status {
-            status if status.is_success() => Answer::RefundDone(refund.clone()),
-            StatusCode::CONFLICT => Answer::RefundRefused(refund.clone()),
-            _ => failed(&answer),
+        let response = exchange(call).await?;
+        Ok(match response.status {
+            status if status.is_success() => NetworkResponse::RefundDone(refund.clone()),
+            StatusCode::CONFLICT => NetworkResponse::RefundRefused(refund.clone()),
+            _ => failed(&response),
         })
     }
 
-    /// What has it done of what it did not answer?
-    async fn status(&self, job: &Job) -> Result<Answer, ExchangeError> {
-        let answer = exchange(self.call(Method::GET, path(&job.payment, ""), job)).await?;
-        Ok(match answer.status {
-            StatusCode::NOT_FOUND => Answer::NotDone,
-            StatusCode::OK => match (decided(&answer), job.payment.state.intent) {
-                (Answer::Approved, Some(Intent::Capture)) => Answer::NotDone,
-                (decided, _) => decided,
+    async fn status(&self, job: &Job) -> Result<NetworkResponse, ExchangeError> {
+        let response = exchange(self.call(Method::GET, path(&job.payment, ""), job)).await?;
+        Ok(match response.status {
+            StatusCode::NOT_FOUND => NetworkResponse::NotExecuted,
+            StatusCode::OK => match (authorization_status(&response), job.payment.state.intent) {
+                (NetworkResponse::Approved, Some(Intent::Capture)) => NetworkResponse::NotExecuted,
+                (status, _) => status,
             },
-            _ => failed(&answer),
+            _ => failed(&response),
         })
     }
 
     fn call(&self, method: Method, path: String, job: &Job) -> Call {
-        let call = Call::new(method, format!("{}{path}", self.base), self.time);
+        let call = Call::new(method, format!("{}{path}", self.base), self.timeout);
         match &job.traceparent {
             Some(traceparent) => call.header("traceparent", traceparent.clone()),
             None => call,
@@ -153,30 +151,30 @@ impl CardNetwork {
 }
 
 fn path(payment: &Payment, operation: &str) -> String {
-    format!("/authorizations/{}{operation}", key(payment.id, Intent::Authorize))
+    format!("/authorizations/{}{operation}", idempotency_key(payment.id, Intent::Authorize))
 }
 
-/// What an authorization says about itself.
-fn decided(answer: &Exchange) -> Answer {
-    let Ok(authorization) = serde_json::from_slice::<Authorization>(&answer.body) else {
-        return failed(answer);
+fn authorization_status(response: &Exchange) -> NetworkResponse {
+    let Ok(authorization) = serde_json::from_slice::<Authorization>(&response.body) else {
+        return failed(response);
     };
     match authorization.status {
-        AuthorizationStatus::Authorized => Answer::Approved,
+        AuthorizationStatus::Authorized => NetworkResponse::Approved,
         AuthorizationStatus::Declined => {
-            Answer::Declined(authorization.decline_code.unwrap_or_else(|| "card_declined".to_owned()))
+            let code = authorization.decline_code.unwrap_or_else(|| "card_declined".to_owned());
+            NetworkResponse::Declined(code)
         }
-        AuthorizationStatus::Captured => Answer::Captured,
-        AuthorizationStatus::Voided => Answer::Voided,
+        AuthorizationStatus::Captured => NetworkResponse::Captured,
+        AuthorizationStatus::Voided => NetworkResponse::Voided,
     }
 }
 
-fn code(answer: &Exchange) -> Option<String> {
-    serde_json::from_slice::<Refused>(&answer.body).ok().map(|refused| refused.code)
+fn code(response: &Exchange) -> Option<String> {
+    serde_json::from_slice::<Refused>(&response.body).ok().map(|refused| refused.code)
 }
 
-fn failed(answer: &Exchange) -> Answer {
-    let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
-    log::info!(status = answer.status.as_u16(), body:%; "the card network could not do it");
-    Answer::Failed
+fn failed(response: &Exchange) -> NetworkResponse {
+    let body = serde_json::from_slice::<Value>(&response.body).unwrap_or_default();
+    log::info!(status = response.status.as_u16(), body:%; "the card network failed");
+    NetworkResponse::Failed
 }

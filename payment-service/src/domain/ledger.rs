@@ -1,43 +1,37 @@
-//! Double entry: money is never made or lost, it only moves between accounts.
+//! Double-entry bookkeeping: money only moves between accounts.
 //!
-//! An entry of a positive amount is a debit, of a negative amount a credit. A [`Transfer`] has one
-//! amount and two accounts, so one that does not balance cannot be written down.
+//! A positive entry is a debit, a negative one a credit. A [`Transfer`] has one amount and two accounts,
+//! so an unbalanced transfer cannot be expressed.
 
 use uuid::Uuid;
 
 use super::Money;
 
-/// Where money can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Account {
     /// What the card network owes us.
     CardNetwork,
-    /// What customers gave back, or got back.
     Refunds,
-    /// What was sold.
     Sales,
 }
 
-/// What moved the money; each cause moves the money of a payment at most once.
+/// Why money moves. Each cause moves the money of a payment at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// The payment's capture.
     Capture,
-    /// This refund.
+    /// The id of the refund.
     Refund(Uuid),
 }
 
-/// Money that moved.
+/// Money that moved. An authorization only holds money, so it is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
-    /// Why.
     pub cause: Cause,
-    /// How much; an authorization moves nothing, and so is no transfer.
     pub amount: Money,
 }
 
 impl Transfer {
-    /// The account that is debited and the one that is credited.
+    /// The debited and the credited account.
     pub fn accounts(&self) -> (Account, Account) {
         match self.cause {
             Cause::Capture => (Account::CardNetwork, Account::Sales),
@@ -45,7 +39,7 @@ impl Transfer {
         }
     }
 
-    /// The two entries: account and signed amount, in the order of the accounts.
+    /// Account and signed amount, in the order of [`Account`], which every writer locks them in.
     pub fn entries(&self) -> [(Account, i64); 2] {
         let (debit, credit) = self.accounts();
         let mut entries = [(debit, self.amount.amount()), (credit, -self.amount.amount())];
@@ -55,7 +49,7 @@ impl Transfer {
 }
 
 impl Account {
-    /// Its name in the API and in the database.
+    /// The name in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CardNetwork => "card_network",

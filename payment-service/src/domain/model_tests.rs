@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 
-const PATIENCE: Patience = Patience { authorize: Duration::from_secs(20), others: Duration::from_secs(60) };
+const TIMEOUTS: Timeouts = Timeouts { authorize: Duration::from_secs(20), others: Duration::from_secs(60) };
 const AMOUNT: i64 = 1000;
 
 /// What may follow each status in one change, as the table in `state.rs` says.
@@ -34,9 +34,9 @@ enum Card {
 
 #[derive(Debug, Clone, Copy)]
 enum Fate {
-    Answers,
+    Responds,
     LosesRequest,
-    LosesAnswer,
+    LosesResponse,
     IsAway,
 }
 
@@ -46,7 +46,7 @@ enum Move {
     Void,
     RefundRest,
     Refund(i64),
-    Ask(Fate),
+    Send(Fate),
     Wait(u64),
 }
 
@@ -68,46 +68,48 @@ struct Network {
 }
 
 impl Network {
-    fn asked(&mut self, question: Question, refund: Option<&Refund>) -> Answer {
-        match question {
-            Question::Authorize => {
+    fn respond(&mut self, request: NetworkRequest, refund: Option<&Refund>) -> NetworkResponse {
+        match request {
+            NetworkRequest::Authorize => {
                 if self.held == Held::Nothing {
                     self.held = if matches!(self.card, Card::Declines) { Held::Refused } else { Held::Money };
                 }
                 self.status(Intent::Authorize)
             }
-            Question::Capture if self.held == Held::Money && matches!(self.card, Card::DeclinesCapture) => {
-                Answer::CaptureDeclined("card_declined".to_owned())
+            NetworkRequest::Capture
+                if self.held == Held::Money && matches!(self.card, Card::DeclinesCapture) =>
+            {
+                NetworkResponse::CaptureDeclined("card_declined".to_owned())
             }
-            Question::Capture => {
+            NetworkRequest::Capture => {
                 if self.held == Held::Money {
                     self.held = Held::Taken;
                     self.times_taken += 1;
                 }
                 self.status(Intent::Capture)
             }
-            Question::Void => {
+            NetworkRequest::Void => {
                 if self.held != Held::Taken {
                     self.held = Held::LetGo;
                 }
                 self.status(Intent::Void)
             }
-            Question::Refund => {
+            NetworkRequest::Refund => {
                 let refund = refund.expect("a refund is pending").clone();
                 self.refunds.insert(refund.id, refund.amount.amount());
-                Answer::RefundDone(refund)
+                NetworkResponse::RefundDone(refund)
             }
-            Question::Status => unreachable!("asked with the intent"),
+            NetworkRequest::Status => unreachable!("answered by `status`"),
         }
     }
 
-    fn status(&self, intent: Intent) -> Answer {
+    fn status(&self, intent: Intent) -> NetworkResponse {
         match (self.held, intent) {
-            (Held::Money, Intent::Authorize) => Answer::Approved,
-            (Held::Nothing | Held::Money, _) => Answer::NotDone,
-            (Held::Taken, _) => Answer::Captured,
-            (Held::LetGo, _) => Answer::Voided,
-            (Held::Refused, _) => Answer::Declined("card_declined".to_owned()),
+            (Held::Money, Intent::Authorize) => NetworkResponse::Approved,
+            (Held::Nothing | Held::Money, _) => NetworkResponse::NotExecuted,
+            (Held::Taken, _) => NetworkResponse::Captured,
+            (Held::LetGo, _) => NetworkResponse::Voided,
+            (Held::Refused, _) => NetworkResponse::Declined("card_declined".to_owned()),
         }
     }
 }
@@ -116,7 +118,7 @@ struct Life {
     payment: Payment,
     network: Network,
     refunds: Vec<Refund>,
-    /// What the ledger says we have.
+    /// The balance of the ledger.
     ours: i64,
     captures: u32,
     now: OffsetDateTime,
@@ -145,7 +147,7 @@ impl Life {
         let payment = self.payment.clone();
         match what {
             Move::Wait(seconds) => self.now += Duration::from_secs(seconds),
-            Move::Ask(fate) => self.ask(fate),
+            Move::Send(fate) => self.send(fate),
             Move::Capture => self.reacts(payment.capture(self.now)),
             Move::Void => {
                 let reaction = payment.void(self.now);
@@ -155,9 +157,9 @@ impl Life {
             Move::RefundRest => self.reacts(payment.refund_rest("test", self.now)),
             Move::Refund(amount) => {
                 let left = self.ours - payment.refund_pending.amount();
-                let asked = payment.refund(Some(eur(amount)), "test", self.now);
-                assert_eq!(asked.is_ok(), amount <= left, "{amount} of {left}: {:?}", self.payment);
-                if let Ok((change, _)) = asked {
+                let requested = payment.refund(Some(eur(amount)), "test", self.now);
+                assert_eq!(requested.is_ok(), amount <= left, "{amount} of {left}: {:?}", self.payment);
+                if let Ok((change, _)) = requested {
                     self.changes(change);
                 }
             }
@@ -170,24 +172,24 @@ impl Life {
         }
     }
 
-    fn ask(&mut self, fate: Fate) {
-        let Some(question) = self.payment.question() else { return };
+    fn send(&mut self, fate: Fate) {
+        let Some(request) = self.payment.next_request() else { return };
         let refund = self.refunds.iter().find(|refund| refund.status == RefundStatus::Pending).cloned();
-        let mut asked = || match (question, self.payment.state.intent) {
-            (Question::Status, Some(intent)) => self.network.status(intent),
-            (question, _) => self.network.asked(question, refund.as_ref()),
+        let mut respond = || match (request, self.payment.state.intent) {
+            (NetworkRequest::Status, Some(intent)) => self.network.status(intent),
+            (request, _) => self.network.respond(request, refund.as_ref()),
         };
-        let answer = match fate {
-            Fate::Answers => asked(),
-            Fate::LosesRequest => Answer::NoAnswer,
-            Fate::IsAway => Answer::Failed,
-            Fate::LosesAnswer => {
-                asked();
-                Answer::NoAnswer
+        let response = match fate {
+            Fate::Responds => respond(),
+            Fate::LosesRequest => NetworkResponse::Missing,
+            Fate::IsAway => NetworkResponse::Failed,
+            Fate::LosesResponse => {
+                respond();
+                NetworkResponse::Missing
             }
         };
-        let change = self.payment.clone().hears(answer.clone(), &PATIENCE, self.now);
-        self.changes(change.unwrap_or_else(|payment| panic!("{answer:?} contradicts {payment:?}")));
+        let change = self.payment.clone().apply_response(response.clone(), &TIMEOUTS, self.now);
+        self.changes(change.unwrap_or_else(|payment| panic!("{response:?} contradicts {payment:?}")));
     }
 
     fn changes(&mut self, change: Change) {
@@ -209,11 +211,11 @@ impl Life {
         self.payment = change.payment;
     }
 
-    fn comes_to_rest(&mut self) {
+    fn settles(&mut self) {
         for _ in 0..20 {
-            self.ask(Fate::Answers);
+            self.send(Fate::Responds);
         }
-        assert_eq!(self.payment.question(), None, "{:?}", self.payment);
+        assert_eq!(self.payment.next_request(), None, "{:?}", self.payment);
     }
 
     fn agrees_with_the_network(&self) {
@@ -239,11 +241,12 @@ fn eur(amount: i64) -> Money {
     Money::new(amount, "EUR".try_into().unwrap()).unwrap()
 }
 
-const FATES: &[Fate] = &[Fate::Answers, Fate::Answers, Fate::LosesRequest, Fate::LosesAnswer, Fate::IsAway];
+const FATES: &[Fate] =
+    &[Fate::Responds, Fate::Responds, Fate::LosesRequest, Fate::LosesResponse, Fate::IsAway];
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
-        4 => select(FATES).prop_map(Move::Ask),
+        4 => select(FATES).prop_map(Move::Send),
         2 => Just(Move::Capture),
         1 => Just(Move::Void),
         1 => Just(Move::RefundRest),
@@ -265,46 +268,49 @@ proptest! {
         for what in moves {
             life.makes(what);
         }
-        life.comes_to_rest();
+        life.settles();
         life.agrees_with_the_network();
     }
 }
 
 #[test]
-fn an_authorization_that_nobody_answers_is_given_up_and_undone() {
+fn an_authorization_without_a_response_is_abandoned_and_voided() {
     let mut life = Life::begin(Card::Good);
-    life.makes(Move::Ask(Fate::LosesAnswer));
+    life.makes(Move::Send(Fate::LosesResponse));
     life.makes(Move::Wait(21));
-    life.makes(Move::Ask(Fate::IsAway));
-    assert_eq!(life.payment.standing(), Some(Notice::Declined(payment::UNAVAILABLE.to_owned())));
-    life.comes_to_rest();
+    life.makes(Move::Send(Fate::IsAway));
+    assert_eq!(life.payment.settled_outcome(), Some(Notice::Declined(payment::UNAVAILABLE.to_owned())));
+    life.settles();
     assert_eq!(life.network.held, Held::LetGo);
 }
 
 #[test]
-fn a_capture_that_nobody_answers_is_said_to_be_stuck_once_and_still_succeeds() {
+fn a_capture_without_a_response_is_reported_as_stuck_once_and_still_succeeds() {
     let mut life = Life::begin(Card::Good);
-    life.makes(Move::Ask(Fate::Answers));
+    life.makes(Move::Send(Fate::Responds));
     life.makes(Move::Capture);
     life.makes(Move::Wait(61));
     let stuck = |life: &Life| {
-        let heard = life.payment.clone().hears(Answer::Failed, &PATIENCE, life.now);
-        heard.map(|change| change.notice).map_err(drop)
+        let applied = life.payment.clone().apply_response(NetworkResponse::Failed, &TIMEOUTS, life.now);
+        applied.map(|change| change.notice).map_err(drop)
     };
-    assert_eq!(stuck(&life), Ok(Some(Notice::Stuck("capture_unanswered"))));
-    life.makes(Move::Ask(Fate::IsAway));
+    assert_eq!(
+        stuck(&life),
+        Ok(Some(Notice::Stuck { operation: Intent::Capture, reason: "capture_unanswered" }))
+    );
+    life.makes(Move::Send(Fate::IsAway));
     assert_eq!(stuck(&life), Ok(None));
-    life.comes_to_rest();
-    assert_eq!(life.payment.standing(), Some(Notice::Captured));
+    life.settles();
+    assert_eq!(life.payment.settled_outcome(), Some(Notice::Captured));
 }
 
 #[test]
 fn a_void_that_loses_to_the_capture_ends_captured() {
     let mut life = Life::begin(Card::Good);
-    life.makes(Move::Ask(Fate::Answers));
+    life.makes(Move::Send(Fate::Responds));
     life.makes(Move::Capture);
-    life.makes(Move::Ask(Fate::LosesAnswer));
+    life.makes(Move::Send(Fate::LosesResponse));
     life.makes(Move::Void);
-    life.comes_to_rest();
+    life.settles();
     assert_eq!((life.payment.state.status, life.captures), (Status::Captured, 1));
 }

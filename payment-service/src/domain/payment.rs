@@ -1,10 +1,10 @@
-//! One payment: what there is to know of it, and how it stands.
+//! A payment, and what a change to it consists of.
 
-mod asked; // by the order, or by an admin
-mod hears; // from the card network
+mod commands; // of the order, or of an admin
+mod network_response;
 
-pub use asked::{Reaction, Refusal};
-pub use hears::{Answer, Patience, Question, UNAVAILABLE};
+pub use commands::{Reaction, Refusal};
+pub use network_response::{NetworkRequest, NetworkResponse, Timeouts, UNAVAILABLE};
 
 use std::ops::Deref;
 
@@ -13,102 +13,88 @@ use uuid::Uuid;
 
 use super::{Intent, Money, Refund, State, Status, Transfer};
 
-/// A payment. Anyone may read its [`Facts`]; they change only here.
+/// A payment. Its [record](PaymentRecord) can be read anywhere, and changes only here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payment(Facts);
+pub struct Payment(PaymentRecord);
 
-/// What there is to know of a payment.
+/// The data of a payment, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// Its id, chosen by who orders it, and what its keys at the card network are made of.
+pub struct PaymentRecord {
+    /// Chosen by order-service. The idempotency keys at the card network are derived from it.
     pub id: Uuid,
-    /// What is paid for.
     pub order_id: Uuid,
-    /// Who pays.
     pub customer_id: Uuid,
-    /// How much.
     pub amount: Money,
-    /// How much went back.
     pub refunded: Money,
-    /// How much is on its way back.
+    /// The sum of the refunds that the card network has not confirmed yet.
     pub refund_pending: Money,
-    /// Whether the order wants all of it back, and to be told.
+    /// The order asked for all of its money back, and gets an event when it is.
     pub refund_all: bool,
-    /// What the card network knows the card by; forgotten once it has decided.
+    /// Stands for the card at the card network. Deleted after the authorization.
     pub token: Option<String>,
-    /// Status and intent.
     pub state: State,
-    /// Why the card network refused.
     pub decline_code: Option<String>,
-    /// Since when the intent is there.
+    /// When the intent was set.
     pub intended_at: OffsetDateTime,
-    /// How often the intent was tried in vain.
+    /// Failed attempts to carry out the intent.
     pub attempts: i64,
-    /// Whether it was said that this takes too long.
+    /// Whether [`Notice::Stuck`] was sent for this intent.
     pub stuck: bool,
-    /// Grows with every change, and with every claim: who holds an older one has lost the payment.
+    /// Grows with every change and every claim by a worker; a write with an older version is refused.
     pub version: i64,
-    /// When it was ordered.
     pub created_at: OffsetDateTime,
-    /// When it changed.
     pub updated_at: OffsetDateTime,
 }
 
-/// What a payment is made of.
+/// What order-service sends to start a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purchase {
-    /// The payment's id.
+    /// The id of the payment.
     pub id: Uuid,
-    /// What is paid for.
     pub order_id: Uuid,
-    /// Who pays.
     pub customer_id: Uuid,
-    /// How much.
     pub amount: Money,
 }
 
-/// What a change to a payment consists of; all of it is stored together.
+/// The result of a transition. All parts are stored in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The payment, changed.
     pub payment: Payment,
     /// A refund that is new or settled.
     pub refund: Option<Refund>,
-    /// Money that moved.
     pub transfer: Option<Transfer>,
-    /// What the order is told.
     pub notice: Option<Notice>,
 }
 
-/// What the order is told.
+/// What order-service is notified of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// The money is held.
     Authorized,
-    /// It is not, and will not be; or it was held and cannot be taken.
+    /// The authorization or the capture was declined, with this code.
     Declined(String),
-    /// The money is ours.
     Captured,
-    /// It is not held any more.
     Voided,
-    /// All of it went back.
+    /// All of the money was given back.
     Refunded,
-    /// This takes too long, or cannot be done; somebody should look.
-    Stuck(&'static str),
+    /// The operation has taken too long, or was refused. It may still succeed.
+    Stuck {
+        operation: Intent,
+        reason: &'static str,
+    },
 }
 
 impl Deref for Payment {
-    type Target = Facts;
+    type Target = PaymentRecord;
 
-    fn deref(&self) -> &Facts {
+    fn deref(&self) -> &PaymentRecord {
         &self.0
     }
 }
 
 impl Payment {
-    /// The payment that a store kept.
-    pub fn restored(facts: Facts) -> Self {
-        Self(facts)
+    /// A payment from the database.
+    pub fn from_record(record: PaymentRecord) -> Self {
+        Self(record)
     }
 
     /// A new payment, to be authorized with the card behind `token`.
@@ -117,7 +103,7 @@ impl Payment {
         Self::new(purchase, Some(token), state, now)
     }
 
-    /// A payment that was undone before it was ordered: what orders it later finds it voided.
+    /// A payment whose void came before its authorization. The late authorization finds it voided.
     pub fn tombstone(purchase: Purchase, now: OffsetDateTime) -> Change {
         let state = State { status: Status::Voided, intent: None };
         Self::new(purchase, None, state, now).change(Some(Notice::Voided))
@@ -125,7 +111,7 @@ impl Payment {
 
     fn new(purchase: Purchase, token: Option<String>, state: State, now: OffsetDateTime) -> Self {
         let nothing = Money::zero(purchase.amount.currency());
-        Self(Facts {
+        Self(PaymentRecord {
             id: purchase.id,
             order_id: purchase.order_id,
             customer_id: purchase.customer_id,
@@ -144,19 +130,20 @@ impl Payment {
             updated_at: now,
         })
     }
-    /// What can still be given back.
-    pub fn left(&self) -> Money {
+
+    /// Captured, and neither refunded nor about to be; zero before the capture.
+    pub fn refundable(&self) -> Money {
         let captured = matches!(
             self.state.status,
             Status::Captured | Status::Refunding | Status::PartiallyRefunded | Status::Refunded
         );
-        let spoken_for = self.refunded.plus(self.refund_pending);
-        let left = spoken_for.and_then(|spoken_for| self.amount.minus(spoken_for));
-        left.ok().filter(|_| captured).unwrap_or(Money::zero(self.amount.currency()))
+        let requested = self.refunded.plus(self.refund_pending);
+        let rest = requested.and_then(|requested| self.amount.minus(requested));
+        rest.ok().filter(|_| captured).unwrap_or(Money::zero(self.amount.currency()))
     }
 
-    /// How it stands, if nothing is under way: the answer to whoever asks again.
-    pub fn standing(&self) -> Option<Notice> {
+    /// The answer to a repeated command; `None` while the outcome is open.
+    pub fn settled_outcome(&self) -> Option<Notice> {
         match self.state.status {
             Status::Authorized if self.state.intent.is_none() => Some(Notice::Authorized),
             Status::Authorizing | Status::Authorized | Status::Unknown => None,

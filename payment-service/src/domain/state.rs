@@ -1,196 +1,186 @@
-//! The table of a payment's statuses and intents.
+//! The state machine of a payment: what is known (status), and what is still to be done at the card
+//! network (intent).
 //!
-//! | status | what may be intended | becomes |
+//! | status | possible intents | next status |
 //! |---|---|---|
-//! | authorizing | authorize, void | authorized, declined, voided; unknown if no answer comes |
-//! | authorized | capture, void | captured, voided; unknown if a capture is not answered; as before if it is declined |
-//! | unknown | authorize, capture, void | what asking tells: as before, authorized, captured, declined, voided |
+//! | authorizing | authorize, void | authorized, declined, voided; unknown without a response |
+//! | authorized | capture, void | captured, voided; authorized if the capture is declined; unknown if a capture gets no response |
+//! | unknown | authorize, capture, void | what a status query finds: authorizing, authorized, captured, declined, voided |
 //! | captured | | refunding |
 //! | refunding | refund | partially_refunded, refunded; captured if the refund is refused |
 //! | partially_refunded | | refunding |
-//! | declined | void, of an authorization that was given up | |
+//! | declined | void, of an abandoned authorization | |
 //! | voided, refunded | | |
 //!
-//! What was captured is undone by a refund, never by a void.
+//! A captured payment is undone by a refund, never by a void.
 
 /// What is known of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// The card network has been asked, or is about to be.
     Authorizing,
-    /// The money is held for us.
+    /// The card network holds the money for us.
     Authorized,
     /// The money is ours.
     Captured,
-    /// The card network refused, or could not be reached.
+    /// The card network refused, or could not be reached in time.
     Declined,
-    /// The money is not held any more, or never was.
+    /// No money is held.
     Voided,
-    /// Money is on its way back.
+    /// At least one refund is pending.
     Refunding,
-    /// Some of the money went back.
     PartiallyRefunded,
-    /// All of it went back.
     Refunded,
-    /// The card network was asked and did not answer: what it did is learned by asking.
+    /// The card network did not respond to a request; a status query will find out what it did.
     Unknown,
 }
 
-/// What is still to be carried out at the card network.
+/// What is still to be done at the card network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Intent {
     /// Hold the money.
     Authorize,
-    /// Take it.
+    /// Take the money that is held.
     Capture,
-    /// Let it go.
+    /// Release the money that is held.
     Void,
-    /// Give some back.
+    /// Give back money that was taken.
     Refund,
 }
 
-/// What is known and what is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State {
-    /// What is known.
     pub status: Status,
-    /// What is to be done, if anything.
+    /// `None` if nothing is left to do.
     pub intent: Option<Intent>,
 }
 
 /// What can happen to a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Somebody wants the money taken.
-    AskCapture,
-    /// Somebody wants the money let go.
-    AskVoid,
-    /// Somebody wants money back.
-    AskRefund,
-    /// The network holds the money.
+pub enum Trigger {
+    // Commands of the order, or of an admin.
+    CaptureRequested,
+    VoidRequested,
+    RefundRequested,
+
+    // Responses of the card network.
     Approved,
-    /// The network refuses to hold it.
     Declined,
-    /// The network has taken the money.
     Captured,
-    /// The network refuses to take it.
     CaptureDeclined,
-    /// The network has let it go, and will not hold it later.
+    /// The network holds nothing, and will not hold it later.
     Voided,
-    /// A refund is settled, another is waiting.
+    /// A status query says that the operation did not happen.
+    NotExecuted,
+    /// The effect of the request is unknown.
+    NoResponse,
+
+    // A refund is settled.
+    /// Another refund is pending.
     MoreRefunds,
-    /// No refund is waiting, and none has succeeded.
+    /// No refund is pending, and none has succeeded.
     NothingRefunded,
-    /// No refund is waiting; some of the money went back.
     PartRefunded,
-    /// No refund is waiting; all the money went back.
     AllRefunded,
-    /// The network did not answer in time.
-    NoAnswer,
-    /// Asked afterwards, the network says that it has not done it.
-    NotDone,
-    /// We stop trying to have the money held.
-    GiveUp,
+
+    /// The time to authorize the payment is over.
+    AuthorizationAbandoned,
 }
 
-/// Where a step leads.
+/// The effect of a trigger on a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// To this state.
+pub enum Transition {
     To(State),
-    /// Nowhere, and that is fine: it has happened, or something stronger is under way.
-    Stays,
-    /// Nowhere: who asks for it has missed something, or the card network contradicts itself.
-    Never,
+    /// It has happened already, or a stronger operation is running.
+    Ignored,
+    /// The sender lacks an event, or the card network contradicts itself.
+    Invalid,
 }
 
 impl State {
-    /// Where `step` leads from here.
-    pub fn after(self, step: Step) -> Next {
+    pub fn on(self, trigger: Trigger) -> Transition {
         use Intent::{Authorize, Capture, Refund, Void};
-        use Next::{Never, Stays};
         use Status::*;
+        use Transition::{Ignored, Invalid};
         let Self { status, intent } = self;
-        match step {
-            Step::AskCapture => match (status, intent) {
+        match trigger {
+            Trigger::CaptureRequested => match (status, intent) {
                 (Authorized, None) => to(Authorized, Capture),
-                // An undo that is under way is not overtaken by what it undoes.
-                (Authorized, Some(_)) => Stays,
-                (Authorizing | Unknown, Some(Authorize)) => Never,
-                (Authorizing | Unknown, _) => Stays,
-                (Captured | Declined | Voided | Refunding | PartiallyRefunded | Refunded, _) => Stays,
+                // A running undo is not overtaken by what it undoes.
+                (Authorized, Some(_)) => Ignored,
+                (Authorizing | Unknown, Some(Authorize)) => Invalid,
+                (Authorizing | Unknown, _) => Ignored,
+                (Captured | Declined | Voided | Refunding | PartiallyRefunded | Refunded, _) => Ignored,
             },
-            Step::AskVoid => match (status, intent) {
-                (_, Some(Void)) => Stays,
-                // If the money is being taken right now, the network decides which came first.
+            Trigger::VoidRequested => match (status, intent) {
+                (_, Some(Void)) => Ignored,
+                // If a capture is running, the card network decides which came first.
                 (Authorizing | Authorized | Unknown, _) => to(status, Void),
-                (Captured | Declined | Voided | Refunding | PartiallyRefunded | Refunded, _) => Stays,
+                (Captured | Declined | Voided | Refunding | PartiallyRefunded | Refunded, _) => Ignored,
             },
-            Step::AskRefund => match status {
+            Trigger::RefundRequested => match status {
                 Captured | Refunding | PartiallyRefunded => to(Refunding, Refund),
-                Refunded => Stays,
-                Authorizing | Authorized | Unknown | Declined | Voided => Never,
+                Refunded => Ignored,
+                Authorizing | Authorized | Unknown | Declined | Voided => Invalid,
             },
-            Step::Approved => match (status, intent) {
-                (Authorizing | Unknown, Some(Authorize)) => rest(Authorized),
-                _ => Never,
+            Trigger::Approved => match (status, intent) {
+                (Authorizing | Unknown, Some(Authorize)) => settled(Authorized),
+                _ => Invalid,
             },
-            Step::Declined => match (status, intent) {
-                (Authorizing | Unknown, Some(Authorize)) => rest(Declined),
-                _ => Never,
+            Trigger::Declined => match (status, intent) {
+                (Authorizing | Unknown, Some(Authorize)) => settled(Declined),
+                _ => Invalid,
             },
-            // Also the answer to a void that came too late.
-            Step::Captured => match (status, intent) {
-                (Authorized | Unknown, Some(Capture | Void)) => rest(Captured),
-                _ => Never,
+            // Also the response to a void that came too late.
+            Trigger::Captured => match (status, intent) {
+                (Authorized | Unknown, Some(Capture | Void)) => settled(Captured),
+                _ => Invalid,
             },
-            Step::CaptureDeclined => match (status, intent) {
-                (Authorized | Unknown, Some(Capture)) => rest(Authorized),
-                _ => Never,
+            Trigger::CaptureDeclined => match (status, intent) {
+                (Authorized | Unknown, Some(Capture)) => settled(Authorized),
+                _ => Invalid,
             },
-            Step::Voided => match (status, intent) {
-                (Authorizing | Authorized | Unknown, Some(_)) => rest(Voided),
-                (Declined, Some(Void)) => rest(Declined),
-                _ => Never,
+            Trigger::Voided => match (status, intent) {
+                (Authorizing | Authorized | Unknown, Some(_)) => settled(Voided),
+                (Declined, Some(Void)) => settled(Declined),
+                _ => Invalid,
             },
-            Step::MoreRefunds => refunded(status, State { status: Refunding, intent: Some(Refund) }),
-            Step::NothingRefunded => refunded(status, State { status: Captured, intent: None }),
-            Step::PartRefunded => refunded(status, State { status: PartiallyRefunded, intent: None }),
-            Step::AllRefunded => refunded(status, State { status: Refunded, intent: None }),
-            Step::NoAnswer => match intent {
-                Some(intent @ (Authorize | Capture)) => to(Unknown, intent),
-                // Letting go and giving back are safe to repeat under the same key.
-                Some(Void | Refund) => Stays,
-                None => Never,
-            },
-            Step::NotDone => match (status, intent) {
+            Trigger::NotExecuted => match (status, intent) {
                 (Unknown, Some(Authorize)) => to(Authorizing, Authorize),
                 (Unknown, Some(Capture)) => to(Authorized, Capture),
-                _ => Never,
+                _ => Invalid,
             },
-            // The network may have held the money without saying so: that is undone, later.
-            Step::GiveUp => match (status, intent) {
+            Trigger::NoResponse => match intent {
+                Some(intent @ (Authorize | Capture)) => to(Unknown, intent),
+                // A void or a refund is safe to repeat under the same key.
+                Some(Void | Refund) => Ignored,
+                None => Invalid,
+            },
+            Trigger::MoreRefunds => after_refund(status, State { status: Refunding, intent: Some(Refund) }),
+            Trigger::NothingRefunded => after_refund(status, State { status: Captured, intent: None }),
+            Trigger::PartRefunded => after_refund(status, State { status: PartiallyRefunded, intent: None }),
+            Trigger::AllRefunded => after_refund(status, State { status: Refunded, intent: None }),
+            // The network may hold the money without having said so: the void releases it.
+            Trigger::AuthorizationAbandoned => match (status, intent) {
                 (Authorizing | Unknown, Some(Authorize)) => to(Declined, Void),
-                _ => Never,
+                _ => Invalid,
             },
         }
     }
 }
 
-fn to(status: Status, intent: Intent) -> Next {
-    Next::To(State { status, intent: Some(intent) })
+fn to(status: Status, intent: Intent) -> Transition {
+    Transition::To(State { status, intent: Some(intent) })
 }
 
-fn rest(status: Status) -> Next {
-    Next::To(State { status, intent: None })
+fn settled(status: Status) -> Transition {
+    Transition::To(State { status, intent: None })
 }
 
-fn refunded(from: Status, to: State) -> Next {
-    if from == Status::Refunding { Next::To(to) } else { Next::Never }
+fn after_refund(from: Status, to: State) -> Transition {
+    if from == Status::Refunding { Transition::To(to) } else { Transition::Invalid }
 }
 
 impl Status {
-    /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Authorizing,
         Self::Authorized,
@@ -203,7 +193,7 @@ impl Status {
         Self::Unknown,
     ];
 
-    /// Its name in the API and in the database.
+    /// The name in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Authorizing => "authorizing",
@@ -218,17 +208,15 @@ impl Status {
         }
     }
 
-    /// The status of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 }
 
 impl Intent {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Authorize, Self::Capture, Self::Void, Self::Refund];
 
-    /// Its name in the database and in keys for the card network.
+    /// The name in the database, in events and in idempotency keys for the card network.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Authorize => "authorize",
@@ -238,7 +226,6 @@ impl Intent {
         }
     }
 
-    /// The intent of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|intent| intent.as_str() == name)
     }
@@ -256,12 +243,22 @@ mod tests {
     }
 
     #[test]
-    fn a_payment_at_rest_moves_only_when_it_is_asked_to() {
-        use Step::*;
-        let said = [Approved, Declined, Captured, CaptureDeclined, Voided, NoAnswer, NotDone, GiveUp];
+    fn a_settled_payment_changes_only_on_request() {
+        use Trigger::*;
+        let from_network = [
+            Approved,
+            Declined,
+            Captured,
+            CaptureDeclined,
+            Voided,
+            NoResponse,
+            NotExecuted,
+            AuthorizationAbandoned,
+        ];
         for status in Status::ALL.into_iter().filter(|status| *status != Status::Refunding) {
-            for step in said {
-                assert_eq!(State { status, intent: None }.after(step), Next::Never, "{status:?} {step:?}");
+            for trigger in from_network {
+                let transition = State { status, intent: None }.on(trigger);
+                assert_eq!(transition, Transition::Invalid, "{status:?} {trigger:?}");
             }
         }
     }
@@ -270,8 +267,8 @@ mod tests {
     fn money_that_went_back_or_never_came_cannot_be_taken() {
         for status in [Status::Declined, Status::Voided, Status::Refunded] {
             let state = State { status, intent: None };
-            assert_eq!(state.after(Step::AskCapture), Next::Stays, "{status:?}");
-            assert_eq!(state.after(Step::Captured), Next::Never, "{status:?}");
+            assert_eq!(state.on(Trigger::CaptureRequested), Transition::Ignored, "{status:?}");
+            assert_eq!(state.on(Trigger::Captured), Transition::Invalid, "{status:?}");
         }
     }
 }

@@ -6,13 +6,13 @@ use shared::auth::Caller;
 use shared::request::{Paging, Params};
 use utoipa::ToSchema;
 
-use super::views::PaymentView;
 use crate::error::Error;
 use crate::store::{Filter, Store};
+use crate::views::PaymentView;
 
 /// A page of payments.
 #[derive(Serialize, ToSchema)]
-pub struct Payments {
+pub(crate) struct Payments {
     /// Newest first.
     pub payments: Vec<PaymentView>,
     /// What to send as `cursor` for the next page; null at the end.
@@ -36,7 +36,7 @@ pub struct Payments {
         (status = 400, description = "`invalid_parameter`"),
     )
 )]
-pub async fn list(
+pub(crate) async fn list_payments(
     caller: Caller,
     params: Params,
     paging: Paging,

@@ -6,30 +6,31 @@ use serde::Deserialize;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody};
 use shared::client::Context;
-use shared::idempotency::{Answer, IdempotencyKey};
+use shared::db::Tx;
+use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::PathId;
 use utoipa::ToSchema;
 
-use super::views::RefundView;
 use crate::domain::{Currency, Money, Refund};
 use crate::error::Error;
 use crate::store::Store;
+use crate::views::{MoneyView, RefundView};
 
 /// What to give back, and why.
 #[derive(Debug, ToSchema)]
-pub struct RefundRequest {
+pub(crate) struct RefundRequest {
     /// How much; all that is left if absent.
-    #[schema(value_type = Option<super::views::MoneyView>)]
+    #[schema(value_type = Option<MoneyView>)]
     pub amount: Option<Money>,
     /// Why, in 1 to 500 characters.
     #[schema(value_type = String, min_length = 1, max_length = 500)]
     pub reason: Reason,
 }
 
-/// Why something is given back.
+/// 1 to 500 characters.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Reason(String);
+pub(crate) struct Reason(String);
 
 /// Gives back some of a captured payment, or all that is left. The order stays as it is.
 ///
@@ -47,22 +48,20 @@ pub struct Reason(String);
         (status = 409, description = "`not_refundable`, `exceeds_captured`"),
     )
 )]
-pub async fn refund(
+pub(crate) async fn refund_payment(
     Admin(admin): Admin,
     id: PathId,
     key: IdempotencyKey,
     body: Body<RefundRequest>,
     context: Context,
     store: web::Data<Store>,
-) -> Result<Answer, Error> {
+) -> Result<Outcome<Refund>, Error> {
     let claim = key.required()?.claim(Some(admin.id), &body.bytes)?;
     let RefundRequest { amount, reason } = body.value;
     let created = |refund: &Refund| Answer::json(StatusCode::CREATED, &RefundView::from(refund));
-    let refunded = claim.once(store.db(), created, async |tx| {
-        let asked = store.refund(tx, id.0, amount, &reason.0, context.traceparent()).await?;
-        asked.ok_or(Error::NotFound)?.map_err(Error::from)
-    });
-    Ok(refunded.await?.into_answer())
+    let trace = context.traceparent();
+    let refund = async |tx: &mut Tx| store.refund(tx, id.0, amount, &reason.0, trace).await;
+    claim.once(store.db(), created, refund).await
 }
 
 impl FromBody for RefundRequest {
@@ -73,7 +72,7 @@ impl FromBody for RefundRequest {
     }
 }
 
-/// Money to give back: more than nothing.
+/// More than zero.
 struct Amount(Money);
 
 impl FromBody for Amount {

@@ -1,4 +1,4 @@
-//! The ledger: entries that stay, and what they add up to.
+//! The ledger: immutable entries, and a running total for each account.
 
 use shared::db::{Db, DbError, Tx, query};
 use time::OffsetDateTime;
@@ -6,24 +6,19 @@ use uuid::Uuid;
 
 use crate::domain::Transfer;
 
-/// Rows over which the total of an account is spread.
+/// Rows over which the total of an account is spread, so that writers do not queue for one row.
 const SLOTS: u128 = 16;
 
-/// The accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
-    /// What is in each.
     pub balances: Vec<Balance>,
-    /// How many entries there are.
+    /// The number of entries.
     pub entries: i64,
 }
 
-/// What is in one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Balance {
-    /// The account's name.
     pub account: String,
-    /// The currency.
     pub currency: String,
     /// Debits less credits.
     pub balance: i64,
@@ -52,7 +47,7 @@ pub(super) async fn write(
     .bind(second_amount)
     .execute(&mut *tx)
     .await?;
-    // In the order of the accounts, like everybody, so that no two writers wait for each other.
+    // Every writer locks the accounts in the same order, so that none deadlock.
     query(
         "INSERT INTO ledger_totals (account, currency, slot, balance, entries) \
          VALUES ($1, $2, $3, $4, 1), ($5, $2, $3, $6, 1) \
@@ -89,7 +84,7 @@ pub(super) async fn read(db: &Db) -> Result<Ledger, DbError> {
 }
 
 impl Ledger {
-    /// All balances together: 0, or money was made or lost.
+    /// The sum of all balances: anything but 0 is a bookkeeping error.
     pub fn sum(&self) -> i64 {
         self.balances.iter().map(|balance| balance.balance).sum()
     }

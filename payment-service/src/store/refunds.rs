@@ -1,11 +1,11 @@
-//! Refunds as rows.
+//! The `refunds` table.
 
 use shared::db::{DbError, Row, Tx, query};
 
 use super::rows::{money, unknown};
 use crate::domain::{Payment, Refund, RefundStatus};
 
-/// Writes a refund that is new or settled.
+/// Inserts a new refund, or updates the status of an old one.
 pub(super) async fn write(tx: &mut Tx, refund: &Refund) -> Result<(), DbError> {
     query(
         "INSERT INTO refunds (id, payment_id, amount, reason, status, created_at) \
@@ -22,7 +22,7 @@ pub(super) async fn write(tx: &mut Tx, refund: &Refund) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The oldest refund of `payment` that is not settled.
+/// The oldest pending refund of `payment`.
 pub(super) async fn next(tx: &mut Tx, payment: &Payment) -> Result<Option<Refund>, DbError> {
     let next = query(
         "SELECT id, amount, reason, status, created_at FROM refunds \

@@ -1,4 +1,4 @@
-//! Payments as rows.
+//! The `payments` table.
 
 use shared::db::{Conn, Db, DbError, Query, Row, Tx, now, query};
 use shared::request::Paging;
@@ -6,22 +6,29 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Filter;
-use crate::domain::{Currency, Facts, Intent, Money, MoneyError, Payment, State, Status};
+use crate::domain::{Currency, Intent, Money, MoneyError, Payment, PaymentRecord, State, Status};
 
 const COLUMNS: &str = "id, order_id, customer_id, amount, currency, refunded, refund_pending, refund_all, \
     token, status, intent, decline_code, intended_at, attempts, stuck, traceparent, version, created_at, \
     updated_at";
 
-/// A payment and the trace that it belongs to.
-type Kept = (Payment, Option<String>);
+pub(super) enum Inserted {
+    New,
+    Exists,
+}
 
-/// Writes a new payment; `false` if there is one of that id.
+pub(super) enum Updated {
+    Written,
+    /// The row has another version.
+    Stale,
+}
+
 pub(super) async fn insert(
     tx: &mut Tx,
     payment: &Payment,
     due: Option<OffsetDateTime>,
     traceparent: Option<&str>,
-) -> Result<bool, DbError> {
+) -> Result<Inserted, DbError> {
     let insert = query(
         "INSERT INTO payments (refunded, refund_pending, refund_all, token, status, intent, decline_code, \
             intended_at, attempts, stuck, version, updated_at, due_at, traceparent, \
@@ -39,17 +46,17 @@ pub(super) async fn insert(
         .bind(payment.created_at)
         .execute(tx)
         .await?;
-    Ok(inserted == 1)
+    Ok(if inserted == 1 { Inserted::New } else { Inserted::Exists })
 }
 
-/// Writes what may change of a payment, if it still has the version `from`.
+/// Writes the columns that may change, if the row still has the version `from`.
 pub(super) async fn update(
     tx: &mut Tx,
     from: i64,
     payment: &Payment,
     due: Option<OffsetDateTime>,
     traceparent: Option<&str>,
-) -> Result<bool, DbError> {
+) -> Result<Updated, DbError> {
     let update = query(
         "UPDATE payments SET refunded = $1, refund_pending = $2, refund_all = $3, token = $4, status = $5, \
             intent = $6, decline_code = $7, intended_at = $8, attempts = $9, stuck = $10, version = $11, \
@@ -58,7 +65,7 @@ pub(super) async fn update(
     );
     let updated =
         bind_changing(update, payment, due).bind(traceparent).bind(payment.id).bind(from).execute(tx).await?;
-    Ok(updated == 1)
+    Ok(if updated == 1 { Updated::Written } else { Updated::Stale })
 }
 
 fn bind_changing(query: Query, payment: &Payment, due: Option<OffsetDateTime>) -> Query {
@@ -78,19 +85,18 @@ fn bind_changing(query: Query, payment: &Payment, due: Option<OffsetDateTime>) -
         .bind(due)
 }
 
-/// The payment, locked until the end of `tx`.
-pub(super) async fn locked(tx: &mut Tx, id: Uuid) -> Result<Option<Kept>, DbError> {
+/// The row is locked until the end of `tx`.
+pub(super) async fn locked(tx: &mut Tx, id: Uuid) -> Result<Option<Payment>, DbError> {
     let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id = $1 FOR UPDATE")).bind(id);
-    select.fetch_optional(tx).await?.as_ref().map(kept).transpose()
+    select.fetch_optional(tx).await?.as_ref().map(payment).transpose()
 }
 
-/// The payment.
 pub(super) async fn one<'c>(conn: impl Into<Conn<'c>>, id: Uuid) -> Result<Option<Payment>, DbError> {
     let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id = $1")).bind(id);
     select.fetch_optional(conn).await?.as_ref().map(payment).transpose()
 }
 
-/// A page, newest first, and one more.
+/// A page, newest first, and one row more.
 pub(super) async fn list(db: &Db, filter: Filter, paging: &Paging) -> Result<Vec<Payment>, DbError> {
     let wanted =
         [("customer_id =", filter.customer_id), ("order_id =", filter.order_id), ("id <", paging.cursor)];
@@ -104,27 +110,22 @@ pub(super) async fn list(db: &Db, filter: Filter, paging: &Paging) -> Result<Vec
     select.bind(paging.fetch()).fetch_all(db).await?.iter().map(payment).collect()
 }
 
-/// Leases payments that are due, those first that have waited longest.
+/// Leases payments that are due, the longest waiting first, with the trace of each.
 pub(super) async fn claim(
     tx: &mut Tx,
     leased_until: OffsetDateTime,
     limit: i64,
-) -> Result<Vec<Kept>, DbError> {
+) -> Result<Vec<(Payment, Option<String>)>, DbError> {
     let claim = query(format!(
         "UPDATE payments SET due_at = $1, version = version + 1 WHERE id IN ( \
             SELECT id FROM payments WHERE due_at <= $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
          RETURNING {COLUMNS}"
     ));
     let rows = claim.bind(leased_until).bind(now()).bind(limit).fetch_all(tx).await?;
-    // One that cannot be read here, perhaps a newer version's, must not keep the others waiting.
-    let read = rows.iter().map(kept).filter_map(|read| {
-        read.inspect_err(|error| log::error!(error:%; "a payment that is due cannot be read")).ok()
-    });
-    Ok(read.collect())
-}
-
-fn kept(row: &Row) -> Result<Kept, DbError> {
-    Ok((payment(row)?, row.get("traceparent")?))
+    // An unreadable row, perhaps written by a newer version, must not block the others.
+    let read = rows.iter().map(|row| Ok((payment(row)?, row.get("traceparent")?)));
+    let logged = |error: &DbError| log::error!(error:%; "a due payment cannot be read");
+    Ok(read.filter_map(|read| read.inspect_err(logged).ok()).collect())
 }
 
 fn payment(row: &Row) -> Result<Payment, DbError> {
@@ -133,7 +134,7 @@ fn payment(row: &Row) -> Result<Payment, DbError> {
     let status: String = row.get("status")?;
     let intent: Option<String> = row.get("intent")?;
     let intent = intent.map(|name| Intent::named(&name).ok_or_else(|| unknown(&name))).transpose()?;
-    Ok(Payment::restored(Facts {
+    Ok(Payment::from_record(PaymentRecord {
         id: row.get("id")?,
         order_id: row.get("order_id")?,
         customer_id: row.get("customer_id")?,
@@ -161,7 +162,7 @@ fn unreadable(error: MoneyError) -> DbError {
     sqlx::Error::Decode(Box::new(error)).into()
 }
 
-/// A name that this version of the service does not know.
+/// A status or intent of a newer version of the service.
 pub(super) fn unknown(name: &str) -> DbError {
     sqlx::Error::Decode(format!("{name:?} is not known here").into()).into()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use futures_util::future::join;
 use payment_service::config::Timing;
-use payment_service::domain::Patience;
+use payment_service::domain::Timeouts;
 use serde_json::json;
 use shared::resilience::Backoff;
 use shared::service::{HttpConfig, Service, resource};
@@ -15,11 +15,11 @@ use crate::harness::{Ordered, Setup, TRACE, World, authorize_command, command, e
 /// Everything as usual, only sooner.
 fn soon() -> Timing {
     Timing {
-        question: Duration::from_millis(500),
+        request_timeout: Duration::from_millis(500),
         lease: Duration::from_secs(2),
         poll: Duration::from_millis(50),
         backoff: Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(200) },
-        patience: Patience { authorize: Duration::from_secs(1), others: Duration::from_secs(1) },
+        timeouts: Timeouts { authorize: Duration::from_secs(1), others: Duration::from_secs(1) },
     }
 }
 
@@ -31,13 +31,14 @@ async fn a_message_that_comes_again_has_one_effect_and_no_second_answer() {
         for _ in 0..2 {
             let (one, other) = join(world.deliver(&message), world.deliver(&message)).await;
             assert_eq!((one.status, other.status), (204, 204));
-            world.told(&ordered, "payment.authorized.v1").await;
+            world.event(&ordered, "payment.authorized.v1").await;
         }
         world.capture(&ordered).await;
         // Answers of one order stay in order: there was none between these.
-        world.told(&ordered, "payment.captured.v2").await;
-        let told: Vec<_> = world.others.told(ordered.order_id).into_iter().map(|(kind, _)| kind).collect();
-        assert_eq!(told, ["payment.authorized.v1", "payment.captured.v2"]);
+        world.event(&ordered, "payment.captured.v2").await;
+        let events: Vec<_> =
+            world.others.events(ordered.order_id).into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(events, ["payment.authorized.v1", "payment.captured.v2"]);
         assert_eq!(world.statement(&ordered).await.len(), 1);
     }
 }
@@ -49,8 +50,8 @@ async fn a_command_that_is_sent_again_is_answered_again_and_charges_nothing() {
         world.authorize(&ordered, "tok_visa").await;
         world.capture(&ordered).await;
         eventually("both are answered", async || {
-            let told = world.others.told(ordered.order_id);
-            (told.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 3).then_some(())
+            let events = world.others.events(ordered.order_id);
+            (events.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 3).then_some(())
         })
         .await;
         assert_eq!(world.statement(&ordered).await[0]["times_captured"], 1);
@@ -62,7 +63,7 @@ async fn a_void_that_comes_before_its_authorization_wins() {
     for world in worlds().await {
         let ordered = Ordered::new();
         world.void(&ordered).await;
-        world.told(&ordered, "payment.voided.v1").await;
+        world.event(&ordered, "payment.voided.v1").await;
         world.authorize(&ordered, "tok_visa").await;
         assert_eq!(world.payment(&ordered).await["status"], "voided");
         assert!(world.statement(&ordered).await.is_empty());
@@ -79,7 +80,7 @@ async fn a_void_while_the_card_network_thinks_ends_voided_and_holds_nothing() {
         })
         .await;
         world.void(&ordered).await;
-        world.told(&ordered, "payment.voided.v1").await;
+        world.event(&ordered, "payment.voided.v1").await;
         assert_eq!(world.statement(&ordered).await[0]["voided"], true);
         assert_eq!(world.payment(&ordered).await["status"], "voided");
     }
@@ -91,12 +92,12 @@ async fn a_void_that_loses_to_the_capture_is_told_that_the_money_was_taken() {
         let ordered = world.captured().await;
         world.void(&ordered).await;
         eventually("the void is answered", async || {
-            let told = world.others.told(ordered.order_id);
-            (told.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 2).then_some(())
+            let events = world.others.events(ordered.order_id);
+            (events.iter().filter(|(kind, _)| kind == "payment.captured.v2").count() == 2).then_some(())
         })
         .await;
         world.refund_rest(&ordered).await;
-        world.told(&ordered, "payment.refunded.v1").await;
+        world.event(&ordered, "payment.refunded.v1").await;
         assert_eq!(world.payment(&ordered).await["status"], "refunded");
         world.ledger().await;
     }
@@ -110,7 +111,7 @@ async fn an_authorization_is_declined_when_the_card_network_is_away_for_too_long
     let world = World::with(setup).await;
     let ordered = Ordered::new();
     world.authorize(&ordered, "tok_visa").await;
-    assert_eq!(world.told(&ordered, "payment.declined.v1").await["code"], "payment_unavailable");
+    assert_eq!(world.event(&ordered, "payment.declined.v1").await["code"], "payment_unavailable");
     let payment = world.payment(&ordered).await;
     assert_eq!(
         (&payment["status"], &payment["decline_code"]),
@@ -119,22 +120,23 @@ async fn an_authorization_is_declined_when_the_card_network_is_away_for_too_long
 }
 
 #[actix_web::test]
-async fn a_capture_that_takes_too_long_is_said_to_be_stuck_and_its_late_success_is_told() {
+async fn a_capture_that_takes_too_long_is_reported_as_stuck_and_its_late_success_sends_its_event() {
     let timing = Timing {
         // The five failures of this card take longer than that.
         backoff: Backoff { first: Duration::from_millis(400), longest: Duration::from_millis(800) },
-        patience: Patience { others: Duration::ZERO, ..soon().patience },
+        timeouts: Timeouts { others: Duration::ZERO, ..soon().timeouts },
         ..soon()
     };
     let world = World::with(Setup { timing, ..Setup::default() }).await;
     let ordered = Ordered::new();
     world.authorize(&ordered, "tok_capture_flaky").await;
-    world.told(&ordered, "payment.authorized.v1").await;
+    world.event(&ordered, "payment.authorized.v1").await;
     world.capture(&ordered).await;
-    assert_eq!(world.told(&ordered, "payment.stuck.v1").await["reason"], "capture_unanswered");
-    world.told(&ordered, "payment.captured.v2").await;
-    let told: Vec<_> = world.others.told(ordered.order_id).into_iter().map(|(kind, _)| kind).collect();
-    assert_eq!(told, ["payment.authorized.v1", "payment.stuck.v1", "payment.captured.v2"]);
+    let stuck = world.event(&ordered, "payment.stuck.v1").await;
+    assert_eq!((&stuck["operation"], &stuck["reason"]), (&json!("capture"), &json!("capture_unanswered")));
+    world.event(&ordered, "payment.captured.v2").await;
+    let events: Vec<_> = world.others.events(ordered.order_id).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(events, ["payment.authorized.v1", "payment.stuck.v1", "payment.captured.v2"]);
 }
 
 #[actix_web::test]
@@ -152,7 +154,7 @@ async fn a_card_network_that_talks_nonsense_is_tried_again_and_not_believed() {
     let world = World::with(Setup { timing: soon(), card_network_url: Some(url), ..Setup::default() }).await;
     let ordered = Ordered::new();
     world.authorize(&ordered, "tok_visa").await;
-    assert_eq!(world.told(&ordered, "payment.declined.v1").await["code"], "payment_unavailable");
+    assert_eq!(world.event(&ordered, "payment.declined.v1").await["code"], "payment_unavailable");
 }
 
 #[actix_web::test]

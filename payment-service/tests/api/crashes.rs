@@ -3,11 +3,11 @@
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use actix_web::http::Method;
 use serde_json::json;
+use shared::testing::Api;
 use uuid::Uuid;
 
-use crate::harness::{Http, Ordered, Others, Setup, World, card_network, eventually, registry};
+use crate::harness::{Ordered, Others, Setup, World, card_network, eventually, registry};
 
 /// A payment-service process; killed when it is dropped.
 struct Process(Child);
@@ -41,8 +41,8 @@ async fn around() -> (World, String) {
     let others = Others::start().await;
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let key_file = std::env::temp_dir().join(format!("test-{}.key", Uuid::now_v7()));
-    std::fs::write(&key_file, &others.service_key_text).unwrap();
-    let service = Http::at(format!("http://{free}"));
+    std::fs::write(&key_file, &others.keys.service_base64).unwrap();
+    let service = Api::at(format!("http://{free}"));
     let (network, setup) = (card_network().await, Setup::default());
     let world = World { service, network, others, admin: Uuid::now_v7(), setup };
     (world, key_file.display().to_string())
@@ -50,7 +50,7 @@ async fn around() -> (World, String) {
 
 async fn ready(world: &World) {
     eventually("the program is ready", async || {
-        let reply = world.as_admin().try_send(Method::GET, "/api/payments", &[], None).await?;
+        let reply = world.as_admin().try_get("/api/payments").await?;
         (reply.status == 200).then_some(())
     })
     .await;
@@ -63,7 +63,7 @@ async fn a_program_killed_while_it_charges_goes_on_after_its_restart_and_charges
     ready(&world).await;
     let (slow, flaky, undone) = (Ordered::new(), Ordered::new(), Ordered::new());
     world.authorize(&flaky, "tok_capture_flaky").await;
-    world.told(&flaky, "payment.authorized.v1").await;
+    world.event(&flaky, "payment.authorized.v1").await;
     world.authorize(&slow, "tok_slow").await;
     world.authorize(&undone, "tok_slow").await;
     world.void(&undone).await;
@@ -76,11 +76,11 @@ async fn a_program_killed_while_it_charges_goes_on_after_its_restart_and_charges
 
     let _process = Process::start(&world, &key_file);
     ready(&world).await;
-    world.told(&slow, "payment.authorized.v1").await;
+    world.event(&slow, "payment.authorized.v1").await;
     world.capture(&slow).await;
-    world.told(&slow, "payment.captured.v2").await;
-    world.told(&flaky, "payment.captured.v2").await;
-    world.told(&undone, "payment.voided.v1").await;
+    world.event(&slow, "payment.captured.v2").await;
+    world.event(&flaky, "payment.captured.v2").await;
+    world.event(&undone, "payment.voided.v1").await;
     for paid in [&slow, &flaky] {
         let charges = world.statement(paid).await;
         assert_eq!(charges.len(), 1);

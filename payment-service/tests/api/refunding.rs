@@ -1,18 +1,20 @@
 //! `POST /api/payments/{id}/refunds`
 
+use actix_web::http::Method;
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
+use shared::testing::{Api, Reply};
 use uuid::Uuid;
 
-use crate::harness::{Http, Ordered, Reply, World, eventually, worlds};
+use crate::harness::{Ordered, World, eventually, worlds};
 
 async fn refund(world: &World, ordered: &Ordered, key: &str, body: &Value) -> Reply {
     refund_as(&world.as_admin(), ordered, key, body).await
 }
 
-async fn refund_as(admin: &Http, ordered: &Ordered, key: &str, body: &Value) -> Reply {
+async fn refund_as(admin: &Api, ordered: &Ordered, key: &str, body: &Value) -> Reply {
     let path = format!("/api/payments/{}/refunds", ordered.payment_id);
-    admin.post(&path, &[("idempotency-key", key)], body).await
+    admin.with_key(key).post(&path, body.clone()).await
 }
 
 fn part(amount: i64) -> Value {
@@ -34,8 +36,8 @@ async fn a_part_and_then_the_rest_are_given_back() {
     world.payment_reaches(&ordered, "refunded").await;
     assert_eq!(world.statement(&ordered).await[0]["refunded"], 1000);
     assert_eq!(world.ledger().await["entries"], 6);
-    let told = world.others.told(ordered.order_id);
-    assert!(!told.iter().any(|(kind, _)| kind == "payment.refunded.v1"), "the order stays as it is");
+    let events = world.others.events(ordered.order_id);
+    assert!(!events.iter().any(|(kind, _)| kind == "payment.refunded.v1"), "the order stays as it is");
 }
 
 #[actix_web::test]
@@ -70,7 +72,7 @@ async fn what_was_not_captured_is_not_refundable() {
     let world = World::start().await;
     let ordered = Ordered::new();
     world.authorize(&ordered, "tok_visa").await;
-    world.told(&ordered, "payment.authorized.v1").await;
+    world.event(&ordered, "payment.authorized.v1").await;
     refund(&world, &ordered, "a", &json!({ "reason": "x" })).await.expect_problem(409, "not_refundable");
 }
 
@@ -97,7 +99,8 @@ async fn the_same_request_is_carried_out_once_and_answered_alike_whatever_happen
 async fn a_key_belongs_to_its_admin_and_its_payment() {
     for world in worlds().await {
         let (ordered, other) = (world.captured().await, world.captured().await);
-        let another = world.service.with_token(world.others.token(Uuid::now_v7(), &["customer", "admin"]));
+        let another =
+            world.service.with_token(world.others.keys.user_token(Uuid::now_v7(), &["customer", "admin"]));
         refund(&world, &ordered, "a", &part(100)).await.expect(201);
         refund_as(&another, &ordered, "a", &part(100)).await.expect(201);
         refund(&world, &other, "a", &part(300)).await.expect(201);
@@ -137,7 +140,7 @@ async fn a_cancelled_order_gets_back_what_is_left() {
     let ordered = world.captured().await;
     refund(&world, &ordered, "a", &part(400)).await.expect(201);
     world.refund_rest(&ordered).await;
-    world.told(&ordered, "payment.refunded.v1").await;
+    world.event(&ordered, "payment.refunded.v1").await;
     let charge = &world.statement(&ordered).await[0];
     assert_eq!((&charge["captured"], &charge["refunded"]), (&json!(1000), &json!(1000)));
     world.ledger().await;
@@ -148,12 +151,12 @@ async fn only_an_admin_with_a_key_and_a_good_body_refunds() {
     let world = World::start().await;
     let ordered = world.captured().await;
     let path = format!("/api/payments/{}/refunds", ordered.payment_id);
-    let key = [("idempotency-key", "k")];
-    world.service.post(&path, &key, &part(1)).await.expect_problem(401, "missing_token");
+    world.service.post(&path, part(1)).await.expect_problem(401, "missing_token");
     let owner = world.as_customer(ordered.customer_id);
-    owner.post(&path, &key, &part(1)).await.expect_problem(403, "forbidden");
+    owner.post(&path, part(1)).await.expect_problem(403, "forbidden");
     let admin = world.as_admin();
-    admin.post(&path, &[], &part(1)).await.expect_problem(428, "idempotency_key_required");
+    let without_key = admin.send(Method::POST, &path, Some(&part(1))).await;
+    without_key.expect_problem(428, "idempotency_key_required");
     for (bad, field) in [
         (json!({}), "reason"),
         (json!({ "reason": " " }), "reason"),
@@ -164,9 +167,9 @@ async fn only_an_admin_with_a_key_and_a_good_body_refunds() {
         (json!({ "reason": "x", "amount": { "amount": 5, "currency": "euro" } }), "amount.currency"),
         (json!({ "reason": "x", "amount": { "amount": 5, "currency": "USD" } }), "amount.currency"),
     ] {
-        let reply = admin.post(&path, &key, &bad).await;
-        reply.expect_problem(422, "validation_failed");
-        assert_eq!(reply.json()["errors"][0]["field"], field, "{bad}");
+        let fields =
+            admin.with_key("k").post(&path, bad.clone()).await.expect_problem(422, "validation_failed");
+        assert_eq!(fields[0], field, "{bad}");
     }
     let nowhere = Ordered::new();
     refund(&world, &nowhere, "k", &part(1)).await.expect_problem(404, "not_found");

@@ -12,10 +12,10 @@ use crate::harness::{Ordered, Setup, World, worlds};
 async fn pays(world: &World, token: &str) -> Ordered {
     let ordered = Ordered::new();
     world.authorize(&ordered, token).await;
-    world.told(&ordered, "payment.authorized.v1").await;
+    world.event(&ordered, "payment.authorized.v1").await;
     world.capture(&ordered).await;
-    let told = world.told(&ordered, "payment.captured.v2").await;
-    assert_eq!(told["amount"], json!({ "amount": 1000, "currency": "EUR" }));
+    let event = world.event(&ordered, "payment.captured.v2").await;
+    assert_eq!(event["amount"], json!({ "amount": 1000, "currency": "EUR" }));
     let charges = world.statement(&ordered).await;
     assert_eq!(charges.len(), 1, "{token}: {charges:?}");
     assert_eq!((&charges[0]["captured"], &charges[0]["times_captured"]), (&json!(1000), &json!(1)));
@@ -65,7 +65,7 @@ async fn a_card_that_is_declined_says_why_and_moves_nothing() {
     ] {
         let ordered = Ordered::new();
         world.authorize(&ordered, token).await;
-        assert_eq!(world.told(&ordered, "payment.declined.v1").await["code"], code);
+        assert_eq!(world.event(&ordered, "payment.declined.v1").await["code"], code);
         let payment = world.payment(&ordered).await;
         assert_eq!((&payment["status"], &payment["decline_code"]), (&json!("declined"), &json!(code)));
     }
@@ -77,12 +77,12 @@ async fn a_declined_capture_leaves_the_authorization_to_be_voided() {
     for world in worlds().await {
         let ordered = Ordered::new();
         world.authorize(&ordered, "tok_capture_declined").await;
-        world.told(&ordered, "payment.authorized.v1").await;
+        world.event(&ordered, "payment.authorized.v1").await;
         world.capture(&ordered).await;
-        assert_eq!(world.told(&ordered, "payment.declined.v1").await["code"], "card_declined");
+        assert_eq!(world.event(&ordered, "payment.declined.v1").await["code"], "card_declined");
         assert_eq!(world.payment(&ordered).await["status"], "authorized");
         world.void(&ordered).await;
-        world.told(&ordered, "payment.voided.v1").await;
+        world.event(&ordered, "payment.voided.v1").await;
         let charge = &world.statement(&ordered).await[0];
         assert_eq!((&charge["voided"], &charge["captured"]), (&json!(true), &json!(0)));
         assert_eq!(world.ledger().await["entries"], 0);
@@ -95,11 +95,11 @@ async fn a_flaky_card_is_also_voided_and_refunded() {
     let undone = Ordered::new();
     world.authorize(&undone, "tok_flaky").await;
     world.void(&undone).await;
-    world.told(&undone, "payment.voided.v1").await;
+    world.event(&undone, "payment.voided.v1").await;
 
     let refunded = pays(&world, "tok_flaky").await;
     world.refund_rest(&refunded).await;
-    world.told(&refunded, "payment.refunded.v1").await;
+    world.event(&refunded, "payment.refunded.v1").await;
     let charge = &world.statement(&refunded).await[0];
     assert_eq!((&charge["captured"], &charge["refunded"]), (&json!(1000), &json!(1000)));
     world.ledger().await;

@@ -1,17 +1,18 @@
-//! A store on each database, and the verbs that the promises are told in.
+//! A store on each database, with a verb for each action.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
-use payment_service::domain::{Answer, Money, Patience, Payment, Purchase, Refund, Refusal};
-use payment_service::store::{Commanded, Job, Recorded, Store, migrations};
-use shared::db::{Db, DbConfig, now, query, testing};
+use payment_service::domain::{Money, NetworkResponse, Payment, Purchase, Refund, Timeouts};
+use payment_service::error::Error;
+use payment_service::store::{Job, Recorded, Store, migrations};
+use shared::db::{Db, DbConfig, Tx, now, query, testing};
 use shared::messages::{Outgoing, Relay, SendError, Transport};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
-const PATIENCE: Patience = Patience { authorize: Duration::from_secs(20), others: Duration::from_secs(60) };
+const TIMEOUTS: Timeouts = Timeouts { authorize: Duration::from_secs(20), others: Duration::from_secs(60) };
 const LEASE: Duration = Duration::from_secs(10);
 
 /// One replica's store.
@@ -72,57 +73,48 @@ impl Replica {
         self.jobs.try_recv().ok()
     }
 
-    pub(crate) async fn authorize(&self, purchase: &Purchase) -> Commanded {
-        let mut tx = self.db.begin().await.unwrap();
+    pub(crate) async fn authorize(&self, purchase: &Purchase) -> Result<(), Error> {
         let token = "tok_visa".to_owned();
-        let commanded = self.store.authorize(&mut tx, purchase.clone(), token, None).await.unwrap();
-        tx.commit().await.unwrap();
-        commanded
+        self.db.transaction(async |tx| self.store.authorize(tx, purchase.clone(), token, None).await).await
     }
 
-    pub(crate) async fn capture(&self, id: Uuid) -> Commanded {
-        let mut tx = self.db.begin().await.unwrap();
-        let commanded = self.store.capture(&mut tx, id, None).await.unwrap();
-        tx.commit().await.unwrap();
-        commanded
+    pub(crate) async fn capture(&self, id: Uuid) -> Result<(), Error> {
+        self.db.transaction(async |tx| self.store.capture(tx, id, None).await).await
     }
 
-    pub(crate) async fn void(&self, purchase: &Purchase) -> Commanded {
-        let mut tx = self.db.begin().await.unwrap();
-        let commanded = self.store.void(&mut tx, purchase.clone(), None).await.unwrap();
-        tx.commit().await.unwrap();
-        commanded
+    pub(crate) async fn void(&self, purchase: &Purchase) -> Result<(), Error> {
+        self.db.transaction(async |tx| self.store.void(tx, purchase.clone(), None).await).await
     }
 
-    pub(crate) async fn refund_rest(&self, id: Uuid) -> Commanded {
-        let mut tx = self.db.begin().await.unwrap();
-        let commanded = self.store.refund_rest(&mut tx, id, "cancelled", None).await.unwrap();
-        tx.commit().await.unwrap();
-        commanded
+    pub(crate) async fn refund_rest(&self, id: Uuid) -> Result<(), Error> {
+        self.db.transaction(async |tx| self.store.refund_rest(tx, id, "cancelled", None).await).await
     }
 
-    pub(crate) async fn refund(&self, id: Uuid, amount: Option<Money>) -> Result<Refund, Refusal> {
-        let mut tx = self.db.begin().await.unwrap();
-        let refunded = self.store.refund(&mut tx, id, amount, "a gift", None).await.unwrap().unwrap();
-        tx.commit().await.unwrap();
-        refunded
+    pub(crate) async fn refund(&self, id: Uuid, amount: Option<Money>) -> Result<Refund, Error> {
+        self.db.transaction(async |tx| self.store.refund(tx, id, amount, "a gift", None).await).await
     }
 
-    /// Records what the card network answered to `job`.
-    pub(crate) async fn answer(&self, job: &Job, answer: Answer) -> Recorded {
-        let change = job.payment.clone().hears(answer, &PATIENCE, now()).unwrap();
-        self.store.record(job, change, Duration::ZERO).await.unwrap()
+    pub(crate) async fn claim(&self, limit: i64) -> Vec<Job> {
+        let claim = async |tx: &mut Tx| self.store.claim_due(tx, limit).await;
+        self.db.transaction(claim).await.unwrap()
+    }
+
+    /// Records the response of the card network to `job`.
+    pub(crate) async fn respond(&self, job: &Job, response: NetworkResponse) -> Recorded {
+        let change = job.payment.clone().apply_response(response, &TIMEOUTS, now()).unwrap();
+        let record = async |tx: &mut Tx| self.store.record(tx, job, &change, Duration::ZERO).await;
+        self.db.transaction(record).await.unwrap()
     }
 
     /// A captured payment of 10.00.
     pub(crate) async fn captured(&mut self) -> Payment {
         let purchase = purchase();
-        self.authorize(&purchase).await;
+        self.authorize(&purchase).await.unwrap();
         let job = self.job().unwrap();
-        assert_eq!(self.answer(&job, Answer::Approved).await, Recorded::AtRest);
-        self.capture(purchase.id).await;
+        assert_eq!(self.respond(&job, NetworkResponse::Approved).await, Recorded::Settled);
+        self.capture(purchase.id).await.unwrap();
         let job = self.job().unwrap();
-        assert_eq!(self.answer(&job, Answer::Captured).await, Recorded::AtRest);
+        assert_eq!(self.respond(&job, NetworkResponse::Captured).await, Recorded::Settled);
         self.payment(purchase.id).await
     }
 
@@ -135,7 +127,7 @@ impl Replica {
     }
 
     /// The types of the events written for an order, oldest first.
-    pub(crate) async fn told(&self, order_id: Uuid) -> Vec<String> {
+    pub(crate) async fn events(&self, order_id: Uuid) -> Vec<String> {
         let rows = query("SELECT event FROM outbox WHERE subject = $1 ORDER BY seq")
             .bind(order_id.to_string())
             .fetch_all(&self.db)

@@ -1,6 +1,6 @@
 //! The ledger balances, and stays.
 
-use payment_service::domain::Answer;
+use payment_service::domain::NetworkResponse;
 use payment_service::store::{Balance, Recorded};
 use shared::db::{DbError, query};
 
@@ -18,7 +18,7 @@ async fn money_that_moves_is_written_down_twice_and_adds_up_to_nothing() {
         let payment = replica.captured().await;
         let refund = replica.refund(payment.id, Some(eur(250))).await.unwrap();
         let job = replica.job().unwrap();
-        replica.answer(&job, Answer::RefundDone(refund)).await;
+        replica.respond(&job, NetworkResponse::RefundDone(refund)).await;
 
         let ledger = replica.store.ledger().await.unwrap();
         let balance = |account: &str, balance| Balance {
@@ -67,13 +67,13 @@ async fn one_cause_moves_the_money_of_a_payment_once() {
 async fn an_answer_that_is_recorded_already_moves_no_money() {
     for mut replica in replicas().await {
         let purchase = purchase();
-        replica.authorize(&purchase).await;
+        replica.authorize(&purchase).await.unwrap();
         let job = replica.job().unwrap();
-        replica.answer(&job, Answer::Approved).await;
-        replica.capture(purchase.id).await;
+        replica.respond(&job, NetworkResponse::Approved).await;
+        replica.capture(purchase.id).await.unwrap();
         let capture = replica.job().unwrap();
-        assert_eq!(replica.answer(&capture, Answer::Captured).await, Recorded::AtRest);
-        assert_eq!(replica.answer(&capture, Answer::Captured).await, Recorded::Fenced);
+        assert_eq!(replica.respond(&capture, NetworkResponse::Captured).await, Recorded::Settled);
+        assert_eq!(replica.respond(&capture, NetworkResponse::Captured).await, Recorded::Fenced);
         assert_eq!(replica.store.ledger().await.unwrap().entries, 2);
     }
 }

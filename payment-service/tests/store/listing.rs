@@ -11,7 +11,7 @@ async fn a_list_is_newest_first_and_goes_on_where_the_page_before_ended() {
         let mut ids = Vec::new();
         for _ in 0..5 {
             let purchase = purchase();
-            replica.authorize(&purchase).await;
+            replica.authorize(&purchase).await.unwrap();
             ids.insert(0, purchase.id);
         }
         let mut seen = Vec::new();
@@ -32,8 +32,8 @@ async fn a_list_is_newest_first_and_goes_on_where_the_page_before_ended() {
 async fn a_list_can_be_narrowed_to_a_customer_and_to_an_order() {
     for replica in replicas().await {
         let (mine, theirs) = (purchase(), purchase());
-        replica.authorize(&mine).await;
-        replica.authorize(&theirs).await;
+        replica.authorize(&mine).await.unwrap();
+        replica.authorize(&theirs).await.unwrap();
         let paging = Paging { limit: 10, cursor: None };
         for (customer_id, order_id, found) in [
             (None, None, 2),

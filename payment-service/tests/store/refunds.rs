@@ -1,19 +1,27 @@
 //! Refunds never exceed what was captured.
 
-use payment_service::domain::{Answer, Money, Refusal};
-use payment_service::store::{Commanded, Recorded};
+use payment_service::domain::{Money, NetworkResponse, Refusal};
+use payment_service::error::Error;
+use payment_service::store::Recorded;
 use shared::db::{DbError, query};
 
 use crate::harness::{Replica, eur, purchase, replicas};
 
-/// Carries out every refund that this replica was left with, and then those that are waiting.
+fn refusal(error: Error) -> Refusal {
+    match error {
+        Error::Refused(refusal) => refusal,
+        other => panic!("{other}"),
+    }
+}
+
+/// Carries out the refunds that are leased to this replica, and then those that are due.
 async fn settle(replica: &mut Replica) {
     while let Some(leased) = replica.job() {
         let mut job = Some(leased);
         while let Some(next) = job {
             let refund = next.refund.clone().unwrap();
-            replica.answer(&next, Answer::RefundDone(refund)).await;
-            job = replica.store.claim_due(1).await.unwrap().pop();
+            replica.respond(&next, NetworkResponse::RefundDone(refund)).await;
+            job = replica.claim(1).await.pop();
         }
     }
 }
@@ -34,8 +42,8 @@ async fn two_partial_refunds_at_once_are_both_carried_out() {
             settle(&mut other).await;
             let payment = replica.payment(payment.id).await;
             assert_eq!((payment.state.status.as_str(), payment.refunded), ("refunded", eur(1000)));
-            let told = replica.told(payment.order_id).await;
-            assert!(!told.contains(&"payment.refunded.v1".to_owned()), "the order did not ask");
+            let events = replica.events(payment.order_id).await;
+            assert!(!events.contains(&"payment.refunded.v1".to_owned()), "the order did not ask");
         }
     }
 }
@@ -50,7 +58,7 @@ async fn of_two_refunds_at_once_that_are_too_much_together_one_is_refused() {
                 replica.refund(payment.id, Some(eur(600))),
                 other.refund(payment.id, Some(eur(600)))
             );
-            let refused: Vec<_> = [one, two].into_iter().filter_map(Result::err).collect();
+            let refused: Vec<_> = [one, two].into_iter().filter_map(Result::err).map(refusal).collect();
             assert_eq!(refused, [Refusal::ExceedsCaptured]);
             settle(&mut replica).await;
             settle(&mut other).await;
@@ -77,13 +85,13 @@ async fn the_order_gets_back_what_an_admin_has_not_given() {
     for mut replica in replicas().await {
         let payment = replica.captured().await;
         replica.refund(payment.id, Some(eur(1))).await.unwrap();
-        replica.refund_rest(payment.id).await;
-        replica.refund_rest(payment.id).await;
+        replica.refund_rest(payment.id).await.unwrap();
+        replica.refund_rest(payment.id).await.unwrap();
         settle(&mut replica).await;
         let payment = replica.payment(payment.id).await;
         assert_eq!((payment.state.status.as_str(), payment.refunded), ("refunded", eur(1000)));
-        let told = replica.told(payment.order_id).await;
-        assert_eq!(told.iter().filter(|kind| *kind == "payment.refunded.v1").count(), 1);
+        let events = replica.events(payment.order_id).await;
+        assert_eq!(events.iter().filter(|kind| *kind == "payment.refunded.v1").count(), 1);
     }
 }
 
@@ -94,9 +102,9 @@ async fn a_refund_that_the_network_refuses_leaves_the_payment_as_it_was() {
         let refund = replica.refund(payment.id, None).await.unwrap();
         assert_eq!(refund.amount, eur(1000));
         let job = replica.job().unwrap();
-        assert_eq!(replica.answer(&job, Answer::RefundRefused(refund)).await, Recorded::AtRest);
+        assert_eq!(replica.respond(&job, NetworkResponse::RefundRefused(refund)).await, Recorded::Settled);
         let payment = replica.payment(payment.id).await;
-        assert_eq!((payment.state.status.as_str(), payment.left()), ("captured", eur(1000)));
+        assert_eq!((payment.state.status.as_str(), payment.refundable()), ("captured", eur(1000)));
     }
 }
 
@@ -104,9 +112,10 @@ async fn a_refund_that_the_network_refuses_leaves_the_payment_as_it_was() {
 async fn what_was_not_captured_cannot_be_refunded() {
     for replica in replicas().await {
         let purchase = purchase();
-        replica.authorize(&purchase).await;
-        assert_eq!(replica.refund(purchase.id, None).await, Err(Refusal::NotRefundable));
-        assert!(matches!(replica.refund_rest(purchase.id).await, Commanded::Refused(_)));
+        replica.authorize(&purchase).await.unwrap();
+        let refused = replica.refund(purchase.id, None).await.unwrap_err();
+        assert_eq!(refusal(refused), Refusal::NotRefundable);
+        assert!(matches!(replica.refund_rest(purchase.id).await, Err(Error::Refused(_))));
     }
 }
 
@@ -115,6 +124,7 @@ async fn another_currency_is_refused() {
     for mut replica in replicas().await {
         let payment = replica.captured().await;
         let dollars = Money::new(1, "USD".try_into().unwrap()).unwrap();
-        assert_eq!(replica.refund(payment.id, Some(dollars)).await, Err(Refusal::OtherCurrency));
+        let refused = replica.refund(payment.id, Some(dollars)).await.unwrap_err();
+        assert_eq!(refusal(refused), Refusal::OtherCurrency);
     }
 }

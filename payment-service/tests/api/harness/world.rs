@@ -9,17 +9,18 @@ use shared::messages::MessagesUrl;
 use shared::registry::RegistryUrl;
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
+use shared::testing::{Api, Reply, run};
 use url::Url;
 use uuid::Uuid;
 
-use super::{Http, Others, Reply, eventually};
+use super::{Others, eventually};
 
-/// What a test wants otherwise.
+/// What a test may change.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) timing: Timing,
     pub(crate) database_url: String,
-    /// The card network's address, if it is not the real one.
+    /// The simulated card network, if `None`.
     pub(crate) card_network_url: Option<String>,
 }
 
@@ -31,8 +32,8 @@ impl Default for Setup {
 
 /// A running payment service and everything it needs.
 pub(crate) struct World {
-    pub(crate) service: Http,
-    pub(crate) network: Http,
+    pub(crate) service: Api,
+    pub(crate) network: Api,
     pub(crate) others: Others,
     pub(crate) admin: Uuid,
     pub(crate) setup: Setup,
@@ -47,7 +48,6 @@ pub(crate) async fn worlds() -> Vec<World> {
     worlds
 }
 
-/// An order's wish to be paid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ordered {
     pub(crate) payment_id: Uuid,
@@ -67,17 +67,15 @@ impl Ordered {
     }
 }
 
-/// A card network with a new state file.
-pub(crate) async fn card_network() -> Http {
+/// A card network with a new database.
+pub(crate) async fn card_network() -> Api {
     let database = DbConfig::at(&testing::sqlite_url());
     let config = card_network::config::Config { http: HttpConfig::for_tests(), database };
     let server = card_network::app::build(config).await.unwrap();
-    let network = Http::at(format!("http://{}", server.address()));
-    actix_web::rt::spawn(server.run());
-    network
+    run(server).0
 }
 
-/// How a service of these others is set up.
+/// The registry URL of a service beside these others.
 pub(crate) fn registry(others: &Others) -> String {
     format!("static://user-service={url};order-service={url}", url = others.url)
 }
@@ -96,13 +94,13 @@ impl World {
     }
 
     /// One more replica on the same database, ready to serve.
-    pub(crate) async fn another_replica(&self) -> Http {
+    pub(crate) async fn another_replica(&self) -> Api {
         let card_network_url = self.setup.card_network_url.as_ref().unwrap_or(&self.network.base);
         let config = Config {
             http: HttpConfig::for_tests(),
             stack: StackConfig {
                 registry: RegistryUrl::parse(&registry(&self.others)).unwrap(),
-                service_key: self.others.service_key.clone(),
+                service_key: self.others.keys.service.clone(),
                 advertise_url: None,
             },
             messages: MessagesUrl::Http,
@@ -111,8 +109,7 @@ impl World {
             timing: self.setup.timing,
         };
         let server = app::build(config).await.unwrap();
-        let replica = Http::at(format!("http://{}", server.address()));
-        actix_web::rt::spawn(server.run());
+        let (replica, _) = run(server);
         eventually("the keys of user tokens are known", async || {
             let reply = self.as_admin_of(&replica).get("/api/payments").await;
             (reply.status == 200).then_some(())
@@ -121,39 +118,39 @@ impl World {
         replica
     }
 
-    pub(crate) fn as_admin(&self) -> Http {
+    pub(crate) fn as_admin(&self) -> Api {
         self.as_admin_of(&self.service)
     }
 
     /// The admin at another replica.
-    pub(crate) fn as_admin_of(&self, replica: &Http) -> Http {
-        replica.with_token(self.others.token(self.admin, &["customer", "admin"]))
+    pub(crate) fn as_admin_of(&self, replica: &Api) -> Api {
+        replica.with_token(self.others.keys.user_token(self.admin, &["customer", "admin"]))
     }
 
-    pub(crate) fn as_customer(&self, id: Uuid) -> Http {
-        self.service.with_token(self.others.token(id, &["customer"]))
+    pub(crate) fn as_customer(&self, id: Uuid) -> Api {
+        self.service.with_token(self.others.keys.user_token(id, &["customer"]))
     }
 
     /// Delivers a message as the order service would.
     pub(crate) async fn deliver(&self, event: &Value) -> Reply {
-        let token = self.others.service_key.mint("order-service", "payment-service", None);
-        self.service.with_token(token).post("/messages", &[], event).await
+        let token = self.others.keys.service_token("order-service", "payment-service", None);
+        self.service.with_token(token).post("/messages", event.clone()).await
     }
 
-    /// Delivers a message that is taken, if not at once: a busy machine has the right to say 503.
-    async fn command_of(&self, event: &Value) {
-        let taken = eventually("the command is taken", async || {
+    /// Delivers a command, again after a 503: a busy machine may answer so.
+    async fn send(&self, event: &Value) {
+        let accepted = eventually("the command is accepted", async || {
             Some(self.deliver(event).await).filter(|reply| reply.status != 503)
         });
-        taken.await.expect(204);
+        accepted.await.expect(204);
     }
 
     async fn command(&self, ordered: &Ordered, kind: &str, data: Value) {
-        self.command_of(&command(ordered, kind, data)).await;
+        self.send(&command(ordered, kind, data)).await;
     }
 
     pub(crate) async fn authorize(&self, ordered: &Ordered, token: &str) {
-        self.command_of(&authorize_command(ordered, token)).await;
+        self.send(&authorize_command(ordered, token)).await;
     }
 
     pub(crate) async fn capture(&self, ordered: &Ordered) {
@@ -170,8 +167,8 @@ impl World {
         self.command(ordered, "payment.refund.v1", data).await;
     }
 
-    /// Waits until the order is told.
-    pub(crate) async fn told(&self, ordered: &Ordered, kind: &str) -> Value {
+    /// Waits for the event of that type, and returns its data.
+    pub(crate) async fn event(&self, ordered: &Ordered, kind: &str) -> Value {
         self.others.event(ordered.order_id, kind).await["data"].clone()
     }
 
@@ -179,9 +176,9 @@ impl World {
     pub(crate) async fn captured(&self) -> Ordered {
         let ordered = Ordered::new();
         self.authorize(&ordered, "tok_visa").await;
-        self.told(&ordered, "payment.authorized.v1").await;
+        self.event(&ordered, "payment.authorized.v1").await;
         self.capture(&ordered).await;
-        self.told(&ordered, "payment.captured.v2").await;
+        self.event(&ordered, "payment.captured.v2").await;
         ordered
     }
 
@@ -210,7 +207,6 @@ impl World {
     }
 }
 
-/// The command that begins a payment.
 pub(crate) fn authorize_command(ordered: &Ordered, token: &str) -> Value {
     let mut data = ordered.json();
     data["token"] = json!(token);

@@ -4,9 +4,9 @@ use actix_web::{HttpResponse, web};
 use shared::auth::Caller;
 use shared::request::{PathId, etag};
 
-use super::views::PaymentView;
 use crate::error::Error;
 use crate::store::Store;
+use crate::views::PaymentView;
 
 /// One payment, for who pays it and for admins.
 ///
@@ -23,7 +23,11 @@ use crate::store::Store;
         (status = 404, description = "`not_found`"),
     )
 )]
-pub async fn get(caller: Caller, id: PathId, store: web::Data<Store>) -> Result<HttpResponse, Error> {
+pub(crate) async fn show_payment(
+    caller: Caller,
+    id: PathId,
+    store: web::Data<Store>,
+) -> Result<HttpResponse, Error> {
     let payment = store.payment(id.0).await?.filter(|payment| caller.may_see(payment.customer_id));
     let payment = payment.ok_or(Error::NotFound)?;
     Ok(HttpResponse::Ok().insert_header(etag(payment.version)).json(PaymentView::from(&payment)))

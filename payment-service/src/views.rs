@@ -97,6 +97,6 @@ impl From<&Refund> for RefundView {
 
 impl From<Money> for MoneyView {
     fn from(money: Money) -> Self {
-        Self { amount: money.amount(), currency: money.currency().into() }
+        Self { amount: money.amount(), currency: money.currency().as_str().to_owned() }
     }
 }

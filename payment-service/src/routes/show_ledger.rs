@@ -7,11 +7,9 @@ use shared::auth::Admin;
 use crate::error::Error;
 use crate::store::Store;
 
-/// What is in every account. `sum` is 0, or money was made or lost.
-///
-/// # Errors
-/// When the database fails.
-pub async fn ledger(_: Admin, store: web::Data<Store>) -> Result<HttpResponse, Error> {
+/// The balance of every account. A `sum` other than 0 is a bookkeeping error.
+#[utoipa::path(get, path = "/admin/ledger")]
+pub(crate) async fn show_ledger(_: Admin, store: web::Data<Store>) -> Result<HttpResponse, Error> {
     let ledger = store.ledger().await?;
     let accounts: Vec<_> = ledger
         .balances

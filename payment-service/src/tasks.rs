@@ -1,0 +1,3 @@
+//! Background work.
+
+pub mod network_worker; // requests to the card network
