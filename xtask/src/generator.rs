@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::programs::{Kind, programs};
-use edits::{COMPOSE, Change, GATEWAY, MANIFEST, PROGRAMS};
+use edits::{Change, FILES};
 use names::Names;
 
 const TEMPLATE: &str = "template-service";
-const REPLICAS: u16 = 2;
+const MANIFEST: &str = "Cargo.toml";
 
 /// Makes the service NAME with the resource `/api/NAME`, and prints what it did and how to try it.
 pub fn new_service(name: &str, singular: Option<&str>) -> io::Result<()> {
@@ -28,7 +28,7 @@ pub fn new_service(name: &str, singular: Option<&str>) -> io::Result<()> {
         return refuse(format!("The template uses the name {word} itself: choose another, or --singular."));
     }
     let port = next_port();
-    let changes = plan(|file, text| edits::insert(file, text, &names, port, REPLICAS))?;
+    let changes = plan(|file, text| edits::insert(file, text, &names, port))?;
 
     let files = instantiate(&template, &names, port);
     write_files(Path::new("."), &files)?;
@@ -82,7 +82,7 @@ fn next_port() -> u16 {
 /// Every change to the files that list services; nothing is written yet.
 fn plan(edit: impl Fn(&str, &str) -> Result<String, String>) -> io::Result<Vec<Change>> {
     let mut changes = Vec::new();
-    for file in [MANIFEST, PROGRAMS, GATEWAY, COMPOSE] {
+    for file in FILES {
         let before = fs::read_to_string(file)?;
         let after = edit(file, &before).map_err(|why| io::Error::other(format!("{file}: {why}")))?;
         changes.push(Change { file, before, after });

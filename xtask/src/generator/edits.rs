@@ -5,10 +5,13 @@ use std::ops::Range;
 
 use super::names::Names;
 
-pub(super) const MANIFEST: &str = "Cargo.toml";
 pub(super) const PROGRAMS: &str = "programs.txt";
 pub(super) const GATEWAY: &str = "gateway.toml";
 pub(super) const COMPOSE: &str = "docker-compose.yml";
+pub(super) const CHECKS: &str = "deploy/compose.checks.yml";
+pub(super) const FILES: [&str; 4] = [PROGRAMS, GATEWAY, COMPOSE, CHECKS];
+
+const REPLICAS: u16 = 2;
 
 pub(super) struct Change {
     pub(super) file: &'static str,
@@ -17,54 +20,32 @@ pub(super) struct Change {
 }
 
 /// Adds the entries of the service to the `text` of `file`.
-pub(super) fn insert(
-    file: &str,
-    text: &str,
-    names: &Names,
-    port: u16,
-    replicas: u16,
-) -> Result<String, String> {
+pub(super) fn insert(file: &str, text: &str, names: &Names, port: u16) -> Result<String, String> {
     let (name, path) = (names.krate(), names.path());
     match file {
-        MANIFEST => {
-            let last = text.match_indices("-service\", ").last().ok_or("members has no service")?.0;
-            let (head, tail) = text.split_at(last + "-service\", ".len());
-            Ok(format!("{head}\"{name}\", {tail}"))
-        }
         PROGRAMS => {
-            let mut lines = lines(text);
-            let services =
-                |line: &&str| line.split_whitespace().nth(2) == Some("service") && !line.starts_with('#');
-            let last = lines.iter().rposition(|line| services(line)).ok_or("there is no service")?;
-            let columns = [
-                &*name,
-                &name,
-                "service",
-                &port.to_string(),
-                &replicas.to_string(),
-                &names.database(),
-                "-",
-                "-",
-            ];
-            let row = row(columns, lines[last]);
-            lines.insert(last + 1, &row);
-            Ok(lines.concat())
+            let (port, replicas) = (port.to_string(), REPLICAS.to_string());
+            insert_row(text, [&name, &name, "service", &port, &replicas, &names.database(), "-", "-"])
         }
         GATEWAY => {
-            let prefix = format!("prefix = \"/api/{path}\"");
-            if text.lines().any(|line| line.trim() == prefix) {
-                return Err(format!("/api/{path} is a route already"));
+            let (id, prefix) = (format!("id = \"{path}\""), format!("prefix = \"/api/{path}\""));
+            if text.lines().any(|line| line == id || line == prefix) {
+                return Err(format!("the route /api/{path}, or its id, is taken"));
             }
-            Ok(format!("{text}\n[[routes]]\nid = \"{path}\"\n{prefix}\nservice = \"{name}\"\n"))
+            Ok(format!("{text}\n[[routes]]\n{id}\n{prefix}\nservice = \"{name}\"\n"))
         }
-        _ => insert_into_compose(text, &name, port),
+        COMPOSE => insert_into_compose(text, &name, port),
+        _ => {
+            let ports = format!("127.0.0.1:{port}-{}:{port}", port + 8);
+            let networks = "networks: [private, operators]";
+            insert_service(text, &format!("  {name}:\n    {networks}\n    ports: [\"{ports}\"]\n"))
+        }
     }
 }
 
 /// The `text` of `file` without the entries of the service; without effect where it has none.
 pub(super) fn remove(file: &str, text: &str, name: &str) -> String {
     match file {
-        MANIFEST => text.replacen(&format!("\"{name}\", "), "", 1),
         PROGRAMS => without(text, |line| line.split_whitespace().next() == Some(name)),
         GATEWAY => {
             let service = format!("service = \"{name}\"");
@@ -75,30 +56,39 @@ pub(super) fn remove(file: &str, text: &str, name: &str) -> String {
                 text.trim_end().split("\n\n").filter(|paragraph| !is_route(paragraph)).collect();
             kept.join("\n\n") + "\n"
         }
-        _ => remove_from_compose(text, name),
+        _ => remove_from_yaml(text, name),
     }
 }
 
-/// A row of programs.txt, in the columns of another if it fits.
-fn row(values: [&str; 8], like: &str) -> String {
-    let starts =
-        (0..like.len()).filter(|&at| !like[at..].starts_with(' ') && (at == 0 || like[..at].ends_with(' ')));
-    let mut row = String::new();
-    for (value, start) in values.iter().zip(starts) {
-        if !row.is_empty() {
-            let width = start.max(row.len() + 2);
-            row = format!("{row:width$}");
-        }
-        row.push_str(value);
+/// Adds a row to programs.txt after the last service, in its columns as far as the values fit.
+fn insert_row(text: &str, values: [&str; 8]) -> Result<String, String> {
+    let mut lines = lines(text);
+    let is_service =
+        |line: &&str| !line.starts_with('#') && line.split_whitespace().nth(2) == Some("service");
+    let at = lines.iter().rposition(is_service).ok_or("there is no service")?;
+    let (last, mut row, mut start) = (lines[at], String::new(), 0);
+    for (value, column) in values.iter().zip(last.split_whitespace()) {
+        start += last[start..].find(column).unwrap_or_default();
+        let width = if row.is_empty() { 0 } else { start.max(row.len() + 2) };
+        row = format!("{row:width$}{value}");
+        start += column.len();
     }
-    row + "\n"
+    row.push('\n');
+    lines.insert(at + 1, &row);
+    Ok(lines.concat())
 }
 
 fn insert_into_compose(text: &str, name: &str, port: u16) -> Result<String, String> {
-    let is_service = |line: &str| !line.starts_with("   ") && line.trim_end().ends_with("-service:");
-    let is_mount = |line: &str| line.starts_with("      - ") && line.contains("-service-secrets:/secrets/");
-    let is_volume = |line: &str| line.starts_with("  ") && line.trim_end().ends_with("-service-secrets: {}");
-    let service = format!(
+    let is_mount = |line: &&str| line.starts_with("      - ") && line.contains("-service-secrets:/secrets/");
+    let is_volume = |line: &&str| line.trim_end().ends_with("-service-secrets: {}");
+    let mount = format!("      - {name}-secrets:/secrets/{name}\n");
+    let volume = format!("  {name}-secrets: {{}}\n");
+    let mut lines = lines(text);
+    let at = lines.iter().rposition(is_volume).ok_or("there is no volume of a service")?;
+    lines.insert(at + 1, &volume);
+    let at = lines.iter().rposition(is_mount).ok_or("`secrets` mounts no volume of a service")?;
+    lines.insert(at + 1, &mount);
+    let entry = format!(
         "
   {name}:
     <<: *program
@@ -110,21 +100,19 @@ fn insert_into_compose(text: &str, name: &str, port: u16) -> Result<String, Stri
     deploy: *replicas
 "
     );
-    let mount = format!("      - {name}-secrets:/secrets/{name}\n");
-    let volume = format!("  {name}-secrets: {{}}\n");
+    insert_service(&lines.concat(), &entry)
+}
 
+/// Adds `entry` after the last service whose name ends like ours.
+fn insert_service(text: &str, entry: &str) -> Result<String, String> {
+    let is_service = |line: &&str| !line.starts_with("   ") && line.trim_end().ends_with("-service:");
     let mut lines = lines(text);
-    let last = |lines: &[&str], is: &dyn Fn(&str) -> bool| lines.iter().rposition(|line| is(line));
-    let at = last(&lines, &is_volume).ok_or("there is no volume of a service")?;
-    lines.insert(at + 1, &volume);
-    let at = last(&lines, &is_mount).ok_or("the service `secrets` mounts no volume of a service")?;
-    lines.insert(at + 1, &mount);
-    let at = last(&lines, &is_service).ok_or("there is no service to add it after")?;
-    lines.insert(block(&lines, at).end, &service);
+    let last = lines.iter().rposition(is_service).ok_or("there is no service to add it after")?;
+    lines.insert(block(&lines, last).end, entry);
     Ok(lines.concat())
 }
 
-fn remove_from_compose(text: &str, name: &str) -> String {
+fn remove_from_yaml(text: &str, name: &str) -> String {
     let (header, mount, volume) = (
         format!("  {name}:"),
         format!("- {name}-secrets:/secrets/{name}"),
@@ -160,7 +148,7 @@ fn without(text: &str, is_gone: impl Fn(&str) -> bool) -> String {
 
 impl Change {
     /// Each place that changed: `file:line`, and its first line that is not blank. One text must be the other
-    /// with more lines, or have as many.
+    /// with more lines.
     pub(super) fn hunks(&self) -> Vec<(String, String)> {
         let grows = self.after.len() >= self.before.len();
         let (short, long) = if grows { (&self.before, &self.after) } else { (&self.after, &self.before) };
@@ -171,7 +159,6 @@ impl Change {
                 (at, is_inside) = (at + 1, false);
                 continue;
             }
-            at += usize::from(short.len() == long.len());
             if !is_inside && !line.is_empty() {
                 hunks.push((format!("{}:{}", self.file, number + 1), line.trim().to_owned()));
                 is_inside = true;
@@ -195,9 +182,9 @@ mod tests {
         let names = Names::parse(name, None).unwrap();
         let change = |file| {
             let before = text(file);
-            Change { file, after: insert(file, &before, &names, 3991, 2).unwrap(), before }
+            Change { file, after: insert(file, &before, &names, 3991).unwrap(), before }
         };
-        [MANIFEST, PROGRAMS, GATEWAY, COMPOSE].map(change).into()
+        FILES.map(change).into()
     }
 
     #[test]
@@ -213,9 +200,9 @@ mod tests {
 
     #[test]
     fn two_services_are_inserted_and_removed_in_any_order() {
-        for file in [MANIFEST, PROGRAMS, GATEWAY, COMPOSE] {
+        for file in FILES {
             let insert =
-                |text: &str, name| insert(file, text, &Names::parse(name, None).unwrap(), 3991, 2).unwrap();
+                |text: &str, name| insert(file, text, &Names::parse(name, None).unwrap(), 3991).unwrap();
             let (before, first) = (text(file), insert(&text(file), "parcels"));
             let both = insert(&first, "gifts");
             assert_eq!(remove(file, &both, "gifts-service"), first, "{file}");
@@ -229,18 +216,15 @@ mod tests {
     fn six_places_are_edited() {
         let hunks: Vec<_> = changes("parcels").iter().flat_map(Change::hunks).collect();
         let lines: Vec<_> = hunks.iter().map(|(_, line)| line.as_str()).collect();
-        assert!(
-            lines[0].starts_with("members = [") && lines[0].contains(r#", "parcels-service", "#),
-            "{lines:?}"
-        );
         assert_eq!(
-            lines[1..],
+            lines,
             [
                 "parcels-service  parcels-service  service   3991  2         parcels   -         -",
                 "[[routes]]",
                 "parcels-service:",
                 "- parcels-service-secrets:/secrets/parcels-service",
                 "parcels-service-secrets: {}",
+                "parcels-service:",
             ]
         );
     }
@@ -248,7 +232,7 @@ mod tests {
     #[test]
     fn a_route_that_exists_is_not_added_again() {
         let names = Names::parse("orders", None).unwrap();
-        assert!(insert(GATEWAY, &text(GATEWAY), &names, 3991, 2).unwrap_err().contains("/api/orders"));
+        assert!(insert(GATEWAY, &text(GATEWAY), &names, 3991).unwrap_err().contains("/api/orders"));
     }
 
     #[test]
