@@ -46,15 +46,14 @@ pub fn new_service(name: &str, singular: Option<&str>) -> io::Result<()> {
 
 /// Removes the service NAME, unless that loses changes that are not committed and `force` is not given.
 pub fn remove_service(name: &str, force: bool) -> io::Result<()> {
-    let names = Names::parse(name, None).map_err(io::Error::other)?;
-    let krate = names.krate();
+    let krate = names::krate(name);
     if krate == TEMPLATE || !Path::new(&krate).join("Cargo.toml").exists() {
         return refuse(format!("There is no service {krate} to remove."));
     }
     if let Some(manifest) = dependent(&krate)? {
         return refuse(format!("{manifest} names {krate} as a dependency: remove that first."));
     }
-    if !force && !is_committed(&krate)? && !is_untouched(&names)? {
+    if !force && !is_committed(&krate)? && !is_untouched(&krate)? {
         return refuse(format!("{krate} has changes that are not committed; --force loses them."));
     }
     let changes = plan(|file, text| Ok(edits::remove(file, text, &krate)))?;
@@ -155,11 +154,9 @@ fn format_files(root: &Path, files: &[(PathBuf, String)]) -> io::Result<()> {
     run(rustfmt.args(sources))
 }
 
-/// Adds or removes the crate in Cargo.lock, and changes no version.
+/// Adds or removes the crate in Cargo.lock; the versions of all others stay.
 fn update_lock_file() -> io::Result<()> {
-    run(Command::new("cargo")
-        .args(["metadata", "--offline", "--format-version=1"])
-        .stdout(std::process::Stdio::null()))
+    run(Command::new("cargo").args(["update", "--workspace", "--offline", "--quiet"]))
 }
 
 fn run(command: &mut Command) -> io::Result<()> {
@@ -193,18 +190,15 @@ fn is_committed(krate: &str) -> io::Result<bool> {
 }
 
 /// Whether the crate is still what `new_service` made.
-fn is_untouched(names: &Names) -> io::Result<bool> {
-    let (krate, Some(program)) = (names.krate(), programs().iter().find(|one| one.name == names.krate()))
-    else {
-        return Ok(false);
-    };
+fn is_untouched(krate: &str) -> io::Result<bool> {
+    let program = programs().iter().find(|program| program.name == krate);
+    let (Ok(names), Some(program)) = (Names::parse(krate, None), program) else { return Ok(false) };
     let again = std::env::temp_dir().join(format!("new-service-{}", std::process::id()));
-    let files = instantiate(&read_files(Path::new(TEMPLATE))?, names, program.port);
+    let files = instantiate(&read_files(Path::new(TEMPLATE))?, &names, program.port);
     let made = write_files(&again, &files).and_then(|()| format_files(&again, &files));
-    let made = made.and_then(|()| read_files(&again.join(&krate)));
+    let made = made.and_then(|()| read_files(&again.join(krate)));
     fs::remove_dir_all(&again)?;
-    let found = read_files(Path::new(&krate))?;
-    let made: Vec<_> =
-        made?.into_iter().map(|(path, text)| (path.strip_prefix(&again).map(Path::to_owned), text)).collect();
-    Ok(made == found.into_iter().map(|(path, text)| (Ok(path), text)).collect::<Vec<_>>())
+    let found = read_files(Path::new(krate))?;
+    let found = found.into_iter().map(|(path, text)| (again.join(path), text));
+    Ok(made? == found.collect::<Vec<_>>())
 }

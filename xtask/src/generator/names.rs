@@ -45,7 +45,7 @@ impl Names {
     }
 
     pub(super) fn krate(&self) -> String {
-        format!("{}-service", self.plural)
+        krate(&self.plural)
     }
 
     /// The last part of `/api/gift-cards`.
@@ -106,6 +106,11 @@ impl Names {
             rest = &rest[length..];
         }
     }
+}
+
+/// Of `returns` or `returns-service`.
+pub(super) fn krate(name: &str) -> String {
+    format!("{}-service", name.strip_suffix("-service").unwrap_or(name))
 }
 
 fn snake(name: &str) -> String {
