@@ -17,7 +17,7 @@ use shared::problem::Problem;
 use shared::registry::Instance;
 use shared::service::resource;
 
-use crate::members::Members;
+use crate::registrations::Registrations;
 use crate::routing::Table;
 
 /// What the admin port shows and changes.
@@ -25,7 +25,7 @@ pub struct Console {
     /// The routes in force.
     pub table: Arc<ArcSwap<Table>>,
     /// Who is registered.
-    pub members: Arc<Members>,
+    pub registrations: Arc<Registrations>,
     /// Why the last reload was refused, if it was.
     pub refused: Mutex<Option<String>>,
 }
@@ -109,11 +109,11 @@ async fn config(console: Data<Console>) -> HttpResponse {
 }
 
 async fn services(console: Data<Console>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "services": console.members.services(Instant::now()) }))
+    HttpResponse::Ok().json(json!({ "services": console.registrations.services(Instant::now()) }))
 }
 
 async fn instances(name: Path<String>, console: Data<Console>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "instances": console.members.instances(&name, Instant::now()) }))
+    HttpResponse::Ok().json(json!({ "instances": console.registrations.instances(&name, Instant::now()) }))
 }
 
 async fn register(
@@ -122,7 +122,7 @@ async fn register(
     body: Body<Registration>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
-    kept_here(&console)?;
+    authoritative(&console)?;
     let (service, id) = path.into_inner();
     let Registration { url, metadata } = body.value;
     if !is_name(&service) || !is_name(&id) {
@@ -134,7 +134,7 @@ async fn register(
     }
     let instance = Instance { metadata, ..Instance::new(&id, &url) };
     log::debug!(service, id, caller = caller.service; "registered");
-    let lease = console.members.register(&service, instance, Instant::now());
+    let lease = console.registrations.register(&service, instance, Instant::now());
     Ok(HttpResponse::Ok().json(json!({ "lease_s": lease.as_secs() })))
 }
 
@@ -143,16 +143,16 @@ async fn deregister(
     path: Path<(String, String)>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
-    kept_here(&console)?;
+    authoritative(&console)?;
     let (service, id) = path.into_inner();
-    match console.members.deregister(&service, &id, Instant::now()) {
+    match console.registrations.deregister(&service, &id, Instant::now()) {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(Problem::not_found()),
     }
 }
 
-fn kept_here(console: &Console) -> Result<(), Problem> {
-    match console.members.are_kept_here() {
+fn authoritative(console: &Console) -> Result<(), Problem> {
+    match console.registrations.is_authoritative() {
         true => Ok(()),
         false => Err(Problem::new(
             StatusCode::CONFLICT,

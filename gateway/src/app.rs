@@ -1,6 +1,6 @@
 //! The only place that wires: routes, registry, checks, the public listener and the admin's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,11 +20,11 @@ use crate::admin::{self, Console};
 use crate::checks;
 use crate::config::Config;
 use crate::docs::{self, Docs};
-use crate::engine::H1Engine;
+use crate::engine::Engine;
 use crate::identity::Identity;
-use crate::members::{Members, settings};
 use crate::proxy::{self, Gateway};
 use crate::rate::RateLimits;
+use crate::registrations::{Registrations, settings};
 use crate::routing::{Load, Table};
 
 /// The name of this program.
@@ -38,23 +38,26 @@ const ISSUER: &str = "user-service";
 /// Whatever keeps the gateway from starting.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind_shared(SERVICE, config.http)?;
-    let members = Arc::new(match config.stack.registry {
-        RegistryUrl::Memory(_) => Members::new(config.state_file),
-        _ => Members::elsewhere(),
+    let registrations = Arc::new(match config.stack.registry {
+        RegistryUrl::Memory(_) => Registrations::new(config.state_file),
+        _ => Registrations::following(),
     });
-    let tables = Tables::new(config.config_file, listener.replica(), config.stack, members.clone());
+    let tables = Tables::new(config.config_file, listener.replica(), config.stack, registrations.clone());
     let table = Arc::new(ArcSwap::from_pointee(tables.read().map_err(anyhow::Error::msg)?));
     let issuer = ServiceClient::new(tables.pool(ISSUER), tables.stack.tokens());
     let authenticator = tables.stack.authenticator(Stack::follow_keys(issuer));
     let rates = RateLimits::new(&table.load(), config.rate_limits);
     let identity = Identity::new(authenticator.clone());
     let gateway = web::Data::new(Gateway { table: table.clone(), identity, rates });
-    let console =
-        web::Data::new(Console { table: table.clone(), members: members.clone(), refused: Mutex::default() });
+    let console = web::Data::new(Console {
+        table: table.clone(),
+        registrations: registrations.clone(),
+        refused: Mutex::default(),
+    });
     let docs = Arc::new(Docs::default());
     let documented = tables.clients(&table.load());
 
-    let (shown, measured) = (console.clone(), members.clone());
+    let (shown, measured) = (console.clone(), registrations.clone());
     let admin = Service::new(Listener::bind_shared(SERVICE, config.admin)?)
         .without_signals()
         .authenticate(authenticator)
@@ -68,21 +71,23 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         .build()?;
     let admins = admin.handle();
 
-    let (limited, served, shown, checked) = (gateway.clone(), docs.clone(), table.clone(), members.clone());
+    let (limited, served, shown, checked) =
+        (gateway.clone(), docs.clone(), table.clone(), registrations.clone());
     let server = Service::new(listener)
         .edge()
         .check("routes", move || {
-            let missing = unserved(&shown.load());
-            async move { if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) } }
+            let missing: Vec<_> = unserved(&shown.load()).into_iter().collect();
+            let missing = missing.join(", ");
+            async move { if missing.is_empty() { Ok(()) } else { Err(missing) } }
         })
         .configure(move |app| {
             app.app_data(gateway.clone())
-                .app_data(web::Data::new(H1Engine::default()))
+                .app_data(web::Data::new(Engine::default()))
                 .app_data(web::Data::from(served.clone()));
             docs::configure(app);
             app.default_service(web::to(proxy::proxy));
         })
-        .task("leases", move |stop| async move { members.expire(stop).await })
+        .task("leases", move |stop| async move { registrations.expire(stop).await })
         .task("checks", move |stop| checks::run(move || checked.pools(), stop))
         .task("rates", move |stop| async move { limited.rates.prune(stop).await })
         .task("docs", move |stop| docs.follow(documented, stop))
@@ -93,30 +98,29 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     Ok(server)
 }
 
-/// The services that some route leads to and that have no replica.
-fn unserved(table: &Table) -> Vec<String> {
-    let mut missing: Vec<String> = table
-        .routes
-        .iter()
-        .filter(|route| !route.pool.is_available())
-        .map(|route| route.entry.service.clone())
-        .collect();
-    missing.dedup();
-    missing
+/// The services that some route leads to and that have no replica, sorted.
+fn unserved(table: &Table) -> BTreeSet<String> {
+    let unserved = table.routes.iter().filter(|route| !route.pool.is_available());
+    unserved.map(|route| route.entry.service.clone()).collect()
 }
 
 /// Makes tables out of the file, with one pool and one load for each service.
 struct Tables {
     file: PathBuf,
     stack: Stack,
-    members: Arc<Members>,
+    registrations: Arc<Registrations>,
     loads: Mutex<BTreeMap<String, Arc<Load>>>,
 }
 
 impl Tables {
-    fn new(file: PathBuf, replica: &Replica, stack: StackConfig, members: Arc<Members>) -> Rc<Self> {
+    fn new(
+        file: PathBuf,
+        replica: &Replica,
+        stack: StackConfig,
+        registrations: Arc<Registrations>,
+    ) -> Rc<Self> {
         let stack = Stack::with_settings(replica, stack, settings());
-        Rc::new(Self { file, stack, members, loads: Mutex::default() })
+        Rc::new(Self { file, stack, registrations, loads: Mutex::default() })
     }
 
     fn read(&self) -> Result<Table, String> {
@@ -127,11 +131,11 @@ impl Tables {
     }
 
     fn pool(&self, service: &str) -> Arc<Pool> {
-        if self.members.are_kept_here() {
-            return self.members.pool(service);
+        if self.registrations.is_authoritative() {
+            return self.registrations.pool(service);
         }
         let pool = self.stack.pool(service);
-        self.members.show(pool.clone());
+        self.registrations.track(pool.clone());
         pool
     }
 
@@ -142,8 +146,7 @@ impl Tables {
 
     /// A client of each service behind the routes.
     fn clients(&self, table: &Table) -> Vec<ServiceClient> {
-        let services: std::collections::BTreeSet<_> =
-            table.routes.iter().map(|route| route.entry.service.clone()).collect();
+        let services: BTreeSet<_> = table.routes.iter().map(|route| route.entry.service.clone()).collect();
         services.iter().map(|service| ServiceClient::new(self.pool(service), self.stack.tokens())).collect()
     }
 }

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::Method;
 use serde_json::Value;
-use shared::balancer::{Pool, Report};
-use shared::client::transport::{Call, ExchangeError, exchange};
+use shared::balancer::{CheckResult, Pool};
+use shared::http::{Call, ExchangeError, exchange};
 use shared::registry::Instance;
 use shared::service::DRAIN;
 use shared::stop::Stop;
 
 /// Between two checks of a replica, ± 20 %, so that many do not come together.
 const EVERY: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// How soon a newcomer is noticed.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -43,14 +43,14 @@ pub async fn run(pools: impl Fn() -> Vec<Arc<Pool>>, stop: Stop) {
 }
 
 async fn check(pool: Arc<Pool>, instance: Instance) {
-    let call = Call::new(Method::GET, format!("{}/health/ready", instance.url), PATIENCE);
+    let call = Call::new(Method::GET, format!("{}/health/ready", instance.url), TIMEOUT);
     let report = match exchange(call).await {
-        Ok(answer) if answer.status.is_success() => Report::Passed,
-        Ok(answer) if is_draining(&answer.body) => Report::Draining,
-        Err(ExchangeError::Unreachable(_)) => Report::Refused,
-        Ok(_) | Err(_) => Report::Failed,
+        Ok(answer) if answer.status.is_success() => CheckResult::Passed,
+        Ok(answer) if is_draining(&answer.body) => CheckResult::Draining,
+        Err(ExchangeError::Unreachable(_)) => CheckResult::Refused,
+        Ok(_) | Err(_) => CheckResult::Failed,
     };
-    if report != Report::Passed {
+    if report != CheckResult::Passed {
         log::info!(service = pool.service(), instance = instance.id; "a health check failed");
     }
     pool.report_check(&instance.id, report, Instant::now());

@@ -5,29 +5,16 @@
 mod body; // the answer's body, as it comes
 mod h1; // HTTP/1.1 on our own connections
 mod pool; // idle connections, per thread
+mod sending; // the request, as it is sent
 mod wire; // writing and reading HTTP/1.1
 
-pub use body::AnswerBody;
-pub use h1::H1Engine;
+pub use body::ResponseBody;
+pub use h1::Engine;
 
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Payload};
-use futures_util::future::LocalBoxFuture;
-
-/// Sends requests to replicas. Each worker thread has its own.
-pub trait Engine {
-    /// Sends `request` to `authority` and answers when the head of the answer is there.
-    ///
-    /// A body that streams is taken out of the request only when there is a connection; until then
-    /// the same request can go to another replica.
-    fn exchange<'a>(
-        &'a self,
-        authority: &'a str,
-        request: &'a mut Request,
-    ) -> LocalBoxFuture<'a, Result<Answer, ExchangeError>>;
-}
 
 /// A request as it goes to a replica.
 pub struct Request {
@@ -57,18 +44,18 @@ pub enum Body {
 }
 
 /// The head of an answer, and its body as it comes.
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub status: StatusCode,
     /// The headers, as they came.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
-    pub body: AnswerBody,
+    pub body: ResponseBody,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ExchangeError {
+pub enum UpstreamError {
     /// No connection could be made: nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(std::io::Error),

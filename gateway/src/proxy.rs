@@ -25,7 +25,7 @@ use shared::request::PreferWait;
 use shared::resilience::retry::{REPLAY_LIMIT, is_safe};
 use shared::service::RouteLabel;
 
-use crate::engine::{Body, H1Engine};
+use crate::engine::{Body, Engine};
 use crate::identity::Identity;
 use crate::rate::RateLimits;
 use crate::routing::{Route, Table};
@@ -51,7 +51,7 @@ pub async fn proxy(
     request: HttpRequest,
     payload: Payload,
     gateway: Data<Gateway>,
-    engine: Data<H1Engine>,
+    engine: Data<Engine>,
 ) -> Result<HttpResponse, Problem> {
     let started = Instant::now();
     let path = match path::checked(&request) {
@@ -77,7 +77,7 @@ pub async fn proxy(
     };
     let body = tokio::time::timeout(TOTAL, body_of(&request, payload)).await;
     let body = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
-    let answered = attempts::run(&**engine, route, plan, body).await;
+    let answered = attempts::run(&engine, route, plan, body).await;
     let mut response = match answered {
         Ok((answer, hold)) => headers::incoming(answer, hold, &route.entry.service),
         Err(problem) => actix_web::ResponseError::error_response(&problem),

@@ -26,9 +26,9 @@ pub struct RateLimits(Option<Limits>);
 struct Limits {
     requests: Buckets,
     policy: String,
-    /// For what is dear, such as hashing a password: by the path of the route and by address,
-    /// whoever asks.
-    dear: BTreeMap<String, Buckets>,
+    /// For expensive requests, such as hashing a password: by the path of the route, then by address,
+    /// regardless of the caller.
+    expensive: BTreeMap<String, Buckets>,
 }
 
 /// How much is left, to be told to the client.
@@ -44,13 +44,13 @@ impl RateLimits {
             let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
             RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>()
         };
-        let dear = file.routes.iter().filter_map(|route| {
+        let expensive = file.routes.iter().filter_map(|route| {
             route.post_rate_per_second.map(|rate| (route.prefix.clone(), buckets(rate, rate)))
         });
         Self(on.then(|| Limits {
             requests: buckets(file.rate_per_second, file.rate_burst),
             policy: format!("\"default\";q={};w=1", file.rate_per_second),
-            dear: dear.collect(),
+            expensive: expensive.collect(),
         }))
     }
 
@@ -82,8 +82,8 @@ impl RateLimits {
             Err(not_until) => return Err(refused(not_until.wait_time_from(now), told(0))),
         };
         if request.method() == Method::POST
-            && let Some(dear) = limits.dear.get(request.path())
-            && let Err(not_until) = dear.check_key(&client.to_string())
+            && let Some(expensive) = limits.expensive.get(request.path())
+            && let Err(not_until) = expensive.check_key(&client.to_string())
         {
             return Err(refused(not_until.wait_time_from(now), told(0)));
         }
@@ -96,7 +96,7 @@ impl RateLimits {
             stop.sleep(PRUNE).await;
             if let Some(limits) = &self.0 {
                 limits.requests.retain_recent();
-                limits.dear.values().for_each(Buckets::retain_recent);
+                limits.expensive.values().for_each(Buckets::retain_recent);
             }
         }
     }

@@ -15,32 +15,11 @@ pub mod keys;
 pub mod service_token;
 pub mod user_token;
 
+pub use crate::config::Secret;
 pub use caller::{Admin, Authenticator, Caller, MaybeCaller, ServiceCaller};
 pub use keys::{KeySet, SigningKeys};
 pub use service_token::{ServiceClaims, ServiceKey};
 pub use user_token::{USER_TOKEN_AUDIENCE, UserClaims};
-
-/// A text that no log shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
 
 /// Why a token was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

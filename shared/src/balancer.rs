@@ -11,13 +11,15 @@
 
 mod ejection; // which replicas failed lately: the circuit breaker of each
 mod ewma; // how long a replica takes
-mod hold; // one request's hold on a replica
 mod members; // who belongs to a pool, and who of them may be asked
 mod picker; // the strategies
 mod pool; // the replicas of one service
 mod replica; // one of them
+mod instance; // where one is, as a registry knows it
+mod ring; // consistent hashing
 
-pub use hold::Hold;
+pub use instance::{Instance, InvalidUrl};
+pub use members::{Newcomers, NoReplica};
 pub use picker::{Picker, Strategy};
-pub use pool::{Newcomers, NoReplica, Pool, Settings};
-pub use replica::{Health, Outcome, ReplicaKey, Report, Snapshot};
+pub use pool::{Hold, Pool, Settings};
+pub use replica::{CheckResult, Health, ReplicaKey, RequestOutcome, Snapshot};

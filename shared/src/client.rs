@@ -6,7 +6,6 @@
 
 mod context; // what a request hands on to the calls made for it
 mod request; // a call being put together, and its attempts
-pub mod transport; // one exchange with one replica
 
 pub use context::{ATTEMPT_HEADER, Context};
 pub use request::RequestBuilder;
@@ -14,9 +13,7 @@ pub use request::RequestBuilder;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::http::header::{HeaderMap, RETRY_AFTER};
-use actix_web::http::{Method, StatusCode};
-use serde::de::DeserializeOwned;
+use actix_web::http::Method;
 use uuid::Uuid;
 
 use crate::auth::ServiceKey;
@@ -52,17 +49,6 @@ pub struct ServiceClient {
     tokens: TokenSource,
 }
 
-/// A complete answer, whatever its status.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: actix_web::web::Bytes,
-}
-
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -81,17 +67,6 @@ pub enum ClientError {
     /// The request or the answer cannot be written or read.
     #[error("{0} and this do not understand each other: {1}")]
     Malformed(String, String),
-}
-
-impl Answer {
-    /// The body, read as JSON.
-    ///
-    /// # Errors
-    /// [`ClientError::Malformed`] if it is something else.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| ClientError::Malformed("the answer".to_owned(), error.to_string()))
-    }
 }
 
 impl ServiceClient {
@@ -139,10 +114,4 @@ impl ServiceClient {
     fn request(&self, method: Method, path: impl Into<String>) -> RequestBuilder<'_> {
         RequestBuilder::new(self, method, path.into())
     }
-}
-
-/// What `Retry-After` says, in seconds (RFC 9110 §10.2.3).
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }

@@ -10,8 +10,6 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::auth::Secret;
-
 /// Reads variables and remembers what was asked, and what was wrong.
 pub struct Vars {
     lookup: Lookup,
@@ -243,6 +241,26 @@ impl Variable for url::Url {
     #[allow(clippy::expect_used, reason = "a constant that parses")]
     fn placeholder() -> Self {
         Self::parse("none:").expect("a scheme alone is a URL")
+    }
+}
+
+/// A text that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
     }
 }
 

@@ -44,7 +44,7 @@ enum Pools {
     Postgres {
         pool: PgPool,
         /// The longest that anything may take.
-        patience: Duration,
+        timeout: Duration,
     },
 }
 
@@ -56,8 +56,8 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         let inner = match &self.0 {
             Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres { pool, patience } => {
-                TxInner::Postgres { tx: within(*patience, pool.begin()).await?, patience: *patience }
+            Pools::Postgres { pool, timeout } => {
+                TxInner::Postgres { tx: within(*timeout, pool.begin()).await?, timeout: *timeout }
             }
         };
         Ok(Tx { inner, on_commit: Vec::new() })
@@ -129,10 +129,10 @@ fn measure<DB: sqlx::Database>(name: &str, pool: &Pool<DB>, readings: &mut Readi
 
 /// A limit on this side: a server that cannot be reached any more keeps none of its own.
 async fn within<T>(
-    patience: Duration,
+    timeout: Duration,
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    let done = tokio::time::timeout(patience, statement).await;
+    let done = tokio::time::timeout(timeout, statement).await;
     done.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
@@ -152,7 +152,7 @@ pub struct Tx {
 
 enum TxInner {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres { tx: Transaction<'static, Postgres>, patience: Duration },
+    Postgres { tx: Transaction<'static, Postgres>, timeout: Duration },
 }
 
 impl Tx {
@@ -169,7 +169,7 @@ impl Tx {
         about_to("COMMIT");
         match self.inner {
             TxInner::Sqlite(tx) => tx.commit().await?,
-            TxInner::Postgres { tx, patience } => within(patience, tx.commit()).await?,
+            TxInner::Postgres { tx, timeout } => within(timeout, tx.commit()).await?,
         }
         about_to("go on after COMMIT");
         for action in self.on_commit {

@@ -8,6 +8,7 @@ pub mod body; // strict JSON bodies: every fault named at once
 pub mod stop; // how a program's tasks learn that they should finish
 pub mod telemetry; // logs
 pub mod metrics; // numbers
+pub mod http; // one HTTP exchange with one address
 pub mod trace; // what led to what
 pub mod auth; // who is calling: user tokens and service tokens
 pub mod request; // ids, paging, versions and preferences in a request

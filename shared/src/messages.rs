@@ -31,11 +31,11 @@ mod url; // which transport
 pub use event::Event;
 pub use http::HttpTransport;
 pub use inbox::{Delivery, HandleError, Handler, Received};
-pub use nats::{ConnectError, Nats};
+pub use nats::{ConnectError, Nats, NatsUrl};
 pub use outbox::{Outbox, Outgoing};
 pub use relay::Relay;
 pub use upcast::Upcast;
-pub use url::{MessagesUrl, NatsUrl};
+pub use url::MessagesUrl;
 
 use std::sync::Arc;
 

@@ -14,7 +14,6 @@ mod consul; // consul://
 mod directory; // follows the replicas of services
 mod dns; // dns://
 mod heartbeat; // keeps this replica registered
-mod instance; // one registered replica
 mod leases; // the registry in memory
 mod listed; // static://
 mod memory; // memory://, by HTTP
@@ -22,11 +21,11 @@ mod memory; // memory://, by HTTP
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 
+pub use crate::balancer::{Instance, InvalidUrl};
 pub use consul::ConsulRegistry;
 pub use directory::Directory;
 pub use dns::DnsRegistry;
 pub use heartbeat::Heartbeat;
-pub use instance::{Instance, InvalidUrl};
 pub use leases::{LEASE, Leases};
 pub use listed::ListedRegistry;
 pub use memory::MemoryRegistry;
@@ -36,9 +35,8 @@ use std::time::Duration;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
-use crate::auth::Secret;
 use crate::client::TokenSource;
-use crate::config::Variable;
+use crate::config::{Secret, Variable};
 
 /// A registry. Used on the main thread only.
 pub trait Registry {

@@ -154,7 +154,7 @@ async fn follow(issuer: ServiceClient, keys: KeySet) {
 
 async fn published(issuer: &ServiceClient) -> Result<Jwks, String> {
     let answer = issuer.get("/.well-known/jwks.json").context(&Context::background()).send().await;
-    answer.and_then(|answer| answer.json()).map_err(|error| error.to_string())
+    answer.map_err(|error| error.to_string())?.json().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

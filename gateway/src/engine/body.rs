@@ -10,9 +10,9 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 use tokio::time::Sleep;
 
-use super::ExchangeError;
-use super::h1::{Sending, poll_read};
-use super::pool::{Connection, Pool, split};
+use super::UpstreamError;
+use super::pool::{Connection, IdleConnections, split};
+use super::sending::Sending;
 use super::wire::{Chunks, Framing, Piece};
 
 /// A body may be silent for so long.
@@ -24,11 +24,11 @@ pub(super) struct Exchange {
     /// What is left of the request, if the answer came early.
     pub(super) sending: Sending,
     /// Where the connection goes when the answer is over, if it may be used again.
-    pub(super) keep: Option<(Pool, String)>,
+    pub(super) keep: Option<(IdleConnections, String)>,
 }
 
 /// The body of an answer. Dropped before its end, it closes the connection.
-pub struct AnswerBody {
+pub struct ResponseBody {
     exchange: Option<Exchange>,
     size: BodySize,
     left: Left,
@@ -43,7 +43,7 @@ enum Left {
     UntilClose,
 }
 
-impl AnswerBody {
+impl ResponseBody {
     pub(super) fn new(exchange: Exchange, framing: Framing, size: BodySize, end: Option<Instant>) -> Self {
         let left = match framing {
             Framing::None => Left::Nothing,
@@ -51,7 +51,7 @@ impl AnswerBody {
             Framing::Chunked => Left::Chunks(Chunks::default()),
             Framing::Close => Left::UntilClose,
         };
-        let timer = Box::pin(tokio::time::sleep_until(patience(end).into()));
+        let timer = Box::pin(tokio::time::sleep_until(idle_until(end).into()));
         let mut body = Self { exchange: Some(exchange), size, left, end, timer };
         if matches!(body.left, Left::Nothing) {
             body.finish();
@@ -74,7 +74,7 @@ impl AnswerBody {
     }
 
     /// What of the bytes at hand can be handed out; `None` if more must be read.
-    fn next_piece(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+    fn next_piece(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         let Some(Exchange { connection, .. }) = &mut self.exchange else { return Ok(None) };
         let read = &mut connection.read;
         match &mut self.left {
@@ -105,7 +105,7 @@ impl AnswerBody {
         }
     }
 
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ExchangeError>>> {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         loop {
             match self.next_piece() {
                 Ok(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
@@ -117,20 +117,20 @@ impl AnswerBody {
             if let Err(error) = exchange.sending.poll(&mut exchange.connection.stream, cx) {
                 return Poll::Ready(Some(Err(error)));
             }
-            match poll_read(&mut exchange.connection, cx) {
+            match exchange.connection.poll_read(cx) {
                 Poll::Ready(Ok(0)) if matches!(self.left, Left::UntilClose) => self.finish(),
                 // A body that ends early must not look complete to the client.
                 Poll::Ready(Ok(0)) => {
                     let early = io::Error::from(io::ErrorKind::UnexpectedEof);
-                    return Poll::Ready(Some(Err(ExchangeError::Reset(early))));
+                    return Poll::Ready(Some(Err(UpstreamError::Reset(early))));
                 }
                 Poll::Ready(Ok(_)) => {
-                    self.timer.as_mut().reset(patience(self.end).into());
+                    self.timer.as_mut().reset(idle_until(self.end).into());
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(ExchangeError::Reset(error)))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(UpstreamError::Reset(error)))),
                 Poll::Pending => {
                     ready!(self.timer.as_mut().poll(cx));
-                    return Poll::Ready(Some(Err(ExchangeError::TimedOut)));
+                    return Poll::Ready(Some(Err(UpstreamError::TimedOut)));
                 }
             }
         }
@@ -138,13 +138,13 @@ impl AnswerBody {
 }
 
 /// Until when the next byte must come.
-fn patience(end: Option<Instant>) -> Instant {
+fn idle_until(end: Option<Instant>) -> Instant {
     let silence = Instant::now() + IDLE;
     end.map_or(silence, |end| end.min(silence))
 }
 
-impl MessageBody for AnswerBody {
-    type Error = ExchangeError;
+impl MessageBody for ResponseBody {
+    type Error = UpstreamError;
 
     fn size(&self) -> BodySize {
         self.size
@@ -153,7 +153,7 @@ impl MessageBody for AnswerBody {
     fn poll_next(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, ExchangeError>>> {
+    ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         self.poll_bytes(cx)
     }
 }

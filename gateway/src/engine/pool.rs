@@ -2,10 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use actix_web::web::{Bytes, BytesMut};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Servers keep idle connections 75 s: this side gives up first, so that it never sends into a
@@ -13,6 +17,8 @@ use tokio::net::TcpStream;
 const IDLE: Duration = Duration::from_secs(30);
 /// Idle connections kept to one replica.
 const KEPT: usize = 64;
+/// Bytes read from a connection at once.
+const READ: usize = 16 * 1024;
 
 /// A connection, and what was read from it beyond the last answer.
 pub(super) struct Connection {
@@ -26,16 +32,29 @@ impl Connection {
     pub(super) fn is_stale(&self) -> bool {
         self.reused && self.read.is_empty()
     }
+
+    /// Reads into the buffer; 0 at the connection's end.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.read.reserve(READ);
+        let spare = self.read.len();
+        self.read.resize(spare + READ, 0);
+        let mut buffer = ReadBuf::new(&mut self.read[spare..]);
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let filled = buffer.filled().len();
+        self.read.truncate(spare + filled);
+        ready!(polled)?;
+        Poll::Ready(Ok(filled))
+    }
 }
 
 /// The idle connections of one thread.
 #[derive(Clone, Default)]
-pub(super) struct Pool(Rc<RefCell<HashMap<String, Vec<Idle>>>>);
+pub(super) struct IdleConnections(Rc<RefCell<HashMap<String, Vec<Idle>>>>);
 
 /// A connection, and since when it is idle.
 type Idle = (TcpStream, Instant);
 
-impl Pool {
+impl IdleConnections {
     /// An idle connection to `authority` that is still open, the last used first.
     pub(super) fn take(&self, authority: &str) -> Option<Connection> {
         let mut pool = self.0.borrow_mut();
@@ -74,7 +93,7 @@ impl Pool {
 /// Whether the other side has neither closed an idle connection nor said anything on it.
 fn is_open(stream: &TcpStream) -> bool {
     let mut byte = [0; 1];
-    matches!(stream.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Takes the first `length` bytes out of what was read.

@@ -3,7 +3,7 @@
 use actix_web::body::BodySize;
 use actix_web::http::StatusCode;
 
-use super::ExchangeError;
+use super::UpstreamError;
 
 /// The largest head of an answer, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -44,8 +44,8 @@ impl Framing {
 
 /// Reads the head of an answer from the beginning of `bytes`; `None` if it is not complete. Answers
 /// how long it is, too.
-pub(super) fn read_head(bytes: &[u8], is_head: bool) -> Result<Option<(Head, usize)>, ExchangeError> {
-    let malformed = |why: &str| ExchangeError::Malformed(why.to_owned());
+pub(super) fn read_head(bytes: &[u8], is_head: bool) -> Result<Option<(Head, usize)>, UpstreamError> {
+    let malformed = |why: &str| UpstreamError::Malformed(why.to_owned());
     let mut fields = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut fields);
     let length = match response.parse(bytes).map_err(|error| malformed(&error.to_string()))? {
@@ -124,7 +124,7 @@ const LINE_LIMIT: usize = 8 * 1024;
 
 impl Chunks {
     /// Looks at `bytes`, the next that came.
-    pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Piece, ExchangeError> {
+    pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Piece, UpstreamError> {
         let mut at = 0;
         loop {
             match self.0 {
@@ -141,7 +141,7 @@ impl Chunks {
                 State::Size | State::DataEnd | State::Trailers => {
                     let Some(end) = bytes[at..].windows(2).position(|pair| pair == b"\r\n") else {
                         return match bytes.len() - at > LINE_LIMIT {
-                            true => Err(ExchangeError::Malformed("a chunk's line is too long".to_owned())),
+                            true => Err(UpstreamError::Malformed("a chunk's line is too long".to_owned())),
                             false => Ok(Piece::Incomplete(at)),
                         };
                     };
@@ -152,8 +152,8 @@ impl Chunks {
         }
     }
 
-    fn after_line(&self, line: &[u8]) -> Result<State, ExchangeError> {
-        let malformed = || ExchangeError::Malformed("a malformed chunk".to_owned());
+    fn after_line(&self, line: &[u8]) -> Result<State, UpstreamError> {
+        let malformed = || UpstreamError::Malformed("a malformed chunk".to_owned());
         match self.0 {
             State::Size => {
                 let size = line.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -176,7 +176,7 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    fn head(text: &str) -> Result<Option<(Head, usize)>, ExchangeError> {
+    fn head(text: &str) -> Result<Option<(Head, usize)>, UpstreamError> {
         read_head(text.as_bytes(), false)
     }
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     /// The data of a chunked body that comes in parts of `size` bytes.
-    fn dechunked(body: &[u8], size: usize) -> Result<Vec<u8>, ExchangeError> {
+    fn dechunked(body: &[u8], size: usize) -> Result<Vec<u8>, UpstreamError> {
         let (mut chunks, mut data, mut buffer) = (Chunks::default(), Vec::new(), Vec::new());
         for part in body.chunks(size) {
             buffer.extend_from_slice(part);
@@ -238,7 +238,7 @@ mod tests {
                 }
             }
         }
-        Err(ExchangeError::Malformed("it does not end".to_owned()))
+        Err(UpstreamError::Malformed("it does not end".to_owned()))
     }
 
     #[test]

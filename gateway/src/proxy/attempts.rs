@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
-use shared::balancer::{Hold, NoReplica, Outcome, ReplicaKey};
+use shared::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
 use shared::client::ATTEMPT_HEADER;
+use shared::http;
 use shared::metrics;
 use shared::problem::Problem;
 use shared::resilience::Deadline;
 use shared::resilience::retry::{self, Attempts, Decision, Failure};
 
 use super::headers;
-use crate::engine::{Answer, Body, Engine, ExchangeError, Request};
+use crate::engine::{Body, Engine, Request, Response, UpstreamError};
 use crate::routing::Route;
 
 /// What is the same for every attempt.
@@ -32,8 +33,8 @@ pub struct Plan {
 
 /// One attempt's end, and what of it the client could get.
 enum Ended {
-    Answered(Answer, Hold),
-    Failed(Failure, Problem, Option<(Answer, Hold)>),
+    Answered(Response, Hold),
+    Failed(Failure, Problem, Option<(Response, Hold)>),
     Refused(Problem),
 }
 
@@ -42,11 +43,11 @@ enum Ended {
 /// # Errors
 /// The problem to tell the client.
 pub async fn run(
-    engine: &impl Engine,
+    engine: &Engine,
     route: &Route,
     plan: Plan,
     body: Body,
-) -> Result<(Answer, Hold), Problem> {
+) -> Result<(Response, Hold), Problem> {
     let Ok(_permit) = route.load.limiter.enter().await else { return Err(Problem::unavailable(1)) };
     route.load.budget.request(Instant::now());
     let replayable = matches!(body, Body::None | Body::Kept(_));
@@ -59,7 +60,7 @@ pub async fn run(
         end: plan.end,
     };
     let (mut attempts, mut tried) = (Attempts::default(), Vec::new());
-    let mut last: Option<(Problem, Option<(Answer, Hold)>)> = None;
+    let mut last: Option<(Problem, Option<(Response, Hold)>)> = None;
     loop {
         request.head = head_of(&plan, &attempts);
         let (failure, problem, answer) = match attempt(engine, route, &plan, &mut request, &mut tried).await {
@@ -94,7 +95,7 @@ fn head_of(plan: &Plan, attempts: &Attempts) -> Vec<u8> {
 }
 
 async fn attempt(
-    engine: &impl Engine,
+    engine: &Engine,
     route: &Route,
     plan: &Plan,
     request: &mut Request,
@@ -110,7 +111,8 @@ async fn attempt(
     let exchanged = engine.exchange(&authority, request).await;
     match exchanged {
         Ok(answer) => {
-            let outcome = Outcome::Answered { status: answer.status, retry_after: retry_after(&answer) };
+            let outcome =
+                RequestOutcome::Answered { status: answer.status, retry_after: retry_after(&answer) };
             hold.record(outcome, Instant::now());
             match answer.status.as_u16() {
                 502..=504 => {
@@ -121,7 +123,7 @@ async fn attempt(
             }
         }
         Err(error) => {
-            if matches!(error, ExchangeError::Stale) {
+            if matches!(error, UpstreamError::Stale) {
                 // A fresh connection to the same replica is as good as another.
                 tried.pop();
             }
@@ -130,21 +132,21 @@ async fn attempt(
     }
 }
 
-fn failed(error: ExchangeError, mut hold: Hold) -> Ended {
+fn failed(error: UpstreamError, mut hold: Hold) -> Ended {
     let instance = hold.instance().id.clone();
     let (outcome, failure, status) = match &error {
-        ExchangeError::Unreachable(_) => {
-            (Outcome::Unreachable, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
+        UpstreamError::Unreachable(_) => {
+            (RequestOutcome::Unreachable, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
         }
-        ExchangeError::Stale => (Outcome::StaleConnection, Failure::Reset, StatusCode::BAD_GATEWAY),
-        ExchangeError::Reset(_) => (Outcome::Reset, Failure::Reset, StatusCode::BAD_GATEWAY),
-        ExchangeError::Malformed(_) => {
-            (Outcome::Reset, Failure::Answered(StatusCode::BAD_GATEWAY), StatusCode::BAD_GATEWAY)
+        UpstreamError::Stale => (RequestOutcome::StaleConnection, Failure::Reset, StatusCode::BAD_GATEWAY),
+        UpstreamError::Reset(_) => (RequestOutcome::Reset, Failure::Reset, StatusCode::BAD_GATEWAY),
+        UpstreamError::Malformed(_) => {
+            (RequestOutcome::Reset, Failure::Answered(StatusCode::BAD_GATEWAY), StatusCode::BAD_GATEWAY)
         }
-        ExchangeError::TimedOut => (Outcome::TimedOut, Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT),
+        UpstreamError::TimedOut => (RequestOutcome::TimedOut, Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT),
         // The replica has no part in it.
-        ExchangeError::Client(_) => return Ended::Refused(super::broken_body()),
-        ExchangeError::SlowClient => {
+        UpstreamError::Client(_) => return Ended::Refused(super::broken_body()),
+        UpstreamError::SlowClient => {
             return Ended::Refused(Problem::of_status(StatusCode::REQUEST_TIMEOUT));
         }
     };
@@ -155,8 +157,7 @@ fn failed(error: ExchangeError, mut hold: Hold) -> Ended {
     Ended::Failed(failure, problem, None)
 }
 
-fn retry_after(answer: &Answer) -> Option<Duration> {
-    let (_, value) = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
-    let seconds = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+fn retry_after(response: &Response) -> Option<Duration> {
+    let (_, value) = response.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
+    http::seconds(std::str::from_utf8(value).ok()?)
 }

@@ -10,7 +10,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use shared::balancer::Hold;
 
-use crate::engine::{Answer, AnswerBody, ExchangeError};
+use crate::engine::{Response, ResponseBody, UpstreamError};
 use crate::routing::Table;
 
 /// Headers of one connection (RFC 9110 §7.6.1), with those that this hop writes itself.
@@ -112,7 +112,7 @@ fn put(head: &mut Vec<u8>, parts: &[&[u8]]) {
 }
 
 /// The answer as the client gets it. The replica counts as busy until the body's end.
-pub fn incoming(answer: Answer, hold: Hold, service: &str) -> HttpResponse {
+pub fn incoming(answer: Response, hold: Hold, service: &str) -> HttpResponse {
     let served_by = format!("{service}/{}", hold.instance().id);
     let mut response = HttpResponse::build(answer.status);
     let named: Vec<String> = answer
@@ -140,14 +140,14 @@ pub fn incoming(answer: Answer, hold: Hold, service: &str) -> HttpResponse {
 }
 
 struct Held {
-    body: AnswerBody,
+    body: ResponseBody,
     /// Until the replica has said everything, which is before the client has heard it: who asks again
     /// at once finds the replica free.
     hold: Option<Hold>,
 }
 
 impl MessageBody for Held {
-    type Error = ExchangeError;
+    type Error = UpstreamError;
 
     fn size(&self) -> BodySize {
         self.body.size()
@@ -156,7 +156,7 @@ impl MessageBody for Held {
     fn poll_next(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, ExchangeError>>> {
+    ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
         let polled = Pin::new(&mut self.body).poll_next(cx);
         if self.body.is_over() {
             self.hold = None;

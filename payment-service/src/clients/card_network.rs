@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::client::transport::{Call, Exchange, ExchangeError, exchange};
+use shared::http::{Call, ExchangeError, Response, exchange};
 use shared::idempotency;
 use url::Url;
 use uuid::Uuid;
@@ -154,7 +154,7 @@ fn path(payment: &Payment, operation: &str) -> String {
     format!("/authorizations/{}{operation}", idempotency_key(payment.id, Intent::Authorize))
 }
 
-fn authorization_status(response: &Exchange) -> NetworkResponse {
+fn authorization_status(response: &Response) -> NetworkResponse {
     let Ok(authorization) = serde_json::from_slice::<Authorization>(&response.body) else {
         return failed(response);
     };
@@ -169,11 +169,11 @@ fn authorization_status(response: &Exchange) -> NetworkResponse {
     }
 }
 
-fn code(response: &Exchange) -> Option<String> {
+fn code(response: &Response) -> Option<String> {
     serde_json::from_slice::<Refused>(&response.body).ok().map(|refused| refused.code)
 }
 
-fn failed(response: &Exchange) -> NetworkResponse {
+fn failed(response: &Response) -> NetworkResponse {
     let body = serde_json::from_slice::<Value>(&response.body).unwrap_or_default();
     log::info!(status = response.status.as_u16(), body:%; "the card network failed");
     NetworkResponse::Failed

@@ -3,11 +3,30 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Instance;
 use super::ejection::Ejection;
 use super::picker::Picker;
-use super::pool::{Newcomers, NoReplica};
-use super::replica::{Outcome, Replica, ReplicaKey, Report};
-use crate::registry::Instance;
+use super::replica::{CheckResult, Member, ReplicaKey, RequestOutcome};
+
+/// When a replica that just registered gets its first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Newcomers {
+    /// At once: it would not register if it were not ready.
+    Trusted,
+    /// After a check that passed.
+    CheckedFirst,
+}
+
+/// Why no replica could be picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoReplica {
+    /// None is known, or all were tried.
+    #[error("no replica is known")]
+    None,
+    /// All have as much as they may have.
+    #[error("every replica is busy")]
+    Busy,
+}
 
 /// No mean latency counts for more.
 const SLOW: Duration = Duration::from_secs(1);
@@ -15,16 +34,16 @@ const SLOW: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Members {
     /// Sorted by key, that is by arrival.
-    replicas: Vec<Replica>,
+    replicas: Vec<Member>,
     next_key: u64,
 }
 
 impl Members {
-    pub(super) fn all(&self) -> impl Iterator<Item = &Replica> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Member> {
         self.replicas.iter()
     }
 
-    pub(super) fn get(&mut self, key: ReplicaKey) -> Option<&mut Replica> {
+    pub(super) fn get(&mut self, key: ReplicaKey) -> Option<&mut Member> {
         self.replicas.iter_mut().find(|replica| replica.key == key)
     }
 
@@ -47,7 +66,7 @@ impl Members {
         let slowly = trusted && self.has_settled(now);
         let key = ReplicaKey(self.next_key);
         self.next_key += 1;
-        let mut replica = Replica::new(key, Arc::new(instance.clone()), trusted, now);
+        let mut replica = Member::new(key, Arc::new(instance.clone()), trusted, now);
         if slowly {
             replica.start_slowly(now);
         }
@@ -67,7 +86,7 @@ impl Members {
         }
     }
 
-    pub(super) fn report_check(&mut self, id: &str, report: Report, now: Instant) {
+    pub(super) fn report_check(&mut self, id: &str, report: CheckResult, now: Instant) {
         let slowly = self.has_settled(now);
         for replica in self.replicas.iter_mut().filter(|replica| replica.instance.id == id) {
             let was_available = replica.is_available();
@@ -102,15 +121,15 @@ impl Members {
 
     /// The best of these groups that is not empty: the available ones that do not push back, the
     /// available ones, all but the last resort, all.
-    fn candidates(&self, tried: &[ReplicaKey], now: Instant) -> Vec<&Replica> {
-        let groups: [&dyn Fn(&Replica) -> bool; 4] = [
+    fn candidates(&self, tried: &[ReplicaKey], now: Instant) -> Vec<&Member> {
+        let groups: [&dyn Fn(&Member) -> bool; 4] = [
             &|one| one.is_available() && !one.is_pushing_back(now),
             &|one| one.is_available(),
             &|one| !one.is_last_resort(),
             &|_| true,
         ];
         let first = if self.is_panicking() { 2 } else { 0 };
-        let members = |group: &dyn Fn(&Replica) -> bool| {
+        let members = |group: &dyn Fn(&Member) -> bool| {
             let left = self.registered().filter(|one| !tried.contains(&one.key));
             left.filter(|one| group(one)).collect::<Vec<_>>()
         };
@@ -131,7 +150,7 @@ impl Members {
         (ejected, self.registered().count() / 2)
     }
 
-    pub(super) fn record(&mut self, key: ReplicaKey, outcome: Outcome, sent: Instant, now: Instant) {
+    pub(super) fn record(&mut self, key: ReplicaKey, outcome: RequestOutcome, sent: Instant, now: Instant) {
         let (ejected, most) = self.ejected();
         let (slowly, mean) = (self.has_settled(now), self.mean_latency(now));
         let Some(replica) = self.get(key) else { return };
@@ -158,7 +177,7 @@ impl Members {
         self.replicas.retain(|replica| !replica.leaving || replica.in_flight > 0);
     }
 
-    fn registered(&self) -> impl Iterator<Item = &Replica> {
+    fn registered(&self) -> impl Iterator<Item = &Member> {
         self.replicas.iter().filter(|replica| !replica.leaving)
     }
 

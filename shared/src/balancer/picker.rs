@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use super::replica::{Replica, ReplicaKey};
+use super::replica::{Member, ReplicaKey};
+use super::ring::hash;
 
 /// How the next replica is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,9 +44,6 @@ struct Turn {
     credits: BTreeMap<ReplicaKey, f64>,
 }
 
-/// Points on the ring for each replica.
-const POINTS: u32 = 100;
-
 impl Picker {
     /// A picker that begins with `strategy`.
     pub fn new(strategy: Strategy) -> Self {
@@ -66,7 +63,7 @@ impl Picker {
     /// One of `candidates`, which are sorted by key; `None` if there are none.
     pub(super) fn pick(
         &self,
-        candidates: &[&Replica],
+        candidates: &[&Member],
         affinity: Option<&str>,
         now: Instant,
     ) -> Option<ReplicaKey> {
@@ -92,7 +89,7 @@ impl Picker {
 
 impl Turn {
     /// The first after the last one that `accepts`, or just the next.
-    fn next(&self, candidates: &[&Replica], accepts: impl Fn(&Replica) -> bool) -> Option<ReplicaKey> {
+    fn next(&self, candidates: &[&Member], accepts: impl Fn(&Member) -> bool) -> Option<ReplicaKey> {
         let start = candidates.partition_point(|one| Some(one.key) <= self.last);
         let (before, after) = candidates.split_at(start);
         let mut ordered = after.iter().chain(before);
@@ -100,14 +97,14 @@ impl Turn {
         ordered.find(|one| accepts(one)).or(next).map(|one| one.key)
     }
 
-    fn fewest(&self, candidates: &[&Replica], now: Instant) -> Option<ReplicaKey> {
-        let load = |one: &Replica| (one.in_flight + 1) as f64 / one.weight(now);
+    fn fewest(&self, candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
+        let load = |one: &Member| (one.in_flight + 1) as f64 / one.weight(now);
         let least = candidates.iter().map(|one| load(one)).min_by(f64::total_cmp)?;
         // Equals take turns: the first would get all when requests come one at a time.
         self.next(candidates, |one| load(one) <= least)
     }
 
-    fn weighted(&mut self, candidates: &[&Replica], now: Instant) -> Option<ReplicaKey> {
+    fn weighted(&mut self, candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
         let mut total = 0.0;
         self.credits.retain(|key, _| candidates.iter().any(|one| one.key == *key));
         for one in candidates {
@@ -121,7 +118,7 @@ impl Turn {
     }
 }
 
-fn by_chance(candidates: &[&Replica], now: Instant) -> Option<ReplicaKey> {
+fn by_chance(candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
     let total: f64 = candidates.iter().map(|one| one.weight(now)).sum();
     let mut point = rand::random::<f64>() * total;
     let hit = candidates.iter().find(|one| {
@@ -131,32 +128,21 @@ fn by_chance(candidates: &[&Replica], now: Instant) -> Option<ReplicaKey> {
     hit.or(candidates.last()).map(|one| one.key)
 }
 
-fn better_of_two(candidates: &[&Replica], now: Instant) -> Option<ReplicaKey> {
+fn better_of_two(candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
     let first = rand::random_range(0..candidates.len());
     let second = (first + rand::random_range(1..candidates.len())) % candidates.len();
     let (first, second) = (candidates[first], candidates[second]);
     let (one, other) = (first.ewma.seconds(now), second.ewma.seconds(now));
     // Nobody knows how fast a newcomer is: it counts as fast as the other, not as infinitely fast.
     let [one, other] = [one.or(other), other.or(one)].map(|seconds| seconds.unwrap_or_default() + 1e-6);
-    let load = |one: &Replica, seconds: f64| seconds * (one.in_flight + 1) as f64 / one.weight(now);
+    let load = |one: &Member, seconds: f64| seconds * (one.in_flight + 1) as f64 / one.weight(now);
     let (one, other) = (load(first, one), load(second, other));
     Some(if other < one { second.key } else { first.key })
 }
 
 /// The owner of the first point at or after `key`, around the ring.
-fn on_ring(candidates: &[&Replica], key: u64) -> Option<ReplicaKey> {
+fn on_ring(candidates: &[&Member], key: u64) -> Option<ReplicaKey> {
     let distances =
         candidates.iter().flat_map(|one| one.points.iter().map(|point| (point.wrapping_sub(key), one.key)));
     distances.min().map(|(_, owner)| owner)
-}
-
-/// The points on the ring of the instance `id`.
-pub(super) fn points(id: &str) -> Vec<u64> {
-    (0..POINTS).map(|point| hash(&format!("{id}#{point}"))).collect()
-}
-
-/// A stable hash of `text`, for [`Strategy::ConsistentHash`].
-fn hash(text: &str) -> u64 {
-    let digest = Sha256::digest(text);
-    digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
 }

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::hold::Hold;
-use super::members::Members;
+use super::Instance;
+use super::members::{Members, Newcomers, NoReplica};
 use super::picker::Picker;
-use super::replica::{Health, Replica, ReplicaKey, Report, Snapshot};
+use super::replica::{CheckResult, Health, Member, ReplicaKey, RequestOutcome, Snapshot};
 use crate::metrics::Readings;
-use crate::registry::Instance;
 
 /// How a pool treats its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,30 +20,10 @@ pub struct Settings {
     pub newcomers: Newcomers,
 }
 
-/// When a replica that just registered gets its first request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Newcomers {
-    /// At once: it would not register if it were not ready.
-    Trusted,
-    /// After a check that passed.
-    CheckedFirst,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self { max_in_flight: 256, newcomers: Newcomers::Trusted }
     }
-}
-
-/// Why no replica could be picked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoReplica {
-    /// None is known, or all were tried.
-    #[error("no replica is known")]
-    None,
-    /// All have as much as they may have.
-    #[error("every replica is busy")]
-    Busy,
 }
 
 /// The replicas of one service. All threads share it.
@@ -75,7 +54,7 @@ impl Pool {
     }
 
     /// Takes in what an active check of the instance `id` found.
-    pub fn report_check(&self, id: &str, report: Report, now: Instant) {
+    pub fn report_check(&self, id: &str, report: CheckResult, now: Instant) {
         self.members().report_check(id, report, now);
         self.changed.notify_waiters();
     }
@@ -104,11 +83,11 @@ impl Pool {
 
     /// Whether any replica may be asked in the ordinary way.
     pub fn is_available(&self) -> bool {
-        self.members().all().any(Replica::is_available)
+        self.members().all().any(Member::is_available)
     }
 
-    /// Waits until a replica is available, for at most `patience`.
-    pub async fn available(&self, patience: Duration) {
+    /// Waits until a replica is available, for at most `timeout`.
+    pub async fn available(&self, timeout: Duration) {
         let available = async {
             loop {
                 let changed = self.changed.notified();
@@ -121,7 +100,7 @@ impl Pool {
             }
         };
         // If none comes, the pick that follows says so.
-        tokio::time::timeout(patience, available).await.unwrap_or_default();
+        tokio::time::timeout(timeout, available).await.unwrap_or_default();
     }
 
     /// The replica for the next request: never one of `tried`. `affinity` is the text that
@@ -148,11 +127,55 @@ impl Pool {
         }
         let instance = replica.instance.clone();
         drop(members);
-        Ok(Hold::new(self.clone(), key, instance, probe, now))
+        Ok(Hold { pool: self.clone(), key, instance, picked: now, probing: probe })
     }
 
-    pub(super) fn members(&self) -> MutexGuard<'_, Members> {
+    fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request's hold on a replica, which has one request less when this is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    pool: Arc<Pool>,
+    key: ReplicaKey,
+    instance: Arc<Instance>,
+    picked: Instant,
+    /// It is a probe, and has not told anything yet.
+    probing: bool,
+}
+
+impl Hold {
+    /// Whom to ask.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The replica, for the list of those tried.
+    pub fn key(&self) -> ReplicaKey {
+        self.key
+    }
+
+    /// Whether this request is to find out if an ejected replica has recovered.
+    pub fn is_probe(&self) -> bool {
+        self.probing
+    }
+
+    /// Tells how the request went, when the head of the answer is there: the time since the pick is
+    /// the replica's latency.
+    pub fn record(&mut self, outcome: RequestOutcome, now: Instant) {
+        if outcome.is_telling() {
+            self.probing = false;
+            self.pool.members().record(self.key, outcome, self.picked, now);
+        }
+    }
+}
+
+/// A probe that told nothing is sent again.
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.pool.members().give_back(self.key, self.probing);
     }
 }
 

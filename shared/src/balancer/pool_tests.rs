@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
 use super::*;
-use crate::balancer::{Health, Outcome, Strategy};
+use crate::balancer::{Health, RequestOutcome, Strategy};
 
 const FAST: Duration = Duration::from_millis(5);
 
@@ -25,11 +25,11 @@ fn instances(size: usize) -> Vec<Instance> {
     (0..size).map(|index| instance(&index.to_string())).collect()
 }
 
-fn answered(status: StatusCode) -> Outcome {
-    Outcome::Answered { status, retry_after: None }
+fn answered(status: StatusCode) -> RequestOutcome {
+    RequestOutcome::Answered { status, retry_after: None }
 }
 
-fn ok() -> Outcome {
+fn ok() -> RequestOutcome {
     answered(StatusCode::OK)
 }
 
@@ -45,7 +45,7 @@ fn shares(pool: &Arc<Pool>, picker: &Picker, requests: usize, now: Instant) -> B
 }
 
 /// Makes requests to the replica `id` fail with `outcome`, `times` times.
-fn fail(pool: &Arc<Pool>, id: &str, outcome: Outcome, times: usize, now: Instant) {
+fn fail(pool: &Arc<Pool>, id: &str, outcome: RequestOutcome, times: usize, now: Instant) {
     let mut left = times;
     while left > 0 {
         let mut hold = pool.pick(&Picker::new(Strategy::Random), None, &[], now).unwrap();
@@ -151,7 +151,7 @@ fn an_unreachable_replica_is_ejected_at_once_probed_and_comes_back_slowly() {
     let began = Instant::now();
     let (pool, picker) = (pool(2, began), Picker::new(Strategy::RoundRobin));
     let now = began + Duration::from_secs(10);
-    fail(&pool, "0", Outcome::Unreachable, 1, now);
+    fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
     assert_eq!(health(&pool, "0", now), Health::Ejected);
     assert_eq!(shares(&pool, &picker, 10, now).len(), 1);
 
@@ -200,8 +200,8 @@ fn a_newcomer_starts_slowly_only_beside_somebody_who_has_settled() {
 fn nothing_is_charged_to_a_replica_that_it_has_not_done() {
     let now = Instant::now();
     let pool = pool(2, now);
-    fail(&pool, "0", Outcome::OwnFault, 50, now);
-    fail(&pool, "0", Outcome::StaleConnection, 50, now);
+    fail(&pool, "0", RequestOutcome::OwnFault, 50, now);
+    fail(&pool, "0", RequestOutcome::StaleConnection, 50, now);
     assert_eq!(health(&pool, "0", now), Health::Healthy);
     assert_eq!(pool.snapshot(now)[0].latency, Duration::ZERO);
 }
@@ -210,11 +210,11 @@ fn nothing_is_charged_to_a_replica_that_it_has_not_done() {
 fn a_replica_whose_checks_fail_is_not_probed_with_requests() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
-    fail(&pool, "0", Outcome::Unreachable, 1, now);
-    (0..3).for_each(|_| pool.report_check("0", Report::Refused, now));
+    fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
+    (0..3).for_each(|_| pool.report_check("0", CheckResult::Refused, now));
     let later = now + Duration::from_secs(60);
     assert_eq!(shares(&pool, &picker, 10, later).len(), 1);
-    (0..2).for_each(|_| pool.report_check("0", Report::Passed, later));
+    (0..2).for_each(|_| pool.report_check("0", CheckResult::Passed, later));
     assert!(pool.pick(&picker, None, &[], later).unwrap().is_probe());
 }
 
@@ -222,12 +222,12 @@ fn a_replica_whose_checks_fail_is_not_probed_with_requests() {
 fn a_replica_that_says_it_will_stop_gets_nothing_more_at_once() {
     let now = Instant::now();
     let (pool, picker) = (pool(3, now), Picker::new(Strategy::RoundRobin));
-    pool.report_check("0", Report::Draining, now);
+    pool.report_check("0", CheckResult::Draining, now);
     assert_eq!(health(&pool, "0", now), Health::Draining);
     assert_eq!(shares(&pool, &picker, 10, now).len(), 2);
-    pool.report_check("1", Report::Draining, now);
+    pool.report_check("1", CheckResult::Draining, now);
     assert_eq!(shares(&pool, &picker, 10, now).len(), 1, "who goes is not missed: no panic");
-    pool.report_check("2", Report::Draining, now);
+    pool.report_check("2", CheckResult::Draining, now);
     assert_eq!(shares(&pool, &picker, 9, now).len(), 3, "it still answers, and nobody else does");
 }
 
@@ -237,7 +237,7 @@ fn newcomers_that_were_never_checked_do_not_make_a_pool_panic() {
     let settings = Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() };
     let pool = Pool::new("a-service", settings);
     pool.update(&instances(3), now);
-    pool.report_check("0", Report::Passed, now);
+    pool.report_check("0", CheckResult::Passed, now);
     assert_eq!(shares(&pool, &Picker::new(Strategy::RoundRobin), 10, now)["0"], 10);
 }
 
@@ -245,8 +245,8 @@ fn newcomers_that_were_never_checked_do_not_make_a_pool_panic() {
 fn a_pool_that_shrinks_takes_back_whom_it_ejected() {
     let now = Instant::now();
     let pool = pool(4, now);
-    fail(&pool, "0", Outcome::Unreachable, 1, now);
-    fail(&pool, "1", Outcome::Unreachable, 1, now + FAST);
+    fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
+    fail(&pool, "1", RequestOutcome::Unreachable, 1, now + FAST);
     assert_eq!([health(&pool, "0", now), health(&pool, "1", now)], [Health::Ejected; 2]);
     pool.update(&instances(2), now);
     assert_eq!([health(&pool, "0", now), health(&pool, "1", now)], [Health::Healthy, Health::Ejected]);
@@ -258,12 +258,12 @@ fn a_pool_that_shrinks_takes_back_whom_it_ejected() {
 fn a_probe_that_told_nothing_is_sent_again() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
-    fail(&pool, "0", Outcome::Unreachable, 1, now);
+    fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
     let later = now + Duration::from_secs(2);
     drop(pool.pick(&picker, None, &[], later).unwrap());
     let mut again = pool.pick(&picker, None, &[], later).unwrap();
     assert!(again.is_probe());
-    again.record(Outcome::OwnFault, later);
+    again.record(RequestOutcome::OwnFault, later);
     drop(again);
     assert!(pool.pick(&picker, None, &[], later).unwrap().is_probe());
 }
@@ -272,7 +272,7 @@ fn a_probe_that_told_nothing_is_sent_again() {
 fn pushback_steers_away_but_never_ejects() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
-    let busy = Outcome::Answered {
+    let busy = RequestOutcome::Answered {
         status: StatusCode::SERVICE_UNAVAILABLE,
         retry_after: Some(Duration::from_secs(2)),
     };
@@ -286,7 +286,7 @@ fn pushback_steers_away_but_never_ejects() {
 fn the_only_replica_is_never_ejected() {
     let now = Instant::now();
     let pool = pool(1, now);
-    fail(&pool, "0", Outcome::Unreachable, 10, now);
+    fail(&pool, "0", RequestOutcome::Unreachable, 10, now);
     assert_eq!(health(&pool, "0", now), Health::Healthy);
 }
 
@@ -295,9 +295,9 @@ fn below_half_available_the_whole_pool_is_used_and_who_refused_comes_last() {
     let now = Instant::now();
     let pool = Pool::new("a-service", Settings::default());
     pool.update(&instances(4), now);
-    fail(&pool, "0", Outcome::Unreachable, 1, now);
+    fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
     for id in ["1", "2"] {
-        (0..3).for_each(|_| pool.report_check(id, Report::Failed, now));
+        (0..3).for_each(|_| pool.report_check(id, CheckResult::Failed, now));
     }
     let shares = shares(&pool, &Picker::new(Strategy::RoundRobin), 300, now);
     assert_eq!(shares.keys().collect::<Vec<_>>(), ["1", "2", "3"], "the refused one is left out");
@@ -311,11 +311,11 @@ fn active_checks_take_down_after_three_and_up_after_two() {
         pool.report_check("0", report, now);
         health(&pool, "0", now)
     };
-    assert_eq!(after(Report::Failed), Health::Healthy);
-    assert_eq!(after(Report::Failed), Health::Healthy);
-    assert_eq!(after(Report::Failed), Health::Unhealthy);
-    assert_eq!(after(Report::Passed), Health::Unhealthy);
-    assert_eq!(after(Report::Passed), Health::Healthy);
+    assert_eq!(after(CheckResult::Failed), Health::Healthy);
+    assert_eq!(after(CheckResult::Failed), Health::Healthy);
+    assert_eq!(after(CheckResult::Failed), Health::Unhealthy);
+    assert_eq!(after(CheckResult::Passed), Health::Unhealthy);
+    assert_eq!(after(CheckResult::Passed), Health::Healthy);
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_newcomer_waits_for_its_first_check_where_newcomers_are_not_trusted() {
     let pool = Pool::new("a-service", Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() });
     pool.update(&instances(1), now);
     assert!(!pool.is_available());
-    pool.report_check("0", Report::Passed, now);
+    pool.report_check("0", CheckResult::Passed, now);
     assert!(pool.is_available());
 }
 
@@ -367,28 +367,32 @@ fn a_replica_gets_no_more_than_it_may_have_at_once() {
 
 /// What may happen to a pool.
 #[derive(Debug, Clone)]
-enum Event {
-    Request(Outcome),
-    Check(usize, Report),
+enum Step {
+    Request(RequestOutcome),
+    CheckState(usize, CheckResult),
     Registered(usize),
 }
 
-fn event() -> impl proptest::strategy::Strategy<Value = Event> {
+fn event() -> impl proptest::strategy::Strategy<Value = Step> {
     let outcome = prop::sample::select(vec![
-        Outcome::Unreachable,
-        Outcome::Reset,
-        Outcome::TimedOut,
-        Outcome::OwnFault,
+        RequestOutcome::Unreachable,
+        RequestOutcome::Reset,
+        RequestOutcome::TimedOut,
+        RequestOutcome::OwnFault,
         answered(StatusCode::BAD_GATEWAY),
         answered(StatusCode::TOO_MANY_REQUESTS),
         ok(),
     ]);
-    let report =
-        prop::sample::select(vec![Report::Passed, Report::Failed, Report::Draining, Report::Refused]);
+    let report = prop::sample::select(vec![
+        CheckResult::Passed,
+        CheckResult::Failed,
+        CheckResult::Draining,
+        CheckResult::Refused,
+    ]);
     prop_oneof![
-        8 => outcome.prop_map(Event::Request),
-        2 => (0usize..6, report).prop_map(|(id, report)| Event::Check(id, report)),
-        1 => (1usize..6).prop_map(Event::Registered),
+        8 => outcome.prop_map(Step::Request),
+        2 => (0usize..6, report).prop_map(|(id, report)| Step::CheckState(id, report)),
+        1 => (1usize..6).prop_map(Step::Registered),
     ]
 }
 
@@ -402,9 +406,9 @@ proptest! {
         for (event, pause) in events {
             now += Duration::from_millis(pause);
             match event {
-                Event::Request(outcome) => pool.pick(&picker, None, &[], now).unwrap().record(outcome, now),
-                Event::Check(id, report) => pool.report_check(&id.to_string(), report, now),
-                Event::Registered(instances) => {
+                Step::Request(outcome) => pool.pick(&picker, None, &[], now).unwrap().record(outcome, now),
+                Step::CheckState(id, report) => pool.report_check(&id.to_string(), report, now),
+                Step::Registered(instances) => {
                     size = instances;
                     pool.update(&self::instances(size), now);
                 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 
+use super::Instance;
 use super::ejection::{Ejection, Verdict};
 use super::ewma::PeakEwma;
-use super::picker::points;
-use crate::registry::Instance;
+use super::ring::points;
 
 /// One replica, from its arrival until it is gone; one that comes back is another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +16,7 @@ pub struct ReplicaKey(pub(super) u64);
 
 /// How a request went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// It answered.
     Answered {
         /// With this status,
@@ -39,7 +39,7 @@ pub enum Outcome {
 
 /// What an active check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
+pub enum CheckResult {
     /// It is ready.
     Passed,
     /// It is not, or did not answer.
@@ -102,7 +102,7 @@ const PUSHBACK: Duration = Duration::from_secs(1);
 const LONGEST_PUSHBACK: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-pub(super) struct Replica {
+pub(super) struct Member {
     pub(super) key: ReplicaKey,
     pub(super) instance: Arc<Instance>,
     pub(super) in_flight: usize,
@@ -114,7 +114,7 @@ pub(super) struct Replica {
     pub(super) points: Vec<u64>,
     since: Instant,
     requests: u64,
-    check: Check,
+    check: CheckState,
     /// The last connection to it was refused.
     refused: bool,
     slow_start: Option<Instant>,
@@ -124,14 +124,14 @@ pub(super) struct Replica {
 /// What active checks say: `Up` falls after three failures, `Down` rises after two passes, and a
 /// newcomer after one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Check {
+enum CheckState {
     New,
     Up { failed: u32 },
     Down { passed: u32 },
     Draining,
 }
 
-impl Replica {
+impl Member {
     pub(super) fn new(key: ReplicaKey, instance: Arc<Instance>, trusted: bool, now: Instant) -> Self {
         Self {
             key,
@@ -143,7 +143,7 @@ impl Replica {
             leaving: false,
             since: now,
             requests: 0,
-            check: if trusted { Check::Up { failed: 0 } } else { Check::New },
+            check: if trusted { CheckState::Up { failed: 0 } } else { CheckState::New },
             refused: false,
             slow_start: None,
             pushback: None,
@@ -169,17 +169,17 @@ impl Replica {
 
     /// Whether it may be picked in the ordinary way.
     pub(super) fn is_available(&self) -> bool {
-        matches!(self.check, Check::Up { .. }) && self.ejection.is_closed() && !self.leaving
+        matches!(self.check, CheckState::Up { .. }) && self.ejection.is_closed() && !self.leaving
     }
 
     /// Whether a replica that is not available is missed: who was never there, or goes, is not.
     pub(super) fn is_expected(&self) -> bool {
-        matches!(self.check, Check::Up { .. } | Check::Down { .. }) && !self.leaving
+        matches!(self.check, CheckState::Up { .. } | CheckState::Down { .. }) && !self.leaving
     }
 
     /// Whether a real request should find out if it has recovered. Not while active checks fail.
     pub(super) fn wants_probe(&self, now: Instant) -> bool {
-        matches!(self.check, Check::Up { .. }) && self.ejection.wants_probe(now) && !self.leaving
+        matches!(self.check, CheckState::Up { .. }) && self.ejection.wants_probe(now) && !self.leaving
     }
 
     pub(super) fn is_pushing_back(&self, now: Instant) -> bool {
@@ -188,7 +188,7 @@ impl Replica {
 
     /// Whether even a pool in panic had better ask somebody else.
     pub(super) fn is_last_resort(&self) -> bool {
-        self.refused || self.check == Check::Draining
+        self.refused || self.check == CheckState::Draining
     }
 
     pub(super) fn take(&mut self) {
@@ -196,24 +196,34 @@ impl Replica {
         self.requests += 1;
     }
 
-    pub(super) fn report(&mut self, report: Report) {
-        self.refused = report == Report::Refused;
+    pub(super) fn report(&mut self, report: CheckResult) {
+        self.refused = report == CheckResult::Refused;
         self.check = match (self.check, report) {
-            (_, Report::Draining) => Check::Draining,
-            (Check::New | Check::Up { .. }, Report::Passed) => Check::Up { failed: 0 },
-            (Check::Up { failed }, _) if failed + 1 < DOWN_AFTER => Check::Up { failed: failed + 1 },
-            (Check::Down { passed }, Report::Passed) if passed + 1 >= UP_AFTER => Check::Up { failed: 0 },
-            (Check::Down { passed }, Report::Passed) => Check::Down { passed: passed + 1 },
-            (Check::Draining, Report::Passed) => Check::Down { passed: 1 },
-            (_, Report::Failed | Report::Refused) => Check::Down { passed: 0 },
+            (_, CheckResult::Draining) => CheckState::Draining,
+            (CheckState::New | CheckState::Up { .. }, CheckResult::Passed) => CheckState::Up { failed: 0 },
+            (CheckState::Up { failed }, _) if failed + 1 < DOWN_AFTER => {
+                CheckState::Up { failed: failed + 1 }
+            }
+            (CheckState::Down { passed }, CheckResult::Passed) if passed + 1 >= UP_AFTER => {
+                CheckState::Up { failed: 0 }
+            }
+            (CheckState::Down { passed }, CheckResult::Passed) => CheckState::Down { passed: passed + 1 },
+            (CheckState::Draining, CheckResult::Passed) => CheckState::Down { passed: 1 },
+            (_, CheckResult::Failed | CheckResult::Refused) => CheckState::Down { passed: 0 },
         };
     }
 
     /// Takes in how a request that was sent at `sent` went; tells whether the replica just came back.
-    pub(super) fn record(&mut self, outcome: Outcome, sent: Instant, may_eject: bool, now: Instant) -> bool {
-        self.refused = outcome == Outcome::Unreachable;
+    pub(super) fn record(
+        &mut self,
+        outcome: RequestOutcome,
+        sent: Instant,
+        may_eject: bool,
+        now: Instant,
+    ) -> bool {
+        self.refused = outcome == RequestOutcome::Unreachable;
         let verdict = match outcome {
-            Outcome::Answered { status, retry_after } if is_pushback(status, retry_after) => {
+            RequestOutcome::Answered { status, retry_after } if is_pushback(status, retry_after) => {
                 let pause = retry_after.unwrap_or(PUSHBACK).min(LONGEST_PUSHBACK);
                 self.pushback = Some(now + pause);
                 // It answers: for a probe that is enough.
@@ -222,11 +232,11 @@ impl Replica {
                 }
                 Verdict::Good
             }
-            Outcome::Answered { status, .. } if status.is_server_error() => Verdict::Bad,
-            Outcome::Answered { .. } => Verdict::Good,
-            Outcome::Unreachable => Verdict::Unreachable,
-            Outcome::Reset | Outcome::TimedOut => Verdict::Bad,
-            Outcome::StaleConnection | Outcome::OwnFault => return false,
+            RequestOutcome::Answered { status, .. } if status.is_server_error() => Verdict::Bad,
+            RequestOutcome::Answered { .. } => Verdict::Good,
+            RequestOutcome::Unreachable => Verdict::Unreachable,
+            RequestOutcome::Reset | RequestOutcome::TimedOut => Verdict::Bad,
+            RequestOutcome::StaleConnection | RequestOutcome::OwnFault => return false,
         };
         self.ejection.record(verdict, sent, may_eject, now)
     }
@@ -234,10 +244,10 @@ impl Replica {
     pub(super) fn snapshot(&self, now: Instant) -> Snapshot {
         let health = match self.check {
             _ if self.leaving => Health::Draining,
-            Check::Draining => Health::Draining,
-            Check::New | Check::Down { .. } => Health::Unhealthy,
-            Check::Up { .. } if self.ejection.is_closed() => Health::Healthy,
-            Check::Up { .. } => Health::Ejected,
+            CheckState::Draining => Health::Draining,
+            CheckState::New | CheckState::Down { .. } => Health::Unhealthy,
+            CheckState::Up { .. } if self.ejection.is_closed() => Health::Healthy,
+            CheckState::Up { .. } => Health::Ejected,
         };
         Snapshot {
             instance: self.instance.clone(),
@@ -249,7 +259,7 @@ impl Replica {
     }
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// Whether it tells anything about the replica.
     pub(super) fn is_telling(self) -> bool {
         !matches!(self, Self::StaleConnection | Self::OwnFault)

@@ -7,9 +7,9 @@ use actix_web::http::header::HeaderValue;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::transport::{Call, Exchange, ExchangeError, exchange};
-use super::{Answer, ClientError, Context, ServiceClient, retry_after};
-use crate::balancer::{Hold, NoReplica, Outcome, ReplicaKey};
+use super::{ClientError, Context, ServiceClient};
+use crate::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
+use crate::http::{Call, ExchangeError, Response, exchange, retry_after};
 use crate::metrics;
 use crate::resilience::retry::{Attempts, Decision, Failure, Request, is_safe};
 
@@ -112,7 +112,7 @@ impl<'a> RequestBuilder<'a> {
     ///
     /// # Errors
     /// Any [`ClientError`]; an answer of any status is none.
-    pub async fn send(mut self) -> Result<Answer, ClientError> {
+    pub async fn send(mut self) -> Result<Response, ClientError> {
         let service = self.client.service().to_owned();
         if let Some(fault) = self.fault.take() {
             return Err(ClientError::Malformed(service, fault));
@@ -128,7 +128,7 @@ impl<'a> RequestBuilder<'a> {
         self.attempts(end).await
     }
 
-    async fn attempts(self, end: Instant) -> Result<Answer, ClientError> {
+    async fn attempts(self, end: Instant) -> Result<Response, ClientError> {
         let client = self.client;
         client.pool.available(FIRST_REPLICA.min(end.saturating_duration_since(Instant::now()))).await;
         client.budget.request(Instant::now());
@@ -178,32 +178,34 @@ impl<'a> RequestBuilder<'a> {
         mut hold: Hold,
         end: Instant,
         attempts: &Attempts,
-    ) -> (Result<Answer, ClientError>, Option<Failure>) {
+    ) -> (Result<Response, ClientError>, Option<Failure>) {
         let name = self.client.service();
         let service = || name.to_owned();
         let time = end.saturating_duration_since(Instant::now());
         let (outcome, result, failure) = match exchange(self.call(&hold, time, attempts)).await {
-            Ok(Exchange { status, headers, body }) => {
+            Ok(response) => {
+                let status = response.status;
                 let failed = status.is_server_error().then_some(Failure::Answered(status));
-                let outcome = Outcome::Answered { status, retry_after: retry_after(&headers) };
-                (outcome, Ok(Answer { status, headers, body }), failed)
+                let outcome =
+                    RequestOutcome::Answered { status, retry_after: retry_after(&response.headers) };
+                (outcome, Ok(response), failed)
             }
             Err(ExchangeError::Unreachable(why)) => {
                 log::debug!(service = name, why; "a replica cannot be reached");
                 let unavailable = Err(ClientError::Unavailable(service()));
-                (Outcome::Unreachable, unavailable, Some(Failure::Unreachable))
+                (RequestOutcome::Unreachable, unavailable, Some(Failure::Unreachable))
             }
             Err(ExchangeError::Broken(why)) => {
                 log::debug!(service = name, why; "a connection broke");
-                (Outcome::Reset, Err(ClientError::Broken(service())), Some(Failure::Reset))
+                (RequestOutcome::Reset, Err(ClientError::Broken(service())), Some(Failure::Reset))
             }
             Err(ExchangeError::TimedOut) => {
-                let outcome = if time < FAIR { Outcome::OwnFault } else { Outcome::TimedOut };
+                let outcome = if time < FAIR { RequestOutcome::OwnFault } else { RequestOutcome::TimedOut };
                 (outcome, Err(ClientError::TimedOut(service())), Some(Failure::TimedOut))
             }
             Err(ExchangeError::TooLarge) => {
                 let why = "the answer is too large".to_owned();
-                (Outcome::OwnFault, Err(ClientError::Malformed(service(), why)), None)
+                (RequestOutcome::OwnFault, Err(ClientError::Malformed(service(), why)), None)
             }
         };
         hold.record(outcome, Instant::now());

@@ -46,7 +46,7 @@ impl DbConfig {
         config
     }
 
-    /// The database at `url`, for tests and tools: with more patience than a service has, because a disk
+    /// The database at `url`, for tests and tools: with longer timeouts than a service has, because a disk
     /// that many databases are made on stands still now and then.
     pub fn at(url: &str) -> Self {
         Self {
@@ -180,8 +180,8 @@ async fn open_postgres(config: &DbConfig, migrations: Migrator) -> Result<Db, Op
         .after_release(|connection, _| within(ALIVE, connection.ping()).map_ok(|()| true).boxed())
         .connect_with(options)
         .await?;
-    let patience = acquire_timeout + statement_timeout + Duration::from_secs(1);
-    Ok(Db(Pools::Postgres { pool, patience }))
+    let timeout = acquire_timeout + statement_timeout + Duration::from_secs(1);
+    Ok(Db(Pools::Postgres { pool, timeout }))
 }
 
 /// The chassis keeps its own list of what it has run, apart from the service's.

@@ -55,7 +55,7 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Database(database) if database.is_unique_violation() => Self::Taken(error),
             sqlx::Error::Database(database) => match database.code().as_deref().unwrap_or_default() {
                 "55P03" => Self::Locked(error),
-                code if is_passing(code) => Self::Unavailable(error),
+                code if is_transient(code) => Self::Unavailable(error),
                 _ => Self::Refused(error),
             },
             _ => Self::Refused(error),
@@ -66,7 +66,7 @@ impl From<sqlx::Error> for DbError {
 /// Codes of PostgreSQL (connection lost, shutting down, too many connections, deadlock, time-outs, and
 /// read-only, which a server is that another takes over from) and
 /// of SQLite (busy, locked, I/O, full, cannot open, with their extended codes), which pass.
-fn is_passing(code: &str) -> bool {
+fn is_transient(code: &str) -> bool {
     let postgres = ["08", "57P", "53", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
         || ["57014", "25P03", "25006"].contains(&code);
     let sqlite =

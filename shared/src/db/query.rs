@@ -80,14 +80,14 @@ impl Query {
             Conn::Pool(Db(Pools::Sqlite { writer, .. })) => {
                 self.sqlite().execute(writer).await?.rows_affected()
             }
-            Conn::Pool(Db(Pools::Postgres { pool, patience })) => {
-                within(*patience, self.postgres().execute(pool)).await?.rows_affected()
+            Conn::Pool(Db(Pools::Postgres { pool, timeout })) => {
+                within(*timeout, self.postgres().execute(pool)).await?.rows_affected()
             }
             Conn::Tx(Tx { inner: TxInner::Sqlite(tx), .. }) => {
                 self.sqlite().execute(&mut **tx).await?.rows_affected()
             }
-            Conn::Tx(Tx { inner: TxInner::Postgres { tx, patience }, .. }) => {
-                within(*patience, self.postgres().execute(&mut **tx)).await?.rows_affected()
+            Conn::Tx(Tx { inner: TxInner::Postgres { tx, timeout }, .. }) => {
+                within(*timeout, self.postgres().execute(&mut **tx)).await?.rows_affected()
             }
         })
     }
@@ -100,12 +100,12 @@ impl Query {
         about_to(&self.sql);
         Ok(match conn.into() {
             Conn::Pool(Db(Pools::Sqlite { readers, .. })) => self.sqlite_rows(readers).await?,
-            Conn::Pool(Db(Pools::Postgres { pool, patience })) => {
-                within(*patience, self.postgres_rows(pool)).await?
+            Conn::Pool(Db(Pools::Postgres { pool, timeout })) => {
+                within(*timeout, self.postgres_rows(pool)).await?
             }
             Conn::Tx(Tx { inner: TxInner::Sqlite(tx), .. }) => self.sqlite_rows(&mut **tx).await?,
-            Conn::Tx(Tx { inner: TxInner::Postgres { tx, patience }, .. }) => {
-                within(*patience, self.postgres_rows(&mut **tx)).await?
+            Conn::Tx(Tx { inner: TxInner::Postgres { tx, timeout }, .. }) => {
+                within(*timeout, self.postgres_rows(&mut **tx)).await?
             }
         })
     }

@@ -1,6 +1,5 @@
 //! CloudEvents 1.0 in JSON.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -69,15 +68,6 @@ impl Event {
     /// The trace it belongs to, for what is done because of it.
     pub fn context(&self) -> Context {
         Context::in_trace(self.traceparent.clone())
-    }
-
-    /// The data as its type says; unknown fields are ignored, so that a sender may add some.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, super::HandleError> {
-        T::deserialize(&self.data)
-            .map_err(|error| super::HandleError::Rejected(format!("{}: {error}", self.kind)))
     }
 
     /// As JSON.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use serde::de::DeserializeOwned;
 
 use super::{Event, Upcast, dead_letters};
 use crate::db::{Db, DbError, Tx, now, query};
@@ -43,12 +44,22 @@ pub enum HandleError {
     /// It can never be handled.
     #[error("it cannot be handled: {0}")]
     Rejected(String),
-    /// It may be handled when it is delivered again.
+    /// It cannot be handled now; it comes again within a second.
     #[error("it lost a race and is tried again")]
     Retry,
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
+}
+
+impl Event {
+    /// The data as a `T`; unknown fields are ignored, so that a sender may add some.
+    ///
+    /// # Errors
+    /// [`HandleError::Rejected`] if it is no `T`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, HandleError> {
+        T::deserialize(&self.data).map_err(|error| HandleError::Rejected(format!("{}: {error}", self.kind)))
+    }
 }
 
 /// What became of an event.

@@ -30,27 +30,38 @@ use async_nats::jetstream::context::{ContextBuilder, CreateStreamError, PublishE
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
-use async_nats::{ConnectOptions, Event as Change};
+use async_nats::{ConnectOptions, Event as ConnectionEvent};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::http::CLOUD_EVENT;
-use super::url::NatsUrl;
-use super::{Outgoing, SendError, Transport, prune, relay};
+use super::{Outgoing, SendError, Transport, outbox, prune};
+use crate::config::Secret;
 use crate::resilience::Backoff;
 
 /// Subjects are spread over so many consumers of a service, which work side by side. The number must
 /// not shrink while events wait.
 const PARTITIONS: u8 = 16;
 /// For an answer of the broker; shorter than a claim of the relay.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Two of these without an answer, and the connection counts as lost.
 const PING: Duration = Duration::from_secs(5);
 const RECONNECT: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(2) };
 /// A stream that holds so many events takes no more: the outbox does.
 const MOST_EVENTS: i64 = 1_000_000;
 const DUPLICATES: Duration = Duration::from_secs(120);
+
+/// Where a NATS server is, and the stream to use there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsUrl {
+    /// `host:port`.
+    pub(super) address: String,
+    /// User and password.
+    pub(super) login: Option<(String, Secret)>,
+    /// The name of the stream, with which every subject begins.
+    pub(super) stream: String,
+}
 
 /// A NATS server. Clones share one connection.
 #[derive(Clone)]
@@ -82,8 +93,8 @@ impl Nats {
             options = options.user_and_password(user.clone(), password.expose().to_owned());
         }
         let client = options.connect(&url.address).await?;
-        let jetstream = ContextBuilder::new().timeout(PATIENCE).build(client);
-        Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: relay::RETRY })
+        let jetstream = ContextBuilder::new().timeout(TIMEOUT).build(client);
+        Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: outbox::RETRY })
     }
 
     /// Tries again after `retry` what failed at the receiver, for tests that will not wait longer.
@@ -159,13 +170,13 @@ impl Transport for Nats {
     }
 }
 
-fn heard(announce: &watch::Sender<bool>, change: &Change) {
+fn heard(announce: &watch::Sender<bool>, change: &ConnectionEvent) {
     match change {
-        Change::Connected => {
+        ConnectionEvent::Connected => {
             log::info!("connected to NATS");
             announce.send_replace(true);
         }
-        Change::Disconnected | Change::Closed => {
+        ConnectionEvent::Disconnected | ConnectionEvent::Closed => {
             log::warn!("the connection to NATS is lost");
             announce.send_replace(false);
         }

@@ -5,10 +5,17 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
 use crate::db::{DbError, Tx, now, query};
+use crate::resilience::Backoff;
 
 /// How long whoever claimed an event may take to send it before another relay may. Sending twice is
 /// harmless: receivers notice.
 pub(super) const LEASE: Duration = Duration::seconds(5);
+/// An event that fails at the receiver so often becomes a dead letter.
+pub(super) const ATTEMPTS: i64 = 10;
+pub(super) const RETRY: Backoff =
+    Backoff { first: std::time::Duration::from_millis(200), longest: std::time::Duration::from_secs(10) };
+pub(super) const UNAVAILABLE: Backoff =
+    Backoff { first: std::time::Duration::from_secs(1), longest: std::time::Duration::from_secs(1) };
 
 /// Writes events to be sent. Clones share the relay.
 #[derive(Clone, Debug)]

@@ -23,21 +23,14 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
-use super::outbox::{LEASE, Outbox, Outgoing};
+use super::outbox::{ATTEMPTS, LEASE, Outbox, Outgoing, RETRY, UNAVAILABLE};
 use super::{Nats, SendError, Transport, dead_letters};
 use crate::db::{Db, DbError, Tx, now, query};
-use crate::resilience::Backoff;
 use crate::stop::Stop;
 
-/// Events sent at once.
-const AT_ONCE: usize = 32;
+const MAX_IN_FLIGHT: usize = 32;
 /// How often to look for events that no commit in this process told of.
 const POLL: Duration = Duration::from_secs(1);
-pub(super) const ATTEMPTS: i64 = 10;
-pub(super) const RETRY: Backoff =
-    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
-pub(super) const UNAVAILABLE: Backoff =
-    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(1) };
 
 /// Sends what is in an outbox.
 pub struct Relay {
@@ -98,7 +91,7 @@ impl Relay {
             let woken_to_send = !waiting.is_empty();
             sending -= sent.len();
             if !sent.is_empty() || !woken_to_send {
-                let room = AT_ONCE.saturating_sub(sending + waiting.len());
+                let room = MAX_IN_FLIGHT.saturating_sub(sending + waiting.len());
                 let wanted = if stop.is_requested() { 0 } else { room };
                 match self.settle(sent, wanted).await {
                     Ok(heads) => waiting.extend(heads),
@@ -108,7 +101,7 @@ impl Relay {
             }
             // What waited for longer than its claim is somebody else's by now.
             waiting.retain(|outgoing: &Outgoing| outgoing.claimed_until > now());
-            while sending < AT_ONCE {
+            while sending < MAX_IN_FLIGHT {
                 let Some(outgoing) = waiting.pop_front() else { break };
                 sending += 1;
                 self.send(outgoing, results.clone());

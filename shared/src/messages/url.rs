@@ -5,9 +5,8 @@ use std::rc::Rc;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{ConnectError, HttpTransport, Nats, Outbox, Relay, Transport};
-use crate::auth::Secret;
-use crate::config::{Variable, Vars};
+use super::{ConnectError, HttpTransport, Nats, NatsUrl, Outbox, Relay, Transport};
+use crate::config::{Secret, Variable, Vars};
 use crate::db::Db;
 use crate::stack::Stack;
 
@@ -18,17 +17,6 @@ pub enum MessagesUrl {
     Http,
     /// A broker keeps them until the receiver has handled them.
     Nats(NatsUrl),
-}
-
-/// A NATS server, and what is ours there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NatsUrl {
-    /// `host:port`.
-    pub(super) address: String,
-    /// User and password.
-    pub(super) login: Option<(String, Secret)>,
-    /// The name of the stream, with which every subject begins.
-    pub(super) stream: String,
 }
 
 /// The stream of a URL that names none.

@@ -26,7 +26,7 @@ pub async fn keeps_its_promises(registry: &dyn Registry) {
 
     let again = two.clone().with("started_at", "2");
     registry.register(&service, &again).await.expect("registers after a restart");
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     while found(registry, &service, 2).await != [one.clone(), again.clone()] {
         assert!(tokio::time::Instant::now() < deadline, "the restarted instance is not seen");
     }
@@ -59,7 +59,7 @@ pub async fn finds_who_is_listed(registry: &dyn Registry, service: &str, listed:
     assert!(changed.is_err(), "it does not wait for a change");
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running replica that is ready.
 pub(super) async fn replica(id: &'static str) -> (Instance, ServerHandle) {
@@ -75,7 +75,7 @@ pub(super) async fn replica(id: &'static str) -> (Instance, ServerHandle) {
 
 /// The instances, when there are `count`.
 pub(super) async fn found(registry: &dyn Registry, service: &str, count: usize) -> Vec<Instance> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     let mut seen = registry.instances(service, None).await.expect("answers");
     while seen.instances.len() != count {
         assert!(tokio::time::Instant::now() < deadline, "{count} instances are not seen: {seen:?}");

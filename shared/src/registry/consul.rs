@@ -19,12 +19,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Instance, Instances, LEASE, Registry, RegistryError};
-use crate::auth::Secret;
-use crate::client::transport::{Call, Exchange, exchange};
+use crate::config::Secret;
+use crate::http::{Call, Response, exchange};
 
 /// How long a query waits for a change. Consul adds up to a sixteenth.
 const WAIT: Duration = Duration::from_secs(30);
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A client of the agent at an address, `host:port`, or `host:port/prefix` for several systems in one
 /// Consul: the service `name` is called `prefix-name` there.
@@ -51,7 +51,7 @@ struct Registration {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Found {
+struct HealthyInstance {
     node: Node,
     service: Registration,
 }
@@ -97,7 +97,7 @@ impl ConsulRegistry {
         path: &str,
         body: Option<String>,
         time: Duration,
-    ) -> Result<Exchange, RegistryError> {
+    ) -> Result<Response, RegistryError> {
         let mut call = Call::new(method, format!("http://{}/v1/{path}", self.address), time);
         if let Some(token) = &self.token {
             call = call.header("x-consul-token", token.expose().to_owned());
@@ -134,7 +134,7 @@ impl ConsulRegistry {
 
     async fn knows(&self, registration: &Registration) -> Result<bool, RegistryError> {
         let path = format!("agent/service/{}", registration.id);
-        let answer = self.call(Method::GET, &path, None, PATIENCE).await?;
+        let answer = self.call(Method::GET, &path, None, TIMEOUT).await?;
         Ok(answer.status.is_success() && parsed::<Registration>(&answer)? == *registration)
     }
 
@@ -152,7 +152,7 @@ impl ConsulRegistry {
             "DeregisterCriticalServiceAfter": "1m",
         });
         let path = "agent/service/register?replace-existing-checks=true";
-        self.call(Method::PUT, path, Some(body.to_string()), PATIENCE).await.map(drop)
+        self.call(Method::PUT, path, Some(body.to_string()), TIMEOUT).await.map(drop)
     }
 }
 
@@ -179,7 +179,7 @@ impl Registry for ConsulRegistry {
     ) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
         async move {
             let path = format!("agent/service/deregister/{}", self.id(service, id));
-            self.call(Method::PUT, &path, None, PATIENCE).await.map(drop)
+            self.call(Method::PUT, &path, None, TIMEOUT).await.map(drop)
         }
         .boxed_local()
     }
@@ -192,7 +192,7 @@ impl Registry for ConsulRegistry {
         async move {
             let seen = seen.map_or(0, |seen| seen.version);
             let mut path = format!("health/service/{}?passing", self.name(service));
-            let mut time = PATIENCE;
+            let mut time = TIMEOUT;
             if seen > 0 {
                 path.push_str(&format!("&index={seen}&wait={}s", WAIT.as_secs()));
                 time += WAIT + WAIT / 16;
@@ -203,7 +203,7 @@ impl Registry for ConsulRegistry {
             let index =
                 index.ok_or_else(|| RegistryError::Refused("there is no X-Consul-Index".to_owned()))?;
             let mut instances: Vec<_> =
-                parsed::<Vec<Found>>(&answer)?.into_iter().filter_map(instance).collect();
+                parsed::<Vec<HealthyInstance>>(&answer)?.into_iter().filter_map(instance).collect();
             instances.sort();
             Ok(Instances { instances, version: next(seen, index) })
         }
@@ -217,12 +217,12 @@ fn next(seen: u64, index: u64) -> u64 {
     if index < seen { 0 } else { index.max(1) }
 }
 
-fn parsed<'a, T: Deserialize<'a>>(answer: &'a Exchange) -> Result<T, RegistryError> {
+fn parsed<'a, T: Deserialize<'a>>(answer: &'a Response) -> Result<T, RegistryError> {
     serde_json::from_slice(&answer.body).map_err(|error| RegistryError::Refused(error.to_string()))
 }
 
 /// Who registered without an address is at its agent's.
-fn instance(Found { node, service }: Found) -> Option<Instance> {
+fn instance(HealthyInstance { node, service }: HealthyInstance) -> Option<Instance> {
     let Registration { id, service, address, port, meta } = service;
     let address = if address.is_empty() { node.address } else { address };
     let host = address.parse::<Ipv6Addr>().map_or(address, |address| format!("[{address}]"));

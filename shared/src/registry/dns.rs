@@ -13,7 +13,7 @@ use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use super::{Instance, Instances, Registry, RegistryError};
 
 const POLL: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The name and port of each service: `user-service=users:3001;order-service=orders:3011`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,7 +36,7 @@ impl FromStr for DnsRegistry {
 
 /// The instances of a service, each named by its address.
 async fn looked_up(name: &str) -> Result<Vec<Instance>, RegistryError> {
-    let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(name)).await;
+    let found = tokio::time::timeout(TIMEOUT, tokio::net::lookup_host(name)).await;
     let found = found.map_err(|_| RegistryError::Unavailable("the name server is slow".to_owned()))?;
     let found = found.map_err(|error| RegistryError::Unavailable(error.to_string()))?;
     let mut instances: Vec<_> =

@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::{Instance, Instances, Registry, RegistryError};
 use crate::client::TokenSource;
-use crate::client::transport::{Call, exchange};
+use crate::http::{Call, exchange};
 
 /// How often the gateway is asked for changes.
 const POLL: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Whom the service tokens are for.
 const AUDIENCE: &str = "gateway";
 
@@ -46,7 +46,7 @@ impl MemoryRegistry {
         body: Option<serde_json::Value>,
     ) -> Result<Vec<u8>, RegistryError> {
         let url = format!("http://{}{path}", self.address);
-        let mut call = Call::new(method.clone(), url, PATIENCE);
+        let mut call = Call::new(method.clone(), url, TIMEOUT);
         if method != Method::GET {
             call = call.bearer(self.tokens.mint(AUDIENCE, None));
         }

@@ -20,8 +20,8 @@ impl Deadline {
     pub const HEADER: HeaderName = HeaderName::from_static("x-request-deadline");
 
     /// So far from now.
-    pub fn after(patience: Duration) -> Self {
-        Self(OffsetDateTime::now_utc() + patience)
+    pub fn after(timeout: Duration) -> Self {
+        Self(OffsetDateTime::now_utc() + timeout)
     }
 
     /// The caller's deadline, if it sent one that can be read.

@@ -12,7 +12,7 @@ pub struct Limiter {
     running: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     queue: usize,
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// The right to run; dropping it lets the next one in.
@@ -27,9 +27,9 @@ pub struct Permit {
 pub struct Busy;
 
 impl Limiter {
-    /// `running` at once, `queue` waiting for at most `patience`.
-    pub fn new(running: usize, queue: usize, patience: Duration) -> Self {
-        Self { running: Arc::new(Semaphore::new(running)), waiting: Arc::default(), queue, patience }
+    /// `running` at once, `queue` waiting for at most `timeout`.
+    pub fn new(running: usize, queue: usize, timeout: Duration) -> Self {
+        Self { running: Arc::new(Semaphore::new(running)), waiting: Arc::default(), queue, timeout }
     }
 
     /// Waits for its turn.
@@ -41,7 +41,7 @@ impl Limiter {
             return Ok(Permit { _place: permit });
         }
         let _place = Place::take(&self.waiting, self.queue)?;
-        match tokio::time::timeout(self.patience, self.running.clone().acquire_owned()).await {
+        match tokio::time::timeout(self.timeout, self.running.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Permit { _place: permit }),
             _ => Err(Busy),
         }

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{Kind, Span};
-use crate::client::transport::{Call, exchange};
+use crate::http::{Call, exchange};
 use crate::stop::Stop;
 
 /// Spans that wait to be sent.
 const WAITING: usize = 2048;
 const EVERY: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where this process records its spans, once an exporter runs.
 static SPANS: OnceLock<Sender<Ended>> = OnceLock::new();
@@ -80,7 +80,7 @@ impl Exporter {
         let scope = json!({ "scope": { "name": env!("CARGO_PKG_NAME") }, "spans": spans });
         let resource = json!({ "resource": { "attributes": self.resource }, "scopeSpans": [scope] });
         let body = json!({ "resourceSpans": [resource] }).to_string();
-        match exchange(Call::new(Method::POST, self.url.clone(), PATIENCE).json(body)).await {
+        match exchange(Call::new(Method::POST, self.url.clone(), TIMEOUT).json(body)).await {
             Ok(answer) if answer.status.is_success() => Ok(()),
             Ok(answer) => Err(answer.status.to_string()),
             Err(error) => Err(error.to_string()),

@@ -331,8 +331,8 @@ async fn program_to_be_killed() {
     } else {
         let (outbox, _relay) = relay(&db, Rc::new(Dies(transport(&url).await)));
         put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
+        std::future::pending::<()>().await;
     }
-    std::future::pending::<()>().await;
 }
 
 /// Runs the program above until it is killed; then another takes over the outbox, when the claim has

@@ -3,7 +3,7 @@
 //! | handling | then |
 //! |---|---|
 //! | succeeds, or had done before | acknowledged |
-//! | finds the database unavailable | again within a second, for ever |
+//! | asks for a retry, or finds the database unavailable | again within a second, for ever |
 //! | fails | again later and later; at the tenth delivery a dead letter |
 //! | rejects the event, or it cannot be read | a dead letter at once |
 //!
@@ -18,11 +18,11 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
 use uuid::Uuid;
 
-use super::{Nats, PARTITIONS, PATIENCE};
+use super::{Nats, PARTITIONS, TIMEOUT};
 use crate::db::DbError;
+use crate::messages::Event;
 use crate::messages::inbox::{Delivery, HandleError, Inbox};
-use crate::messages::relay::{ATTEMPTS, UNAVAILABLE};
-use crate::messages::{Event, outbox};
+use crate::messages::outbox::{self, ATTEMPTS, UNAVAILABLE};
 use crate::resilience::Backoff;
 use crate::stop::Stop;
 
@@ -63,7 +63,7 @@ impl Nats {
             }
         }
         // The last acknowledgements. Without them the events come again, and are known.
-        tokio::time::timeout(PATIENCE, self.jetstream.client().flush()).await.map(drop).unwrap_or_default();
+        tokio::time::timeout(TIMEOUT, self.jetstream.client().flush()).await.map(drop).unwrap_or_default();
     }
 
     /// What comes for each partition, of consumers that are made if they are missing.

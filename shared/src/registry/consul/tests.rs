@@ -53,7 +53,7 @@ async fn who_the_agent_forgot_registers_again_and_a_renewal_leaves_the_check_alo
     let Some(consul) = consul() else { return };
     let (one, _running) = replica("one").await;
     let check = async || {
-        let answer = consul.call(Method::GET, "agent/checks", None, PATIENCE).await.unwrap();
+        let answer = consul.call(Method::GET, "agent/checks", None, TIMEOUT).await.unwrap();
         let checks: BTreeMap<String, serde_json::Value> = parsed(&answer).unwrap();
         let ours = checks.into_iter().filter(|(_, check)| check["ServiceName"] == consul.name("a-service"));
         ours.map(|(id, _)| id).collect::<Vec<_>>()
@@ -156,6 +156,6 @@ fn addresses_of_both_versions_and_names_go_there_and_back() {
         assert_eq!((told.id.as_str(), told.service.as_str()), ("shop-a-service-one", "shop-a-service"));
         assert!(!told.address.contains('['), "{}", told.address);
         let node = Node { address: "10.0.0.1".to_owned() };
-        assert_eq!(instance(Found { node, service: told }), Some(one));
+        assert_eq!(instance(HealthyInstance { node, service: told }), Some(one));
     }
 }

@@ -15,9 +15,9 @@ use shared::registry::{Instance, LEASE, Leases};
 use shared::stop::Stop;
 
 /// Who is there. All threads share it.
-pub struct Members {
+pub struct Registrations {
     state: Mutex<State>,
-    kept_here: bool,
+    authoritative: bool,
     state_file: Option<PathBuf>,
 }
 
@@ -30,31 +30,31 @@ struct State {
 /// How often leases are looked at.
 const TICK: Duration = Duration::from_millis(500);
 
-impl Members {
-    /// The members that `state_file` knows, if there is one.
+impl Registrations {
+    /// The registrations that `state_file` knows, if there is one.
     pub fn new(state_file: Option<PathBuf>) -> Self {
-        let members = Self { state: Mutex::default(), kept_here: true, state_file };
-        let known = members.state_file.as_deref().map(read).unwrap_or_default();
+        let registrations = Self { state: Mutex::default(), authoritative: true, state_file };
+        let known = registrations.state_file.as_deref().map(read).unwrap_or_default();
         for (service, instances) in known {
             for instance in instances {
-                members.register(&service, instance, Instant::now());
+                registrations.register(&service, instance, Instant::now());
             }
         }
-        members
+        registrations
     }
 
-    /// Members that another registry keeps; see [`Members::show`].
-    pub fn elsewhere() -> Self {
-        Self { state: Mutex::default(), kept_here: false, state_file: None }
+    /// Registrations that another registry keeps; see [`Registrations::track`].
+    pub fn following() -> Self {
+        Self { state: Mutex::default(), authoritative: false, state_file: None }
     }
 
     /// Whether replicas register here.
-    pub fn are_kept_here(&self) -> bool {
-        self.kept_here
+    pub fn is_authoritative(&self) -> bool {
+        self.authoritative
     }
 
     /// Counts in a pool that follows another registry.
-    pub fn show(&self, pool: Arc<Pool>) {
+    pub fn track(&self, pool: Arc<Pool>) {
         self.state().pools.insert(pool.service().to_owned(), pool);
     }
 
@@ -177,14 +177,14 @@ mod tests {
 
     #[test]
     fn a_gateway_that_starts_again_knows_the_last_instances() {
-        let file = std::env::temp_dir().join(format!("members-{}.json", uuid::Uuid::now_v7()));
+        let file = std::env::temp_dir().join(format!("registrations-{}.json", uuid::Uuid::now_v7()));
         let now = Instant::now();
         let instance = Instance::new("one", "http://127.0.0.1:1");
-        Members::new(Some(file.clone())).register("a-service", instance, now);
-        let again = Members::new(Some(file.clone()));
+        Registrations::new(Some(file.clone())).register("a-service", instance, now);
+        let again = Registrations::new(Some(file.clone()));
         assert_eq!(again.instances("a-service", now)[0]["id"], "one");
         again.deregister("a-service", "one", now);
-        assert!(Members::new(Some(file.clone())).instances("a-service", now).is_empty());
+        assert!(Registrations::new(Some(file.clone())).instances("a-service", now).is_empty());
         std::fs::remove_file(file).unwrap();
     }
 }

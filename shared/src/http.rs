@@ -1,4 +1,4 @@
-//! One exchange with one replica, on awc.
+//! One HTTP exchange with one address, on awc.
 //!
 //! awc's clients belong to a thread, so each thread has one. Its defaults are changed where they
 //! surprise: no redirects, no decompression, no Nagle's algorithm (which together with delayed
@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use actix_service::ServiceExt as _;
 use actix_tls::connect::{Connection, ConnectorService};
-use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
 /// Time to make a connection.
@@ -35,18 +36,15 @@ pub struct Call {
     body: Option<String>,
 }
 
-/// The complete answer.
-#[derive(Debug)]
-pub struct Exchange {
-    /// The status.
+/// A complete answer, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Response {
     pub status: StatusCode,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Bytes,
 }
 
-/// Why there is none.
+/// Why there is no complete answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// No connection could be made: nothing was sent.
@@ -93,11 +91,31 @@ impl Call {
     }
 }
 
+impl Response {
+    /// The body, read as JSON.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.body)
+    }
+}
+
+/// What `Retry-After` says in one of its two forms: seconds, no date (RFC 9110 §10.2.3).
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    seconds(headers.get(RETRY_AFTER)?.to_str().ok()?)
+}
+
+/// The value of a `Retry-After` header.
+pub fn seconds(value: &str) -> Option<Duration> {
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
 /// Makes the call, reading the whole answer.
 ///
 /// # Errors
 /// Any [`ExchangeError`].
-pub async fn exchange(call: Call) -> Result<Exchange, ExchangeError> {
+pub async fn exchange(call: Call) -> Result<Response, ExchangeError> {
     let time = call.time;
     match tokio::time::timeout(time, unlimited(call)).await {
         Ok(exchanged) => exchanged,
@@ -105,7 +123,7 @@ pub async fn exchange(call: Call) -> Result<Exchange, ExchangeError> {
     }
 }
 
-async fn unlimited(call: Call) -> Result<Exchange, ExchangeError> {
+async fn unlimited(call: Call) -> Result<Response, ExchangeError> {
     let Call { method, url, time, headers, body } = call;
     let mut request = CLIENT.with(|client| client.request(method, url)).timeout(time).no_decompress();
     for (name, value) in headers {
@@ -117,7 +135,7 @@ async fn unlimited(call: Call) -> Result<Exchange, ExchangeError> {
     };
     let mut response = sent.map_err(classify)?;
     match response.body().limit(ANSWER_LIMIT).await {
-        Ok(body) => Ok(Exchange { status: response.status(), headers: response.headers().clone(), body }),
+        Ok(body) => Ok(Response { status: response.status(), headers: response.headers().clone(), body }),
         Err(PayloadError::Overflow) => Err(ExchangeError::TooLarge),
         Err(error) => Err(ExchangeError::Broken(error.to_string())),
     }
