@@ -187,7 +187,7 @@ fn what_is_missing_is_named_with_its_place() {
     services["payment-service"]["volumes"] = Value::Null;
     services["gateway"]["environment"]["DATABASE_URL_FILE"] = "/secrets/database-url".into();
     let another = services["gateway"].clone();
-    services.insert("returns-service".into(), another);
+    services.insert("another-service".into(), another);
     assert_eq!(
         problems_of_compose(&compose),
         [
@@ -199,7 +199,7 @@ fn what_is_missing_is_named_with_its_place() {
             "docker-compose.yml has no service `order-service`, which programs.txt lists",
             "docker-compose.yml: service `payment-service`: its argument PORT is 3031, in programs.txt 3021",
             "docker-compose.yml: service `payment-service`: its volumes lack `payment-service-secrets:/secrets:ro`",
-            "programs.txt does not list `returns-service`, which is a program in docker-compose.yml",
+            "programs.txt does not list `another-service`, which is a program in docker-compose.yml",
         ]
     );
     let routes =

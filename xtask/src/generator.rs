@@ -11,7 +11,7 @@ use std::process::Command;
 
 use crate::programs::{Kind, programs};
 use edits::{Change, FILES};
-use names::Names;
+use names::{Names, Prose};
 
 const TEMPLATE: &str = "template-service";
 const MANIFEST: &str = "Cargo.toml";
@@ -31,8 +31,11 @@ pub fn new_service(name: &str, singular: Option<&str>) -> io::Result<()> {
     let changes = plan(|file, text| edits::insert(file, text, &names, port))?;
 
     let files = instantiate(&template, &names, port);
-    write_files(Path::new("."), &files)?;
-    format_files(Path::new("."), &files)?;
+    let root = Path::new(".");
+    if let Err(why) = write_files(root, &files).and_then(|()| format_files(root, &files)) {
+        fs::remove_dir_all(&krate)?;
+        return Err(why);
+    }
     apply(&changes)?;
     update_lock_file()?;
 
@@ -115,8 +118,13 @@ fn print_requests(names: &Names) {
 
 /// The template's files under their new names, with their new text.
 fn instantiate(template: &[(PathBuf, String)], names: &Names, port: u16) -> Vec<(PathBuf, String)> {
-    let rename = |path: &Path| PathBuf::from(names.apply(&path.to_string_lossy(), port));
-    template.iter().map(|(path, text)| (rename(path), names.apply(text, port))).collect()
+    let prose = |path: &Path| match path.extension().is_some_and(|extension| extension == "md") {
+        true => Prose::All,
+        false => Prose::Comments,
+    };
+    let made =
+        |(path, text): &(PathBuf, String)| (names.path_of(path, port), names.apply(text, prose(path), port));
+    template.iter().map(made).collect()
 }
 
 /// All files below `folder`, in order.

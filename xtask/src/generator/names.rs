@@ -1,5 +1,7 @@
 //! The names of a service and of its resource, in every spelling.
 
+use std::path::{Path, PathBuf};
+
 /// Rust's keywords, the words that PostgreSQL or SQLite reserve, and tables of the chassis.
 const RESERVED: &str = "\
     abstract as async await become box break const continue crate do dyn else enum extern false final fn for \
@@ -19,6 +21,13 @@ const RESERVED: &str = "\
 pub(super) struct Names {
     plural: String,
     singular: String,
+}
+
+/// Which lines of a file are prose, where `gift-cards` is written as `gift cards`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prose {
+    All,
+    Comments,
 }
 
 impl Names {
@@ -64,13 +73,19 @@ impl Names {
         words.find(|word| types.iter().any(|name| name == word)).map(str::to_owned)
     }
 
-    /// The text, or the path, of a file of the template for this service.
-    pub(super) fn apply(&self, template: &str, port: u16) -> String {
-        let is_prose =
-            |line: &str| ["//", "--", "#", "|", "description"].iter().any(|mark| line.starts_with(mark));
+    /// The path of a file of the template for this service.
+    pub(super) fn path_of(&self, template: &Path, port: u16) -> PathBuf {
+        let names = template.components().map(|name| name.as_os_str().to_string_lossy());
+        names.map(|name| self.apply(&name, Prose::Comments, port)).collect()
+    }
+
+    /// The text of a file of the template for this service.
+    pub(super) fn apply(&self, template: &str, prose: Prose, port: u16) -> String {
+        let is_comment = |line: &str| ["//", "--", "description"].iter().any(|mark| line.starts_with(mark));
         let mut text = String::new();
         for line in template.split_inclusive('\n') {
-            self.apply_to_line(line, is_prose(line.trim_start()), port, &mut text);
+            let is_prose = prose == Prose::All || is_comment(line.trim_start());
+            self.apply_to_line(line, is_prose, port, &mut text);
         }
         text
     }
@@ -80,6 +95,7 @@ impl Names {
             ("template-service", self.krate()),
             ("template_service", snake(&self.krate())),
             ("3999", port.to_string()),
+            ("things.db", format!("{}.db", self.database())),
             ("/api/things", format!("/api/{}", self.plural)),
             ("Things", camel(&self.plural)),
             ("Thing", camel(&self.singular)),
@@ -145,7 +161,7 @@ mod tests {
     #[test]
     fn every_spelling_is_replaced_and_words_that_contain_it_are_not() {
         let names = Names::parse("gift-cards", None).unwrap();
-        let apply = |text: &str| names.apply(text, 3041);
+        let apply = |text: &str| names.apply(text, Prose::Comments, 3041);
         assert_eq!(
             apply("use template_service::domain::Thing;"),
             "use gift_cards_service::domain::GiftCard;"
@@ -158,7 +174,7 @@ mod tests {
         assert_eq!(apply("  // things, nothing, /api/things"), "  // gift cards, nothing, /api/gift-cards");
         assert_eq!(apply("template-service at 3999"), "gift-cards-service at 3041");
         let singular = Names::parse("boxes", Some("box")).unwrap();
-        assert_eq!(singular.apply("Thing, things", 1), "Box, boxes");
+        assert_eq!(singular.apply("Thing, things", Prose::All, 1), "Box, boxes");
     }
 
     #[test]
