@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use self::money::{Charged, entries, ledger, undeclined};
+use self::money::{Charged, contradicts_card, entries, ledger};
 use crate::client_log::ClientLog;
 use crate::snapshot::Snapshot;
 
@@ -66,7 +66,7 @@ pub fn check(snapshot: &Snapshot, log: &ClientLog, customers: &BTreeSet<String>)
     let status = |id: &str| orders.get(id).map_or("", |order| text(order, "status"));
     let payments: BTreeMap<&str, &Value> =
         snapshot.payments.iter().map(|payment| (text(payment, "order_id"), payment)).collect();
-    let given_back = |order: &str| payments.get(order).map_or(0, |payment| amount(&payment["refunded"]));
+    let refunded = |order: &str| payments.get(order).map_or(0, |payment| amount(&payment["refunded"]));
     let mut charges: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for charge in &snapshot.charges {
         charges.entry(text(charge, "order_id")).or_default().push(charge);
@@ -107,7 +107,7 @@ pub fn check(snapshot: &Snapshot, log: &ClientLog, customers: &BTreeSet<String>)
         }),
         Invariant::new("card", "every order ends as its card decides, or times out", &ours, |order| {
             let (id, token) = (text(order, "id"), log.tokens.get(text(order, "id"))?);
-            let wrong = undeclined(order, token, charged(id))?;
+            let wrong = contradicts_card(order, token, charged(id))?;
             Some(format!("order {id} of {token} is {}: {wrong}", order["status"]))
         }),
         late(&ours, log.answered()),
@@ -121,7 +121,7 @@ pub fn check(snapshot: &Snapshot, log: &ClientLog, customers: &BTreeSet<String>)
             &snapshot.orders,
             |order| {
                 let id = text(order, "id");
-                let wrong = charged(id).contradicts(order, given_back(id))?;
+                let wrong = charged(id).contradicts(order, refunded(id))?;
                 Some(format!("order {id} is {}, and {wrong}", order["status"]))
             },
         ),
@@ -136,8 +136,8 @@ pub fn check(snapshot: &Snapshot, log: &ClientLog, customers: &BTreeSet<String>)
         Invariant::new("refunds", "refunds match what the admin was answered", &ours, |order| {
             let payment = text(order, "payment_id");
             let (made, answered) =
-                (given_back(text(order, "id")), log.refunds.get(payment).copied().unwrap_or(0));
-            // The rest of an order that is undone is given back too.
+                (refunded(text(order, "id")), log.refunds.get(payment).copied().unwrap_or(0));
+            // What is left of an undone order is refunded too.
             let exactly = STANDING.contains(&text(order, "status")) && log.unanswered == 0;
             let wrong = made < answered || exactly && made != answered;
             wrong.then(|| format!("order {}: {made} refunded, {answered} answered", order["id"]))

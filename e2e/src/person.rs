@@ -1,4 +1,4 @@
-//! A person who uses the shop, with a verb for each thing that they do.
+//! A customer or admin who uses the shop, with one method for each request.
 
 use std::time::Duration;
 
@@ -7,29 +7,26 @@ use serde_json::{Value, json};
 use shared::testing::{Api, Reply, eventually};
 use uuid::Uuid;
 
-/// Somebody who is logged in.
+/// A user who is logged in.
 pub struct Person {
-    /// The user's id.
     pub id: String,
-    /// The address to log in with.
     pub email: String,
-    /// The gateway, with this person's token.
+    /// Sends requests to the gateway with this person's token.
     pub api: Api,
 }
 
-/// The password of everybody whom [`Person::register`] makes.
+/// The password of every user that [`Person::register`] creates.
 const PASSWORD: &str = "a long enough one";
 
 impl Person {
-    /// Registers somebody new and logs in.
+    /// Registers a new user and logs in.
     pub async fn register(api: &Api) -> Self {
         let email = format!("{}@example.com", Uuid::now_v7());
-        let body = json!({ "email": email, "name": "Somebody", "password": PASSWORD });
+        let body = json!({ "email": email, "name": "A customer", "password": PASSWORD });
         api.post("/api/users", body).await.expect(201);
         Self::log_in(api, &email, PASSWORD).await
     }
 
-    /// Logs in.
     pub async fn log_in(api: &Api, email: &str, password: &str) -> Self {
         let tokens =
             api.post("/api/sessions", json!({ "email": email, "password": password })).await.expect(201);
@@ -38,28 +35,26 @@ impl Person {
         Self { id: me["id"].as_str().unwrap_or_default().to_owned(), email: email.to_owned(), api }
     }
 
-    /// The first product of the catalogue.
+    /// The first product in the catalogue.
     pub async fn product(&self) -> Value {
         self.api.get("/api/products?limit=1").await.expect(200)["products"][0].clone()
     }
 
-    /// Orders `quantity` of the product and pays with `token`; answers at once.
+    /// Orders `quantity` of the product and pays with `token`. Returns the order as first answered.
     pub async fn place(&self, product: &Value, quantity: u32, token: &str) -> Value {
         let lines = json!([{ "product_id": product["id"], "quantity": quantity }]);
         self.api.post("/api/orders", json!({ "lines": lines, "payment_token": token })).await.expect(201)
     }
 
-    /// The order, as it is now.
     pub async fn order(&self, order: &Value) -> Value {
         self.api.get(&order_path(order)).await.expect(200)
     }
 
-    /// Cancels the order.
     pub async fn cancel(&self, order: &Value) -> Reply {
         self.api.send(Method::POST, &format!("{}/cancel", order_path(order)), None).await
     }
 
-    /// The order when it has `status`.
+    /// Waits until the order has `status`.
     pub async fn order_reaches(&self, order: &Value, status: &str) -> Value {
         let what = format!("order {} is {status}", order["id"]);
         eventually(&what, Duration::from_secs(60), || async {

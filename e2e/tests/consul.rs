@@ -1,4 +1,4 @@
-//! The whole system with the real Consul at `TEST_CONSUL_URL` in the place of the gateway's registry.
+//! The whole system with the Consul at `TEST_CONSUL_URL` instead of the gateway's registry.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -10,7 +10,7 @@ use shared::registry::{ConsulRegistry, Instance, Registry as _};
 use shared::service::{HttpConfig, Service};
 use shared::testing::consul_url;
 
-/// The replicas of user-service as the gateway's admin port shows them.
+/// The replicas of user-service on the gateway's admin port.
 async fn replicas(stack: &Stack) -> Vec<Value> {
     let shown = stack.admin_port.get("/registry/services/user-service").await.expect(200);
     shown["instances"].as_array().unwrap().clone()
@@ -21,7 +21,7 @@ async fn served_by(ann: &Person) -> String {
 }
 
 #[actix_web::test]
-async fn orders_are_confirmed_a_killed_replica_is_not_missed_and_comes_back() {
+async fn with_consul_orders_are_confirmed_and_a_killed_replica_fails_no_request_and_returns() {
     let Some(consul) = consul_url() else { return };
     let mut stack = Stack::start_with(&[("REGISTRY_URL", &consul)]).await;
     let ann = stack.register().await;
@@ -36,7 +36,7 @@ async fn orders_are_confirmed_a_killed_replica_is_not_missed_and_comes_back() {
     for _ in 0..50 {
         ann.api.get("/api/users/me").await.expect(200);
     }
-    // Consul may have noticed as well, and taken it out.
+    // Consul may already have removed it.
     assert!(victim(&stack).await.is_none_or(|dead| dead["health"] != "healthy"));
     stack.restart("user-service", 1);
     stack.healthy().await;
@@ -46,7 +46,7 @@ async fn orders_are_confirmed_a_killed_replica_is_not_missed_and_comes_back() {
 }
 
 #[actix_web::test]
-async fn a_replica_found_in_consul_serves_within_a_second_and_is_gone_as_soon_when_it_leaves() {
+async fn a_replica_registered_in_consul_serves_within_a_second_and_is_removed_within_a_second() {
     let Some(url) = consul_url() else { return };
     let stack = Stack::start_with(&[("REGISTRY_URL", &url)]).await;
     let ann = stack.register().await;
@@ -57,7 +57,7 @@ async fn a_replica_found_in_consul_serves_within_a_second_and_is_gone_as_soon_wh
 
     let began = Instant::now();
     consul.register("user-service", &instance).await.unwrap();
-    eventually("it serves", Duration::from_secs(10), || async {
+    eventually("the new replica serves", Duration::from_secs(10), || async {
         served_by(&ann).await.ends_with("/newcomer").then_some(())
     })
     .await;
@@ -65,7 +65,7 @@ async fn a_replica_found_in_consul_serves_within_a_second_and_is_gone_as_soon_wh
 
     let began = Instant::now();
     consul.deregister("user-service", "newcomer").await.unwrap();
-    eventually("it is gone", Duration::from_secs(10), || async {
+    eventually("the new replica is removed", Duration::from_secs(10), || async {
         (replicas(&stack).await.len() == 2).then_some(())
     })
     .await;
@@ -73,7 +73,7 @@ async fn a_replica_found_in_consul_serves_within_a_second_and_is_gone_as_soon_wh
 }
 
 #[actix_web::test]
-async fn who_wants_to_register_in_the_gateway_is_sent_to_consul() {
+async fn with_consul_the_gateway_refuses_registrations() {
     let Some(consul) = consul_url() else { return };
     let stack = Stack::start_with(&[("REGISTRY_URL", &consul)]).await;
     let service = stack.admin_port.with_token(stack.service_token());

@@ -1,9 +1,9 @@
-//! A crash between any two writes: an order is paid, cancelled and refunded while a service crashes at
-//! its first write, then another while it crashes at its second, and so on, until no write is left.
+//! A crash between any two writes. In each round an order is paid, cancelled and refunded. In the first
+//! round a service crashes at its first write, in the second at its second, and so on to its last write.
 //!
-//! The services are programs of their own here. One of them aborts when it is about to run a statement
-//! that writes, to commit, or to go on after that. What it had not committed is lost, and so is all that
-//! only it knew. A new program takes its place, and the order goes on.
+//! Each service is a process here. The crashing one aborts before a writing statement, before a commit, or
+//! after it. It loses all uncommitted changes and its memory. A new process replaces it, and the order
+//! continues.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -22,7 +22,7 @@ use shared::db::{Db, DbConfig, Migrations, now, query, testing};
 use uuid::Uuid;
 use xtask::Secrets;
 
-/// Where the services write, and so have to crash.
+/// The writes of each service: it has to crash at every one.
 const WRITES: [(&str, &[&str]); 2] = [
     (
         "order-service",
@@ -76,7 +76,7 @@ async fn crash_at_every_write(service: usize, database_url: String) {
     for round in 1.. {
         let before = shop.crashes;
         shop.crash_at(write);
-        shop.sell_and_take_back(round).await;
+        shop.sell_and_refund(round).await;
         shop.crash_at(0);
         write += 1;
         if shop.crashes == before {
@@ -87,8 +87,8 @@ async fn crash_at_every_write(service: usize, database_url: String) {
             if missed.is_empty() {
                 return;
             }
-            // What happens at once does not happen in the same order each time.
-            assert!(round < 90, "never when about to {missed:?}");
+            // Concurrent writes have another order in each round, so some may have been missed.
+            assert!(round < 90, "never crashed when about to {missed:?}");
             write = 1;
         }
     }
@@ -96,7 +96,7 @@ async fn crash_at_every_write(service: usize, database_url: String) {
 
 const ADMIN_EMAIL: &str = "admin@example.com";
 const ADMIN_PASSWORD: &str = "correct horse battery";
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const SERVICE: &str = "SERVICE";
 const VARIABLES: [&str; 9] = [
@@ -111,7 +111,7 @@ const VARIABLES: [&str; 9] = [
     "SEED_PRODUCTS",
 ];
 
-/// Not a test by itself: any of the programs. When to crash, it reads from its standard input.
+/// No test, but the main function of every process. It reads from standard input at which write to crash.
 #[actix_web::test]
 async fn program() {
     let Ok(service) = std::env::var(SERVICE) else { return };
@@ -136,7 +136,7 @@ async fn program() {
     server.unwrap().run().await.unwrap();
 }
 
-/// A program and its port; killed when it is dropped.
+/// A process, killed when it is dropped.
 struct Program {
     api: Api,
     command: Command,
@@ -163,14 +163,14 @@ impl Drop for Program {
     }
 }
 
-/// The programs, one of which crashes, and a customer.
+/// The processes, one of which crashes, and a customer.
 struct Shop {
     crashing: Program,
     crashes: usize,
-    /// The database of the program that crashes.
+    /// The database of the crashing service.
     db: Db,
     customer: Api,
-    /// The two services, as an admin uses them.
+    /// The two services, with an admin's token.
     orders: Api,
     payments: Api,
     network: Api,
@@ -208,7 +208,7 @@ impl Shop {
             })
             .collect();
         for api in &apis {
-            eventually("a program is ready", PATIENCE, || api.try_get("/health/ready")).await;
+            eventually("a program is ready", TIMEOUT, || api.try_get("/health/ready")).await;
         }
         let [orders, payments, network, users] = apis;
         let admin = Person::log_in(&users, ADMIN_EMAIL, ADMIN_PASSWORD).await.api.token.unwrap();
@@ -228,14 +228,14 @@ impl Shop {
         }
     }
 
-    /// When the program crashes next: at this write from now on; never, if that is 0.
+    /// Lets the service crash at its `write`th write from now on. 0 means never.
     fn crash_at(&mut self, write: usize) {
-        let told = writeln!(self.crashing.child.stdin.as_ref().unwrap(), "{write}");
-        told.unwrap_or_else(|_| assert_eq!(write, 0, "it has crashed already"));
+        let sent = writeln!(self.crashing.child.stdin.as_ref().unwrap(), "{write}");
+        sent.unwrap_or_else(|_| assert_eq!(write, 0, "it has crashed already"));
     }
 
-    /// A customer orders, pays, cancels, and gets the money back, asking again until there is an answer.
-    async fn sell_and_take_back(&mut self, round: usize) {
+    /// A customer orders, pays, cancels and gets a refund. Each request is repeated until it succeeds.
+    async fn sell_and_refund(&mut self, round: usize) {
         let lines = json!([{ "product_id": self.product["id"], "quantity": 2 }]);
         let (key, body) = (key(), json!({ "lines": lines, "payment_token": "tok_visa" }));
         let placed = self.until("the order is placed", async |shop| {
@@ -246,7 +246,7 @@ impl Shop {
         let path = format!("/api/orders/{}", placed["id"].as_str().unwrap());
         self.until_is(&path, "confirmed").await;
         let cancel = format!("{path}/cancel");
-        self.until("the cancel is taken", async |shop| {
+        self.until("the cancel is accepted", async |shop| {
             let reply = shop.customer.try_send(Method::POST, &cancel, None).await;
             reply.filter(|reply| reply.status == 202)
         })
@@ -263,7 +263,7 @@ impl Shop {
         self.check(&placed, &path, round).await;
     }
 
-    /// All is as if nothing had crashed.
+    /// Checks that the result is the same as without crashes.
     async fn check(&self, placed: &Value, path: &str, round: usize) {
         let charges =
             self.network.get(&format!("/statement?order_id={}", placed["id"].as_str().unwrap())).await;
@@ -297,30 +297,30 @@ impl Shop {
         .await;
     }
 
-    /// Asks until there is an answer. A program that has crashed meanwhile is started again.
+    /// Repeats `probe` until it returns a value. Restarts the service if it has crashed.
     async fn until<T>(&mut self, what: &str, mut probe: impl AsyncFnMut(&Self) -> Option<T>) -> T {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         loop {
             if self.crashing.child.try_wait().unwrap().is_some() {
-                self.take_over().await;
+                self.restart().await;
             }
             if let Some(value) = probe(self).await {
                 return value;
             }
-            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+            assert!(tokio::time::Instant::now() < deadline, "not within {TIMEOUT:?}: {what}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// A new program takes the place of the one that crashed. What that had claimed is free when its time
-    /// is over: here, at once.
-    async fn take_over(&mut self) {
+    /// Starts a new process in place of the crashed one, and lets the claims and leases of that one expire
+    /// immediately.
+    async fn restart(&mut self) {
         self.crashes += 1;
-        let lapse = query("UPDATE outbox SET next_at = $1 WHERE sent_at IS NULL AND next_at > $1");
-        lapse.bind(now()).execute(&self.db).await.unwrap();
+        let expire = query("UPDATE outbox SET next_at = $1 WHERE sent_at IS NULL AND next_at > $1");
+        expire.bind(now()).execute(&self.db).await.unwrap();
         if self.crashing.api.base == self.payments.base {
-            let lapse = query("UPDATE payments SET due_at = $1 WHERE due_at > $1");
-            lapse.bind(now()).execute(&self.db).await.unwrap();
+            let expire = query("UPDATE payments SET due_at = $1 WHERE due_at > $1");
+            expire.bind(now()).execute(&self.db).await.unwrap();
         }
         let log = File::options().append(true).open(&self.crashing.log).unwrap();
         self.crashing.child = self.crashing.command.stderr(log).spawn().unwrap();

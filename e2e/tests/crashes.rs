@@ -1,4 +1,4 @@
-//! Programs are killed while customers go on: nobody notices, and no money moves twice.
+//! Programs are killed under load: no request fails, and no money moves twice.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -11,7 +11,7 @@ use e2e::{Api, Person, Stack, eventually, key};
 use serde_json::{Value, json};
 use xtask::services;
 
-/// Customers who read and order until told to stop, and what they saw.
+/// Customers who read and order until `stop` is set, and their results.
 #[derive(Default)]
 struct Load {
     stop: Cell<bool>,
@@ -42,7 +42,7 @@ impl Load {
         }
     }
 
-    /// A client that is told "still running" asks again with the same key; nothing else is retried.
+    /// Repeats a request with the same key only if the answer is `idempotency_in_progress`.
     async fn order(self: Rc<Self>, api: Api, product: Value) {
         let body =
             json!({ "lines": [{ "product_id": product["id"], "quantity": 1 }], "payment_token": "tok_visa" });
@@ -64,8 +64,8 @@ impl Load {
     }
 }
 
-/// Every order is at rest, and every invariant of money and stock holds.
-async fn all_is_well(stack: &Stack, ann: &Person, orders: &[Value]) {
+/// Checks that every order is confirmed, and that the invariants of money and stock hold.
+async fn check_orders_money_and_stock(stack: &Stack, ann: &Person, orders: &[Value]) {
     let card_network = stack.direct("card-network");
     for order in orders {
         ann.order_reaches(order, "confirmed").await;
@@ -88,7 +88,7 @@ async fn all_is_well(stack: &Stack, ann: &Person, orders: &[Value]) {
 }
 
 #[actix_web::test]
-async fn killing_any_one_replica_fails_no_request_and_it_comes_back() {
+async fn killing_any_replica_fails_no_request_and_the_replica_returns() {
     let mut stack = Stack::start().await;
     let ann = stack.register().await;
     let product = ann.product().await;
@@ -105,7 +105,7 @@ async fn killing_any_one_replica_fails_no_request_and_it_comes_back() {
     }
     load.stop.set(true);
     let port = stack.replicas("user-service")[1].port;
-    eventually("the replica that was killed serves again", Duration::from_secs(20), || async {
+    eventually("the restarted replica serves requests", Duration::from_secs(20), || async {
         let reply = ann.api.get("/api/users/me").await;
         reply.header("x-served-by").ends_with(&format!("-{port}")).then_some(())
     })
@@ -119,7 +119,7 @@ async fn killing_any_one_replica_fails_no_request_and_it_comes_back() {
     assert!(load.failed_orders.borrow().is_empty(), "{:?}", load.failed_orders.borrow());
     let orders = load.orders.borrow().clone();
     assert!(orders.len() > 30, "{}", orders.len());
-    all_is_well(&stack, &ann, &orders).await;
+    check_orders_money_and_stock(&stack, &ann, &orders).await;
 }
 
 #[actix_web::test]
@@ -137,5 +137,5 @@ async fn killing_both_payment_replicas_in_mid_order_loses_no_order_and_charges_n
     stack.restart("payment-service", 0);
     stack.restart("payment-service", 1);
     stack.healthy().await;
-    all_is_well(&stack, &ann, &orders).await;
+    check_orders_money_and_stock(&stack, &ann, &orders).await;
 }

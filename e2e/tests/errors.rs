@@ -1,4 +1,4 @@
-//! Every error that the API promises, through the gateway: complete, and telling nothing of the inside.
+//! Every documented error of the API, through the gateway: complete, and without internal details.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -20,7 +20,7 @@ fn id(value: &Value) -> &str {
 }
 
 #[actix_web::test]
-async fn bad_input_is_named() {
+async fn invalid_input_has_its_error_codes() {
     let stack = Stack::start().await;
     let ann = stack.register().await;
     let (json, api) = ("application/json", &stack.public);
@@ -60,7 +60,7 @@ async fn bad_input_is_named() {
 }
 
 #[actix_web::test]
-async fn what_is_not_there_or_not_allowed_says_so() {
+async fn missing_and_forbidden_resources_have_their_error_codes() {
     let stack = Stack::start_with(&[("ACCESS_TOKEN_TTL", "2s")]).await;
     let ann = stack.register().await;
     let api = &stack.public;
@@ -86,7 +86,7 @@ async fn what_is_not_there_or_not_allowed_says_so() {
 }
 
 #[actix_web::test]
-async fn people_and_sessions_refuse_by_code() {
+async fn users_and_sessions_have_their_error_codes() {
     let stack = Stack::start().await;
     let ann = stack.register().await;
     let api = &stack.public;
@@ -111,7 +111,7 @@ async fn people_and_sessions_refuse_by_code() {
 }
 
 #[actix_web::test]
-async fn orders_and_payments_refuse_by_code() {
+async fn orders_and_payments_have_their_error_codes() {
     let stack = Stack::start().await;
     let (ann, admin) = (stack.register().await, stack.admin().await);
     let money = |amount: i64| json!({ "amount": amount, "currency": "EUR" });
@@ -149,13 +149,13 @@ async fn refund(admin: &Person, payment: &Value, amount: i64) -> Reply {
 }
 
 #[actix_web::test]
-async fn a_request_that_is_still_running_is_not_begun_again() {
+async fn a_repeated_request_is_refused_while_the_first_one_runs() {
     let mut stack = Stack::start().await;
     let ann = stack.register().await;
     let product = ann.product().await;
-    // One replica of order-service, which waits for user-service, which says nothing.
+    // The only replica of order-service waits for user-service, which is paused and does not answer.
     stack.kill("order-service", 1);
-    eventually("it knows the keys of tokens", Duration::from_secs(20), || async {
+    eventually("order-service has the keys of user tokens", Duration::from_secs(20), || async {
         (ann.api.get("/api/orders").await.status == 200).then_some(())
     })
     .await;
@@ -168,7 +168,7 @@ async fn a_request_that_is_still_running_is_not_begun_again() {
         let (keyed, order) = (keyed.clone(), order.clone());
         async move { keyed.post("/api/orders", order).await.status }
     });
-    eventually("the first request is under way", Duration::from_secs(5), || async {
+    eventually("the first request is running", Duration::from_secs(5), || async {
         (stack.active_requests("order-service", port).await == 1).then_some(())
     })
     .await;
@@ -180,7 +180,7 @@ async fn a_request_that_is_still_running_is_not_begun_again() {
 }
 
 #[actix_web::test]
-async fn failures_of_services_are_told_without_their_insides() {
+async fn failures_of_services_are_reported_without_internal_details() {
     let mut stack = Stack::start().await;
     let ann = stack.register().await;
 
@@ -198,8 +198,8 @@ async fn failures_of_services_are_told_without_their_insides() {
     assert!(!reply.header("retry-after").is_empty());
 }
 
-/// Says that it is healthy, and else nothing that is HTTP; its URL.
-fn babbler() -> String {
+/// Starts an origin that is healthy but answers other requests with bytes that are not HTTP. Returns its URL.
+fn malformed_origin() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -208,31 +208,31 @@ fn babbler() -> String {
             let mut head = [0; 4096];
             let length = stream.read(&mut head).unwrap_or_default();
             let healthy = head[..length].starts_with(b"GET /health/ready");
-            let said =
-                if healthy { "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" } else { "babble\r\n\r\n" };
-            // Who hung up does not hear it.
-            stream.write_all(said.as_bytes()).unwrap_or_default();
+            let answer =
+                if healthy { "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" } else { "not HTTP\r\n\r\n" };
+            // The client may have closed the connection.
+            stream.write_all(answer.as_bytes()).unwrap_or_default();
         }
     });
     url
 }
 
 #[actix_web::test]
-async fn an_answer_that_is_no_http_is_a_bad_upstream() {
-    let file = std::env::temp_dir().join(format!("babbler-{}.toml", uuid::Uuid::now_v7()));
+async fn a_response_that_is_not_http_is_a_bad_upstream() {
+    let file = std::env::temp_dir().join(format!("malformed-{}.toml", uuid::Uuid::now_v7()));
     let routes = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway.toml")).unwrap();
-    let route = "\n[[routes]]\nid = \"babble\"\nprefix = \"/api/babble\"\nservice = \"origin\"\n";
+    let route = "\n[[routes]]\nid = \"malformed\"\nprefix = \"/api/malformed\"\nservice = \"origin\"\n";
     std::fs::write(&file, routes + route).unwrap();
     let stack = Stack::starting(&[("CONFIG_FILE", file.to_str().unwrap())]).await;
-    stack.register_origin("origin", &babbler()).await;
-    stack.public.get("/api/babble").await.expect_problem(502, "bad_upstream");
+    stack.register_origin("origin", &malformed_origin()).await;
+    stack.public.get("/api/malformed").await.expect_problem(502, "bad_upstream");
     std::fs::remove_file(file).unwrap();
 }
 
 #[actix_web::test]
-async fn who_asks_too_often_is_told_when_to_come_again() {
+async fn a_client_over_the_rate_limit_gets_429_and_retry_after() {
     let stack = Stack::start_with(&[("RATE_LIMITS", "on")]).await;
-    // For an address of its own each: user-service counts failures by address as well.
+    // Each with its own email address, because user-service also limits failures per email address.
     let burst = (0..50).map(|number| {
         let wrong = json!({ "email": format!("{number}@example.com"), "password": "the wrong one" });
         stack.public.post("/api/sessions", wrong)

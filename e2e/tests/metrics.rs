@@ -1,4 +1,4 @@
-//! Every program tells its numbers at `/metrics`, and they move.
+//! Every program exports metrics at `/metrics`, and they change.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -17,8 +17,8 @@ fn sum(metrics: &str, name: &str, label: &str) -> f64 {
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
-/// The same over all replicas of a service.
-async fn over_replicas(ports: &[u16], name: &str, label: &str) -> f64 {
+/// [`sum`] over all replicas of a service.
+async fn sum_of_replicas(ports: &[u16], name: &str, label: &str) -> f64 {
     let mut total = 0.0;
     for port in ports {
         total += sum(&Api::local(*port).text("/metrics").await, name, label);
@@ -31,7 +31,7 @@ fn ports(stack: &mut Stack, service: &str) -> Vec<u16> {
 }
 
 #[actix_web::test]
-async fn every_program_tells_its_requests_connections_and_size_and_nothing_of_a_client() {
+async fn every_program_exports_requests_connections_and_memory_and_no_client_data() {
     let stack = Stack::start().await;
     let ann = stack.register().await;
     let order = ann.place(&ann.product().await, 1, "tok_visa").await;
@@ -52,14 +52,14 @@ async fn every_program_tells_its_requests_connections_and_size_and_nothing_of_a_
         if !is_gateway {
             assert!(sum(&metrics, "db_client_connection_count{", "") >= 1.0, "{program}: {metrics}");
         }
-        for theirs in [&ann.id, order["id"].as_str().unwrap(), "made-up", "BREW"] {
-            assert!(!metrics.contains(theirs), "{program}: {theirs} would make a new series: {metrics}");
+        for label in [&ann.id, order["id"].as_str().unwrap(), "made-up", "BREW"] {
+            assert!(!metrics.contains(label), "{program}: {label} would make a new series: {metrics}");
         }
     }
 }
 
 #[actix_web::test]
-async fn the_outcomes_of_orders_and_the_backlog_of_messages_are_told() {
+async fn the_outcomes_of_orders_and_the_backlog_of_messages_are_exported() {
     let mut stack = Stack::start().await;
     let ann = stack.register().await;
     let product = ann.product().await;
@@ -68,33 +68,33 @@ async fn the_outcomes_of_orders_and_the_backlog_of_messages_are_told() {
         ann.order_reaches(&order, status).await;
     }
     let orders = ports(&mut stack, "order-service");
-    let outcomes = async |label: &str| over_replicas(&orders, "orders_total{", label).await;
+    let outcomes = async |label: &str| sum_of_replicas(&orders, "orders_total{", label).await;
     assert_eq!(outcomes("status=\"confirmed\"").await, 1.0);
     assert_eq!(outcomes("reason=\"card_declined\"").await, 1.0);
 
     (0..2).for_each(|replica| stack.kill("payment-service", replica));
     let order = ann.place(&product, 1, "tok_visa").await;
-    let waiting = async |name: &str| over_replicas(&orders, name, "").await;
-    eventually("a message waits", SOON, || async {
-        (waiting("outbox_pending ").await > 0.0 && waiting("outbox_oldest_age_seconds ").await > 0.0)
+    let unsent = async |name: &str| sum_of_replicas(&orders, name, "").await;
+    eventually("a message is unsent", SOON, || async {
+        (unsent("outbox_pending ").await > 0.0 && unsent("outbox_oldest_age_seconds ").await > 0.0)
             .then_some(())
     })
     .await;
     (0..2).for_each(|replica| stack.restart("payment-service", replica));
     ann.order_reaches(&order, "confirmed").await;
-    eventually("none waits", SOON, || async { (waiting("outbox_pending ").await == 0.0).then_some(()) })
+    eventually("all are sent", SOON, || async { (unsent("outbox_pending ").await == 0.0).then_some(()) })
         .await;
 }
 
 #[actix_web::test]
-async fn the_gateway_tells_who_is_busy_who_is_ejected_and_what_it_tried_again() {
+async fn the_gateway_exports_active_requests_replica_states_and_retries() {
     let mut stack = Stack::start().await;
     let ann = stack.register().await;
     let console = stack.admin_port.clone();
-    let told = async |name: &str, label: &str| sum(&console.text("/metrics").await, name, label);
+    let metric = async |name: &str, label: &str| sum(&console.text("/metrics").await, name, label);
     let healthy = "state=\"healthy\"";
     let replicas: u16 = services().map(|service| service.replicas).sum();
-    assert_eq!(told("http_client_replica_state{", healthy).await, f64::from(replicas));
+    assert_eq!(metric("http_client_replica_state{", healthy).await, f64::from(replicas));
 
     let product = ann.product().await;
     let lines = json!([{ "product_id": product["id"], "quantity": 1 }]);
@@ -106,23 +106,23 @@ async fn the_gateway_tells_who_is_busy_who_is_ejected_and_what_it_tried_again() 
         );
     let busy = "peer_service=\"order-service\"";
     eventually("a replica is busy", SOON, || async {
-        (told("http_client_active_requests{", busy).await == 1.0).then_some(())
+        (metric("http_client_active_requests{", busy).await == 1.0).then_some(())
     })
     .await;
     assert_eq!(slow.await.unwrap(), 201);
-    assert_eq!(told("http_client_active_requests{", busy).await, 0.0);
+    assert_eq!(metric("http_client_active_requests{", busy).await, 0.0);
 
     let port = ports(&mut stack, "user-service")[1];
     stack.kill("user-service", 1);
     let state = format!("peer_instance=\"e2e-{port}\",peer_service=\"user-service\",{healthy}");
     eventually("it is not healthy", SOON, || async {
         ann.api.get("/api/users/me").await.expect(200);
-        (told("http_client_replica_state{", &state).await == 0.0).then_some(())
+        (metric("http_client_replica_state{", &state).await == 0.0).then_some(())
     })
     .await;
-    assert!(told("http_client_retries_total{", "peer_service=\"user-service\"").await >= 1.0);
+    assert!(metric("http_client_retries_total{", "peer_service=\"user-service\"").await >= 1.0);
     assert_eq!(
-        told("http_client_replica_state{", "peer_service=\"user-service\"").await,
+        metric("http_client_replica_state{", "peer_service=\"user-service\"").await,
         2.0,
         "one state each"
     );

@@ -1,4 +1,4 @@
-//! The same system with a broker between the services.
+//! The whole system with NATS between the services.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -6,7 +6,7 @@ use e2e::Stack;
 use shared::testing::nats_url;
 
 #[actix_web::test]
-async fn orders_are_confirmed_over_nats_also_when_the_receivers_were_killed() {
+async fn orders_are_confirmed_over_nats_even_if_the_receivers_were_killed() {
     let Some(url) = nats_url() else { return };
     let mut stack = Stack::start_with(&[("MESSAGES_URL", &url)]).await;
     for service in ["order-service", "payment-service"] {

@@ -1,4 +1,4 @@
-//! What Prometheus and Grafana are given in deploy/ fits the programs.
+//! The configuration of Prometheus and Grafana in deploy/ matches the programs.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -20,7 +20,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap_or_else(|| panic!("not a list: {value}"))
 }
 
-/// Every value of the field `name`, however deep.
+/// Every value of the field `name`, at any depth.
 fn values_of<'a>(name: &str, value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::Object(fields) => fields.iter().for_each(|(field, value)| match value {
@@ -39,7 +39,7 @@ fn without(text: &str, open: &str, close: char) -> String {
     kept + &parts.filter_map(|part| part.split_once(close)).map(|(_, rest)| rest).collect::<String>()
 }
 
-/// The metrics that a PromQL expression names: words that are neither labels nor functions.
+/// The metrics in a PromQL expression: its words that are neither labels nor functions.
 fn metrics_in(expression: &str) -> Vec<String> {
     let bare = without(&without(&without(expression, "by (", ')'), "{", '}'), "[", ']');
     let bare: String = bare.split_whitespace().collect();
@@ -53,7 +53,7 @@ fn metrics_in(expression: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_grafana_is_given_fits_together() {
+fn grafana_datasources_dashboards_and_mounts_are_consistent() {
     let datasources = deployed("grafana/provisioning/datasources/datasources.yml");
     let sources: Vec<_> = list(&datasources["datasources"]).iter().map(|source| &source["uid"]).collect();
     let dashboard = deployed("grafana/dashboards/system.json");
@@ -76,7 +76,7 @@ fn what_grafana_is_given_fits_together() {
 }
 
 #[actix_web::test]
-async fn every_metric_that_is_drawn_or_alerted_on_is_told_by_some_program() {
+async fn every_metric_in_a_dashboard_or_an_alert_is_exported_by_a_program() {
     let (dashboard, alerts) = (deployed("grafana/dashboards/system.json"), deployed("prometheus/alerts.yml"));
     let mut expressions = Vec::new();
     values_of("expr", &dashboard, &mut expressions);
@@ -90,25 +90,25 @@ async fn every_metric_that_is_drawn_or_alerted_on_is_told_by_some_program() {
     ann.order_reaches(&order, "confirmed").await;
     let mut programs =
         vec![stack.admin_port.clone(), stack.direct("user-service"), stack.direct("card-network")];
-    // Either of two may have done what is counted.
+    // The counted work may have happened in either replica.
     for service in ["order-service", "payment-service"] {
         programs.extend(stack.replicas(service).into_iter().map(|one| Api::local(one.port)));
     }
-    // So that something is tried again.
+    // This makes the gateway retry, so that its retry counter exists.
     stack.kill("user-service", 1);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         ann.api.get("/api/users/me").await.expect(200);
-        // `up` is Prometheus' own.
-        let mut told = BTreeSet::from(["up".to_owned()]);
+        // Prometheus itself makes `up`.
+        let mut exported = BTreeSet::from(["up".to_owned()]);
         for program in &programs {
-            told.extend(metrics_of(program).await);
+            exported.extend(metrics_of(program).await);
         }
-        let missing: Vec<_> = wanted.difference(&told).collect();
+        let missing: Vec<_> = wanted.difference(&exported).collect();
         if missing.is_empty() {
             return;
         }
-        assert!(tokio::time::Instant::now() < deadline, "told by no program: {missing:?}");
+        assert!(tokio::time::Instant::now() < deadline, "exported by no program: {missing:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What belongs to somebody else is not there: through the gateway, and straight at the services.
+//! The resources of another user are not found, neither through the gateway nor directly at a service.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -10,7 +10,7 @@ async fn not_found(api: &Api, method: Method, path: &str) {
 }
 
 #[actix_web::test]
-async fn somebody_elses_things_are_404_everywhere() {
+async fn resources_of_another_user_are_404_everywhere() {
     let stack = Stack::start().await;
     let (ann, bob) = (stack.register().await, stack.register().await);
     let order = ann.place(&ann.product().await, 1, "tok_visa").await;
@@ -32,12 +32,12 @@ async fn somebody_elses_things_are_404_everywhere() {
         not_found(&bob.api, method.clone(), &path).await;
         not_found(&stack.direct(service).with_token(&token), method, &path).await;
     }
-    for (list, things) in [("/api/orders", "orders"), ("/api/payments", "payments")] {
+    for (list, field) in [("/api/orders", "orders"), ("/api/payments", "payments")] {
         let path = format!("{list}?customer_id={}", ann.id);
-        assert_eq!(bob.api.get(&path).await.expect(200)[things], serde_json::json!([]), "{path}");
+        assert_eq!(bob.api.get(&path).await.expect(200)[field], serde_json::json!([]), "{path}");
     }
     bob.api.get("/api/users").await.expect_problem(403, "forbidden");
-    // Everything is still as Ann left it.
+    // Nothing has changed for Ann.
     assert_eq!(ann.api.get(&format!("/api/orders/{order}")).await.expect(200)["status"], "confirmed");
 }
 

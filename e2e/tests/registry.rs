@@ -1,4 +1,4 @@
-//! The registry in the gateway keeps the promises of every registry, and only services change it.
+//! The gateway's registry passes the registry conformance suite, and only services can change it.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -13,7 +13,7 @@ async fn the_registry_in_the_gateway_keeps_its_promises() {
 }
 
 #[actix_web::test]
-async fn only_services_register_and_only_within_the_stacks_networks() {
+async fn only_services_can_register_and_only_private_http_addresses() {
     let stack = Stack::start().await;
     let path = "/registry/services/user-service/instances/mine";
     let body = json!({ "url": "http://127.0.0.1:1", "metadata": {} });

@@ -1,4 +1,4 @@
-//! Programs that cannot start say why, all of it at once.
+//! A program that cannot start reports all its mistakes together.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -11,8 +11,8 @@ fn run(program: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let mut command = Command::new(path);
     command.env_clear().envs(variables.iter().copied()).current_dir(std::env::temp_dir());
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output, said)
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, log)
 }
 
 #[test]
@@ -25,13 +25,13 @@ fn every_missing_or_bad_variable_is_named_and_the_status_is_2() {
     ];
     for program in programs().iter().filter(|program| program.kind != Kind::External) {
         let (messages, program) = (program.messages, program.name);
-        let (output, said) = run(program, &bad);
-        assert_eq!(output.status.code(), Some(2), "{program}: {said}");
+        let (output, log) = run(program, &bad);
+        assert_eq!(output.status.code(), Some(2), "{program}: {log}");
         for name in ["PORT", "DRAIN_GRACE", "REGISTRY_URL", "SERVICE_TOKEN_KEY_FILE"] {
-            assert!(said.contains(name), "{program} does not name {name}: {said}");
+            assert!(log.contains(name), "{program} does not name {name}: {log}");
         }
-        assert_eq!(said.contains("MESSAGES_URL"), messages, "{program}: {said}");
-        assert!(!said.contains("hidden"), "{program} shows a password: {said}");
+        assert_eq!(log.contains("MESSAGES_URL"), messages, "{program}: {log}");
+        assert!(!log.contains("hidden"), "{program} shows a password: {log}");
     }
 }
 
@@ -46,7 +46,7 @@ fn a_database_that_cannot_be_opened_a_port_in_use_and_a_bad_file_are_named() {
     };
     let key = file("key", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
     let database = format!("sqlite://{}/no/database.db", file("in-the-way", ""));
-    let (output, said) = run(
+    let (output, log) = run(
         "order-service",
         &[
             ("PORT", "0"),
@@ -55,12 +55,12 @@ fn a_database_that_cannot_be_opened_a_port_in_use_and_a_bad_file_are_named() {
             ("DATABASE_URL", &database),
         ],
     );
-    assert!(!output.status.success() && said.contains("in-the-way"), "{said}");
+    assert!(!output.status.success() && log.contains("in-the-way"), "{log}");
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let good = format!("sqlite://{}", folder.join("good.db").display());
-    let (output, said) = run(
+    let (output, log) = run(
         "order-service",
         &[
             ("PORT", &port),
@@ -69,16 +69,16 @@ fn a_database_that_cannot_be_opened_a_port_in_use_and_a_bad_file_are_named() {
             ("DATABASE_URL", &good),
         ],
     );
-    assert!(!output.status.success() && said.contains(&port), "{said}");
+    assert!(!output.status.success() && log.contains(&port), "{log}");
 
     let routes = file(
         "gateway.toml",
         "[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nstrategy = \"magic\"\n",
     );
-    let (output, said) = run(
+    let (output, log) = run(
         "gateway",
         &[("PORT", "0"), ("ADMIN_PORT", "0"), ("SERVICE_TOKEN_KEY_FILE", &key), ("CONFIG_FILE", &routes)],
     );
-    assert!(!output.status.success() && said.contains("line 5") && said.contains("magic"), "{said}");
+    assert!(!output.status.success() && log.contains("line 5") && log.contains("magic"), "{log}");
     std::fs::remove_dir_all(folder).unwrap();
 }

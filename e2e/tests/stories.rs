@@ -1,4 +1,4 @@
-//! The README's story, told to the real programs.
+//! The README's story, with the real programs.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -8,7 +8,7 @@ use e2e::Stack;
 use serde_json::json;
 
 #[actix_web::test]
-async fn somebody_registers_orders_and_the_order_is_confirmed() {
+async fn a_new_customer_registers_and_orders_and_the_order_is_confirmed() {
     let stack = Stack::start().await;
     let ann = stack.register().await;
     let product = ann.product().await;

@@ -1,4 +1,4 @@
-//! The strategies, switched at run time and seen from outside.
+//! The load-balancing strategies, switched at run time and observed by a client.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -16,7 +16,7 @@ async fn switch(stack: &Stack, admin: &Person, strategy: &str) {
     assert_eq!(reply.expect(200)["strategy"], strategy);
 }
 
-/// How many of 600 requests each replica serves.
+/// The number of requests that each replica serves, of 600.
 async fn shares(person: &Person) -> BTreeMap<String, u32> {
     let mut shares = BTreeMap::new();
     for _ in 0..600 {
@@ -28,9 +28,9 @@ async fn shares(person: &Person) -> BTreeMap<String, u32> {
 }
 
 #[actix_web::test]
-async fn round_robin_is_even_random_nearly_so_and_least_connections_avoids_the_busy() {
-    // So that a request to a replica that was stopped hangs for as long as the test takes.
-    let file = std::env::temp_dir().join(format!("patient-{}.toml", uuid::Uuid::now_v7()));
+async fn round_robin_is_even_random_nearly_even_and_least_connections_avoids_a_busy_replica() {
+    // A request to a paused replica must hang until the end of the test.
+    let file = std::env::temp_dir().join(format!("long-timeout-{}.toml", uuid::Uuid::now_v7()));
     let routes = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway.toml")).unwrap();
     std::fs::write(&file, routes.replace("id = \"users\"", "id = \"users\"\nhead_timeout_s = 60")).unwrap();
     let mut stack = Stack::start_with(&[("CONFIG_FILE", file.to_str().unwrap())]).await;
@@ -43,14 +43,14 @@ async fn round_robin_is_even_random_nearly_so_and_least_connections_avoids_the_b
 
     switch(&stack, &admin, "random").await;
     let random = shares(&ann).await;
-    // Four standard deviations of 600 fair coins.
+    // Four standard deviations of 600 fair coin tosses.
     let limit = 4.0 * (600.0f64 * 0.25).sqrt();
     assert!(random.values().all(|share| (f64::from(*share) - 300.0).abs() <= limit), "{random:?}");
 
     switch(&stack, &admin, "least-connections").await;
     let slow = stack.replicas("user-service")[0].port;
     stack.pause("user-service", 0);
-    // Of two requests one is answered, and one hangs at the replica that was stopped.
+    // One of two requests is answered, the other hangs at the paused replica.
     let both: Vec<_> = (0..2)
         .map(|_| {
             let api = ann.api.clone();
@@ -74,7 +74,7 @@ async fn round_robin_is_even_random_nearly_so_and_least_connections_avoids_the_b
 }
 
 #[actix_web::test]
-async fn only_an_admin_switches_and_only_to_what_there_is() {
+async fn only_an_admin_switches_the_strategy_and_only_to_a_known_one() {
     let stack = Stack::start().await;
     let (ann, admin) = (stack.register().await, stack.admin().await);
     let as_admin = stack.admin_port.with_token(admin.api.token.clone().unwrap());

@@ -1,4 +1,4 @@
-//! Large bodies pass through the gateway without being collected there.
+//! The gateway streams large bodies and does not buffer them.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 const SIZE: usize = 50 * 1024 * 1024;
 const CHUNK: usize = 64 * 1024;
 
-async fn swallow(mut payload: Payload) -> HttpResponse {
+async fn receive(mut payload: Payload) -> HttpResponse {
     let mut received = 0;
     while let Some(chunk) = payload.next().await {
         received += chunk.unwrap().len();
@@ -18,7 +18,7 @@ async fn swallow(mut payload: Payload) -> HttpResponse {
     HttpResponse::Ok().json(received)
 }
 
-async fn pour() -> HttpResponse {
+async fn send() -> HttpResponse {
     HttpResponse::Ok().streaming(chunks())
 }
 
@@ -27,7 +27,7 @@ fn chunks() -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> {
 }
 
 #[actix_web::test]
-async fn fifty_mebibytes_each_way_leave_the_gateway_under_forty() {
+async fn fifty_mebibytes_each_way_keep_the_gateway_under_forty_mebibytes_of_memory() {
     let folder = std::env::temp_dir().join(format!("streaming-{}.toml", uuid::Uuid::now_v7()));
     let routes = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway.toml")).unwrap();
     let route = "\n[[routes]]\nid = \"large\"\nprefix = \"/api/large\"\nservice = \"origin\"\n";
@@ -35,8 +35,8 @@ async fn fifty_mebibytes_each_way_leave_the_gateway_under_forty() {
     let origin = HttpServer::new(|| {
         App::new()
             .route("/health/ready", web::get().to(HttpResponse::Ok))
-            .route("/api/large", web::post().to(swallow))
-            .route("/api/large", web::get().to(pour))
+            .route("/api/large", web::post().to(receive))
+            .route("/api/large", web::get().to(send))
     });
     let origin = origin.workers(1).bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", origin.addrs()[0]);

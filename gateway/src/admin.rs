@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use shared::auth::{Admin, ServiceCaller};
 use shared::balancer::Strategy;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::problem::Problem;
 use shared::registry::Instance;
 use shared::service::resource;
@@ -33,7 +33,7 @@ pub struct Console {
 struct Switch(Strategy);
 
 impl FromBody for Switch {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         fields.required("strategy").map(Self)
     }
 }
@@ -44,9 +44,9 @@ struct Registration {
 }
 
 impl FromBody for Registration {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (url, metadata) = (fields.required("url"), fields.optional("metadata"));
-        Some(Self { url: url?, metadata: metadata?.unwrap_or_default() })
+        Ok(Self { url: url?, metadata: metadata?.unwrap_or_default() })
     }
 }
 

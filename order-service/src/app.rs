@@ -1,8 +1,8 @@
-//! Wires the service, top to bottom: what stands higher does not know what stands lower.
+//! Wires the service, top to bottom: each part uses only the parts above it.
 
 use shared::db::Db;
 use shared::messages::Messages;
-use shared::service::{Listener, Server, Service};
+use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 
 use crate::clients::users::{USERS, Users};
@@ -12,7 +12,11 @@ use crate::routes;
 use crate::store::{self, PAYMENTS, Store};
 use crate::tasks::{order_updates, timers};
 
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
+    Box::pin(wire(config))
+}
+
+async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, store::migrations()).await?;
     let stack = Stack::new(listener.replica(), config.stack);

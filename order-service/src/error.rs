@@ -1,4 +1,4 @@
-//! What can go wrong here, and how a client sees it.
+//! The errors of this service, with their statuses and codes.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
@@ -6,48 +6,40 @@ use shared::db::DbError;
 use shared::problem::Problem;
 
 use crate::checkout::Refusal;
-use crate::domain::{MOST_ON_HAND, MoneyError};
+use crate::domain::{MAX_ON_HAND, MoneyError};
 
-/// Why a request or a message has no effect.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such thing, or it belongs to somebody else.
+    /// Or it belongs to another customer.
     #[error("it does not exist")]
     NotFound,
-    /// Another product has the sku.
     #[error("the sku is taken")]
     SkuTaken,
-    /// These lines name products that do not exist.
+    /// The indexes of the lines.
     #[error("some products do not exist")]
     UnknownProduct(Vec<usize>),
-    /// There is not enough on hand for these lines.
+    /// The indexes of the lines.
     #[error("there is not enough in stock")]
     OutOfStock(Vec<usize>),
-    /// More would be taken out of the stock than is on hand.
     #[error("there is not that much on hand")]
     NotOnHand,
-    /// More would be on hand than a product may have.
     #[error("there would be too much on hand")]
-    TooMuch,
-    /// The total is more than can be counted.
+    TooMuchOnHand,
     #[error("the order {0}")]
     Total(#[from] MoneyError),
-    /// The customer may not order.
     #[error("the customer is not active")]
     CustomerInactive,
-    /// Nobody knows whether the customer may order.
+    /// user-service did not say whether the customer is active.
     #[error("the customer cannot be checked: {0}")]
-    CustomerUnknown(String),
-    /// The checkout does not allow it.
+    CustomerNotChecked(String),
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Another writer was first.
+    /// The version that was read is no longer the latest.
     #[error("the order was changed by another replica")]
     Stale,
-    /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// The chassis has said it already.
+    /// An error of the chassis.
     #[error("{0}")]
     Problem(Problem),
 }
@@ -58,12 +50,12 @@ impl Error {
         match self {
             Self::NotFound => Problem::not_found(),
             Self::SkuTaken => Problem::new(S::CONFLICT, "sku_taken", "Another product has this sku."),
-            Self::UnknownProduct(lines) => named(
+            Self::UnknownProduct(lines) => with_lines(
                 Problem::new(S::UNPROCESSABLE_ENTITY, "unknown_product", "Some products do not exist."),
                 lines,
                 "there is no such product",
             ),
-            Self::OutOfStock(lines) => named(
+            Self::OutOfStock(lines) => with_lines(
                 Problem::new(S::CONFLICT, "out_of_stock", "There is not enough of some products."),
                 lines,
                 "there is not enough of this product",
@@ -71,14 +63,14 @@ impl Error {
             Self::NotOnHand => {
                 Problem::new(S::CONFLICT, "out_of_stock", "There is not that much on hand to take out.")
             }
-            Self::TooMuch => Problem::of_status(S::UNPROCESSABLE_ENTITY)
-                .field("delta", format!("more than {MOST_ON_HAND} would be on hand")),
+            Self::TooMuchOnHand => Problem::of_status(S::UNPROCESSABLE_ENTITY)
+                .field("delta", format!("more than {MAX_ON_HAND} would be on hand")),
             Self::Total(_) => Problem::of_status(S::UNPROCESSABLE_ENTITY)
                 .field("lines", "together they cost more than can be counted"),
             Self::CustomerInactive => {
                 Problem::new(S::FORBIDDEN, "customer_inactive", "This account can no longer order.")
             }
-            Self::CustomerUnknown(_) | Self::Stale => Problem::unavailable(1).because(self),
+            Self::CustomerNotChecked(_) | Self::Stale => Problem::unavailable(1).because(self),
             Self::Refused(Refusal::NotCancellable(status)) => Problem::new(
                 S::CONFLICT,
                 "not_cancellable",
@@ -98,7 +90,7 @@ impl Error {
     }
 }
 
-fn named(problem: Problem, lines: &[usize], message: &str) -> Problem {
+fn with_lines(problem: Problem, lines: &[usize], message: &str) -> Problem {
     lines.iter().fold(problem, |problem, line| problem.field(&format!("lines[{line}].product_id"), message))
 }
 

@@ -2,11 +2,11 @@
 
 pub mod config; // every variable
 pub mod app; // wires everything below
-pub mod routes; // method, path, handler
-pub mod views; // resources as JSON
+pub mod routes; // one file per use case
+pub mod views; // JSON of resources
 pub mod domain; // products, stock, orders and their statuses: no I/O
 pub mod checkout; // the saga: from a cart to a paid order, or back
-pub mod store; // the database and its promises
+pub mod store; // the database and its guarantees
 pub mod messages; // commands to payment-service, and its events
 pub mod clients; // calls to user-service
 pub mod tasks; // timers of sagas, change notification

@@ -1,16 +1,16 @@
-//! Messages: the commands to payment-service (built in `store/events.rs`), and the events it sends back.
+//! The commands to payment-service (built in `store/commands.rs`), and its events.
 //!
-//! | sent | says | | handled | means |
+//! | command | meaning | | event | meaning |
 //! |---|---|---|---|---|
-//! | `payment.authorize.v1` | hold the money | | `payment.authorized.v1` | it is held |
-//! | `payment.capture.v1` | take it | | `payment.captured.v2` | it is taken, and how much |
-//! | `payment.void.v1` | let it go | | `payment.voided.v1` | it is not held any more |
-//! | `payment.refund.v1` | give it back | | `payment.refunded.v1` | it is back |
-//! | | | | `payment.declined.v1` | it cannot be held, or taken |
+//! | `payment.authorize.v1` | hold the money | | `payment.authorized.v1` | the money is held |
+//! | `payment.capture.v1` | take it | | `payment.captured.v2` | `amount` is taken |
+//! | `payment.void.v1` | release it | | `payment.voided.v1` | no money is held |
+//! | `payment.refund.v1` | give it back | | `payment.refunded.v1` | the money is back |
+//! | | | | `payment.declined.v1` | the authorization or the capture is declined |
 //! | | | | `payment.stuck.v1` | `operation` makes no progress; `reason` is for people |
 //!
-//! The subject is the order's id, which keeps the events of one order in sequence; the checkout does not
-//! rely on that. `payment.captured.v1`, which did not say how much, is still read.
+//! The subject is the order's id, so the events of one order are usually in sequence. The checkout does not
+//! rely on that. `payment.captured.v1`, without `amount`, is still accepted.
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use serde::Deserialize;
@@ -25,19 +25,18 @@ use crate::domain::{Money, Reason};
 use crate::error::Error;
 use crate::store::{Cause, Store};
 
-/// Handles the events of payment-service about the payments of orders.
 pub struct PaymentEvents {
     store: Store,
 }
 
-/// The fields of a payment's events; which of the optional ones are there depends on the type.
+/// The union of the fields of all events.
 #[derive(Debug, Deserialize)]
 struct PaymentEvent {
     payment_id: Uuid,
     order_id: Uuid,
     amount: Option<Amount>,
     code: Option<String>,
-    /// Absent in events from before this field existed.
+    /// Older events do not have this field.
     operation: Option<String>,
     reason: Option<String>,
 }
@@ -62,11 +61,11 @@ impl PaymentEvents {
     async fn apply_event(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
         let (kind, payment) = (kind(event)?, event.read::<PaymentEvent>()?);
         let trigger = trigger(kind, &payment);
-        let checkout = self.store.lock(tx, payment.order_id).await?;
-        if checkout.order.payment_id != payment.payment_id {
+        let locked = self.store.lock(tx, payment.order_id).await?;
+        if locked.order.payment_id != payment.payment_id {
             return Err(HandleError::Rejected("the order has another payment".to_owned()));
         }
-        if payment.amount.is_some_and(|amount| !amount.is(checkout.order.total)) {
+        if payment.amount.is_some_and(|amount| !amount.equals(locked.order.total)) {
             return Err(HandleError::Rejected("the order costs something else".to_owned()));
         }
         let cause = Cause {
@@ -75,7 +74,7 @@ impl PaymentEvents {
             attempt: delivery.attempt,
             context: event.context(),
         };
-        self.store.proceed(tx, checkout, &trigger, &cause, now()).await?;
+        self.store.proceed(tx, locked, &trigger, &cause, now()).await?;
         Ok(())
     }
 }
@@ -96,7 +95,7 @@ impl Handler for PaymentEvents {
 }
 
 impl Amount {
-    fn is(&self, money: Money) -> bool {
+    fn equals(&self, money: Money) -> bool {
         self.amount == money.amount() && self.currency == CURRENCY
     }
 }
@@ -127,7 +126,7 @@ fn trigger(kind: Kind, payment: &PaymentEvent) -> Trigger {
     match kind {
         Kind::Authorized => Trigger::Authorized,
         Kind::Declined => {
-            // Card networks have many codes; what a customer can do about it differs for few.
+            // Card networks have many codes. The customer can react to few of them.
             let code = payment.code.as_deref().and_then(Reason::named);
             Trigger::Declined(code.unwrap_or(Reason::CardDeclined))
         }
@@ -148,7 +147,7 @@ impl From<Error> for HandleError {
     fn from(error: Error) -> Self {
         match error {
             Error::Db(error) => Self::Db(error),
-            // The next delivery of this message reads the new version.
+            // The next delivery reads the new version.
             Error::Stale => Self::Retry,
             other => Self::Rejected(other.to_string()),
         }
@@ -163,7 +162,7 @@ mod tests {
     use crate::store::PAYMENTS;
 
     #[test]
-    fn an_unknown_decline_code_is_a_declined_card_and_an_unknown_type_is_not_understood() {
+    fn an_unknown_decline_code_is_card_declined_and_an_unknown_type_is_an_error() {
         let payment = |code: &str| PaymentEvent {
             payment_id: Uuid::now_v7(),
             order_id: Uuid::now_v7(),
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_with_more_fields_than_today_is_read() {
+    fn unknown_fields_of_an_event_are_ignored() {
         let id = Uuid::now_v7();
         let data = json!({ "payment_id": id, "order_id": id, "network": "x" });
         let event = Event::new(PAYMENTS, "payment.voided.v1", id, data);

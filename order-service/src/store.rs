@@ -1,30 +1,30 @@
-//! Products, their stock, orders with their sagas, and the history of every order.
+//! Products, stock, and orders with their sagas and timelines.
 //!
-//! A method that writes takes the transaction of its caller, because an idempotency key or an inbox row
-//! belongs to the same transaction. The chassis commits. A method that only reads uses the pool.
+//! A method that writes takes the transaction of its caller, because the idempotency key or the inbox row of
+//! the request belongs to the same transaction. The chassis commits it. A method that only reads uses the pool.
 //!
-//! - An order changes only by [`Store::proceed`]: it locks the order's row, lets [`crate::checkout`] decide,
-//!   and writes the order, its saga, the moved stock, the outgoing messages and the timeline row together.
-//!   A crash before the commit leaves nothing, a crash after it loses nothing.
-//! - Locks are taken in one order: the order's row, then stock by product id.
-//! - Optimistic locking: an update names the version that was read, and each version has one timeline row.
-//!   A stale writer updates no row.
+//! - An order changes only by [`Store::proceed`]. [`crate::checkout`] decides; then the order, its saga, its
+//!   stock, the outgoing messages and the timeline entry are written together. After a crash, all of these
+//!   writes exist or none.
+//! - Locks are always taken in the same order: the order's row, then stock rows by product id.
+//! - Optimistic locking: an update names the version that was read. A stale writer updates no row and gets
+//!   [`Error::Stale`](crate::error::Error::Stale).
 
-mod events; // the commands that are put into the outbox
-mod notifier; // change notification, also across replicas
-mod orders; // place, advance, and their timers
+mod commands; // commands to payment-service, as rows of the outbox
+mod notifier; // change notification
+mod orders; // placing, changing, timers
 mod products; // the catalogue
-mod reading; // orders, lists, timelines, sagas
-mod rows; // rows into domain types
-mod seed; // something to order on the first day
-mod stock; // moves and adjustments
+mod queries; // orders, lists, timelines, sagas
+mod rows; // from rows to domain types
+mod seed; // a few products
+mod stock; // moves between columns, adjustments
 
-pub use events::PAYMENTS;
+pub use commands::PAYMENTS;
 pub use notifier::{Notifier, Subscription};
-pub use orders::{Cause, Checkout};
-pub use products::Listed;
-pub use reading::{Filter, SagaRow, TimelineEntry};
-pub use stock::{Adjusted, Adjustment};
+pub use orders::{Cause, LockedOrder};
+pub use products::CatalogueItem;
+pub use queries::{Filter, SagaRow, TimelineEntry};
+pub use stock::Adjustment;
 
 use std::sync::Arc;
 

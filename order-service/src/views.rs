@@ -7,117 +7,88 @@ use uuid::Uuid;
 
 use crate::checkout::Saga;
 use crate::domain::{Line, Money, Order, Reason, Stock, money::CURRENCY};
-use crate::store::{Listed, SagaRow, TimelineEntry};
+use crate::store::{CatalogueItem, SagaRow, TimelineEntry};
 
-/// An amount of money.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Money)]
 pub struct MoneyView {
-    /// In minor units: cents.
+    /// In cents.
     #[schema(minimum = 0)]
     pub amount: i64,
     /// Always `EUR`.
     pub currency: &'static str,
 }
 
-/// A product.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Product)]
 pub struct ProductView {
-    /// Its id.
     pub id: Uuid,
-    /// What shops and warehouses call it.
     pub sku: String,
-    /// What customers call it.
     pub name: String,
-    /// What they should know.
     pub description: String,
-    /// What one costs.
     pub price: MoneyView,
-    /// How much of it can be ordered now.
+    /// The quantity that can be ordered now.
     pub available: i64,
-    /// Grows with every change; `available` does not count.
+    /// Increases with every change, except of `available`.
     pub version: i64,
-    /// Since when it is sold.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When it changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
 
-/// An order.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Order)]
 pub struct OrderView {
-    /// Its id.
     pub id: Uuid,
-    /// Who ordered.
     pub customer_id: Uuid,
-    /// How far it is.
     #[schema(example = "confirmed")]
     pub status: &'static str,
-    /// Why it was rejected, if it was.
+    /// Of a rejected order; otherwise null.
     pub reason: Option<&'static str>,
-    /// What was ordered.
     pub lines: Vec<LineView>,
-    /// What it costs.
     pub total: MoneyView,
-    /// Its payment.
     pub payment_id: Uuid,
-    /// When it was placed.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When it changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
-    /// Grows with every entry.
+    /// Increases with every change.
     pub version: i64,
 }
 
-/// So many of a product, as it was when it was ordered.
+/// Sku, name and price are those of the time of the order.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Line)]
 pub struct LineView {
-    /// Which product.
     pub product_id: Uuid,
-    /// Its sku then.
     pub sku: String,
-    /// Its name then.
     pub name: String,
-    /// How many.
     pub quantity: i64,
-    /// What one cost.
     pub unit_price: MoneyView,
-    /// What all cost.
     pub total: MoneyView,
 }
 
-/// One change of an order.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Change)]
 pub struct TimelineEntryView {
-    /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// The status before; null for the first.
+    /// The status before; null for a new order.
     pub from: Option<String>,
-    /// The status after; the same, if it was a step that customers do not see.
+    /// The status after; equal to `from` if only the saga changed.
     pub to: &'static str,
-    /// Why.
     #[schema(example = "payment.captured")]
     pub cause: String,
-    /// The message that told of it.
+    /// The message that caused the change, if any.
     pub message_id: Option<Uuid>,
-    /// The try at which it came.
+    /// The delivery attempt of the message, the attempt of the saga's step, or 1.
     pub attempt: i64,
-    /// The trace it belongs to.
     pub trace_id: Option<String>,
-    /// The replica that made it.
+    /// The replica that made the change.
     pub instance: String,
 }
 
-/// The saga of an order, for admins.
 #[derive(Debug, Serialize)]
 pub struct SagaView {
     order_id: Uuid,
@@ -129,14 +100,24 @@ pub struct SagaView {
     next_attempt_at: Option<OffsetDateTime>,
 }
 
+#[derive(Debug, Serialize)]
+pub struct StockView {
+    product_id: Uuid,
+    on_hand: i64,
+    reserved: i64,
+    sold: i64,
+    initial: i64,
+    adjusted: i64,
+}
+
 impl From<Money> for MoneyView {
     fn from(money: Money) -> Self {
         Self { amount: money.amount(), currency: CURRENCY }
     }
 }
 
-impl From<Listed> for ProductView {
-    fn from(Listed { product, available }: Listed) -> Self {
+impl From<CatalogueItem> for ProductView {
+    fn from(CatalogueItem { product, available }: CatalogueItem) -> Self {
         Self {
             id: product.id,
             sku: product.sku.into(),
@@ -176,7 +157,7 @@ impl From<&Line> for LineView {
             name: line.name.clone(),
             quantity: line.quantity.get(),
             unit_price: line.unit_price.into(),
-            // It fits: the order's total, which is at least this, was checked when it was placed.
+            // It fits: the order's total was checked when it was placed, and is not smaller.
             total: line.total().unwrap_or(Money::ZERO).into(),
         }
     }
@@ -203,17 +184,6 @@ impl From<SagaRow> for SagaView {
         let Saga { step, attempts, wake_at, last_error, .. } = saga;
         Self { order_id, state, step: step.as_str(), attempts, last_error, next_attempt_at: wake_at }
     }
-}
-
-/// Where all of a product is, for admins.
-#[derive(Debug, Serialize)]
-pub struct StockView {
-    product_id: Uuid,
-    on_hand: i64,
-    reserved: i64,
-    sold: i64,
-    initial: i64,
-    adjusted: i64,
 }
 
 impl From<Stock> for StockView {

@@ -2,7 +2,7 @@
 
 use shared::db::Db;
 use shared::messages::Messages;
-use shared::service::{Listener, Server, Service};
+use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 
 use crate::clients::card_network::CardNetwork;
@@ -12,7 +12,11 @@ use crate::routes;
 use crate::store::{self, ORDERS, Store};
 use crate::tasks::network_worker::NetworkWorker;
 
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
+    Box::pin(wire(config))
+}
+
+async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, store::migrations()).await?;
     let stack = Stack::new(listener.replica(), config.stack);

@@ -1,8 +1,8 @@
 //! Strict JSON bodies: every fault is named, by its path, in one answer.
 //!
 //! serde stops at the first fault, which makes people fix a form one field at a time. Here a request
-//! type reads itself from [`Fields`]: each field is parsed by serde into a domain type that exists
-//! only if it is valid, the faults are collected, and fields that nobody asked for are faults too.
+//! type reads itself from [`Fields`]: serde parses each field into a domain type that exists only if it is
+//! valid, the faults are collected, and unknown fields are faults too.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -25,9 +25,13 @@ const DEPTH_LIMIT: usize = 32;
 
 /// A request type that reads itself from the fields of a JSON object.
 pub trait FromBody: Sized {
-    /// The value, or `None` if a field was missing or bad (which `fields` has noted).
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self>;
+    /// Reads every field before it returns, so that every fault is named.
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid>;
 }
+
+/// A field is missing or bad. [`Fields`] has its name and what is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invalid;
 
 /// A JSON body, parsed and valid, with the bytes it came from.
 #[derive(Debug, Clone)]
@@ -42,45 +46,35 @@ pub struct Body<T> {
 pub struct Fields<'a> {
     path: String,
     object: &'a Map<String, Value>,
-    asked: BTreeSet<&'static str>,
+    known: BTreeSet<&'static str>,
     errors: &'a mut Vec<FieldError>,
 }
 
 impl<'a> Fields<'a> {
-    /// A field that must be there.
-    pub fn required<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
-        match self.take(name) {
-            Some(value) => self.parse(name, value),
-            None => self.missing(name),
-        }
+    pub fn required<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<T, Invalid> {
+        self.optional(name)?.map_or_else(|| self.missing(name), Ok)
     }
 
-    /// A field that may be absent: `Some(None)` then, `None` if it is there and bad.
-    pub fn optional<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<Option<T>> {
-        match self.take(name) {
-            Some(value) => self.parse(name, value).map(Some),
-            None => Some(None),
-        }
+    /// `None` if the field is absent.
+    pub fn optional<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<Option<T>, Invalid> {
+        self.take(name).map(|value| self.parse(name, value)).transpose()
     }
 
-    /// An object that must be there.
-    pub fn object<T: FromBody>(&mut self, name: &'static str) -> Option<T> {
-        match self.take(name) {
-            Some(value) => read(value, self.path_of(name), self.errors),
-            None => self.missing(name),
-        }
+    pub fn object<T: FromBody>(&mut self, name: &'static str) -> Result<T, Invalid> {
+        self.optional_object(name)?.map_or_else(|| self.missing(name), Ok)
     }
 
-    /// An object that may be absent.
-    pub fn optional_object<T: FromBody>(&mut self, name: &'static str) -> Option<Option<T>> {
-        match self.take(name) {
-            Some(value) => read(value, self.path_of(name), self.errors).map(Some),
-            None => Some(None),
-        }
+    /// `None` if the field is absent.
+    pub fn optional_object<T: FromBody>(&mut self, name: &'static str) -> Result<Option<T>, Invalid> {
+        self.take(name).map(|value| read(value, self.path_of(name), self.errors)).transpose()
     }
 
-    /// A list of objects that must be there, with as many items as `count` allows.
-    pub fn list<T: FromBody>(&mut self, name: &'static str, count: RangeInclusive<usize>) -> Option<Vec<T>> {
+    /// A list of objects, with as many items as `count` allows.
+    pub fn list<T: FromBody>(
+        &mut self,
+        name: &'static str,
+        count: RangeInclusive<usize>,
+    ) -> Result<Vec<T>, Invalid> {
         let path = self.path_of(name);
         let items = match self.take(name) {
             None => return self.missing(name),
@@ -90,7 +84,7 @@ impl<'a> Fields<'a> {
             }
             Some(_) => return self.reject(name, "must be a list"),
         };
-        let read: Vec<Option<T>> = items
+        let read: Vec<Result<T, Invalid>> = items
             .iter()
             .enumerate()
             .map(|(index, item)| read(item, format!("{path}[{index}]"), self.errors))
@@ -98,10 +92,10 @@ impl<'a> Fields<'a> {
         read.into_iter().collect()
     }
 
-    /// Notes a fault of a field.
-    pub fn reject<T>(&mut self, name: &str, message: impl Into<String>) -> Option<T> {
+    /// Adds a fault of a field.
+    pub fn reject<T>(&mut self, name: &str, message: impl Into<String>) -> Result<T, Invalid> {
         self.errors.push(FieldError { field: self.path_of(name), message: message.into() });
-        None
+        Err(Invalid)
     }
 
     /// Whether the body has this field.
@@ -110,15 +104,15 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.asked.insert(name);
+        self.known.insert(name);
         self.object.get(name)
     }
 
-    fn parse<T: DeserializeOwned>(&mut self, name: &'static str, value: &Value) -> Option<T> {
-        T::deserialize(value).map_err(|fault| self.reject::<()>(name, fault.to_string())).ok()
+    fn parse<T: DeserializeOwned>(&mut self, name: &'static str, value: &Value) -> Result<T, Invalid> {
+        T::deserialize(value).or_else(|fault| self.reject(name, fault.to_string()))
     }
 
-    fn missing<T>(&mut self, name: &str) -> Option<T> {
+    fn missing<T>(&mut self, name: &str) -> Result<T, Invalid> {
         self.reject(name, "is missing")
     }
 
@@ -128,24 +122,24 @@ impl<'a> Fields<'a> {
 
     fn reject_unknown(&mut self) {
         let unknown: Vec<_> =
-            self.object.keys().filter(|name| !self.asked.contains(name.as_str())).cloned().collect();
+            self.object.keys().filter(|name| !self.known.contains(name.as_str())).cloned().collect();
         for name in unknown {
-            self.reject::<()>(&name, "is not a field of this");
+            let _ = self.reject::<()>(&name, "is not a field of this");
         }
     }
 }
 
-fn read<T: FromBody>(value: &Value, path: String, errors: &mut Vec<FieldError>) -> Option<T> {
+fn read<T: FromBody>(value: &Value, path: String, errors: &mut Vec<FieldError>) -> Result<T, Invalid> {
     let Value::Object(object) = value else {
         errors.push(FieldError { field: path, message: "must be an object".to_owned() });
-        return None;
+        return Err(Invalid);
     };
     let before = errors.len();
-    let mut fields = Fields { path, object, asked: BTreeSet::new(), errors };
+    let mut fields = Fields { path, object, known: BTreeSet::new(), errors };
     let read = T::from_body(&mut fields);
     fields.reject_unknown();
     let faults = errors.len() - before;
-    read.filter(|_| faults == 0)
+    read.and_then(|read| if faults == 0 { Ok(read) } else { Err(Invalid) })
 }
 
 /// Parses a JSON body.
@@ -160,7 +154,7 @@ pub fn parse<T: FromBody>(bytes: &[u8]) -> Result<T, Problem> {
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|_| malformed())?;
     let mut errors = Vec::new();
-    read(&value, String::new(), &mut errors).ok_or_else(|| Problem::validation(errors))
+    read(&value, String::new(), &mut errors).map_err(|Invalid| Problem::validation(errors))
 }
 
 /// Whether brackets nest beyond the limit; what stands in strings does not count.
@@ -218,9 +212,9 @@ mod tests {
     }
 
     impl FromBody for Item {
-        fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
             let (name, count) = (fields.required("name"), fields.required("count"));
-            Some(Self { name: name?, count: count? })
+            Ok(Self { name: name?, count: count? })
         }
     }
 
@@ -228,7 +222,7 @@ mod tests {
     struct Cart(Vec<Item>);
 
     impl FromBody for Cart {
-        fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+        fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
             fields.list("items", 1..=3).map(Self)
         }
     }

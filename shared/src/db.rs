@@ -11,12 +11,18 @@
 //!
 //! Every store runs its contract tests on both.
 
-mod connect;
-mod error;
-mod query;
+mod connect; // which database, and its schema
+mod error; // what can go wrong
+#[cfg(feature = "postgres")]
+mod postgres;
+mod query; // SQL, its parameters and its rows
+#[cfg(feature = "sqlite")]
+mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod value;
+#[cfg(feature = "sqlite")]
+mod text; // what SQLite keeps as text
+mod value; // parameters and columns
 #[cfg(any(test, feature = "testing"))]
 mod watched;
 
@@ -25,10 +31,10 @@ pub use error::DbError;
 pub use query::{Conn, Query, Row, query};
 pub use value::{Column, Value, now};
 
-use std::future::Future;
+#[cfg(feature = "postgres")]
 use std::time::Duration;
 
-use sqlx::{PgPool, Pool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{Pool, Transaction};
 
 use crate::metrics::Readings;
 
@@ -40,24 +46,50 @@ pub struct Db(Pools);
 enum Pools {
     /// SQLite allows one writer at a time: in this process they queue for one connection, which is
     /// fairer and cheaper than spinning on the file's lock.
-    Sqlite { readers: SqlitePool, writer: SqlitePool },
+    #[cfg(feature = "sqlite")]
+    Sqlite { readers: sqlx::SqlitePool, writer: sqlx::SqlitePool },
+    #[cfg(feature = "postgres")]
     Postgres {
-        pool: PgPool,
+        pool: sqlx::PgPool,
         /// The longest that anything may take.
         timeout: Duration,
     },
 }
 
 impl Db {
+    /// Opens the database and migrates it: the chassis' tables first, then the service's. Several
+    /// replicas may start at once.
+    ///
+    /// # Errors
+    /// None shows a password.
+    pub async fn open(config: &DbConfig, migrations: Migrations) -> Result<Self, OpenError> {
+        let pools = match config.url.split(':').next().unwrap_or_default() {
+            #[cfg(feature = "sqlite")]
+            "sqlite" => {
+                let (readers, writer) = sqlite::open(config, migrations.sqlite).await?;
+                Pools::Sqlite { readers, writer }
+            }
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                let (pool, timeout) = postgres::open(config, migrations.postgres).await?;
+                Pools::Postgres { pool, timeout }
+            }
+            _ => return Err(OpenError::Scheme),
+        };
+        Ok(Self(pools))
+    }
+
     /// Begins a transaction that may write.
     ///
     /// # Errors
     /// [`DbError::Unavailable`] when no connection can be had in time.
     pub async fn begin(&self) -> Result<Tx, DbError> {
         let inner = match &self.0 {
+            #[cfg(feature = "sqlite")]
             Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            #[cfg(feature = "postgres")]
             Pools::Postgres { pool, timeout } => {
-                TxInner::Postgres { tx: within(*timeout, pool.begin()).await?, timeout: *timeout }
+                TxInner::Postgres { tx: postgres::within(*timeout, pool.begin()).await?, timeout: *timeout }
             }
         };
         Ok(Tx { inner, on_commit: Vec::new() })
@@ -88,7 +120,9 @@ impl Db {
     /// Which database this is: `sqlite` or `postgres`.
     pub fn kind(&self) -> &'static str {
         match &self.0 {
+            #[cfg(feature = "sqlite")]
             Pools::Sqlite { .. } => "sqlite",
+            #[cfg(feature = "postgres")]
             Pools::Postgres { .. } => "postgres",
         }
     }
@@ -96,10 +130,12 @@ impl Db {
     /// Tells how many connections are used, idle and allowed.
     pub fn measure(&self, readings: &mut Readings) {
         match &self.0 {
+            #[cfg(feature = "sqlite")]
             Pools::Sqlite { readers, writer } => {
                 measure("readers", readers, readings);
                 measure("writer", writer, readings);
             }
+            #[cfg(feature = "postgres")]
             Pools::Postgres { pool, .. } => measure("postgres", pool, readings),
         }
     }
@@ -107,10 +143,12 @@ impl Db {
     /// Closes every connection.
     pub async fn close(&self) {
         match &self.0 {
+            #[cfg(feature = "sqlite")]
             Pools::Sqlite { readers, writer } => {
                 readers.close().await;
                 writer.close().await;
             }
+            #[cfg(feature = "postgres")]
             Pools::Postgres { pool, .. } => pool.close().await,
         }
     }
@@ -125,15 +163,6 @@ fn measure<DB: sqlx::Database>(name: &str, pool: &Pool<DB>, readings: &mut Readi
     }
     let (labels, most) = ([("db_client_connection_pool_name", name)], pool.options().get_max_connections());
     readings.gauge("db_client_connection_max", "Connections that there may be.", &labels, most.into());
-}
-
-/// A limit on this side: a server that cannot be reached any more keeps none of its own.
-async fn within<T>(
-    timeout: Duration,
-    statement: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    let done = tokio::time::timeout(timeout, statement).await;
-    done.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 /// Tests can see here what is run, and let the program crash instead.
@@ -151,8 +180,10 @@ pub struct Tx {
 }
 
 enum TxInner {
-    Sqlite(Transaction<'static, Sqlite>),
-    Postgres { tx: Transaction<'static, Postgres>, timeout: Duration },
+    #[cfg(feature = "sqlite")]
+    Sqlite(Transaction<'static, sqlx::Sqlite>),
+    #[cfg(feature = "postgres")]
+    Postgres { tx: Transaction<'static, sqlx::Postgres>, timeout: Duration },
 }
 
 impl Tx {
@@ -168,8 +199,10 @@ impl Tx {
     pub async fn commit(self) -> Result<(), DbError> {
         about_to("COMMIT");
         match self.inner {
+            #[cfg(feature = "sqlite")]
             TxInner::Sqlite(tx) => tx.commit().await?,
-            TxInner::Postgres { tx, timeout } => within(timeout, tx.commit()).await?,
+            #[cfg(feature = "postgres")]
+            TxInner::Postgres { tx, timeout } => postgres::within(timeout, tx.commit()).await?,
         }
         about_to("go on after COMMIT");
         for action in self.on_commit {

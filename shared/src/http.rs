@@ -15,6 +15,10 @@ use awc::error::{ConnectError, PayloadError, SendRequestError};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
+/// The header of a key by which the callee notices a repeated request
+/// (draft-ietf-httpapi-idempotency-key-header).
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// Time to make a connection.
 const CONNECT: Duration = Duration::from_millis(500);
 /// Idle connections are kept so long; servers keep theirs 75 s.

@@ -32,7 +32,7 @@ use crate::problem::Problem;
 const KEPT: Duration = Duration::hours(24);
 
 /// The header's name.
-pub const HEADER: &str = "idempotency-key";
+pub const HEADER: &str = crate::http::IDEMPOTENCY_KEY;
 
 /// The `Idempotency-Key` of a request, if it has one.
 #[derive(Debug, Clone)]

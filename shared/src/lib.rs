@@ -12,7 +12,9 @@ pub mod http; // one HTTP exchange with one address
 pub mod trace; // what led to what
 pub mod auth; // who is calling: user tokens and service tokens
 pub mod request; // ids, paging, versions and preferences in a request
+#[cfg(feature = "db")]
 pub mod db; // one store, two databases
+#[cfg(feature = "db")]
 pub mod idempotency; // a request that is sent twice happens once
 pub mod openapi; // what every OpenAPI document has in common
 pub mod resilience; // policies that keep one failure from becoming many
@@ -21,6 +23,7 @@ pub mod balancer; // whom to ask
 pub mod client; // one service asks another
 pub mod service; // the service template: everything that is the same in every program
 pub mod stack; // a service among others
+#[cfg(feature = "db")]
 pub mod messages; // work that must survive a crash
 #[cfg(any(test, feature = "testing"))]
 pub mod testing; // what tests share

@@ -21,6 +21,7 @@ mod dead_letters; // what could not be delivered
 mod event; // CloudEvents
 mod http; // the transport by HTTP, both ends
 mod inbox; // once in effect
+#[cfg_attr(not(feature = "nats"), path = "messages/no_nats.rs")]
 mod nats; // the transport by NATS JetStream, both ends
 mod outbox; // written with the change
 mod prune; // nothing grows without bound

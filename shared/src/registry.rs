@@ -10,6 +10,7 @@
 //! A service keeps itself registered with a [`Heartbeat`]; a [`Directory`] follows the replicas of the
 //! services that somebody asks for, and goes on with the last known ones while the registry is away.
 
+#[cfg(feature = "consul")]
 mod consul; // consul://
 mod directory; // follows the replicas of services
 mod dns; // dns://
@@ -22,6 +23,7 @@ mod memory; // memory://, by HTTP
 pub mod conformance;
 
 pub use crate::balancer::{Instance, InvalidUrl};
+#[cfg(feature = "consul")]
 pub use consul::ConsulRegistry;
 pub use directory::Directory;
 pub use dns::DnsRegistry;
@@ -36,7 +38,9 @@ use std::time::Duration;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
 use crate::client::TokenSource;
-use crate::config::{Secret, Variable};
+#[cfg(feature = "consul")]
+use crate::config::Secret;
+use crate::config::{Variable, Vars};
 
 /// A registry. Used on the main thread only.
 pub trait Registry {
@@ -94,6 +98,7 @@ pub enum RegistryUrl {
     /// The one in the gateway's memory, at this address of its admin port.
     Memory(String),
     /// Consul.
+    #[cfg(feature = "consul")]
     Consul(ConsulRegistry),
     /// The addresses of names.
     Dns(DnsRegistry),
@@ -102,21 +107,27 @@ pub enum RegistryUrl {
 }
 
 impl RegistryUrl {
+    /// Reads `REGISTRY_URL` and `CONSUL_HTTP_TOKEN`.
+    pub fn from_vars(vars: &mut Vars) -> Self {
+        let url = vars.or("REGISTRY_URL", "memory://127.0.0.1:9090", "where replicas are registered");
+        #[cfg(feature = "consul")]
+        {
+            let token = vars.optional::<String>("CONSUL_HTTP_TOKEN", "ACL token to show Consul");
+            if let Self::Consul(consul) = url {
+                return Self::Consul(consul.with_token(token.map(Secret::new)));
+            }
+        }
+        url
+    }
+
     /// Connects to it; `tokens` makes the service tokens that changes need.
     pub fn open(&self, tokens: &TokenSource) -> Rc<dyn Registry> {
         match self {
             Self::Memory(address) => Rc::new(MemoryRegistry::new(address, tokens.clone())),
+            #[cfg(feature = "consul")]
             Self::Consul(consul) => Rc::new(consul.clone()),
             Self::Dns(dns) => Rc::new(dns.clone()),
             Self::Static(listed) => Rc::new(listed.clone()),
-        }
-    }
-
-    /// The same registry; if it is Consul, it is shown this ACL token.
-    pub fn with_consul_token(self, token: Option<Secret>) -> Self {
-        match self {
-            Self::Consul(consul) => Self::Consul(consul.with_token(token)),
-            other => other,
         }
     }
 }
@@ -127,12 +138,13 @@ impl Variable for RegistryUrl {
             Some(("memory", address)) if Instance::parse("", &format!("http://{address}")).is_ok() => {
                 Ok(Self::Memory(address.to_owned()))
             }
+            #[cfg(feature = "consul")]
             Some(("consul", agent)) => agent.parse().map(Self::Consul),
             Some(("dns", names)) => names.parse().map(Self::Dns),
             Some(("static", list)) => list.parse().map(Self::Static),
-            _ => {
-                Err(format!("{text:?}: write memory://host:port, consul://host:port, dns://… or static://…"))
-            }
+            _ => Err(format!(
+                "{text:?}: write memory://host:port, consul://host:port (if built with it), dns://… or static://…"
+            )),
         }
     }
 

@@ -10,6 +10,7 @@
 //! ends it at its deadline, turns every error into a problem document, and writes one line of log.
 //! `service/drain.rs` ends a program without failing a request.
 
+#[cfg(feature = "db")]
 mod database; // Service::database
 mod drain; // graceful stop
 mod health; // /health, /metrics, /openapi.json
@@ -24,7 +25,7 @@ pub use listener::{BindError, HttpConfig, Listener, Replica};
 pub use middleware::RouteLabel;
 pub use resource::{Resource, resource};
 pub use routes::Routes;
-pub use server::{Server, ServerHandle};
+pub use server::{BuildFuture, Server, ServerHandle};
 
 use std::future::Future;
 use std::sync::Arc;

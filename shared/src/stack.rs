@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::auth::keys::Jwks;
-use crate::auth::{Authenticator, KeySet, Secret, ServiceKey};
+use crate::auth::{Authenticator, KeySet, ServiceKey};
 use crate::balancer::{Pool, Settings};
 use crate::client::{Context, ServiceClient, TokenSource};
 use crate::config::Vars;
@@ -32,16 +32,14 @@ pub struct StackConfig {
 impl StackConfig {
     /// Reads `REGISTRY_URL`, `CONSUL_HTTP_TOKEN`, `SERVICE_TOKEN_KEY_FILE` and `ADVERTISE_URL`.
     pub fn from_vars(vars: &mut Vars) -> Self {
-        let registry: RegistryUrl =
-            vars.or("REGISTRY_URL", "memory://127.0.0.1:9090", "where replicas are registered");
-        let token: Option<String> = vars.optional("CONSUL_HTTP_TOKEN", "ACL token to show Consul");
+        let registry = RegistryUrl::from_vars(vars);
         let advertise_url: Option<String> =
             vars.optional("ADVERTISE_URL", "URL that others reach this replica at");
         if advertise_url.as_ref().is_some_and(|url| Instance::parse("", url).is_err()) {
             vars.reject("ADVERTISE_URL is not usable: write http://host:port");
         }
         Self {
-            registry: registry.with_consul_token(token.map(Secret::new)),
+            registry,
             service_key: vars.required("SERVICE_TOKEN_KEY_FILE", "file with the key of service tokens"),
             advertise_url,
         }

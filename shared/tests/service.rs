@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::http::Method;
 use actix_web::{HttpResponse, web};
 use serde_json::Value;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::db::testing::{postgres_url, urls};
 use shared::db::{Db, DbConfig, Migrations, query};
 use shared::problem::Problem;
@@ -20,7 +20,7 @@ use time::format_description::well_known::Rfc3339;
 struct Thing(u8);
 
 impl FromBody for Thing {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         fields.required("size").map(Self)
     }
 }

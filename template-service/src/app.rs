@@ -1,7 +1,7 @@
 //! Wires the service, top to bottom: what stands higher does not know what stands lower.
 
 use shared::db::Db;
-use shared::service::{Listener, Server, Service};
+use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 
 use crate::config::{Config, SERVICE};
@@ -9,7 +9,11 @@ use crate::routes;
 use crate::store::{self, Store};
 use crate::tasks::prune_keys;
 
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
+    Box::pin(wire(config))
+}
+
+async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, store::migrations()).await?;
     let stack = Stack::new(listener.replica(), config.stack);

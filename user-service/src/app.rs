@@ -2,7 +2,7 @@
 
 use shared::auth::KeySet;
 use shared::db::Db;
-use shared::service::{Listener, Server, Service};
+use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 
 use crate::config::{Admin, Config, SERVICE};
@@ -14,7 +14,11 @@ use crate::store::{self, Store};
 use crate::tasks::prune_sessions;
 use crate::tokens::Issuer;
 
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
+    Box::pin(wire(config))
+}
+
+async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, store::migrations()).await?;
     let passwords = Passwords::new(config.stack.service_key.clone());

@@ -15,7 +15,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// `None` if there is none, or it has ended and nobody has waited for it yet.
+    /// `None` if there is none, or it is a zombie.
     pub fn find(id: u32) -> Option<Self> {
         let stat = stat(id)?;
         let (state, began) = (stat.first()?, stat.get(19)?);

@@ -70,19 +70,20 @@ fn await_replicas(began: Instant) -> io::Result<Duration> {
     let gateway =
         programs().iter().find(|program| program.kind == Kind::Gateway).map_or(0, |gateway| gateway.port);
     let (mut first_request, mut healthy) = (None, 0);
+    let is_terminal = io::stdout().is_terminal();
     while began.elapsed() < START_TIMEOUT {
         if first_request.is_none() && http::get(gateway, "/api/products?limit=1").is_some() {
             first_request = Some(began.elapsed());
         }
         healthy = healthy_in_all().unwrap_or_default();
-        if io::stdout().is_terminal() {
-            print!("\r{healthy} of {all} replicas are healthy ");
+        if is_terminal {
+            print!("\r{healthy} of {all} replicas are healthy  ");
             io::stdout().flush()?;
         }
         if let (Some(first), true) = (first_request, healthy >= all)
             && http::get(gateway, "/health/ready").is_some()
         {
-            println!();
+            print!("{}", if is_terminal { "\n" } else { "" });
             return Ok(first);
         }
         thread::sleep(Duration::from_millis(50));

@@ -54,7 +54,7 @@ impl Charged {
 }
 
 /// Whether the end of an order contradicts its card.
-pub(super) fn undeclined(order: &Value, token: &str, charged: Charged) -> Option<String> {
+pub(super) fn contradicts_card(order: &Value, token: &str, charged: Charged) -> Option<String> {
     let (status, reason) = (text(order, "status"), text(order, "reason"));
     let refusal = match token {
         "tok_declined" | "tok_capture_declined" => Some("card_declined"),
@@ -128,7 +128,7 @@ mod tests {
     fn a_card_that_declines_never_pays_and_one_that_pays_is_never_declined() {
         let ends = |token: &str, status: &str, reason: &str| {
             let order = json!({ "status": status, "reason": reason });
-            undeclined(&order, token, Charged::default()).is_none()
+            contradicts_card(&order, token, Charged::default()).is_none()
         };
         for (token, reason) in [
             ("tok_declined", "card_declined"),
@@ -145,6 +145,6 @@ mod tests {
         assert!(!ends("tok_flaky", "rejected", "card_declined"));
         let taken = Charged { captured: 500, refunded: 500, ..Charged::default() };
         let order = json!({ "status": "rejected", "reason": "card_declined" });
-        assert!(undeclined(&order, "tok_declined", taken).is_some(), "taken, though it was given back");
+        assert!(contradicts_card(&order, "tok_declined", taken).is_some(), "captured, though refunded");
     }
 }

@@ -1,6 +1,6 @@
-//! What must hold after every write, and what when all has come to rest.
+//! The invariants: some are checked at every write, others when everything is settled.
 
-use order_service::checkout::{Move, Step, Trigger};
+use order_service::checkout::{Step, Transition, Trigger};
 use order_service::domain::Status;
 use payment_service::clients::card_network::idempotency_key;
 use payment_service::domain::{self as payment, Account, Intent, Payment, RefundStatus};
@@ -10,7 +10,7 @@ use super::orders::Row;
 use super::people::People;
 use super::world::World;
 
-/// Where the goods of an order are.
+/// The place of an order's goods in the stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goods {
     OnHand,
@@ -19,8 +19,8 @@ enum Goods {
 }
 
 impl World {
-    /// A change of an order, before it is written.
-    pub(crate) fn check_change(&self, event: &Trigger, moved: &Move) {
+    /// Checks a change of an order before it is written.
+    pub(crate) fn check_change(&self, event: &Trigger, moved: &Transition) {
         let Row { order, saga, .. } = &self.orders.rows[&moved.order.id];
         let (from, to) = (order.status(), moved.order.status());
         assert!(from == to || from.may_become(to), "{from:?} becomes {to:?} by {event:?}");
@@ -29,31 +29,34 @@ impl World {
         assert!(*event != Trigger::Timer || is_due, "a timer acts twice, or too early: {saga:?}");
     }
 
-    /// A change of a payment, before it is written.
+    /// Checks a change of a payment before it is written.
     pub(crate) fn check_payment(&self, after: &Payment) {
         assert!(after.refunded.amount() + after.refund_pending.amount() <= after.amount.amount());
         let Some(before) = self.payments.rows.get(&after.id).map(|row| &row.payment) else { return };
-        assert!(after.version > before.version, "what is written is older than what is there");
+        assert!(after.version > before.version, "the written version is older than the stored one");
         let (from, to) = (before.state.status, after.state.status);
         let is_final =
             matches!(from, payment::Status::Voided | payment::Status::Declined | payment::Status::Refunded);
         assert!(!is_final || from == to, "a payment that is {from:?} becomes {to:?}");
     }
 
-    /// What is asked of the card network.
-    pub(crate) fn check_question(&self, payment: &Payment) {
+    /// Checks a request to the card network.
+    pub(crate) fn check_request(&self, payment: &Payment) {
         use payment::{Intent, NetworkRequest, Status};
         let undoes = payment.state.intent == Some(Intent::Void);
-        let asks = undoes || payment.next_request() == Some(NetworkRequest::Status);
-        assert!(payment.state.status != Status::Unknown || asks, "perhaps done, and done again: {payment:?}");
+        let is_safe = undoes || payment.next_request() == Some(NetworkRequest::Status);
+        assert!(
+            payment.state.status != Status::Unknown || is_safe,
+            "an operation with unknown result is repeated: {payment:?}"
+        );
     }
 
-    /// After every write: goods and money are where they should be, and nowhere twice.
+    /// Checks goods and money after every write.
     pub(crate) fn check(&self) {
         self.check_goods();
         self.check_keys();
         let entries = self.payments.ledger.values().flatten();
-        assert_eq!(entries.map(|(_, amount)| amount).sum::<i64>(), 0, "the ledger");
+        assert_eq!(entries.map(|(_, amount)| amount).sum::<i64>(), 0, "the ledger is not balanced");
         for row in self.payments.rows.values() {
             self.check_money(&row.payment);
         }
@@ -94,18 +97,18 @@ impl World {
         assert!(!is_captured(payment) || shown.times_captured == 1, "{payment:?} {shown:?}");
     }
 
-    /// When nobody has reached the card network for long: nothing is tried in silence.
+    /// Checks that after a long outage of the card network every unfinished saga names its error.
     pub(crate) fn check_without_network(&self) {
         for Row { order, saga, .. } in self.orders.rows.values() {
             assert!(!order.status().is_transient() && saga.wake_at.is_none(), "{order:?} {saga:?}");
-            assert!(saga.step == Step::Done || saga.last_error.is_some(), "stuck for no reason: {saga:?}");
+            assert!(saga.step == Step::Done || saga.last_error.is_some(), "stuck without an error: {saga:?}");
         }
     }
 
-    /// When everything has arrived: every order is at rest, and goods and money are where it says.
-    pub(crate) fn check_rest(&self) {
+    /// Checks that every order is settled, and that its goods and money agree with its status.
+    pub(crate) fn check_settled(&self) {
         assert!(self.payments.refunds.iter().all(|refund| refund.status != RefundStatus::Pending));
-        self.check_told();
+        self.check_answers();
         for Row { order, saga, .. } in self.orders.rows.values() {
             let payment = &self.payments.rows[&order.payment_id].payment;
             let shown = self.shown(payment);
@@ -134,23 +137,26 @@ impl World {
                     assert!(!is_held && captured == refunded, "{seen}");
                 }
                 Status::AwaitingPayment | Status::Cancelling | Status::Refunding | Status::NeedsAttention => {
-                    panic!("not at rest: {seen}");
+                    panic!("not settled: {seen}");
                 }
             }
         }
     }
 
-    /// Every order that a customer was told of is there, and no customer is left without an answer.
-    fn check_told(&self) {
-        let People { told, refused, waiting, .. } = &self.people;
-        assert!(waiting.is_empty(), "nobody answers {waiting:?}");
-        for (key, order) in told {
+    /// Checks that every acknowledged order is stored, and every request answered.
+    fn check_answers(&self) {
+        let People { acknowledged, refused, unanswered, .. } = &self.people;
+        assert!(unanswered.is_empty(), "no answer to {unanswered:?}");
+        for (key, order) in acknowledged {
             let placed_with = self.orders.rows.get(order).map(|row| row.key);
-            assert_eq!(placed_with, Some(*key), "a customer was told of {order}");
+            assert_eq!(placed_with, Some(*key), "a customer got an answer with {order}");
         }
         for Row { order, key, .. } in self.orders.rows.values() {
-            // An order may come of a late copy of what was refused.
-            assert!(told.contains_key(key) || refused.contains(key), "nobody was told of {order:?}");
+            // A late copy of a refused request may succeed.
+            assert!(
+                acknowledged.contains_key(key) || refused.contains(key),
+                "no customer got an answer with {order:?}"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! The card network: its cards are the real ones, its book is a model that is held against the real one
-//! by a test.
+//! The card network. It uses the real cards and a model of the store. A test compares the model with the real
+//! store.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,13 +11,11 @@ use payment_service::clients::card_network::idempotency_key;
 use payment_service::domain::{Intent, NetworkRequest, NetworkResponse};
 use payment_service::store::Job;
 
-/// What is held, and what has moved.
 #[derive(Default)]
 pub(crate) struct Network {
-    /// Whether nobody reaches it.
-    pub(crate) is_away: bool,
+    pub(crate) is_down: bool,
     held: BTreeMap<String, Held>,
-    /// The key of each movement, and whether it was a capture.
+    /// Captures and refunds by their idempotency key.
     movements: BTreeMap<String, Movement>,
     calls: BTreeMap<(&'static str, String), i64>,
 }
@@ -37,7 +35,7 @@ struct Movement {
     amount: i64,
 }
 
-/// An authorization, as the card network shows it.
+/// An authorization in an answer of the card network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
     pub(crate) status: &'static str,
@@ -48,8 +46,8 @@ pub(crate) struct Shown {
 }
 
 impl Network {
-    /// Carries out what a job asks; answers after a while, or never.
-    pub(crate) fn asked(&mut self, job: &Job) -> Option<(NetworkResponse, Duration)> {
+    /// Executes the request of a job. Returns the response and its delay, or none if there is no response.
+    pub(crate) fn respond(&mut self, job: &Job) -> Option<(NetworkResponse, Duration)> {
         let payment = &job.payment;
         let authorization = idempotency_key(payment.id, Intent::Authorize);
         let wanted = payment.next_request()?;
@@ -208,7 +206,7 @@ impl Network {
     }
 }
 
-/// What an authorization says about itself, as payment-service's client reads it.
+/// The response that payment-service's client reads from an authorization.
 fn decided(shown: &Shown) -> NetworkResponse {
     match shown.status {
         "authorized" => NetworkResponse::Approved,

@@ -1,23 +1,22 @@
-//! Order-service: its own decisions, with a store in memory that makes the promises of the real one.
+//! Order-service: the real decisions on a store in memory with the guarantees of the real one.
 //!
-//! An order, its saga, its goods and its messages change in one write, and only if nobody has changed
-//! the order since it was read. Here reading locks nothing, so that this alone has to suffice.
+//! One write changes an order, its saga, its goods and its messages, and only if the order's version is
+//! unchanged since the read. Reads lock nothing here, so the version alone protects the order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use order_service::checkout::{self, Decision, Effect, Move, Saga, Step, Trigger};
+use order_service::checkout::{self, Decision, Effect, Saga, Step, Transition, Trigger};
 use order_service::domain::{Line, Money, Order, PaymentToken, Reason, Status, Stock, Terms};
 use payment_service::domain::{Notice, Purchase};
 use uuid::Uuid;
 
-use super::chance::Chance;
-use super::mail::{Body, Letter, Received};
+use super::messages::{Body, Message, Received};
 use super::payments;
 use super::people::Placed;
+use super::random::Random;
 use super::world::{World, name, short};
 
-/// The database of order-service.
 pub(crate) struct Orders {
     pub(crate) rows: BTreeMap<Uuid, Row>,
     pub(crate) stock: Vec<Stock>,
@@ -25,7 +24,7 @@ pub(crate) struct Orders {
     /// The order that was placed with each idempotency key.
     pub(crate) keys: BTreeMap<Uuid, Uuid>,
     inbox: BTreeSet<Uuid>,
-    /// Every status that an order came to.
+    /// Every status that an order reached.
     pub(crate) reached: Vec<&'static str>,
 }
 
@@ -37,21 +36,22 @@ pub(crate) struct Row {
     pub(crate) key: Uuid,
 }
 
-/// What a customer wants: how many of which products, and how to pay.
+/// The request of a customer.
 #[derive(Debug, Clone)]
-pub(crate) struct Wish {
+pub(crate) struct NewOrder {
     pub(crate) key: Uuid,
+    /// Product and quantity.
     pub(crate) lines: Vec<(usize, i64)>,
     pub(crate) token: &'static str,
 }
 
 impl Orders {
-    /// A few products, of which there is little; one costs nothing.
-    pub(crate) fn any(chance: &mut Chance) -> Self {
+    /// Three products with little stock; one is free.
+    pub(crate) fn random(random: &mut Random) -> Self {
         let prices = [0, 350, 9_999].map(|cents| Money::cents(cents).unwrap());
         let stock = prices.map(|_| {
-            let initial = 1 + chance.below(4) as i64;
-            Stock { product_id: chance.id(), on_hand: initial, reserved: 0, sold: 0, initial, adjusted: 0 }
+            let initial = 1 + random.below(4) as i64;
+            Stock { product_id: random.id(), on_hand: initial, reserved: 0, sold: 0, initial, adjusted: 0 }
         });
         Self {
             rows: BTreeMap::new(),
@@ -63,7 +63,7 @@ impl Orders {
         }
     }
 
-    /// The product at this place in the catalogue.
+    /// The line for the product at this index.
     fn line(&self, (product, quantity): (usize, i64)) -> Line {
         Line {
             product_id: self.stock[product].product_id,
@@ -74,8 +74,8 @@ impl Orders {
         }
     }
 
-    /// Moves the goods of all lines, or says that there are not enough.
-    fn shift(&mut self, lines: &[Line], effect: &Effect) -> Result<(), Short> {
+    /// Moves the goods of all lines, if there are enough.
+    fn shift(&mut self, lines: &[Line], effect: &Effect) -> Result<(), OutOfStock> {
         for line in lines {
             let wanted = line.quantity.get();
             let stock = self.stock.iter_mut().find(|stock| stock.product_id == line.product_id).unwrap();
@@ -87,7 +87,7 @@ impl Orders {
                 Effect::Send(_) => return Ok(()),
             };
             if *from < wanted {
-                return Err(Short);
+                return Err(OutOfStock);
             }
             *from -= wanted;
             *to += wanted;
@@ -96,30 +96,29 @@ impl Orders {
     }
 }
 
-/// There are not enough goods.
 #[derive(Debug)]
-struct Short;
+struct OutOfStock;
 
 impl World {
-    /// A customer's `POST /api/orders` arrives.
+    /// Handles a customer's `POST /api/orders`.
     pub(crate) fn place(
         &mut self,
         replica: usize,
-        wish: Wish,
+        new_order: NewOrder,
         then: impl FnOnce(&mut Self, Option<Placed>) + 'static,
     ) {
-        let lines: Vec<_> = wish.lines.iter().map(|line| self.orders.line(*line)).collect();
+        let lines: Vec<_> = new_order.lines.iter().map(|line| self.orders.line(*line)).collect();
         let total = lines.iter().try_fold(Money::ZERO, |sum, line| sum.plus(line.total()?)).unwrap();
-        let (now, key) = (self.now, wish.key);
-        let (id, payment_id) = (self.chance.id(), self.chance.id());
+        let (now, key) = (self.now, new_order.key);
+        let (id, payment_id) = (self.random.id(), self.random.id());
         let terms = Terms { id, customer_id: key, lines, total, payment_id, created_at: now };
         let order = Order::restored(terms, Status::AwaitingPayment, 1, now);
-        let token = PaymentToken::try_from(wish.token.to_owned()).unwrap();
+        let token = PaymentToken::try_from(new_order.token.to_owned()).unwrap();
         let begun = checkout::begin(order, token, now);
         self.write(replica, move |world| Some(world.commit_place(replica, key, begun)), then);
     }
 
-    fn commit_place(&mut self, replica: usize, key: Uuid, begun: Move) -> Placed {
+    fn commit_place(&mut self, replica: usize, key: Uuid, begun: Transition) -> Placed {
         if let Some(before) = self.orders.keys.get(&key) {
             return Placed::Order(*before);
         }
@@ -130,7 +129,7 @@ impl World {
             self.orders.stock = before;
             return Placed::OutOfStock;
         }
-        self.tell(|| {
+        self.log(|| {
             format!("{}: {} is placed, for {:?}", name(replica), short(begun.order.id), begun.order.total)
         });
         let placed = Placed::Order(begun.order.id);
@@ -142,30 +141,30 @@ impl World {
         placed
     }
 
-    /// A person's request to take an order on arrives, if there is an order.
-    pub(crate) fn take_on(&mut self, replica: usize, key: Uuid, event: Trigger) {
+    /// Handles a request of a customer or an admin, if the order exists.
+    pub(crate) fn apply_request(&mut self, replica: usize, key: Uuid, event: Trigger) {
         if let Some(order) = self.orders.keys.get(&key) {
             self.advance(replica, *order, event, None, |_, _| {});
         }
     }
 
-    /// A message of payment-service arrives.
-    pub(crate) fn hear(
+    /// Handles a message from payment-service.
+    pub(crate) fn apply_event(
         &mut self,
         replica: usize,
-        letter: &Letter,
+        message: &Message,
         notice: Notice,
         then: impl FnOnce(&mut Self, Option<Received>) + 'static,
     ) {
-        self.advance(replica, letter.order, meaning(notice), Some(letter.id), then);
+        self.advance(replica, message.order, trigger_of(notice), Some(message.id), then);
     }
 
-    /// Looks for orders whose time has run out. Another replica may find the same.
-    pub(crate) fn look_for_timers(&mut self, replica: usize) {
+    /// Handles expired timers. Another replica may find the same ones.
+    pub(crate) fn poll_timers(&mut self, replica: usize) {
         let now = self.now;
         let due = self.orders.rows.values().filter(|row| row.saga.wake_at.is_some_and(|at| at <= now));
         for order in due.map(|row| row.order.id).collect::<Vec<_>>() {
-            let delay = self.chance.within(Duration::from_millis(5));
+            let delay = self.random.within(Duration::from_millis(5));
             self.on(replica, delay, move |world| {
                 world.advance(replica, order, Trigger::Timer, None, |_, outcome| {
                     assert_ne!(outcome, Some(Received::Rejected), "a timer is refused");
@@ -189,8 +188,8 @@ impl World {
             Err(_) => self.on(replica, Duration::ZERO, |world| then(world, Some(Received::Rejected))),
             Ok(decision) => {
                 let moved = match decision {
-                    Decision::Moves(moved) => Some(*moved),
-                    Decision::Stays => None,
+                    Decision::Apply(moved) => Some(*moved),
+                    Decision::Ignore => None,
                 };
                 let commit = move |world: &mut Self| {
                     world.commit_advance(replica, (id, version), &event, message, moved)
@@ -200,14 +199,14 @@ impl World {
         }
     }
 
-    /// Writes what an event leads to, if the order is still as it was.
+    /// Writes the decision, if the order's version is unchanged.
     fn commit_advance(
         &mut self,
         replica: usize,
         (order, version): (Uuid, i64),
         event: &Trigger,
         message: Option<Uuid>,
-        moved: Option<Move>,
+        moved: Option<Transition>,
     ) -> Option<Received> {
         if message.is_some_and(|id| self.orders.inbox.contains(&id)) {
             return Some(Received::Done);
@@ -218,10 +217,10 @@ impl World {
         assert!(message.is_none_or(|id| self.orders.inbox.insert(id)), "a message has two effects");
         let Some(moved) = moved else { return Some(Received::Done) };
         let status = moved.order.status();
-        self.tell(|| format!("{}: {} is {status:?} by {event:?}", name(replica), short(order)));
+        self.log(|| format!("{}: {} is {status:?} by {event:?}", name(replica), short(order)));
         self.check_change(event, &moved);
         for effect in &moved.effects {
-            self.orders.shift(&moved.order.lines, effect).expect("goods are where the order says");
+            self.orders.shift(&moved.order.lines, effect).expect("the stock agrees with the order");
         }
         self.send_commands(replica, &moved);
         let row = self.orders.rows.get_mut(&order).unwrap();
@@ -233,7 +232,7 @@ impl World {
         Some(Received::Done)
     }
 
-    fn send_commands(&mut self, replica: usize, Move { order, effects, .. }: &Move) {
+    fn send_commands(&mut self, replica: usize, Transition { order, effects, .. }: &Transition) {
         for effect in effects {
             let Effect::Send(command) = effect else { continue };
             let amount = payments::eur(order.total.amount());
@@ -243,7 +242,7 @@ impl World {
         }
     }
 
-    /// An admin counts goods in.
+    /// Handles an admin's stock adjustment.
     pub(crate) fn adjust(&mut self, product: usize, delta: i64) {
         let stock = &mut self.orders.stock[product];
         stock.on_hand += delta;
@@ -252,8 +251,8 @@ impl World {
     }
 }
 
-/// What a message says, as `order_service::messages` reads it.
-fn meaning(notice: Notice) -> Trigger {
+/// The trigger of a message, as in `order_service::messages`.
+fn trigger_of(notice: Notice) -> Trigger {
     match notice {
         Notice::Authorized => Trigger::Authorized,
         Notice::Declined(code) => Trigger::Declined(Reason::named(&code).unwrap_or(Reason::CardDeclined)),

@@ -1,5 +1,5 @@
-//! Payment-service: its own decisions, with a store and a worker that make the promises of the real
-//! ones. A write counts only for the version that was read; work is leased, and anybody's after that.
+//! Payment-service: the real decisions, on a store and a worker with the guarantees of the real ones. A write
+//! needs the version that was read. Work is leased; after the lease any replica may take it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,15 +14,14 @@ use payment_service::store::Job;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::mail::{Body, Letter, Received};
+use super::messages::{Body, Message, Received};
 use super::world::{Call, World, name, short};
 
-/// The database of payment-service.
 #[derive(Default)]
 pub(crate) struct Payments {
     pub(crate) rows: BTreeMap<Uuid, Row>,
     pub(crate) refunds: Vec<Refund>,
-    /// What moved the money of which payment, and the two entries of that.
+    /// The two entries of each transfer, by payment and cause.
     pub(crate) ledger: BTreeMap<(Uuid, String), [(Account, i64); 2]>,
     /// The idempotency keys of refunds.
     keys: BTreeSet<Uuid>,
@@ -32,16 +31,15 @@ pub(crate) struct Payments {
 #[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) payment: Payment,
-    /// When its intent is anybody's; none, if nothing is left to do.
+    /// When any replica may take the work. None if there is none.
     pub(crate) due_at: Option<OffsetDateTime>,
 }
 
-/// What is in a transaction beside the payment.
+/// Recorded in the transaction of a change, so that a duplicate has no effect.
 #[derive(Debug, Clone, Copy)]
 enum Token {
-    /// The message that brought it.
     Message(Uuid),
-    /// The idempotency key of the request.
+    /// An idempotency key.
     Key(Uuid),
 }
 
@@ -57,7 +55,7 @@ impl Payments {
         self.rows.get(&id).map(|row| row.payment.version)
     }
 
-    /// The oldest refund that is to be carried out for `payment`.
+    /// The oldest pending refund of `payment`, if refunding is its intent.
     fn next_refund(&self, payment: &Payment) -> Option<Refund> {
         let is_next =
             |refund: &&Refund| refund.payment_id == payment.id && refund.status == RefundStatus::Pending;
@@ -67,11 +65,11 @@ impl Payments {
 }
 
 impl World {
-    /// A command of order-service arrives.
-    pub(crate) fn obey(
+    /// Handles a command of order-service.
+    pub(crate) fn apply_command(
         &mut self,
         replica: usize,
-        letter: &Letter,
+        message: &Message,
         purchase: Purchase,
         command: Command,
         then: impl FnOnce(&mut Self, Option<Received>) + 'static,
@@ -79,7 +77,9 @@ impl World {
         let (now, id) = (self.now, purchase.id);
         let payment = self.payments.rows.get(&id).map(|row| row.payment.clone());
         let reaction = match (command, payment) {
-            (Command::Authorize(token), None) => Ok(begun(Payment::authorize(purchase, token.into(), now))),
+            (Command::Authorize(token), None) => {
+                Ok(created_payment(Payment::authorize(purchase, token.into(), now)))
+            }
             (Command::Authorize(_), Some(payment)) => Ok(Reaction::Unchanged(payment.settled_outcome())),
             (Command::Void, None) => Ok(Reaction::Changed(Box::new(Payment::tombstone(purchase, now)))),
             (Command::Void, Some(payment)) => payment.void(now).map_err(drop),
@@ -87,10 +87,10 @@ impl World {
             (Command::Refund, Some(payment)) => payment.refund_rest("a test", now).map_err(drop),
             (Command::Capture | Command::Refund, None) => Err(()),
         };
-        let (version, token) = (self.payments.version(id), Token::Message(letter.id));
-        let order = letter.order;
+        let (version, token) = (self.payments.version(id), Token::Message(message.id));
+        let order = message.order;
         let commit = move |world: &mut Self| match reaction {
-            // Whoever sent it a second time has been told the truth already.
+            // The first delivery was answered.
             _ if world.payments.knows(token) => Some(Received::Done),
             _ if world.payments.version(id) != version => None,
             Err(()) => Some(Received::Rejected),
@@ -99,7 +99,7 @@ impl World {
                 match reaction {
                     Reaction::Unchanged(Some(notice)) => world.post(replica, order, Body::Notice(notice)),
                     Reaction::Unchanged(None) => {}
-                    Reaction::Changed(change) => world.leave(replica, *change),
+                    Reaction::Changed(change) => world.store_and_lease(replica, *change),
                 }
                 Some(Received::Done)
             }
@@ -107,7 +107,7 @@ impl World {
         self.write(replica, commit, then);
     }
 
-    /// An admin's `POST /api/payments/{id}/refunds` arrives.
+    /// Handles an admin's `POST /api/payments/{id}/refunds`.
     pub(crate) fn refund(&mut self, replica: usize, key: Uuid, payment: Uuid, amount: Option<Money>) {
         let Some(Row { payment, .. }) = self.payments.rows.get(&payment).cloned() else { return };
         let (id, version, token) = (payment.id, payment.version, Token::Key(key));
@@ -115,16 +115,16 @@ impl World {
         let commit = move |world: &mut Self| {
             let is_fresh = !world.payments.knows(token) && world.payments.version(id) == Some(version);
             is_fresh.then(|| {
-                world.tell(|| format!("{} is asked to refund {amount:?}", name(replica)));
+                world.log(|| format!("{} gets a request to refund {amount:?}", name(replica)));
                 world.payments.note(token);
-                world.leave(replica, change);
+                world.store_and_lease(replica, change);
             })
         };
         self.write(replica, commit, |_, _: Option<()>| {});
     }
 
-    /// Looks for work that is due again, or left behind by somebody who died.
-    pub(crate) fn look_for_work(&mut self, replica: usize) {
+    /// Leases due work: retries, and the work of crashed replicas.
+    pub(crate) fn poll_work(&mut self, replica: usize) {
         let now = self.now;
         let leased_until = now + timing().lease;
         let due = self.payments.rows.values_mut().filter(|row| row.due_at.is_some_and(|at| at <= now));
@@ -142,12 +142,12 @@ impl World {
         }
     }
 
-    /// Writes a change, and leases what is left to do to the replica that wrote it.
-    fn leave(&mut self, replica: usize, change: Change) {
+    /// Writes a change, and leases its work to the writing replica.
+    fn store_and_lease(&mut self, replica: usize, change: Change) {
         let leased_until = self.now + timing().lease;
         let payment = change.payment.clone();
         let due = payment.next_request().map(|_| leased_until);
-        self.keep(replica, change, due);
+        self.store_change(replica, change, due);
         if due.is_some() {
             let refund = self.payments.next_refund(&payment);
             let job = Job { payment, refund, traceparent: None, leased_until };
@@ -155,24 +155,24 @@ impl World {
         }
     }
 
-    /// Asks the card network for a job, unless its lease is over.
+    /// Sends the request of a job to the card network, unless the lease has expired.
     fn carry_out(&mut self, replica: usize, job: Job) {
         if self.now >= job.leased_until {
             return;
         }
-        self.check_question(&job.payment);
+        self.check_request(&job.payment);
         let call = self.call(replica);
         let unanswered = job.clone();
         self.answer(call, timing().request_timeout, move |world| {
             world.record(replica, unanswered, NetworkResponse::Missing)
         });
-        if self.network.is_away {
-            return self.network_answers(call, job, NetworkResponse::Failed, Duration::ZERO);
+        if self.network.is_down {
+            return self.network_responds(call, job, NetworkResponse::Failed, Duration::ZERO);
         }
-        self.carry(move |world, answers| {
-            let asked = world.network.asked(&job);
-            world.tell(|| {
-                let answer = asked.as_ref().map(|(answer, _)| format!("{answer:?}")).unwrap_or_default();
+        self.send_over_network(move |world, answers| {
+            let response = world.network.respond(&job);
+            world.log(|| {
+                let answer = response.as_ref().map(|(answer, _)| format!("{answer:?}")).unwrap_or_default();
                 let answer = answer.split('(').next().unwrap_or_default();
                 format!(
                     "the card network on {}: {:?}: {answer}",
@@ -181,18 +181,18 @@ impl World {
                 )
             });
             world.check();
-            if let Some((answer, delay)) = asked.filter(|_| answers) {
-                world.network_answers(call, job.clone(), answer, delay);
+            if let Some((answer, delay)) = response.filter(|_| answers) {
+                world.network_responds(call, job.clone(), answer, delay);
             }
         });
     }
 
-    fn network_answers(&mut self, call: Call, job: Job, answer: NetworkResponse, delay: Duration) {
-        let delay = delay + self.chance.within(Duration::from_millis(10));
+    fn network_responds(&mut self, call: Call, job: Job, answer: NetworkResponse, delay: Duration) {
+        let delay = delay + self.random.within(Duration::from_millis(10));
         self.answer(call, delay, move |world| world.record(call.replica, job, answer));
     }
 
-    /// Writes down what the card network answered, if the job is still this replica's.
+    /// Writes the card network's response, if the payment's version is unchanged.
     fn record(&mut self, replica: usize, job: Job, answer: NetworkResponse) {
         let (now, timeouts) = (self.now, timing().timeouts);
         let (id, version) = (job.payment.id, job.payment.version);
@@ -202,17 +202,17 @@ impl World {
         let change = applied.or_else(again).unwrap();
         let attempts = u32::try_from(change.payment.attempts).unwrap();
         let pause = if attempts == 0 { Duration::ZERO } else { timing().backoff.ceiling(attempts) };
-        let pause = self.chance.within(pause + Duration::from_micros(1));
+        let pause = self.random.within(pause + Duration::from_micros(1));
         let commit = move |world: &mut Self| {
             if world.payments.version(id) != Some(version) {
                 return Some(());
             }
             assert!(!contradicts, "{answer:?} contradicts {:?}", job.payment);
             let due = change.payment.next_request().map(|_| world.now + pause);
-            world.keep(replica, change, due);
+            world.store_change(replica, change, due);
             if due.is_some() {
                 world.on_commit(move |world| {
-                    world.on(replica, pause, move |world| world.look_for_work(replica));
+                    world.on(replica, pause, move |world| world.poll_work(replica));
                 });
             }
             Some(())
@@ -220,10 +220,10 @@ impl World {
         self.write(replica, commit, |_, _| {});
     }
 
-    /// Writes a change: the payment, its refund, the ledger's entries and what the order is told.
-    fn keep(&mut self, replica: usize, change: Change, due_at: Option<OffsetDateTime>) {
+    /// Writes a change: the payment, its refund, the ledger entries and the message to order-service.
+    fn store_change(&mut self, replica: usize, change: Change, due_at: Option<OffsetDateTime>) {
         let Change { payment, refund, transfer, notice } = change;
-        self.tell(|| {
+        self.log(|| {
             let state = payment.state;
             format!(
                 "{}: {}'s payment is {:?}, {:?}",
@@ -267,7 +267,7 @@ pub(crate) fn eur(amount: i64) -> Money {
     Money::new(amount, "EUR".try_into().unwrap()).unwrap()
 }
 
-fn begun(payment: Payment) -> Reaction {
+fn created_payment(payment: Payment) -> Reaction {
     Reaction::Changed(Box::new(Change { payment, refund: None, transfer: None, notice: None }))
 }
 

@@ -1,9 +1,8 @@
-//! One process that is all programs at once: a clock, a queue of what happens next, and replicas that
-//! pause and crash.
+//! All programs in one process: a clock, a queue of scheduled actions, and replicas that pause and crash.
 //!
-//! Everything that a replica does is cut into actions, at most one write in each. Before any action
-//! its replica may pause, for longer than a lease, or crash: then everything that only it knew is
-//! gone, such as messages it had claimed and answers it waited for.
+//! The work of a replica is split into actions with at most one write each. Before an action the replica may
+//! crash, or pause for longer than a lease. A crash loses its memory, such as the messages that it has claimed
+//! and the calls that it waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,37 +10,35 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::chance::Chance;
-use super::mail::Outbox;
+use super::messages::Outbox;
 use super::network::Network;
 use super::orders::Orders;
 use super::payments::Payments;
 use super::people::People;
+use super::random::Random;
 
-/// How often a replica looks for timers, due work and unsent messages; as in the programs.
-pub(crate) const LOOK: Duration = Duration::from_secs(1);
+/// The interval at which a replica polls for timers, due work and unsent messages, as in the programs.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-/// Something that happens.
 type Action = Box<dyn FnOnce(&mut World)>;
 
 pub(crate) struct World {
     pub(crate) now: OffsetDateTime,
-    pub(crate) chance: Chance,
-    pub(crate) weather: Weather,
+    pub(crate) random: Random,
+    pub(crate) faults: Faults,
     pub(crate) orders: Orders,
     pub(crate) payments: Payments,
     pub(crate) network: Network,
     pub(crate) people: People,
-    /// What each service has to send.
     pub(crate) outboxes: BTreeMap<Service, Outbox>,
     replicas: [Replica; 4],
-    /// What the replica that writes now does when it hears that it has written.
+    /// What the writing replica does after its commit.
     on_commit: Vec<Action>,
-    queue: BTreeMap<(OffsetDateTime, u64), Due>,
+    queue: BTreeMap<(OffsetDateTime, u64), Scheduled>,
     turn: u64,
-    /// What happened, if somebody wants to read it.
+    /// Log lines. None if the history is not kept.
     history: Option<Vec<String>>,
 }
 
@@ -51,8 +48,8 @@ pub(crate) enum Service {
     Payments,
 }
 
-/// How often things go wrong, in a thousand times.
-pub(crate) struct Weather {
+/// The probability of each fault, in thousandths.
+pub(crate) struct Faults {
     pub(crate) loss: u64,
     pub(crate) delay: u64,
     pub(crate) copies: u64,
@@ -61,33 +58,33 @@ pub(crate) struct Weather {
     pub(crate) unknown_commits: u64,
     pub(crate) crashes: u64,
     pub(crate) pauses: u64,
-    /// Whether messages of one subject may overtake each other.
-    pub(crate) disorder: bool,
+    /// Whether messages of one subject may be reordered.
+    pub(crate) unordered: bool,
 }
 
-/// What is lost in a crash.
+/// The memory of a replica, lost in a crash.
 #[derive(Default)]
 struct Replica {
-    /// Odd while it is down; no action of an earlier life happens in a later one.
-    life: u64,
+    /// Changes at each crash and restart; odd while the replica is down. Actions of an earlier incarnation are
+    /// dropped.
+    incarnation: u64,
     paused_until: Option<OffsetDateTime>,
-    /// The calls whose answers it waits for.
+    /// The numbers of its unanswered calls.
     open: BTreeSet<u64>,
 }
 
-/// An answer that a replica waits for.
+/// A call of a replica that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) replica: usize,
-    life: u64,
+    incarnation: u64,
     number: u64,
 }
 
-struct Due {
-    /// The replica that does it, and in which life; otherwise it happens somewhere else.
+struct Scheduled {
+    /// The replica and its incarnation. None if the action does not belong to a replica.
     by: Option<(usize, u64)>,
-    /// Whether it is only a look for something to do.
-    is_look: bool,
+    is_poll: bool,
     action: Action,
 }
 
@@ -104,8 +101,8 @@ impl Service {
     }
 }
 
-impl Weather {
-    pub(crate) fn calm() -> Self {
+impl Faults {
+    pub(crate) fn none() -> Self {
         Self {
             loss: 0,
             delay: 0,
@@ -115,12 +112,12 @@ impl Weather {
             unknown_commits: 0,
             crashes: 0,
             pauses: 0,
-            disorder: false,
+            unordered: false,
         }
     }
 
-    pub(crate) fn any(chance: &mut Chance) -> Self {
-        let mut rare = |most| if chance.per_mille(300) { 0 } else { chance.below(most) };
+    pub(crate) fn random(random: &mut Random) -> Self {
+        let mut rare = |most| if random.per_mille(300) { 0 } else { random.below(most) };
         Self {
             loss: rare(300),
             delay: rare(300),
@@ -130,19 +127,19 @@ impl Weather {
             unknown_commits: rare(50),
             crashes: rare(20),
             pauses: rare(20),
-            disorder: rare(2) == 1,
+            unordered: rare(2) == 1,
         }
     }
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, is_told: bool) -> Self {
-        let mut chance = Chance::of(seed);
-        let weather = Weather::any(&mut chance);
+    pub(crate) fn new(seed: u64, keep_history: bool) -> Self {
+        let mut random = Random::from_seed(seed);
+        let faults = Faults::random(&mut random);
         let mut world = Self {
             now: START,
-            weather,
-            orders: Orders::any(&mut chance),
+            faults,
+            orders: Orders::random(&mut random),
             payments: Payments::default(),
             network: Network::default(),
             people: People::default(),
@@ -151,14 +148,14 @@ impl World {
             on_commit: Vec::new(),
             queue: BTreeMap::new(),
             turn: 0,
-            history: is_told.then(Vec::new),
-            chance,
+            history: keep_history.then(Vec::new),
+            random,
         };
-        (0..4).for_each(|replica| world.look(replica));
+        (0..4).for_each(|replica| world.poll(replica));
         world
     }
 
-    /// Lets everything happen that happens within `time`.
+    /// Runs all actions of the next `time`.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(entry) = self.queue.first_entry() {
@@ -168,8 +165,8 @@ impl World {
             let ((at, _), due) = entry.remove_entry();
             self.now = at;
             match due.by {
-                Some((replica, life)) if life != self.replicas[replica].life => {}
-                Some((replica, _)) if !self.goes_on(replica) => {
+                Some((replica, incarnation)) if incarnation != self.replicas[replica].incarnation => {}
+                Some((replica, _)) if !self.may_act(replica) => {
                     let later = self.replicas[replica].paused_until.unwrap_or(at);
                     self.put(later, due);
                 }
@@ -179,81 +176,84 @@ impl World {
         self.now = end;
     }
 
-    /// Whether nothing is left to happen but looks.
+    /// Whether only polls are scheduled.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.values().all(|due| due.is_look)
+        self.queue.values().all(|due| due.is_poll)
     }
 
-    /// Lets something happen outside of all replicas.
-    pub(crate) fn outside(&mut self, delay: Duration, action: impl FnOnce(&mut Self) + 'static) {
-        self.put(self.now + delay, Due { by: None, is_look: false, action: Box::new(action) });
+    /// Schedules an action that does not belong to a replica.
+    pub(crate) fn schedule(&mut self, delay: Duration, action: impl FnOnce(&mut Self) + 'static) {
+        self.put(self.now + delay, Scheduled { by: None, is_poll: false, action: Box::new(action) });
     }
 
-    /// Lets a replica do something, if it still lives then.
+    /// Schedules an action of a replica. A crash drops it.
     pub(crate) fn on(&mut self, replica: usize, delay: Duration, action: impl FnOnce(&mut Self) + 'static) {
-        let by = Some((replica, self.replicas[replica].life));
-        self.put(self.now + delay, Due { by, is_look: false, action: Box::new(action) });
+        let by = Some((replica, self.replicas[replica].incarnation));
+        self.put(self.now + delay, Scheduled { by, is_poll: false, action: Box::new(action) });
     }
 
-    /// A call of a replica, for whose answer it waits.
+    /// Begins a call of a replica.
     pub(crate) fn call(&mut self, replica: usize) -> Call {
         self.turn += 1;
         self.replicas[replica].open.insert(self.turn);
-        Call { replica, life: self.replicas[replica].life, number: self.turn }
+        Call { replica, incarnation: self.replicas[replica].incarnation, number: self.turn }
     }
 
-    /// An answer to `call`, or the end of the caller's patience; whatever comes first counts.
+    /// Schedules an answer to `call`, or its time-out. Only the first one of a call has an effect.
     pub(crate) fn answer(&mut self, call: Call, delay: Duration, action: impl FnOnce(&mut Self) + 'static) {
         let action = Box::new(move |world: &mut Self| {
             if world.replicas[call.replica].open.remove(&call.number) {
                 action(world);
             }
         });
-        self.put(self.now + delay, Due { by: Some((call.replica, call.life)), is_look: false, action });
+        self.put(
+            self.now + delay,
+            Scheduled { by: Some((call.replica, call.incarnation)), is_poll: false, action },
+        );
     }
 
-    /// Carries something over the network; it arrives as often and as late as the weather has it.
-    /// `arrives` is told whether its answer can come back.
-    pub(crate) fn carry(&mut self, arrives: impl Fn(&mut Self, bool) + Clone + 'static) {
-        let late = self.chance.within(Duration::from_secs(20));
-        let soon = self.chance.within(Duration::from_millis(10));
+    /// Sends a request over the network, which may lose, delay or duplicate it. The argument of `arrives` says
+    /// whether the network will deliver the answer.
+    pub(crate) fn send_over_network(&mut self, arrives: impl Fn(&mut Self, bool) + Clone + 'static) {
+        let late = self.random.within(Duration::from_secs(20));
+        let soon = self.random.within(Duration::from_millis(10));
         let (copy, original) = (arrives.clone(), arrives);
-        if self.chance.per_mille(self.weather.copies) {
-            self.outside(late, move |world| copy(world, false));
+        if self.random.per_mille(self.faults.copies) {
+            self.schedule(late, move |world| copy(world, false));
         }
         let (request_is_lost, answer_is_lost) =
-            (self.chance.per_mille(self.weather.loss), self.chance.per_mille(self.weather.loss));
-        let delay = if self.chance.per_mille(self.weather.delay) { late } else { soon };
+            (self.random.per_mille(self.faults.loss), self.random.per_mille(self.faults.loss));
+        let delay = if self.random.per_mille(self.faults.delay) { late } else { soon };
         if !request_is_lost {
-            self.outside(delay, move |world| original(world, !answer_is_lost));
+            self.schedule(delay, move |world| original(world, !answer_is_lost));
         }
     }
 
     /// A replica of the service that is up, if any is.
     pub(crate) fn replica_of(&mut self, service: Service) -> Option<usize> {
         let [one, other] = service.replicas();
-        let first = self.chance.pick(&[one, other]);
+        let first = self.random.pick(&[one, other]);
         [first, one + other - first].into_iter().find(|replica| self.is_up(*replica))
     }
 
-    /// A transaction of a replica that has read what it needs and now writes, perhaps much later. A
-    /// database that fails has written nothing, and says so; or it has written everything, and fails
-    /// before it can say so: then nothing that waits for the commit happens.
+    /// Writes in a transaction of a replica, perhaps long after its reads. The commit may fail, or succeed
+    /// without an answer to the replica. In both cases `then` gets `None`, and the `on_commit` actions are
+    /// dropped.
     pub(crate) fn write<T: 'static>(
         &mut self,
         replica: usize,
         commit: impl FnOnce(&mut Self) -> Option<T> + 'static,
         then: impl FnOnce(&mut Self, Option<T>) + 'static,
     ) {
-        let is_slow = self.chance.per_mille(self.weather.slow_writes);
-        let delay = if is_slow { self.chance.within(Duration::from_secs(2)) } else { Duration::ZERO };
+        let is_slow = self.random.per_mille(self.faults.slow_writes);
+        let delay = if is_slow { self.random.within(Duration::from_secs(2)) } else { Duration::ZERO };
         self.on(replica, delay, move |world| {
-            let fails = world.chance.per_mille(world.weather.failed_writes);
+            let fails = world.random.per_mille(world.faults.failed_writes);
             let outcome = if fails { None } else { commit(world) };
             let actions = std::mem::take(&mut world.on_commit);
-            let is_known = outcome.is_none() || !world.chance.per_mille(world.weather.unknown_commits);
+            let is_known = outcome.is_none() || !world.random.per_mille(world.faults.unknown_commits);
             if !is_known {
-                world.tell(|| format!("{} does not hear that it has written", name(replica)));
+                world.log(|| format!("{} gets no answer to its commit", name(replica)));
             }
             let happens = if is_known { actions } else { Vec::new() };
             happens.into_iter().for_each(|action| world.on(replica, Duration::ZERO, action));
@@ -261,22 +261,22 @@ impl World {
         });
     }
 
-    /// Lets the replica that writes now do something when it hears that it has written.
+    /// Adds an action of the writing replica, run after the commit if the replica gets its answer.
     pub(crate) fn on_commit(&mut self, action: impl FnOnce(&mut Self) + 'static) {
         self.on_commit.push(Box::new(action));
     }
 
-    /// Lets a replica crash; it is back after `time`.
+    /// Crashes a replica, and restarts it after `time`.
     pub(crate) fn crash(&mut self, replica: usize, time: Duration) {
         if self.is_up(replica) {
-            self.tell(|| format!("{} crashes", name(replica)));
-            let life = self.replicas[replica].life + 1;
-            self.replicas[replica] = Replica { life, ..Replica::default() };
-            self.outside(time, move |world| world.restart(replica));
+            self.log(|| format!("{} crashes", name(replica)));
+            let incarnation = self.replicas[replica].incarnation + 1;
+            self.replicas[replica] = Replica { incarnation, ..Replica::default() };
+            self.schedule(time, move |world| world.restart(replica));
         }
     }
 
-    /// Ends all pauses, and starts whatever is down.
+    /// Ends all pauses and restarts all crashed replicas.
     pub(crate) fn heal(&mut self) {
         for replica in 0..4 {
             self.replicas[replica].paused_until = None;
@@ -286,8 +286,8 @@ impl World {
         }
     }
 
-    /// Notes what happened, if somebody wants to read it.
-    pub(crate) fn tell(&mut self, what: impl FnOnce() -> String) {
+    /// Adds a line to the history, if it is kept.
+    pub(crate) fn log(&mut self, what: impl FnOnce() -> String) {
         let now = self.now - START;
         if let Some(history) = &mut self.history {
             history.push(format!("{:>9.3} s  {}", now.as_seconds_f64(), what()));
@@ -299,46 +299,46 @@ impl World {
     }
 
     fn is_up(&self, replica: usize) -> bool {
-        self.replicas[replica].life.is_multiple_of(2)
+        self.replicas[replica].incarnation.is_multiple_of(2)
     }
 
     fn restart(&mut self, replica: usize) {
         if !self.is_up(replica) {
-            self.replicas[replica].life += 1;
-            self.look(replica);
+            self.replicas[replica].incarnation += 1;
+            self.poll(replica);
         }
     }
 
-    /// Whether a replica goes on with its next action: it may be paused, or pause or crash now.
-    fn goes_on(&mut self, replica: usize) -> bool {
-        if self.chance.per_mille(self.weather.crashes) {
-            let longest = self.chance.pick(&[1, 1, 10, 40]);
-            let time = self.chance.within(Duration::from_secs(longest));
+    /// Whether a replica may run its next action. It may be paused, or pause or crash now.
+    fn may_act(&mut self, replica: usize) -> bool {
+        if self.random.per_mille(self.faults.crashes) {
+            let longest = self.random.pick(&[1, 1, 10, 40]);
+            let time = self.random.within(Duration::from_secs(longest));
             self.crash(replica, time);
-        } else if self.chance.per_mille(self.weather.pauses) {
-            let time = self.chance.within(Duration::from_secs(20));
-            self.tell(|| format!("{} pauses for {time:?}", name(replica)));
+        } else if self.random.per_mille(self.faults.pauses) {
+            let time = self.random.within(Duration::from_secs(20));
+            self.log(|| format!("{} pauses for {time:?}", name(replica)));
             self.replicas[replica].paused_until = Some(self.now + time);
         }
         self.is_up(replica) && self.replicas[replica].paused_until.is_none_or(|until| until <= self.now)
     }
 
-    /// A replica looks for something to do, again and again.
-    fn look(&mut self, replica: usize) {
-        let by = Some((replica, self.replicas[replica].life));
+    /// Lets a replica poll at regular intervals.
+    fn poll(&mut self, replica: usize) {
+        let by = Some((replica, self.replicas[replica].incarnation));
         let action = Box::new(move |world: &mut Self| {
             world.send_unsent(replica);
             match Service::of(replica) {
-                Service::Orders => world.look_for_timers(replica),
-                Service::Payments => world.look_for_work(replica),
+                Service::Orders => world.poll_timers(replica),
+                Service::Payments => world.poll_work(replica),
             }
-            world.look(replica);
+            world.poll(replica);
         });
-        let jitter = self.chance.within(Duration::from_millis(100));
-        self.put(self.now + LOOK - jitter, Due { by, is_look: true, action });
+        let jitter = self.random.within(Duration::from_millis(100));
+        self.put(self.now + POLL_INTERVAL - jitter, Scheduled { by, is_poll: true, action });
     }
 
-    fn put(&mut self, at: OffsetDateTime, due: Due) {
+    fn put(&mut self, at: OffsetDateTime, due: Scheduled) {
         self.turn += 1;
         self.queue.insert((at, self.turn), due);
     }

@@ -1,103 +1,99 @@
-//! Triggers of a checkout, their effects, and how a decision is put together.
+//! Triggers of the checkout saga, its effects, and a builder of decisions.
 
 use time::OffsetDateTime;
 
-use super::{Saga, Step};
+use super::saga::{OVERALL_TIMEOUT, Saga, Step};
 use crate::domain::{IllegalTransition, Order, PaymentToken, Reason, Status};
 
 /// What can happen to a checkout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// The payment holds the money.
+    // Events of payment-service.
+    /// The money is held.
     Authorized,
-    /// The payment holds none, and will not; or it could not take what it held.
+    /// The authorization or the capture was declined.
     Declined(Reason),
     /// The money is taken.
     Captured,
-    /// The money is not held any more.
+    /// No money is held any more.
     Voided,
     /// The money is back with the customer.
     Refunded,
-    /// The payment makes no progress with `operation`; without one, with the saga's present step.
-    Stuck { operation: Option<Step>, reason: String },
-    /// The saga's timer ran out.
+    /// `operation` makes no progress; `None` means the current step.
+    Stuck {
+        operation: Option<Step>,
+        reason: String,
+    },
+
+    /// The saga's timer has expired.
     Timer,
-    /// The customer does not want it any more.
+
+    // Requests of people.
     Cancel,
-    /// An admin wants a stuck saga to try again.
+    /// An admin lets a stuck saga try its step again.
     Resume,
-    /// An admin wants it undone.
+    /// An admin lets a saga undo its order.
     Compensate,
-    /// The goods left the warehouse.
     Ship,
-    /// The goods arrived.
     Deliver,
 }
 
-/// What payments are told.
+/// A command to payment-service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Hold the money; the token is not kept, so this is said once.
+    /// Hold the money. The token is not stored, so this command is sent only once.
     Authorize(PaymentToken),
-    /// Take it.
+    /// Take the money that is held.
     Capture,
-    /// Let it go.
+    /// Release the money that is held.
     Void,
-    /// Give it back.
+    /// Give back the money that was taken.
     Refund,
 }
 
-/// What is written with the order and its saga.
+/// What is written together with the order and its saga. Stock moves for every line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// `on_hand` to `reserved`, for every line.
+    /// From `on_hand` to `reserved`.
     ReserveStock,
-    /// `reserved` to `sold`.
+    /// From `reserved` to `sold`.
     CommitStock,
-    /// `reserved` to `on_hand`.
+    /// From `reserved` to `on_hand`.
     ReleaseStock,
-    /// `sold` to `on_hand`.
+    /// From `sold` to `on_hand`.
     ReturnStock,
     /// A message to payment-service.
     Send(Command),
 }
 
-/// What an event leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// To this.
-    Moves(Box<Move>),
-    /// To nothing.
-    Stays,
+    Apply(Box<Transition>),
+    /// Nothing changes.
+    Ignore,
 }
 
-/// An order and its saga as they are to be, and what comes with it.
+/// The new state of an order and its saga, and the effects to write with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Move {
-    /// The order.
+pub struct Transition {
     pub order: Order,
-    /// Its saga.
     pub saga: Saga,
-    /// What comes with it.
     pub effects: Vec<Effect>,
 }
 
-/// Why somebody does not get what they ask for.
+/// Why a request of a person is impossible now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is too late to cancel, or too early.
     #[error("an order that is {} cannot be cancelled", .0.as_str())]
     NotCancellable(Status),
-    /// The table of statuses does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
-    /// Only what is stuck is resumed.
     #[error("the saga is not stuck")]
     NotStuck,
 }
 
 impl Trigger {
-    /// Its name in the timeline.
+    /// The cause in the timeline.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Authorized => "payment.authorized",
@@ -116,18 +112,18 @@ impl Trigger {
     }
 }
 
-/// A second cancel is as good as the first; what is over or on its way cannot be cancelled.
-pub(super) fn cancelled_before(status: Status) -> Result<Decision, Refusal> {
+/// Decides a cancel that no step of the saga allows: a repeated one is ignored.
+pub(super) fn ignore_if_cancelled(status: Status) -> Result<Decision, Refusal> {
     use Status::*;
     match status {
-        Cancelling | Cancelled | Refunding | Refunded => Ok(Decision::Stays),
+        Cancelling | Cancelled | Refunding | Refunded => Ok(Decision::Ignore),
         AwaitingPayment | Confirmed | Shipped | Delivered | Rejected(_) | NeedsAttention => {
             Err(Refusal::NotCancellable(status))
         }
     }
 }
 
-/// A decision being put together.
+/// Builds a [`Decision`]. At first nothing changes.
 pub(super) struct Draft<'a> {
     order: &'a Order,
     now: OffsetDateTime,
@@ -137,54 +133,51 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Nothing changed yet.
     pub(super) fn new(order: &'a Order, saga: &Saga, now: OffsetDateTime) -> Self {
         Self { order, now, status: None, saga: saga.clone(), effects: Vec::new() }
     }
 
-    /// Shows the customer another status.
     pub(super) fn status(self, status: Status) -> Self {
         Self { status: Some(status), ..self }
     }
 
-    /// Shows another status, unless the customer sees that or has been told the end of it already.
+    /// Changes the status, unless the present one is final or the same.
     pub(super) fn status_unless_final(self, status: Status) -> Self {
-        let shown = self.order.status();
-        if shown.is_final() || shown == status { self } else { self.status(status) }
+        let present = self.order.status();
+        if present.is_final() || present == status { self } else { self.status(status) }
     }
 
-    /// Adds an effect.
     pub(super) fn with(mut self, effect: Effect) -> Self {
         self.effects.push(effect);
         self
     }
 
-    /// Goes to `step`, which means to send its command.
+    /// Enters `step` and sends its command.
     pub(super) fn step(mut self, step: Step) -> Self {
         self.saga = self.saga.enter(step, self.order.id, self.now);
         self.send()
     }
 
-    /// Sends the command of this step once more.
-    pub(super) fn again(mut self) -> Self {
-        self.saga = self.saga.tried(self.order.id, self.now);
+    /// Sends the command of the current step again.
+    pub(super) fn retry(mut self) -> Self {
+        self.saga = self.saga.attempt(self.order.id, self.now);
         self.send()
     }
 
-    /// Takes a stuck step up again, with all the time of a new one.
-    pub(super) fn resumed(mut self) -> Self {
-        let deadline = self.now + super::saga::OVERALL;
+    /// Starts a stuck step again, with a new deadline.
+    pub(super) fn resume(mut self) -> Self {
+        let deadline = self.now + OVERALL_TIMEOUT;
         self.saga = Saga { deadline, attempts: 0, ..self.saga };
-        self.again()
+        self.retry()
     }
 
-    /// Waits without an end.
+    /// Stops the timer.
     pub(super) fn stuck(mut self, trigger: &Trigger) -> Self {
-        let why = match trigger {
+        let error = match trigger {
             Trigger::Stuck { reason, .. } => reason.clone(),
             _ => format!("no answer to {} in time", self.saga.step.as_str()),
         };
-        self.saga = Saga { wake_at: None, last_error: Some(why), ..self.saga };
+        self.saga = Saga { wake_at: None, last_error: Some(error), ..self.saga };
         self
     }
 
@@ -193,18 +186,17 @@ impl<'a> Draft<'a> {
             Step::Capture => self.with(Effect::Send(Command::Capture)),
             Step::Void => self.with(Effect::Send(Command::Void)),
             Step::Refund => self.with(Effect::Send(Command::Refund)),
-            // Sent by `begin`, which has the token.
+            // `begin` sends the authorization: only it has the token.
             Step::Authorize | Step::Done => self,
         }
     }
 
-    /// The decision.
     pub(super) fn decide(self) -> Result<Decision, Refusal> {
         let order = self.order.clone();
         let order = match self.status {
             None => order.touched(self.now),
             Some(status) => order.change_to(status, self.now)?,
         };
-        Ok(Decision::Moves(Box::new(Move { order, saga: self.saga, effects: self.effects })))
+        Ok(Decision::Apply(Box::new(Transition { order, saga: self.saga, effects: self.effects })))
     }
 }

@@ -1,9 +1,8 @@
-//! Random histories of a checkout against two models.
+//! Property tests of the checkout with random histories.
 //!
-//! The first plays anything at all, and checks what must hold whatever payments say: the status changes
-//! as [`TABLE`] has it, and only people are refused anything. The second plays a payment that keeps its
-//! promises over a mail that delays, repeats and reorders, lets everything come to rest, and checks that
-//! goods and money are where the order's status says.
+//! The first test applies arbitrary triggers. It checks that the status changes only as in [`TABLE`], and that
+//! only requests of people are refused. The second test simulates a correct payment and a network that delays,
+//! duplicates and reorders messages. It checks that stock and payment match the status of the settled order.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,8 +16,7 @@ use crate::domain::{Line, Money};
 
 const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-/// What may follow each status, as the design has it: written out once more, because
-/// [`Status::may_become`] is what [`Order::change_to`] goes by and cannot be its own judge.
+/// The next statuses of each status. Written independently of [`Status::may_become`], which this table tests.
 const TABLE: [(&str, &[&str]); 10] = [
     ("awaiting_payment", &["confirmed", "rejected", "cancelling", "needs_attention"]),
     ("confirmed", &["shipped", "refunding"]),
@@ -38,30 +36,30 @@ fn may_follow(from: Status, to: Status) -> bool {
 }
 
 #[test]
-fn an_order_may_become_what_the_table_says_and_nothing_else() {
+fn the_transitions_are_those_of_the_table() {
     for (from, to) in Status::all().flat_map(|from| Status::all().map(move |to| (from, to))) {
         assert_eq!(from.may_become(to), may_follow(from, to), "{from:?} to {to:?}");
     }
 }
 
-/// Where the goods of the order are.
+/// The column of the order's stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goods {
+enum Column {
     OnHand,
     Reserved,
     Sold,
 }
 
-/// An order, its saga, its goods, and a clock.
+/// An order, its saga, its stock and a clock.
 struct Checkout {
     order: Order,
     saga: Saga,
-    goods: Goods,
+    stock: Column,
     now: OffsetDateTime,
 }
 
 impl Checkout {
-    /// A new one, and the first command.
+    /// A new checkout, and its first commands.
     fn place() -> (Self, Vec<Command>) {
         let line = Line {
             product_id: Uuid::from_u128(1),
@@ -72,68 +70,68 @@ impl Checkout {
         };
         let order = Order::place(Uuid::from_u128(2), vec![line], START).unwrap();
         let begun = begin(order.clone(), "tok_visa".to_owned().try_into().unwrap(), START);
-        let mut checkout = Self { order, saga: begun.saga.clone(), goods: Goods::OnHand, now: START };
+        let mut checkout = Self { order, saga: begun.saga.clone(), stock: Column::OnHand, now: START };
         let commands = checkout.apply(begun);
         (checkout, commands)
     }
 
-    /// Lets `event` happen; checks what must hold at every step.
-    fn on(&mut self, event: &Trigger) -> Vec<Command> {
+    /// Applies `trigger`; checks the invariants of every step.
+    fn on(&mut self, trigger: &Trigger) -> Vec<Command> {
         let before = self.order.clone();
-        let moved = match handle(&self.order, &self.saga, event, self.now) {
-            Ok(Decision::Moves(moved)) => moved,
-            Ok(Decision::Stays) => return Vec::new(),
+        let next = match handle(&self.order, &self.saga, trigger, self.now) {
+            Ok(Decision::Apply(next)) => next,
+            Ok(Decision::Ignore) => return Vec::new(),
             Err(refusal) => {
-                assert!(is_asked_by_a_person(event), "{event:?}: {refusal}");
+                assert!(is_request_of_a_person(trigger), "{trigger:?}: {refusal}");
                 return Vec::new();
             }
         };
-        let (from, to) = (before.status(), moved.order.status());
-        assert!(from == to || may_follow(from, to), "{from:?} to {to:?} by {event:?}");
-        assert_eq!(moved.order.version(), before.version() + 1);
-        let commands = self.apply(*moved);
-        assert_eq!(self.goods, self.goods_by_status(), "{to:?} by {event:?}");
+        let (from, to) = (before.status(), next.order.status());
+        assert!(from == to || may_follow(from, to), "{from:?} to {to:?} by {trigger:?}");
+        assert_eq!(next.order.version(), before.version() + 1);
+        let commands = self.apply(*next);
+        assert_eq!(self.stock, self.stock_by_status(), "{to:?} by {trigger:?}");
         commands
     }
 
-    /// Moves goods only from where they are.
-    fn apply(&mut self, moved: Move) -> Vec<Command> {
+    /// Each move of stock must start in its present column.
+    fn apply(&mut self, next: Transition) -> Vec<Command> {
         let mut commands = Vec::new();
-        for effect in moved.effects {
+        for effect in next.effects {
             let (from, to) = match effect {
-                Effect::ReserveStock => (Goods::OnHand, Goods::Reserved),
-                Effect::CommitStock => (Goods::Reserved, Goods::Sold),
-                Effect::ReleaseStock => (Goods::Reserved, Goods::OnHand),
-                Effect::ReturnStock => (Goods::Sold, Goods::OnHand),
+                Effect::ReserveStock => (Column::OnHand, Column::Reserved),
+                Effect::CommitStock => (Column::Reserved, Column::Sold),
+                Effect::ReleaseStock => (Column::Reserved, Column::OnHand),
+                Effect::ReturnStock => (Column::Sold, Column::OnHand),
                 Effect::Send(command) => {
                     commands.push(command);
                     continue;
                 }
             };
-            assert_eq!(self.goods, from);
-            self.goods = to;
+            assert_eq!(self.stock, from);
+            self.stock = to;
         }
-        (self.order, self.saga) = (moved.order, moved.saga);
+        (self.order, self.saga) = (next.order, next.saga);
         commands
     }
 
-    fn goods_by_status(&self) -> Goods {
+    fn stock_by_status(&self) -> Column {
         match self.order.status() {
-            Status::AwaitingPayment => Goods::Reserved,
-            Status::NeedsAttention if self.saga.step == Step::Capture => Goods::Reserved,
-            Status::Confirmed | Status::Shipped | Status::Delivered => Goods::Sold,
-            _ => Goods::OnHand,
+            Status::AwaitingPayment => Column::Reserved,
+            Status::NeedsAttention if self.saga.step == Step::Capture => Column::Reserved,
+            Status::Confirmed | Status::Shipped | Status::Delivered => Column::Sold,
+            _ => Column::OnHand,
         }
     }
 }
 
-fn is_asked_by_a_person(event: &Trigger) -> bool {
+fn is_request_of_a_person(trigger: &Trigger) -> bool {
     use Trigger::*;
-    matches!(event, Cancel | Resume | Compensate | Ship | Deliver)
+    matches!(trigger, Cancel | Resume | Compensate | Ship | Deliver)
 }
 
-fn any_event() -> impl Strategy<Value = (Trigger, u64)> {
-    let event = prop_oneof![
+fn any_trigger() -> impl Strategy<Value = (Trigger, u64)> {
+    let trigger = prop_oneof![
         Just(Trigger::Authorized),
         prop::sample::select(Reason::ALL.to_vec()).prop_map(Trigger::Declined),
         Just(Trigger::Captured),
@@ -147,30 +145,30 @@ fn any_event() -> impl Strategy<Value = (Trigger, u64)> {
         Just(Trigger::Ship),
         Just(Trigger::Deliver),
     ];
-    (event, 0..40u64)
+    (trigger, 0..40u64)
 }
 
 proptest! {
     #[test]
-    fn no_history_moves_an_order_where_its_table_does_not_or_goods_from_where_they_are_not(
-        history in prop::collection::vec(any_event(), 0..60),
+    fn every_history_follows_the_table_and_keeps_stock_in_step(
+        history in prop::collection::vec(any_trigger(), 0..60),
     ) {
         let (mut checkout, _) = Checkout::place();
-        for (event, seconds) in history {
+        for (trigger, seconds) in history {
             checkout.now += Duration::from_secs(seconds);
             let before = checkout.order.status();
-            checkout.on(&event);
+            checkout.on(&trigger);
             prop_assert!(!before.is_final() || checkout.order.status() == before);
         }
     }
 
     #[test]
-    fn at_rest_goods_and_money_are_where_the_status_says(dice in prop::collection::vec(any::<u8>(), 0..120)) {
-        World::new().play(&dice);
+    fn stock_and_payment_match_the_status_of_a_settled_order(choices in prop::collection::vec(any::<u8>(), 0..120)) {
+        World::new().play(&choices);
     }
 }
 
-/// A payment as payment-service promises it: never twice, undone things stay undone.
+/// A payment as payment-service guarantees it: charged once, and a final status does not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Payment {
     Unknown,
@@ -181,110 +179,109 @@ enum Payment {
     Refunded,
 }
 
-/// A checkout, a payment, and the mail between them.
+/// A checkout, a payment, and the messages between them.
 struct World {
     checkout: Checkout,
     payment: Payment,
     commands: VecDeque<Command>,
-    answers: VecDeque<Trigger>,
+    events: VecDeque<Trigger>,
 }
 
 impl World {
     fn new() -> Self {
         let (checkout, commands) = Checkout::place();
-        Self { checkout, payment: Payment::Unknown, commands: commands.into(), answers: VecDeque::new() }
+        Self { checkout, payment: Payment::Unknown, commands: commands.into(), events: VecDeque::new() }
     }
 
-    /// Plays by `dice`, then lets everything come to rest, and checks.
-    fn play(mut self, dice: &[u8]) {
-        for pair in dice.chunks_exact(2) {
-            let (what, which) = (pair[0] % 10, usize::from(pair[1]));
-            match what {
-                0..=2 => self.deliver_command(which, what == 2),
-                3..=5 => self.deliver_answer(which, what == 5),
-                6 => self.pass(Duration::from_secs(pair[1].into())),
-                7 => self.happen(&Trigger::Cancel),
-                8 => self.happen(&[Trigger::Resume, Trigger::Compensate][which % 2]),
-                _ => self.answers.push_back(Trigger::Stuck { operation: None, reason: "slow".to_owned() }),
+    /// Runs the history that `choices` encodes, settles the order, and checks the result.
+    fn play(mut self, choices: &[u8]) {
+        for pair in choices.chunks_exact(2) {
+            let (action, index) = (pair[0] % 10, usize::from(pair[1]));
+            match action {
+                0..=2 => self.deliver_command(index, action == 2),
+                3..=5 => self.deliver_event(index, action == 5),
+                6 => self.pass_time(Duration::from_secs(pair[1].into())),
+                7 => self.trigger(&Trigger::Cancel),
+                8 => self.trigger(&[Trigger::Resume, Trigger::Compensate][index % 2]),
+                _ => self.events.push_back(Trigger::Stuck { operation: None, reason: "slow".to_owned() }),
             }
         }
         self.settle();
         self.check();
     }
 
-    fn happen(&mut self, event: &Trigger) {
-        let commands = self.checkout.on(event);
+    fn trigger(&mut self, trigger: &Trigger) {
+        let commands = self.checkout.on(trigger);
         self.commands.extend(commands);
     }
 
-    /// Any command arrives, not only the oldest; perhaps it will arrive again.
-    fn deliver_command(&mut self, which: usize, again: bool) {
-        let Some(index) = which.checked_rem(self.commands.len()) else { return };
+    /// Delivers any of the commands, and keeps it for a duplicate delivery if `duplicate`.
+    fn deliver_command(&mut self, choice: usize, duplicate: bool) {
+        let Some(index) = choice.checked_rem(self.commands.len()) else { return };
         let Some(command) = self.commands.remove(index) else { return };
-        if again {
+        if duplicate {
             self.commands.push_back(command.clone());
         }
-        self.pay(command, which.is_multiple_of(3));
+        self.pay(command, choice.is_multiple_of(3));
     }
 
-    fn pay(&mut self, command: Command, refuses: bool) {
+    fn pay(&mut self, command: Command, declines: bool) {
         use Payment::*;
-        let (payment, answer) = match (command, self.payment) {
-            (Command::Authorize(_), Unknown) if refuses => {
+        let (payment, event) = match (command, self.payment) {
+            (Command::Authorize(_), Unknown) if declines => {
                 (Declined, Some(Trigger::Declined(Reason::CardDeclined)))
             }
             (Command::Authorize(_), Unknown) => (Authorized, Some(Trigger::Authorized)),
-            (Command::Capture, Authorized) if refuses => {
+            (Command::Capture, Authorized) if declines => {
                 (Authorized, Some(Trigger::Declined(Reason::CardDeclined)))
             }
             (Command::Capture, Authorized) => (Captured, Some(Trigger::Captured)),
             (Command::Void, Unknown | Authorized) => (Voided, Some(Trigger::Voided)),
             (Command::Refund, Captured) => (Refunded, Some(Trigger::Refunded)),
-            // Too early: refused, and so sent again.
+            // Too early: rejected, and so delivered again.
             (command @ (Command::Capture | Command::Refund), payment @ (Unknown | Authorized)) => {
                 self.commands.push_back(command);
                 (payment, None)
             }
-            // Asked again, it says how it stands.
-            (_, payment) => (payment, standing(payment)),
+            // A repeated command is answered with the present status.
+            (_, payment) => (payment, settled_outcome(payment)),
         };
         self.payment = payment;
-        self.answers.extend(answer);
+        self.events.extend(event);
     }
 
-    fn deliver_answer(&mut self, which: usize, again: bool) {
-        let Some(index) = which.checked_rem(self.answers.len()) else { return };
-        let Some(answer) = self.answers.remove(index) else { return };
-        if again {
-            self.answers.push_back(answer.clone());
+    fn deliver_event(&mut self, choice: usize, duplicate: bool) {
+        let Some(index) = choice.checked_rem(self.events.len()) else { return };
+        let Some(event) = self.events.remove(index) else { return };
+        if duplicate {
+            self.events.push_back(event.clone());
         }
-        self.happen(&answer);
+        self.trigger(&event);
     }
 
-    /// Time passes; timers run out, or are late.
-    fn pass(&mut self, time: Duration) {
+    /// Time passes, and the timer is applied once.
+    fn pass_time(&mut self, time: Duration) {
         self.checkout.now += time;
-        self.happen(&Trigger::Timer);
+        self.trigger(&Trigger::Timer);
     }
 
-    /// Everything arrives, every timer runs out, and an admin resumes what is stuck, until there is
-    /// nothing left to do.
+    /// Delivers all messages, applies all timers and resumes a stuck saga until the saga is done.
     fn settle(&mut self) {
         for _ in 0..500 {
-            match (self.commands.is_empty(), self.answers.is_empty()) {
-                (_, false) => self.deliver_answer(0, false),
+            match (self.commands.is_empty(), self.events.is_empty()) {
+                (_, false) => self.deliver_event(0, false),
                 (false, true) => self.deliver_command(1, false),
                 (true, true) => match (self.checkout.saga.progress(), self.checkout.saga.wake_at) {
                     (Progress::Done, _) => return,
                     (_, Some(at)) => {
                         self.checkout.now = self.checkout.now.max(at);
-                        self.happen(&Trigger::Timer);
+                        self.trigger(&Trigger::Timer);
                     }
-                    (_, None) => self.happen(&Trigger::Resume),
+                    (_, None) => self.trigger(&Trigger::Resume),
                 },
             }
         }
-        panic!("never at rest: {:?} {:?} {:?}", self.checkout.order, self.checkout.saga, self.payment);
+        panic!("not settled: {:?} {:?} {:?}", self.checkout.order, self.checkout.saga, self.payment);
     }
 
     fn check(&self) {
@@ -295,13 +292,13 @@ impl World {
             Status::Cancelled | Status::Rejected(_) => {
                 &[Payment::Declined, Payment::Voided, Payment::Refunded]
             }
-            other => panic!("{other:?} is not rest"),
+            other => panic!("{other:?} is not settled"),
         };
         assert!(expected.contains(&self.payment), "{status:?} with a payment {:?}", self.payment);
     }
 }
 
-fn standing(payment: Payment) -> Option<Trigger> {
+fn settled_outcome(payment: Payment) -> Option<Trigger> {
     match payment {
         Payment::Unknown => None,
         Payment::Authorized => Some(Trigger::Authorized),

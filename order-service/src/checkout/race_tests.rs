@@ -1,5 +1,4 @@
-//! Each race of a checkout, and the outcome it has: two things happen at nearly the same time, and
-//! the tests play both orders.
+//! Races of a checkout: two triggers at nearly the same time, in both orders.
 
 use std::time::Duration;
 
@@ -12,14 +11,14 @@ use Effect::{CommitStock, ReleaseStock, ReturnStock, Send};
 
 const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-/// An order and its saga, and a clock.
-struct Checkout {
+/// An order, its saga and a clock. Each method applies a trigger and asserts the result.
+struct Scenario {
     order: Order,
     saga: Saga,
     now: OffsetDateTime,
 }
 
-fn placed() -> Checkout {
+fn placed() -> Scenario {
     let line = Line {
         product_id: Uuid::now_v7(),
         sku: "TEA".to_owned(),
@@ -28,45 +27,44 @@ fn placed() -> Checkout {
         unit_price: Money::cents(350).unwrap(),
     };
     let order = Order::place(Uuid::now_v7(), vec![line], START).unwrap();
-    let Move { order, saga, effects } = begin(order, "tok_visa".to_owned().try_into().unwrap(), START);
+    let Transition { order, saga, effects } = begin(order, "tok_visa".to_owned().try_into().unwrap(), START);
     assert!(matches!(effects[..], [Effect::ReserveStock, Send(Command::Authorize(_))]));
-    Checkout { order, saga, now: START }
+    Scenario { order, saga, now: START }
 }
 
-impl Checkout {
-    /// Something happens that has these effects.
-    fn on(mut self, event: Trigger, expected: &[Effect]) -> Self {
-        let effects = match handle(&self.order, &self.saga, &event, self.now).unwrap() {
-            Decision::Moves(moved) => {
-                assert_eq!(moved.order.version(), self.order.version() + 1);
-                (self.order, self.saga) = (moved.order, moved.saga);
-                moved.effects
+impl Scenario {
+    /// The trigger has these effects.
+    fn on(mut self, trigger: Trigger, expected: &[Effect]) -> Self {
+        let effects = match handle(&self.order, &self.saga, &trigger, self.now).unwrap() {
+            Decision::Apply(next) => {
+                assert_eq!(next.order.version(), self.order.version() + 1);
+                (self.order, self.saga) = (next.order, next.saga);
+                next.effects
             }
-            Decision::Stays => Vec::new(),
+            Decision::Ignore => Vec::new(),
         };
-        assert_eq!(effects, expected, "{event:?}");
+        assert_eq!(effects, expected, "{trigger:?}");
         self
     }
 
-    /// Something happens that changes nothing.
-    fn ignores(self, event: Trigger) -> Self {
-        assert_eq!(handle(&self.order, &self.saga, &event, self.now), Ok(Decision::Stays), "{event:?}");
+    fn ignores(self, trigger: Trigger) -> Self {
+        assert_eq!(handle(&self.order, &self.saga, &trigger, self.now), Ok(Decision::Ignore), "{trigger:?}");
         self
     }
 
-    fn refuses(self, event: Trigger) -> Self {
-        assert!(handle(&self.order, &self.saga, &event, self.now).is_err(), "{event:?}");
+    fn refuses(self, trigger: Trigger) -> Self {
+        assert!(handle(&self.order, &self.saga, &trigger, self.now).is_err(), "{trigger:?}");
         self
     }
 
-    /// Time passes, with all the timers that run out in it.
+    /// Time passes, and every timer that expires in it is applied.
     fn after(mut self, pause: Duration) -> Self {
         let end = self.now + pause;
         while let Some(at) = self.saga.wake_at.filter(|at| *at <= end) {
             self.now = at;
             let decision = handle(&self.order, &self.saga, &Trigger::Timer, at).unwrap();
-            let Decision::Moves(moved) = decision else { panic!("a due timer is dealt with") };
-            (self.order, self.saga) = (moved.order, moved.saga);
+            let Decision::Apply(next) = decision else { panic!("an expired timer is ignored") };
+            (self.order, self.saga) = (next.order, next.saga);
         }
         self.now = end;
         self
@@ -77,17 +75,17 @@ impl Checkout {
         self
     }
 
-    fn has_got_stuck(self) -> Self {
+    fn stuck(self) -> Self {
         assert!(self.saga.is_stuck() && self.saga.last_error.is_some());
         self
     }
 }
 
-fn capturing() -> Checkout {
+fn capturing() -> Scenario {
     placed().on(Trigger::Authorized, &[Send(Command::Capture)]).is(Status::AwaitingPayment, Step::Capture)
 }
 
-fn confirmed() -> Checkout {
+fn confirmed() -> Scenario {
     capturing().on(Trigger::Captured, &[CommitStock]).is(Status::Confirmed, Step::Done)
 }
 
@@ -101,7 +99,7 @@ fn an_authorized_and_captured_order_is_confirmed() {
 }
 
 #[test]
-fn a_declined_order_is_rejected_and_its_stock_is_free() {
+fn a_declined_order_is_rejected_and_its_stock_released() {
     for reason in Reason::ALL {
         placed()
             .on(Trigger::Declined(reason), &[ReleaseStock])
@@ -151,7 +149,7 @@ fn cancel_against_capture_is_cancelled_if_the_capture_is_declined() {
 }
 
 #[test]
-fn cancel_against_a_capture_that_gets_nowhere_lets_the_void_decide() {
+fn cancel_against_a_stuck_capture_lets_the_void_decide() {
     let voiding = || {
         capturing()
             .on(Trigger::Cancel, &[ReleaseStock])
@@ -175,17 +173,20 @@ fn cancel_twice_is_cancel_once() {
 }
 
 #[test]
-fn what_is_shipped_delivered_or_needs_attention_is_not_cancelled() {
+fn an_order_that_is_shipped_delivered_or_needs_attention_cannot_be_cancelled() {
     let shipped = || confirmed().on(Trigger::Ship, &[]);
     shipped().refuses(Trigger::Cancel).refuses(Trigger::Compensate).refuses(Trigger::Ship);
     shipped().on(Trigger::Deliver, &[]).refuses(Trigger::Cancel).refuses(Trigger::Deliver);
-    capturing().after(saga::OVERALL).is(Status::NeedsAttention, Step::Capture).refuses(Trigger::Cancel);
+    capturing()
+        .after(saga::OVERALL_TIMEOUT)
+        .is(Status::NeedsAttention, Step::Capture)
+        .refuses(Trigger::Cancel);
 }
 
 #[test]
 fn a_late_authorization_is_voided() {
     placed()
-        .after(saga::AUTHORIZE)
+        .after(saga::AUTHORIZE_TIMEOUT)
         .is(Status::Rejected(Reason::PaymentTimeout), Step::Void)
         .ignores(Trigger::Authorized)
         .on(Trigger::Voided, &[])
@@ -195,40 +196,38 @@ fn a_late_authorization_is_voided() {
 
 #[test]
 fn a_late_capture_is_refunded() {
-    let refunding = |order: Checkout| {
+    let refunding = |order: Scenario| {
         order
             .on(Trigger::Captured, &[Send(Command::Refund)])
             .is(Status::Rejected(Reason::PaymentTimeout), Step::Refund)
             .on(Trigger::Refunded, &[])
             .is(Status::Rejected(Reason::PaymentTimeout), Step::Done);
     };
-    refunding(placed().after(saga::AUTHORIZE));
-    refunding(placed().after(saga::AUTHORIZE).on(Trigger::Voided, &[]));
+    refunding(placed().after(saga::AUTHORIZE_TIMEOUT));
+    refunding(placed().after(saga::AUTHORIZE_TIMEOUT).on(Trigger::Voided, &[]));
 }
 
 #[test]
-fn a_timer_that_runs_out_at_the_time_of_an_answer_changes_nothing_after_it() {
-    let mut order = placed().after(saga::AUTHORIZE - Duration::from_millis(1));
+fn a_timer_that_expires_together_with_an_answer_is_ignored_after_it() {
+    let mut order = placed().after(saga::AUTHORIZE_TIMEOUT - Duration::from_millis(1));
     order = order.on(Trigger::Authorized, &[Send(Command::Capture)]);
-    order.now = START + saga::AUTHORIZE;
+    order.now = START + saga::AUTHORIZE_TIMEOUT;
     order.ignores(Trigger::Timer).is(Status::AwaitingPayment, Step::Capture);
 }
 
 #[test]
-fn a_capture_without_an_answer_is_asked_for_again_and_then_needs_attention() {
-    let asked = capturing();
-    let first = asked.saga.wake_at.unwrap();
-    let again = asked.after((first - START).unsigned_abs()).is(Status::AwaitingPayment, Step::Capture);
+fn a_capture_without_an_answer_is_sent_again_and_then_needs_attention() {
+    let sent = capturing();
+    let first = sent.saga.wake_at.unwrap();
+    let again = sent.after((first - START).unsigned_abs()).is(Status::AwaitingPayment, Step::Capture);
     assert_eq!(again.saga.attempts, 2);
-    again.after(saga::OVERALL).is(Status::NeedsAttention, Step::Capture).has_got_stuck();
+    again.after(saga::OVERALL_TIMEOUT).is(Status::NeedsAttention, Step::Capture).stuck();
 }
 
 #[test]
-fn a_capture_that_was_stuck_heals_when_its_answer_comes() {
+fn a_stuck_capture_completes_when_its_answer_arrives() {
     let stuck = || {
-        capturing()
-            .on(Trigger::Stuck { operation: None, reason: "500 five times".to_owned() }, &[])
-            .has_got_stuck()
+        capturing().on(Trigger::Stuck { operation: None, reason: "500 five times".to_owned() }, &[]).stuck()
     };
     stuck().ignores(Trigger::Stuck { operation: None, reason: "again".to_owned() }).ignores(Trigger::Timer);
     stuck().on(Trigger::Captured, &[CommitStock]).is(Status::Confirmed, Step::Done);
@@ -238,7 +237,7 @@ fn a_capture_that_was_stuck_heals_when_its_answer_comes() {
 }
 
 #[test]
-fn what_was_said_of_the_capture_does_not_end_the_patience_with_the_void() {
+fn a_late_report_about_the_capture_does_not_end_the_void() {
     let void = &[Send(Command::Void)];
     let voiding = capturing().on(Trigger::Cancel, &[ReleaseStock]).on(stuck_in(Step::Capture), void);
     voiding
@@ -248,21 +247,21 @@ fn what_was_said_of_the_capture_does_not_end_the_patience_with_the_void() {
 }
 
 #[test]
-fn money_that_the_card_network_lets_go_by_itself_rejects_the_order() {
-    let lost = Status::Rejected(Reason::CardDeclined);
-    capturing().on(Trigger::Voided, &[ReleaseStock]).is(lost, Step::Done);
+fn an_authorization_that_the_card_network_releases_rejects_the_order() {
+    let rejected = Status::Rejected(Reason::CardDeclined);
+    capturing().on(Trigger::Voided, &[ReleaseStock]).is(rejected, Step::Done);
     capturing()
-        .after(saga::OVERALL)
-        .has_got_stuck()
+        .after(saga::OVERALL_TIMEOUT)
+        .stuck()
         .on(Trigger::Voided, &[ReleaseStock])
-        .is(lost, Step::Done);
+        .is(rejected, Step::Done);
     let cancelled = capturing().on(Trigger::Cancel, &[ReleaseStock]).on(Trigger::Voided, &[]);
     cancelled.is(Status::Cancelled, Step::Done);
 }
 
 #[test]
-fn an_admin_resumes_or_compensates_what_is_stuck() {
-    let stuck = || capturing().after(saga::OVERALL).is(Status::NeedsAttention, Step::Capture).has_got_stuck();
+fn an_admin_resumes_or_compensates_a_stuck_saga() {
+    let stuck = || capturing().after(saga::OVERALL_TIMEOUT).is(Status::NeedsAttention, Step::Capture).stuck();
     let resumed = stuck().on(Trigger::Resume, &[Send(Command::Capture)]);
     assert!(!resumed.saga.is_stuck());
     resumed.refuses(Trigger::Resume).on(Trigger::Captured, &[CommitStock]).is(Status::Confirmed, Step::Done);
@@ -274,24 +273,24 @@ fn an_admin_resumes_or_compensates_what_is_stuck() {
 }
 
 #[test]
-fn a_refund_that_gets_nowhere_needs_attention_until_it_is_done() {
+fn a_refund_without_an_answer_needs_attention_until_it_is_done() {
     confirmed()
         .on(Trigger::Cancel, &[ReturnStock, Send(Command::Refund)])
-        .after(saga::OVERALL)
+        .after(saga::OVERALL_TIMEOUT)
         .is(Status::NeedsAttention, Step::Refund)
-        .has_got_stuck()
+        .stuck()
         .on(Trigger::Compensate, &[Send(Command::Refund)])
         .on(Trigger::Refunded, &[])
         .is(Status::Refunded, Step::Done);
 }
 
 #[test]
-fn a_void_that_gets_nowhere_does_not_change_what_the_customer_was_told() {
+fn a_void_without_an_answer_does_not_change_a_final_status() {
     let rejected = Status::Rejected(Reason::PaymentTimeout);
     placed()
-        .after(saga::AUTHORIZE + saga::OVERALL)
+        .after(saga::AUTHORIZE_TIMEOUT + saga::OVERALL_TIMEOUT)
         .is(rejected, Step::Void)
-        .has_got_stuck()
+        .stuck()
         .on(Trigger::Resume, &[Send(Command::Void)])
         .on(Trigger::Voided, &[])
         .is(rejected, Step::Done);
@@ -311,13 +310,13 @@ fn duplicate_messages_change_nothing() {
 }
 
 #[test]
-fn reordered_messages_change_nothing_before_their_time() {
+fn early_messages_change_nothing() {
     placed().ignores(Trigger::Captured).ignores(Trigger::Voided).ignores(Trigger::Refunded);
     capturing().ignores(Trigger::Refunded);
     confirmed().ignores(Trigger::Voided).ignores(Trigger::Refunded).ignores(Trigger::Timer);
 }
 
 #[test]
-fn a_refund_that_an_admin_made_leaves_the_order_as_it_is() {
+fn a_refund_by_an_admin_changes_nothing() {
     confirmed().ignores(Trigger::Refunded).is(Status::Confirmed, Step::Done);
 }

@@ -1,4 +1,6 @@
-//! Calls to user-service: is a customer active?
+//! Calls to user-service.
+
+use std::fmt::Display;
 
 use serde::Deserialize;
 use shared::client::{Context, ServiceClient};
@@ -6,7 +8,6 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-/// Owns people, and the keys of their tokens.
 pub const USERS: &str = "user-service";
 
 #[derive(Clone)]
@@ -14,7 +15,6 @@ pub struct Users {
     client: ServiceClient,
 }
 
-/// The fields of a user that matter here.
 #[derive(Deserialize)]
 struct User {
     status: String,
@@ -25,21 +25,19 @@ impl Users {
         Self { client }
     }
 
-    /// Whether the customer may order.
-    ///
     /// # Errors
-    /// [`Error::CustomerInactive`] if not, [`Error::CustomerUnknown`] if nobody can say.
+    /// [`Error::CustomerInactive`], or [`Error::CustomerNotChecked`] without a usable answer.
     pub async fn must_be_active(&self, id: Uuid, context: &Context) -> Result<(), Error> {
-        let asked = self.client.get(format!("/api/users/{id}")).person(id).context(context).send().await;
-        let unknown = |why: &dyn std::fmt::Display| Error::CustomerUnknown(why.to_string());
-        let answer = asked.map_err(|error| unknown(&error))?;
+        let not_checked = |error: &dyn Display| Error::CustomerNotChecked(error.to_string());
+        let request = self.client.get(format!("/api/users/{id}")).person(id).context(context);
+        let answer = request.send().await.map_err(|error| not_checked(&error))?;
         match answer.status.as_u16() {
-            200 => match answer.json::<User>().map_err(|error| unknown(&error))?.status.as_str() {
+            200 => match answer.json::<User>().map_err(|error| not_checked(&error))?.status.as_str() {
                 "active" => Ok(()),
                 _ => Err(Error::CustomerInactive),
             },
             404 => Err(Error::CustomerInactive),
-            _ => Err(unknown(&answer.status)),
+            _ => Err(not_checked(&answer.status)),
         }
     }
 }

@@ -1,61 +1,52 @@
-//! What a customer wants to buy, and the card it is paid with.
+//! The lines of a new order, and the token of its card.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 /// 1 to 50 lines, each of another product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cart(Vec<CartLine>);
 
-/// So many of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CartLine {
-    /// Which product.
     pub product_id: Uuid,
-    /// How many.
     pub quantity: Quantity,
 }
 
-/// 1 to 1,000 of something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "i64", into = "i64")]
+/// 1 to 1,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
 pub struct Quantity(i64);
 
-/// What the card network knows a card by: `tok_…`. Card numbers have no place here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// The card network's name for a card: `tok_…`. A card number is not a token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct PaymentToken(String);
 
-/// How many lines a cart has at most.
-pub const MOST_LINES: usize = 50;
+pub const MAX_LINES: usize = 50;
 
-/// The second line of a product that another line has already.
+/// The index of a line whose product is in an earlier line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Repeated(pub usize);
+pub struct DuplicateProduct(pub usize);
 
 impl Cart {
-    /// The cart of these lines.
-    ///
-    /// # Errors
-    /// The first line whose product an earlier line has.
-    pub fn of(lines: Vec<CartLine>) -> Result<Self, Repeated> {
-        let repeats = |index: &usize| {
+    pub fn new(lines: Vec<CartLine>) -> Result<Self, DuplicateProduct> {
+        let is_duplicate = |index: &usize| {
             lines[..*index].iter().any(|earlier| earlier.product_id == lines[*index].product_id)
         };
-        match (0..lines.len()).find(repeats) {
-            Some(index) => Err(Repeated(index)),
+        match (0..lines.len()).find(is_duplicate) {
+            Some(index) => Err(DuplicateProduct(index)),
             None => Ok(Self(lines)),
         }
     }
 
-    /// The lines, as the customer wrote them.
+    /// In the customer's order.
     pub fn lines(&self) -> &[CartLine] {
         &self.0
     }
 }
 
 impl Quantity {
-    /// The number.
     pub fn get(self) -> i64 {
         self.0
     }
@@ -69,19 +60,13 @@ impl TryFrom<i64> for Quantity {
     }
 }
 
-impl From<Quantity> for i64 {
-    fn from(quantity: Quantity) -> Self {
-        quantity.0
-    }
-}
-
 impl TryFrom<String> for PaymentToken {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let name = text.strip_prefix("tok_").unwrap_or_default();
-        let good = |c: char| c.is_ascii_lowercase() || c == '_';
-        match (1..=60).contains(&name.len()) && name.chars().all(good) {
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c == '_';
+        match (1..=60).contains(&name.len()) && name.chars().all(is_allowed) {
             true => Ok(Self(text)),
             false => Err("must be a payment token, such as tok_visa"),
         }
@@ -105,8 +90,8 @@ mod tests {
     #[test]
     fn a_product_is_on_one_line_only() {
         let [a, b] = [Uuid::now_v7(), Uuid::now_v7()];
-        assert!(Cart::of(vec![line(a), line(b)]).is_ok());
-        assert_eq!(Cart::of(vec![line(a), line(b), line(a)]), Err(Repeated(2)));
+        assert!(Cart::new(vec![line(a), line(b)]).is_ok());
+        assert_eq!(Cart::new(vec![line(a), line(b), line(a)]), Err(DuplicateProduct(2)));
     }
 
     #[test]

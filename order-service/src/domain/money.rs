@@ -1,54 +1,36 @@
-//! Money: whole euro cents, never negative, never wrapped around.
+//! Money: whole euro cents, never negative. Arithmetic is checked.
 
 use super::Quantity;
 
-/// The only currency here.
 pub const CURRENCY: &str = "EUR";
 
-/// An amount of euros, in cents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Money(i64);
 
-/// Why a sum does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
-    /// Below zero.
     #[error("must not be negative")]
     Negative,
-    /// Beyond what 64 bits hold.
     #[error("is more money than can be counted")]
     TooLarge,
 }
 
 impl Money {
-    /// Nothing.
     pub const ZERO: Self = Self(0);
 
-    /// So many cents.
-    ///
-    /// # Errors
-    /// [`MoneyError::Negative`].
     pub fn cents(amount: i64) -> Result<Self, MoneyError> {
         if amount < 0 { Err(MoneyError::Negative) } else { Ok(Self(amount)) }
     }
 
-    /// The cents.
+    /// In cents.
     pub fn amount(self) -> i64 {
         self.0
     }
 
-    /// Both together.
-    ///
-    /// # Errors
-    /// [`MoneyError::TooLarge`].
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
         self.0.checked_add(other.0).map(Self).ok_or(MoneyError::TooLarge)
     }
 
-    /// The price of so many.
-    ///
-    /// # Errors
-    /// [`MoneyError::TooLarge`].
     pub fn times(self, quantity: Quantity) -> Result<Self, MoneyError> {
         self.0.checked_mul(quantity.get()).map(Self).ok_or(MoneyError::TooLarge)
     }

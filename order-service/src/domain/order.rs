@@ -1,4 +1,4 @@
-//! An order: what was agreed, and how far it is.
+//! An order: its fixed terms, its status and its version.
 
 use std::ops::Deref;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{IllegalTransition, Money, MoneyError, Quantity, Status};
 
-/// An order. Anyone may read its [`Terms`]; its status changes only by [`Order::change_to`].
+/// Its status changes only by [`Order::change_to`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     terms: Terms,
@@ -16,53 +16,35 @@ pub struct Order {
     updated_at: OffsetDateTime,
 }
 
-/// What was agreed when the order was placed, and never changes.
+/// The part of an order that never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// The order's id.
     pub id: Uuid,
-    /// Who ordered.
     pub customer_id: Uuid,
-    /// What, at the prices of that moment.
     pub lines: Vec<Line>,
-    /// The sum of the lines.
     pub total: Money,
-    /// The payment, under the id that this service gave it.
+    /// This service gives the payment its id.
     pub payment_id: Uuid,
-    /// When.
     pub created_at: OffsetDateTime,
 }
 
-/// So many of a product, as it was when it was ordered.
+/// Sku, name and price are those of the time of the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Which product.
     pub product_id: Uuid,
-    /// Its sku then.
     pub sku: String,
-    /// Its name then.
     pub name: String,
-    /// How many.
     pub quantity: Quantity,
-    /// The price of one.
     pub unit_price: Money,
 }
 
 impl Line {
-    /// The price of all.
-    ///
-    /// # Errors
-    /// [`MoneyError::TooLarge`].
     pub fn total(&self) -> Result<Money, MoneyError> {
         self.unit_price.times(self.quantity)
     }
 }
 
 impl Order {
-    /// A new order of these lines; the sum is made here and nowhere else.
-    ///
-    /// # Errors
-    /// [`MoneyError::TooLarge`].
     pub fn place(customer_id: Uuid, lines: Vec<Line>, now: OffsetDateTime) -> Result<Self, MoneyError> {
         let total = lines.iter().try_fold(Money::ZERO, |sum, line| sum.plus(line.total()?))?;
         let (id, payment_id) = (Uuid::now_v7(), Uuid::now_v7());
@@ -70,15 +52,11 @@ impl Order {
         Ok(Self { terms, status: Status::AwaitingPayment, version: 1, updated_at: now })
     }
 
-    /// The order that a store kept.
+    /// An order as it was stored.
     pub fn restored(terms: Terms, status: Status, version: i64, updated_at: OffsetDateTime) -> Self {
         Self { terms, status, version, updated_at }
     }
 
-    /// The order with another status, if it may have it.
-    ///
-    /// # Errors
-    /// [`IllegalTransition`].
     pub fn change_to(self, status: Status, now: OffsetDateTime) -> Result<Self, IllegalTransition> {
         match self.status.may_become(status) {
             true => Ok(Self { status, ..self.touched(now) }),
@@ -86,27 +64,25 @@ impl Order {
         }
     }
 
-    /// The order after a step of its saga that the customer does not see.
+    /// The next version with the same status, after a step of the saga.
     pub fn touched(self, now: OffsetDateTime) -> Self {
         Self { version: self.version + 1, updated_at: now, ..self }
     }
 
-    /// The order as it was at an earlier version.
+    /// This order at an earlier version.
     pub fn as_of(&self, status: Status, version: i64, at: OffsetDateTime) -> Self {
         Self { terms: self.terms.clone(), status, version, updated_at: at }
     }
 
-    /// What the customer sees of its progress.
     pub fn status(&self) -> Status {
         self.status
     }
 
-    /// Grows by one with every change.
+    /// 1 for a new order; each change adds 1.
     pub fn version(&self) -> i64 {
         self.version
     }
 
-    /// When it changed.
     pub fn updated_at(&self) -> OffsetDateTime {
         self.updated_at
     }
@@ -148,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forbidden_change_leaves_nothing_behind() {
+    fn an_illegal_transition_changes_nothing() {
         let now = OffsetDateTime::UNIX_EPOCH;
         let order = Order::place(Uuid::now_v7(), vec![line(1, 1)], now).unwrap();
         let refused = order.clone().change_to(Status::Shipped, now).unwrap_err();

@@ -1,81 +1,72 @@
-//! What is sold. Each part exists only if it is valid.
+//! The catalogue. Each value is valid by its type.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Money;
 
-/// A product. How much of it there is changes far more often than the rest, and so has a
-/// [`super::Stock`] of its own, which does not count in the version.
+/// Its stock changes with every order and is kept apart, in [`super::Stock`]: the version does not count
+/// changes of stock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
-    /// Its id.
     pub id: Uuid,
-    /// What shops and warehouses call it; never changes.
+    /// The number in shops and warehouses. It never changes.
     pub sku: Sku,
-    /// What can change.
     pub details: Details,
-    /// Grows with every change.
+    /// 1 for a new product; each change adds 1.
     pub version: i64,
-    /// Since when it is sold.
     pub created_at: OffsetDateTime,
-    /// When it changed.
     pub updated_at: OffsetDateTime,
 }
 
-/// What an admin may change about a product.
+/// The part of a product that an admin may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Details {
-    /// What customers call it.
     pub name: Name,
-    /// What they should know.
     pub description: Description,
-    /// What one costs.
     pub price: Price,
 }
 
 /// 1 to 64 letters, digits, dots, dashes and underscores.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Sku(String);
 
 /// 1 to 200 characters, not only spaces.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Name(String);
 
 /// Up to 2,000 characters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Description(String);
 
-/// What one of something costs: 0 to 10,000,000 euros.
+/// 0 to 10,000,000 euros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Price(Money);
 
-/// The highest price, in cents.
-pub const HIGHEST_PRICE: i64 = 1_000_000_000;
+/// In cents.
+pub const MAX_PRICE: i64 = 1_000_000_000;
 
 impl Product {
-    /// A new product.
     pub fn new(sku: Sku, details: Details, now: OffsetDateTime) -> Self {
         Self { id: Uuid::now_v7(), sku, details, version: 1, created_at: now, updated_at: now }
     }
 
-    /// The product with other details.
+    /// The next version, with other details.
     pub fn with(self, details: Details, now: OffsetDateTime) -> Self {
         Self { details, version: self.version + 1, updated_at: now, ..self }
     }
 
-    /// What a search for part of its name or sku looks in: lower case.
+    /// Name and sku in lower case, for searching.
     pub fn search_text(&self) -> String {
         format!("{}\n{}", self.details.name.as_str(), self.sku.as_str()).to_lowercase()
     }
 }
 
 impl Price {
-    /// The price, as money.
     pub fn money(self) -> Money {
         self.0
     }
@@ -86,22 +77,22 @@ impl TryFrom<i64> for Price {
 
     fn try_from(cents: i64) -> Result<Self, Self::Error> {
         match Money::cents(cents) {
-            Ok(money) if cents <= HIGHEST_PRICE => Ok(Self(money)),
+            Ok(money) if cents <= MAX_PRICE => Ok(Self(money)),
             _ => Err("must be 0 to 1000000000 cents"),
         }
     }
 }
 
-fn between(text: &str, least: usize, most: usize) -> bool {
-    (least..=most).contains(&text.chars().count())
+fn between(text: &str, min: usize, max: usize) -> bool {
+    (min..=max).contains(&text.chars().count())
 }
 
 impl TryFrom<String> for Sku {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        match between(&text, 1, 64) && text.chars().all(good) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        match between(&text, 1, 64) && text.chars().all(is_allowed) {
             true => Ok(Self(text)),
             false => Err("must be 1 to 64 letters, digits, dots, dashes or underscores"),
         }
@@ -135,7 +126,6 @@ impl TryFrom<String> for Description {
 macro_rules! text {
     ($($kind:ty),*) => {$(
         impl $kind {
-            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -155,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sku_is_a_short_plain_word() {
+    fn a_sku_has_1_to_64_letters_digits_or_signs() {
         for good in ["A", "TEA-01", "a.b_c", &"x".repeat(64)] {
             assert!(Sku::try_from(good.to_owned()).is_ok(), "{good}");
         }
@@ -165,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_more_than_spaces_and_a_price_is_not_negative() {
+    fn names_and_prices_have_bounds() {
         assert!(Name::try_from("Grüner Tee".to_owned()).is_ok());
         for bad in ["", "  ", "two\nlines", &"x".repeat(201)] {
             assert!(Name::try_from(bad.to_owned()).is_err(), "{bad}");
         }
-        assert!(Price::try_from(0).is_ok() && Price::try_from(HIGHEST_PRICE).is_ok());
-        assert!(Price::try_from(-1).is_err() && Price::try_from(HIGHEST_PRICE + 1).is_err());
+        assert!(Price::try_from(0).is_ok() && Price::try_from(MAX_PRICE).is_ok());
+        assert!(Price::try_from(-1).is_err() && Price::try_from(MAX_PRICE + 1).is_err());
     }
 }

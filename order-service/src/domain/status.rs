@@ -1,4 +1,4 @@
-//! The table of an order's statuses.
+//! The status of an order, and the table of transitions.
 //!
 //! ```text
 //!                  ┌──────────────► confirmed ──► shipped ──► delivered
@@ -7,59 +7,50 @@
 //!                          └────────────┴─► refunding ──► refunded
 //! ```
 //!
-//! From `awaiting_payment`, `cancelling` and `refunding` an order that gets nowhere becomes
-//! `needs_attention`; the answer that comes late, or an admin, takes it on from there.
+//! An order in `awaiting_payment`, `cancelling` or `refunding` becomes `needs_attention` when its saga is
+//! stuck. A late event of payment-service or an admin continues it.
 
-/// What the customer sees of an order's progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// The goods are reserved, the payment is on its way.
+    /// The stock is reserved, the payment is running.
     AwaitingPayment,
     /// Paid.
     Confirmed,
-    /// On its way to the customer.
     Shipped,
-    /// With the customer.
     Delivered,
     /// Not paid.
     Rejected(Reason),
-    /// The customer does not want it any more; the payment is not undone yet.
+    /// Cancelled before it was paid; the payment is not undone yet.
     Cancelling,
     /// Undone before it was paid.
     Cancelled,
-    /// The customer does not want it any more; the money is on its way back.
+    /// Cancelled after it was paid; the refund is running.
     Refunding,
-    /// The money is back.
     Refunded,
-    /// It got stuck: somebody has to look.
+    /// Its saga is stuck.
     NeedsAttention,
 }
 
 /// Why an order was not paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// The card network refused.
     CardDeclined,
-    /// There is not enough money behind the card.
     InsufficientFunds,
-    /// Nobody said in time whether it is paid.
+    /// The authorization was not confirmed in time.
     PaymentTimeout,
     /// The card network could not be reached.
     PaymentUnavailable,
 }
 
-/// An order cannot become that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an order that is {} cannot become {}", .from.as_str(), .to.as_str())]
 pub struct IllegalTransition {
-    /// What it is.
     pub from: Status,
-    /// What it was to become.
     pub to: Status,
 }
 
 impl Status {
-    /// Whether an order may go from this status to `next`: the one table of transitions.
+    /// The table of transitions.
     pub fn may_become(self, next: Self) -> bool {
         use Status::*;
         match self {
@@ -75,17 +66,16 @@ impl Status {
         }
     }
 
-    /// Whether no order ever leaves this status.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Delivered | Self::Rejected(_) | Self::Cancelled | Self::Refunded)
     }
 
-    /// Whether the order will leave this status by itself, and soon.
+    /// Whether the saga will change this status soon, without a request of a person.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::AwaitingPayment | Self::Cancelling | Self::Refunding)
     }
 
-    /// Its name in the API and in the database.
+    /// The name in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AwaitingPayment => "awaiting_payment",
@@ -101,7 +91,7 @@ impl Status {
         }
     }
 
-    /// Why, if it is rejected.
+    /// Only a rejected order has one.
     pub fn reason(self) -> Option<Reason> {
         match self {
             Self::Rejected(reason) => Some(reason),
@@ -109,7 +99,7 @@ impl Status {
         }
     }
 
-    /// The status of that name; a rejected one has a reason and no other has.
+    /// `None` if there is no such status, or if it cannot have this reason.
     pub fn named(name: &str, reason: Option<&str>) -> Option<Self> {
         let reason = match reason {
             Some(reason) => Some(Reason::named(reason)?),
@@ -118,7 +108,6 @@ impl Status {
         Self::all().find(|status| status.as_str() == name && status.reason() == reason)
     }
 
-    /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
         use Status::*;
         let others = [
@@ -137,11 +126,10 @@ impl Status {
 }
 
 impl Reason {
-    /// All of them.
     pub const ALL: [Self; 4] =
         [Self::CardDeclined, Self::InsufficientFunds, Self::PaymentTimeout, Self::PaymentUnavailable];
 
-    /// Its name in the API and in the database.
+    /// The name in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CardDeclined => "card_declined",
@@ -151,7 +139,6 @@ impl Reason {
         }
     }
 
-    /// The reason of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
@@ -162,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_read_as_what_it_names() {
+    fn every_name_is_parsed_back() {
         for status in Status::all() {
             let reason = status.reason().map(Reason::as_str);
             assert_eq!(Status::named(status.as_str(), reason), Some(status));
@@ -173,15 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_a_final_status_and_everything_leaves_the_others() {
+    fn only_final_statuses_have_no_next_status() {
         for status in Status::all() {
-            let leaves = Status::all().any(|next| status.may_become(next));
-            assert_eq!(leaves, !status.is_final(), "{status:?}");
+            let has_next = Status::all().any(|next| status.may_become(next));
+            assert_eq!(has_next, !status.is_final(), "{status:?}");
         }
     }
 
     #[test]
-    fn an_order_never_goes_back_to_awaiting_payment_or_to_what_it_is() {
+    fn no_status_becomes_awaiting_payment_or_itself() {
         for status in Status::all() {
             assert!(!status.may_become(Status::AwaitingPayment) && !status.may_become(status), "{status:?}");
         }

@@ -1,10 +1,10 @@
-//! `POST /api/products`: something new to sell.
+//! `POST /api/products`: adds a product to the catalogue.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::Admin;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::etag;
 use utoipa::ToSchema;
@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::store::Store;
 use crate::views::{MoneyView, ProductView};
 
-/// A new product.
 #[derive(Debug, ToSchema)]
 pub(crate) struct AddProduct {
     #[schema(value_type = String, pattern = "^[A-Za-z0-9._-]{1,64}$")]
@@ -31,11 +30,11 @@ pub(crate) struct AddProduct {
 }
 
 impl FromBody for AddProduct {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (sku, name) = (fields.required("sku"), fields.required("name"));
         let description = fields.required("description");
         let (price, stock) = (fields.object("price"), fields.required("stock"));
-        Some(Self { sku: sku?, name: name?, description: description?, price: price?, stock: stock? })
+        Ok(Self { sku: sku?, name: name?, description: description?, price: price?, stock: stock? })
     }
 }
 

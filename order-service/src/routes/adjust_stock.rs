@@ -1,10 +1,10 @@
-//! `POST /api/products/{id}/stock-adjustments`: goods that came in, broke or went missing.
+//! `POST /api/products/{id}/stock-adjustments`: corrects the stock after a count or a delivery.
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use serde::Serialize;
 use shared::auth::Admin;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::PathId;
 use utoipa::ToSchema;
@@ -14,18 +14,15 @@ use crate::domain::{Delta, Name};
 use crate::error::Error;
 use crate::store::{Adjustment, Store};
 
-/// Goods counted in or out.
 #[derive(Debug, ToSchema)]
 pub(crate) struct AdjustStock {
-    /// How many came in, or went out if negative; not 0.
+    /// Added to what is on hand; not 0.
     #[schema(value_type = i64, minimum = -1_000_000, maximum = 1_000_000)]
     delta: Delta,
-    /// Why.
     #[schema(value_type = String, min_length = 1, max_length = 200)]
     reason: Name,
 }
 
-/// What an adjustment led to.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StockAdjustment {
     product_id: Uuid,
@@ -34,9 +31,9 @@ pub(crate) struct StockAdjustment {
 }
 
 impl FromBody for AdjustStock {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (delta, reason) = (fields.required("delta"), fields.required("reason"));
-        Some(Self { delta: delta?, reason: reason? })
+        Ok(Self { delta: delta?, reason: reason? })
     }
 }
 
@@ -47,7 +44,7 @@ impl FromBody for AdjustStock {
         (status = 201, body = StockAdjustment),
         (status = 403, description = "not an admin"),
         (status = 404, description = "`not_found`"),
-        (status = 409, description = "`out_of_stock`: more would go out than is on hand"),
+        (status = 409, description = "`out_of_stock`: there is not that much on hand"),
         (status = 422, description = "`validation_failed`, also if more than a million would be on hand"),
     ))]
 pub(crate) async fn adjust_stock(
@@ -61,7 +58,7 @@ pub(crate) async fn adjust_stock(
     let AdjustStock { delta, reason } = body.value;
     let adjustment = Adjustment { product_id: id.0, delta, reason: reason.into(), admin_id: admin.0.id };
     let adjusted = claim.once(store.db(), created, async |tx| {
-        let available = store.adjust_stock(tx, &adjustment).await?.available;
+        let available = store.adjust_stock(tx, &adjustment).await?;
         Ok(StockAdjustment { product_id: id.0, delta: delta.get(), available })
     });
     adjusted.await

@@ -1,7 +1,6 @@
-//! `POST /api/orders/{id}/cancel`: the customer cancels an order.
+//! `POST /api/orders/{id}/cancel`: undoes an order.
 
 use actix_web::http::StatusCode;
-use actix_web::web::Data;
 use shared::auth::Caller;
 use shared::idempotency::Outcome;
 
@@ -10,7 +9,6 @@ use super::show_order::visible;
 use crate::checkout::Trigger;
 use crate::domain::Order;
 use crate::error::Error;
-use crate::store::Store;
 use crate::views::OrderView;
 
 #[utoipa::path(post, path = "/api/orders/{id}/cancel", tag = "orders", security(("user" = [])),
@@ -20,10 +18,7 @@ use crate::views::OrderView;
         (status = 404, description = "`not_found`"),
         (status = 409, description = "`not_cancellable`"),
     ))]
-pub(crate) async fn cancel_order(
-    command: OrderCommand<Caller>,
-    store: Data<Store>,
-) -> Result<Outcome<Order>, Error> {
-    visible(&store, command.id, &command.by).await?;
-    command.apply(&store, Trigger::Cancel, StatusCode::ACCEPTED).await
+pub(crate) async fn cancel_order(command: OrderCommand<Caller>) -> Result<Outcome<Order>, Error> {
+    visible(&command.store, command.id, &command.by).await?;
+    command.apply(Trigger::Cancel, StatusCode::ACCEPTED).await
 }

@@ -1,9 +1,9 @@
-//! `PATCH /api/products/{id}`: another name, description or price, from the next order on.
+//! `PATCH /api/products/{id}`: changes name, description or price. Existing orders keep their prices.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use shared::auth::Admin;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::request::{IfMatch, PathId, etag};
 use utoipa::ToSchema;
 
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::store::Store;
 use crate::views::{MoneyView, ProductView};
 
-/// What is to change about a product.
+/// An absent field stays as it is.
 #[derive(Debug, ToSchema)]
 pub(crate) struct ChangeProduct {
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 200)]
@@ -25,10 +25,10 @@ pub(crate) struct ChangeProduct {
 }
 
 impl FromBody for ChangeProduct {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (name, description) = (fields.optional("name"), fields.optional("description"));
         let price = fields.optional_object("price");
-        Some(Self { name: name?, description: description?, price: price? })
+        Ok(Self { name: name?, description: description?, price: price? })
     }
 }
 
@@ -51,11 +51,11 @@ pub(crate) async fn change_product(
     let ChangeProduct { name, description, price } = body.value;
     let change = |product: &Product| {
         if_match.check(product.version)?;
-        let now = product.details.clone();
+        let current = product.details.clone();
         Ok(Details {
-            name: name.unwrap_or(now.name),
-            description: description.unwrap_or(now.description),
-            price: price.map_or(now.price, |price| price.0),
+            name: name.unwrap_or(current.name),
+            description: description.unwrap_or(current.description),
+            price: price.map_or(current.price, |price| price.0),
         })
     };
     let changed = store.db().transaction(async |tx| store.change_product(tx, id.0, change).await).await?;

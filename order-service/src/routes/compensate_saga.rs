@@ -1,7 +1,6 @@
-//! `POST /admin/sagas/{id}/compensate`: an admin lets a saga undo its order.
+//! `POST /admin/sagas/{id}/compensate`: a saga undoes its order.
 
 use actix_web::http::StatusCode;
-use actix_web::web::Data;
 use shared::auth::Admin;
 use shared::idempotency::Outcome;
 
@@ -9,20 +8,8 @@ use super::order_command::OrderCommand;
 use crate::checkout::Trigger;
 use crate::domain::Order;
 use crate::error::Error;
-use crate::store::Store;
-use crate::views::OrderView;
 
-#[utoipa::path(post, path = "/admin/sagas/{id}/compensate", tag = "orders", security(("user" = [])),
-    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
-    responses(
-        (status = 200, body = OrderView),
-        (status = 403, description = "not an admin"),
-        (status = 404, description = "`not_found`"),
-        (status = 409, description = "`invalid_transition`"),
-    ))]
-pub(crate) async fn compensate_saga(
-    command: OrderCommand<Admin>,
-    store: Data<Store>,
-) -> Result<Outcome<Order>, Error> {
-    command.apply(&store, Trigger::Compensate, StatusCode::OK).await
+#[utoipa::path(post, path = "/admin/sagas/{id}/compensate")]
+pub(crate) async fn compensate_saga(command: OrderCommand<Admin>) -> Result<Outcome<Order>, Error> {
+    command.apply(Trigger::Compensate, StatusCode::OK).await
 }

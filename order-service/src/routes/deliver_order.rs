@@ -1,7 +1,6 @@
-//! `POST /api/orders/{id}/deliver`: the goods have arrived.
+//! `POST /api/orders/{id}/deliver`: the parcel has arrived.
 
 use actix_web::http::StatusCode;
-use actix_web::web::Data;
 use shared::auth::Admin;
 use shared::idempotency::Outcome;
 
@@ -9,7 +8,6 @@ use super::order_command::OrderCommand;
 use crate::checkout::Trigger;
 use crate::domain::Order;
 use crate::error::Error;
-use crate::store::Store;
 use crate::views::OrderView;
 
 #[utoipa::path(post, path = "/api/orders/{id}/deliver", tag = "orders", security(("user" = [])),
@@ -20,9 +18,6 @@ use crate::views::OrderView;
         (status = 404, description = "`not_found`"),
         (status = 409, description = "`invalid_transition`"),
     ))]
-pub(crate) async fn deliver_order(
-    command: OrderCommand<Admin>,
-    store: Data<Store>,
-) -> Result<Outcome<Order>, Error> {
-    command.apply(&store, Trigger::Deliver, StatusCode::OK).await
+pub(crate) async fn deliver_order(command: OrderCommand<Admin>) -> Result<Outcome<Order>, Error> {
+    command.apply(Trigger::Deliver, StatusCode::OK).await
 }

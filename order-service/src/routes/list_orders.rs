@@ -1,4 +1,4 @@
-//! `GET /api/orders`: one's own orders; for an admin, everybody's.
+//! `GET /api/orders`: a customer's own orders; for an admin, all orders.
 
 use std::str::FromStr;
 
@@ -14,16 +14,14 @@ use crate::error::Error;
 use crate::store::{Filter, Store};
 use crate::views::OrderView;
 
-/// A page of orders.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Orders {
-    /// The orders, newest first.
+    /// Newest first.
     orders: Vec<OrderView>,
-    /// What to send as `cursor` for the next page; null at the end.
+    /// The `cursor` of the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
-/// The name of a status.
 struct StatusName(&'static str);
 
 impl FromStr for StatusName {
@@ -37,7 +35,7 @@ impl FromStr for StatusName {
 #[utoipa::path(get, path = "/api/orders", tag = "orders", security(("user" = [])),
     params(
         ("status" = Option<String>, Query),
-        ("customer_id" = Option<uuid::Uuid>, Query, description = "for admins; ignored from anybody else"),
+        ("customer_id" = Option<uuid::Uuid>, Query, description = "for admins; ignored otherwise"),
         ("limit" = Option<u8>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query),
     ),

@@ -1,4 +1,4 @@
-//! `GET /api/products`: what can be ordered.
+//! `GET /api/products`: the catalogue.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -11,12 +11,11 @@ use crate::error::Error;
 use crate::store::Store;
 use crate::views::ProductView;
 
-/// A page of products.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Products {
-    /// The products, newest first.
+    /// Newest first.
     products: Vec<ProductView>,
-    /// What to send as `cursor` for the next page; null at the end.
+    /// The `cursor` of the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
@@ -24,7 +23,7 @@ pub(crate) struct Products {
     params(
         ("limit" = Option<u8>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query),
-        ("q" = Option<String>, Query, description = "part of the name or sku, in any case"),
+        ("q" = Option<String>, Query, description = "part of the name or sku, ignoring case"),
     ),
     responses((status = 200, body = Products), (status = 400, description = "`invalid_parameter`")))]
 pub(crate) async fn list_products(
@@ -34,7 +33,7 @@ pub(crate) async fn list_products(
     store: Data<Store>,
 ) -> Result<HttpResponse, Error> {
     let part: Option<String> = params.optional("q", "a text")?;
-    // PostgreSQL's text cannot hold a NUL, and so no product has one.
+    // PostgreSQL's text cannot hold a NUL, so no product contains one.
     let part = part.map(|part| part.replace('\0', "\u{fffd}"));
     let Page { items, next_cursor } = store.products(&paging, part.as_deref()).await?;
     let products = items.into_iter().map(ProductView::from).collect();

@@ -1,4 +1,4 @@
-//! `GET /admin/sagas`: the checkouts that are not done.
+//! `GET /admin/sagas`: the sagas that are not done.
 
 use std::str::FromStr;
 
@@ -25,11 +25,7 @@ impl FromStr for State {
 }
 
 #[utoipa::path(get, path = "/admin/sagas", params(("state" = Option<String>, Query)))]
-pub(crate) async fn list_sagas(
-    _: Admin,
-    params: Params,
-    store: Data<Store>,
-) -> Result<HttpResponse, Error> {
+pub(crate) async fn list_sagas(_: Admin, params: Params, store: Data<Store>) -> Result<HttpResponse, Error> {
     let state = params.optional::<State>("state", "running or stuck")?;
     let sagas = store.sagas(state.map(|State(progress)| progress)).await?;
     let sagas: Vec<_> = sagas.into_iter().map(SagaView::from).collect();

@@ -1,13 +1,12 @@
-//! `POST /api/orders`: a customer buys something.
+//! `POST /api/orders`: places an order. Its payment follows by messages.
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::HttpResponse;
 use actix_web::web::Data;
 use shared::auth::Caller;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::client::Context;
-use shared::db::Tx;
 use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::{PreferWait, etag};
 use utoipa::ToSchema;
@@ -15,7 +14,7 @@ use uuid::Uuid;
 
 use super::settled;
 use crate::clients::users::Users;
-use crate::domain::cart::MOST_LINES;
+use crate::domain::cart::MAX_LINES;
 use crate::domain::{Cart, CartLine, Order, PaymentToken, Quantity};
 use crate::error::Error;
 use crate::store::{Cause, Store};
@@ -25,7 +24,7 @@ use crate::views::OrderView;
     request_body(content = PlaceOrder),
     params(
         ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when it is settled, or after N seconds"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the order is settled, or after N seconds"),
     ),
     responses(
         (status = 201, body = OrderView),
@@ -46,15 +45,14 @@ pub(crate) async fn place_order(
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
-    // Asked before the transaction, which must not wait for another service. Judged inside, because a
-    // replay is answered whatever became of the customer.
+    // Asked before the transaction: a transaction must not wait for another service.
     let active = users.must_be_active(caller.id, &context).await;
-    let place = async |tx: &mut Tx| {
+    let placed = claim.once(store.db(), created, async |tx| {
+        // A replay skips this check: it gets its saved answer even if the customer is inactive by now.
         active?;
         store.place(tx, caller.id, &cart, payment_token, &cause).await
-    };
-    let outcome = claim.once(store.db(), created, place).await?;
-    Ok(settled::respond(&store, outcome, created, wait, &context).await)
+    });
+    Ok(settled::respond(&store, placed.await?, created, wait, &context).await)
 }
 
 fn created(order: &Order) -> Answer {
@@ -63,18 +61,16 @@ fn created(order: &Order) -> Answer {
         .header(etag(order.version()))
 }
 
-/// A customer's cart, and what pays for it.
 #[derive(Debug, ToSchema)]
 pub(crate) struct PlaceOrder {
     #[schema(value_type = Vec<PlaceOrderLine>, min_items = 1, max_items = 50)]
     #[schema(rename = "lines")]
     cart: Cart,
-    /// What the card network knows the card by.
+    /// The card network's name for the card.
     #[schema(value_type = String, example = "tok_visa", pattern = "^tok_[a-z_]{1,60}$")]
     payment_token: PaymentToken,
 }
 
-/// A quantity of one product.
 #[derive(Debug, Clone, Copy, ToSchema)]
 pub(crate) struct PlaceOrderLine {
     product_id: Uuid,
@@ -83,16 +79,14 @@ pub(crate) struct PlaceOrderLine {
 }
 
 impl FromBody for PlaceOrder {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
-        let lines = fields.list::<PlaceOrderLine>("lines", 1..=MOST_LINES);
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
+        let lines = fields.list::<PlaceOrderLine>("lines", 1..=MAX_LINES);
         let payment_token = fields.required("payment_token");
-        let lines = lines?
-            .into_iter()
-            .map(|PlaceOrderLine { product_id, quantity }| CartLine { product_id, quantity });
-        match Cart::of(lines.collect()) {
-            Ok(cart) => Some(Self { cart, payment_token: payment_token? }),
-            Err(repeated) => {
-                let path = format!("lines[{}].product_id", repeated.0);
+        let line = |PlaceOrderLine { product_id, quantity }| CartLine { product_id, quantity };
+        match Cart::new(lines?.into_iter().map(line).collect()) {
+            Ok(cart) => Ok(Self { cart, payment_token: payment_token? }),
+            Err(duplicate) => {
+                let path = format!("lines[{}].product_id", duplicate.0);
                 fields.reject(&path, "is on another line already: order it once, with a higher quantity")
             }
         }
@@ -100,8 +94,8 @@ impl FromBody for PlaceOrder {
 }
 
 impl FromBody for PlaceOrderLine {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (product_id, quantity) = (fields.required("product_id"), fields.required("quantity"));
-        Some(Self { product_id: product_id?, quantity: quantity? })
+        Ok(Self { product_id: product_id?, quantity: quantity? })
     }
 }

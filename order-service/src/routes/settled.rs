@@ -1,4 +1,4 @@
-//! `Prefer: wait=N`: the answer to a new order waits until the order is settled.
+//! `Prefer: wait=N` delays the answer to a new order until the order is settled, for N seconds at most.
 
 use std::time::Duration;
 
@@ -13,13 +13,12 @@ use crate::domain::Order;
 use crate::error::Error;
 use crate::store::Store;
 
-/// Kept for the way back of the answer, when the caller has a deadline.
-const RETURN_TIME: Duration = Duration::from_millis(500);
+/// Answer this long before the deadline of the caller.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// Answers with the order as it was placed, or as it is settled if the client prefers to wait for that.
-/// A replay does not wait.
+/// A client without this preference gets the order as it was placed. A replay does not wait.
 pub(super) async fn respond(
     store: &Store,
     outcome: Outcome<Order>,
@@ -30,11 +29,11 @@ pub(super) async fn respond(
     let (Outcome::Done { value: order, .. }, Some(time)) = (&outcome, wait.0) else {
         return outcome.into_answer().response();
     };
-    let left = context.remaining().map_or(time, |left| left.saturating_sub(RETURN_TIME).min(time));
+    let left = context.remaining().map_or(time, |left| left.saturating_sub(DEADLINE_MARGIN).min(time));
     let mut response = match settled(store, order.clone(), Instant::now() + left).await {
         Ok(order) => answer(&order).response(),
         Err(error) => {
-            log::warn!(error:%; "an order cannot be followed");
+            log::warn!(error:%; "an order cannot be read");
             outcome.into_answer().response()
         }
     };
@@ -44,7 +43,7 @@ pub(super) async fn respond(
     response
 }
 
-/// The order when it has left its transient statuses, or at `end`.
+/// The order when its status is no longer transient, or at `end`.
 async fn settled(store: &Store, mut order: Order, end: Instant) -> Result<Order, Error> {
     let mut subscription = store.notifier().subscribe(&order);
     while order.status().is_transient() {

@@ -22,7 +22,7 @@ pub(crate) async fn show_order(
     Ok(HttpResponse::Ok().insert_header(etag(order.version())).json(OrderView::from(&order)))
 }
 
-/// The order, if it is the caller's to see; somebody else's does not exist.
+/// The order, if the caller is its customer or an admin; otherwise 404.
 pub(super) async fn visible(store: &Store, id: PathId, caller: &Caller) -> Result<Order, Error> {
     let order = store.order(id.0).await?;
     if caller.may_see(order.customer_id) { Ok(order) } else { Err(Error::NotFound) }

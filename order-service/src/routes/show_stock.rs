@@ -1,4 +1,4 @@
-//! `GET /admin/stock`: where all goods are.
+//! `GET /admin/stock`: the stock of every product.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;

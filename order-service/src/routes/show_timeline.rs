@@ -1,4 +1,4 @@
-//! `GET /api/orders/{id}/timeline`: everything that happened to an order, and why.
+//! `GET /api/orders/{id}/timeline`: every change of an order and its cause.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -12,10 +12,9 @@ use crate::error::Error;
 use crate::store::Store;
 use crate::views::TimelineEntryView;
 
-/// Every change of an order.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Timeline {
-    /// The changes, oldest first.
+    /// Oldest first.
     events: Vec<TimelineEntryView>,
 }
 

@@ -1,9 +1,8 @@
-//! `GET /api/orders/{id}/events`: an order's statuses as they change (server-sent events).
+//! `GET /api/orders/{id}/events`: the changes of an order's status as server-sent events.
 //!
-//! An event's id is the order's version. Whoever loses the connection sends it back as
-//! `Last-Event-ID` and misses nothing, on any replica: the events are read from the timeline, not from
-//! the memory of whoever made the change. A drain ends every stream, so that its client goes on
-//! elsewhere.
+//! The id of an event is the order's version. A client that reconnects sends it as `Last-Event-ID` and gets
+//! all later events from any replica, because they are read from the timeline in the database. A drain ends
+//! every stream, and its client reconnects to another replica.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
-use futures_util::stream::unfold;
+use futures_util::stream::try_unfold;
 use shared::auth::Caller;
 use shared::request::PathId;
 use shared::stop::Stop;
@@ -24,8 +23,8 @@ use crate::error::Error;
 use crate::store::{Store, Subscription, TimelineEntry};
 use crate::views::OrderView;
 
-/// A silent stream says something so often, lest somebody between takes it for dead.
-const COMMENT: Duration = Duration::from_secs(15);
+/// How often a silent stream sends a comment, so that no proxy closes it as idle.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 #[utoipa::path(get, path = "/api/orders/{id}/events", tag = "orders", security(("user" = [])),
     params(("id" = uuid::Uuid, Path), ("Last-Event-ID" = Option<String>, Header)),
@@ -56,11 +55,11 @@ pub(crate) async fn stream_order(
     };
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, "text/event-stream")).insert_header((CACHE_CONTROL, "no-store"));
-    // Nobody reads the stream after a HEAD, which would keep the connection busy until the order's end.
+    // The client of a HEAD request does not read a stream.
     Ok(if request.method() == Method::HEAD { response.finish() } else { response.streaming(events.stream()) })
 }
 
-/// The events of one order, from `seen` on.
+/// The events of one order after version `seen`.
 struct Events {
     store: Store,
     subscription: Subscription,
@@ -73,59 +72,50 @@ struct Events {
 
 impl Events {
     fn stream(self) -> impl Stream<Item = Result<Bytes, Error>> {
-        unfold(self, |mut events| async move {
-            let item = events.next().await?;
-            Some((item, events))
-        })
+        try_unfold(self, |mut events| async move { Ok(events.next().await?.map(|text| (text, events))) })
     }
 
     /// What to send next; `None` at the end.
-    async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while !self.ended && !self.stop.is_requested() {
-            match self.news().await {
-                Ok(text) if !text.is_empty() => {
-                    self.quiet_since = Instant::now();
-                    return Some(Ok(text.into()));
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    self.ended = true;
-                    return Some(Err(error));
-                }
+            let text = self.read().await?;
+            if !text.is_empty() {
+                self.quiet_since = Instant::now();
+                return Ok(Some(text.into()));
             }
             if self.ended {
-                return None;
+                break;
             }
             tokio::select! {
                 _ = self.subscription.changed() => {}
                 () = self.stop.requested() => {}
-                () = tokio::time::sleep_until(self.quiet_since + COMMENT) => {
+                () = tokio::time::sleep_until(self.quiet_since + KEEP_ALIVE) => {
                     self.quiet_since = Instant::now();
-                    return Some(Ok(Bytes::from_static(b": still here\n\n")));
+                    return Ok(Some(Bytes::from_static(b": still here\n\n")));
                 }
             }
         }
-        None
+        Ok(None)
     }
 
-    /// The changes of status since the last look, as text.
-    async fn news(&mut self) -> Result<String, Error> {
+    /// The changes of status after `seen`, as text.
+    async fn read(&mut self) -> Result<String, Error> {
         let mut text = String::new();
         for change in self.store.changes_after(self.order.id, self.seen).await? {
             self.seen = change.version;
             self.ended |= change.to.is_final();
-            // Steps of the saga that change no status are for the timeline only.
+            // A step of the saga may keep the status; it is only in the timeline.
             if change.from.as_deref() != Some(change.to.as_str()) {
                 text.push_str(&event(&self.order, &change));
             }
         }
-        // The end may have been seen in an earlier stream.
+        // An earlier stream may have sent the final status.
         self.ended |= self.order.status().is_final();
         Ok(text)
     }
 }
 
-/// One event: the order as of the change.
+/// One event, with the order as it was after the change.
 fn event(order: &Order, change: &TimelineEntry) -> String {
     let order = order.as_of(change.to, change.version, change.at);
     let data = serde_json::to_string(&OrderView::from(&order)).unwrap_or_else(|error| {

@@ -1,8 +1,7 @@
 //! Notifies request handlers on this replica when an order changes.
 //!
-//! A commit in this process notifies at once. Changes by other replicas are found by the background task
-//! [`order_updates`](crate::tasks::order_updates), which reads all subscribed orders in one query. So any
-//! replica can serve any customer.
+//! A commit on this replica notifies immediately. Changes by other replicas are found by the background task
+//! [`order_updates`](crate::tasks::order_updates), which reads all subscribed orders in one query.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::Order;
 
-/// The orders with subscribers. Clones share them.
+/// The orders with subscribers on this replica. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Notifier(Arc<Subscribed>);
 
@@ -27,7 +26,7 @@ struct Subscribed {
 pub struct Subscription(watch::Receiver<Order>);
 
 impl Notifier {
-    /// Publishes an order's current state. Returns true if it was new to a subscriber.
+    /// Returns whether `order` is newer than what its subscribers have.
     pub fn publish(&self, order: &Order) -> bool {
         let orders = self.orders();
         orders.get(&order.id).is_some_and(|latest| {
@@ -41,7 +40,7 @@ impl Notifier {
         })
     }
 
-    /// Subscribes to the changes after the version of `order`.
+    /// Subscribes to changes after the version of `order`.
     pub fn subscribe(&self, order: &Order) -> Subscription {
         let mut orders = self.orders();
         let latest = orders.entry(order.id).or_insert_with(|| watch::Sender::new(order.clone()));
@@ -53,12 +52,12 @@ impl Notifier {
         Subscription(receiver)
     }
 
-    /// Returns when somebody has subscribed since the last call.
+    /// Waits for a subscription since the last call.
     pub async fn subscriber_added(&self) {
         self.0.added.notified().await;
     }
 
-    /// The orders that still have subscribers, with the latest version known here.
+    /// The orders that have subscribers, with the latest version on this replica.
     pub fn subscribed(&self) -> Vec<(Uuid, i64)> {
         let mut orders = self.orders();
         orders.retain(|_, latest| latest.receiver_count() > 0);
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subscriber_with_an_older_version_is_notified_at_once() {
+    async fn a_subscriber_with_an_older_version_is_notified_immediately() {
         let (notifier, order) = (Notifier::default(), order());
         let _first = notifier.subscribe(&order);
         notifier.publish(&confirmed(&order));
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_without_subscribers_is_forgotten() {
+    fn an_order_without_subscribers_is_removed() {
         let (notifier, order) = (Notifier::default(), order());
         let subscription = notifier.subscribe(&order);
         assert_eq!(notifier.subscribed(), [(order.id, order.version())]);

@@ -1,53 +1,47 @@
-//! Placing an order, and applying triggers to it.
+//! Placing and changing orders, and their timers.
 
 use shared::client::Context;
 use shared::db::{DbError, Query, Tx, now, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::stock::{Place, shift};
-use super::{Store, events, rows};
-use crate::checkout::{self, Decision, Effect, Move, Saga, Trigger};
+use super::stock::StockColumn::{OnHand, Reserved, Sold};
+use super::stock::move_stock;
+use super::{Store, commands, rows};
+use crate::checkout::{self, Decision, Effect, Saga, Transition, Trigger};
 use crate::domain::{Cart, Line, Order, PaymentToken, Reason, Status};
 use crate::error::Error;
 use crate::metrics;
 
 const POSTPONED_BY: time::Duration = time::Duration::seconds(30);
 
-/// Why something happens to an order, for its timeline.
+/// The cause of a change, for the timeline.
 #[derive(Debug, Clone)]
 pub struct Cause {
-    /// Its name.
     pub name: &'static str,
-    /// The message that told of it.
+    /// The message that caused the change, if any.
     pub message_id: Option<Uuid>,
-    /// The try at which it came.
+    /// The delivery attempt of the message, the attempt of the saga's step, or 1.
     pub attempt: i64,
-    /// The trace it belongs to.
     pub context: Context,
 }
 
 /// An order whose row is locked, and its saga.
 #[derive(Debug)]
-pub struct Checkout {
-    /// The order.
+pub struct LockedOrder {
     pub order: Order,
     saga: Saga,
     traceparent: Option<String>,
 }
 
 impl Cause {
-    /// What a person asked for.
     pub fn request(name: &'static str, context: &Context) -> Self {
         Self { name, message_id: None, attempt: 1, context: context.clone() }
     }
 }
 
 impl Store {
-    /// Places an order: prices the lines, reserves the goods, and orders the payment.
-    ///
-    /// # Errors
-    /// [`Error::UnknownProduct`], [`Error::OutOfStock`] or [`Error::Total`].
+    /// Prices the cart, reserves its stock and sends the command to authorize the payment.
     pub async fn place(
         &self,
         tx: &mut Tx,
@@ -57,64 +51,57 @@ impl Store {
         cause: &Cause,
     ) -> Result<Order, Error> {
         let now = now();
-        let order = Order::place(customer_id, priced(tx, cart).await?, now)?;
-        let begun = checkout::begin(order, token, now);
-        insert(tx, &begun, cause.context.traceparent()).await?;
-        self.apply(tx, None, &begun, cause).await?;
-        Ok(begun.order)
+        let order = Order::place(customer_id, price(tx, cart).await?, now)?;
+        let transition = checkout::begin(order, token, now);
+        insert(tx, &transition, cause.context.traceparent()).await?;
+        self.apply(tx, None, &transition, cause).await?;
+        Ok(transition.order)
     }
 
-    /// Applies `event` to the order, and returns the order after it.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], or [`Error::Refused`] if the checkout does not allow it.
+    /// Locks the order and applies `trigger`. Returns the order after it.
     pub async fn advance(
         &self,
         tx: &mut Tx,
         id: Uuid,
-        event: &Trigger,
+        trigger: &Trigger,
         cause: &Cause,
     ) -> Result<Order, Error> {
-        let checkout = self.lock(tx, id).await?;
-        self.proceed(tx, checkout, event, cause, now()).await
+        let locked = self.lock(tx, id).await?;
+        self.proceed(tx, locked, trigger, cause, now()).await
     }
 
     /// Locks an order until the transaction ends.
-    pub async fn lock(&self, tx: &mut Tx, id: Uuid) -> Result<Checkout, Error> {
+    pub async fn lock(&self, tx: &mut Tx, id: Uuid) -> Result<LockedOrder, Error> {
         let sql = format!("SELECT {} FROM orders WHERE id = $1 FOR UPDATE", rows::ORDER);
         let row = query(sql).bind(id).fetch_optional(tx).await?.ok_or(Error::NotFound)?;
-        Ok(Checkout {
+        Ok(LockedOrder {
             order: rows::order(&row)?,
             saga: rows::saga(&row)?,
             traceparent: row.get("traceparent")?,
         })
     }
 
-    /// Applies `event` to a locked order at the time `now`.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] if the checkout does not allow it.
+    /// Applies `trigger` to a locked order at the time `now`. Returns the order after it.
     pub async fn proceed(
         &self,
         tx: &mut Tx,
-        checkout: Checkout,
-        event: &Trigger,
+        locked: LockedOrder,
+        trigger: &Trigger,
         cause: &Cause,
         now: OffsetDateTime,
     ) -> Result<Order, Error> {
-        let Checkout { order, saga, .. } = checkout;
-        match checkout::handle(&order, &saga, event, now)? {
-            Decision::Stays => Ok(order),
-            Decision::Moves(moved) => {
-                update(tx, &order, &moved).await?;
-                self.apply(tx, Some(order.status()), &moved, cause).await?;
-                Ok(moved.order)
+        let LockedOrder { order, saga, .. } = locked;
+        match checkout::handle(&order, &saga, trigger, now)? {
+            Decision::Ignore => Ok(order),
+            Decision::Apply(transition) => {
+                update(tx, &order, &transition).await?;
+                self.apply(tx, Some(order.status()), &transition, cause).await?;
+                Ok(transition.order)
             }
         }
     }
 
-    /// Locks one order whose timer has run out at the time `now`. Orders that another replica has locked
-    /// are passed over.
+    /// Locks an order whose timer has expired at the time `now`. Skips orders that another replica has locked.
     pub async fn lock_due(&self, tx: &mut Tx, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
         let due = query(
             "SELECT id FROM orders WHERE wake_at <= $1 ORDER BY wake_at LIMIT 1 FOR UPDATE SKIP LOCKED",
@@ -123,58 +110,55 @@ impl Store {
         row.map(|row| row.get("id")).transpose()
     }
 
-    /// Applies the timer of an order.
+    /// Applies the expired timer of an order.
     pub async fn time_out(&self, tx: &mut Tx, id: Uuid, now: OffsetDateTime) -> Result<(), Error> {
-        let checkout = self.lock(tx, id).await?;
-        let context = Context::in_trace(checkout.traceparent.clone());
+        let locked = self.lock(tx, id).await?;
+        let context = Context::in_trace(locked.traceparent.clone());
         let cause =
-            Cause { attempt: checkout.saga.attempts, ..Cause::request(Trigger::Timer.as_str(), &context) };
-        self.proceed(tx, checkout, &Trigger::Timer, &cause, now).await.map(drop)
+            Cause { attempt: locked.saga.attempts, ..Cause::request(Trigger::Timer.as_str(), &context) };
+        self.proceed(tx, locked, &Trigger::Timer, &cause, now).await.map(drop)
     }
 
-    /// Sets a timer that cannot be handled now to a later time.
+    /// Delays an expired timer that cannot be handled now.
     pub async fn postpone(&self, tx: &mut Tx, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
         let later = query("UPDATE orders SET wake_at = $2 WHERE id = $1 AND wake_at <= $3");
         later.bind(id).bind(now + POSTPONED_BY).bind(now).execute(tx).await.map(drop)
     }
 
-    /// Whether any timer has run out: a read without a lock, because mostly none has.
+    /// Whether any timer has expired. Most of the time none has, so this read takes no lock.
     pub async fn is_any_due(&self, now: OffsetDateTime) -> Result<bool, DbError> {
         let due = query("SELECT id FROM orders WHERE wake_at <= $1 LIMIT 1").bind(now);
         Ok(due.fetch_optional(&self.db).await?.is_some())
     }
 
-    /// Writes what comes with a changed order: its effects, and its line in the timeline.
+    /// Writes the timeline entry and the effects of a transition. Notifies subscribers after the commit.
     async fn apply(
         &self,
         tx: &mut Tx,
         from: Option<Status>,
-        moved: &Move,
+        Transition { order, effects, .. }: &Transition,
         cause: &Cause,
     ) -> Result<(), Error> {
-        let Move { order, effects, .. } = moved;
         self.record(tx, from, order, cause).await?;
         for effect in effects {
-            let missing = match effect {
+            let (from, to) = match effect {
                 Effect::Send(command) => {
-                    let event = events::command(order, command, &cause.context);
-                    self.outbox.put(tx, events::PAYMENTS, event).await?;
+                    let event = commands::event(order, command, &cause.context);
+                    self.outbox.put(tx, commands::PAYMENTS, event).await?;
                     continue;
                 }
-                Effect::ReserveStock => shift(tx, &order.lines, Place::OnHand, Place::Reserved).await?,
-                Effect::CommitStock => shift(tx, &order.lines, Place::Reserved, Place::Sold).await?,
-                Effect::ReleaseStock => shift(tx, &order.lines, Place::Reserved, Place::OnHand).await?,
-                Effect::ReturnStock => shift(tx, &order.lines, Place::Sold, Place::OnHand).await?,
+                Effect::ReserveStock => (OnHand, Reserved),
+                Effect::CommitStock => (Reserved, Sold),
+                Effect::ReleaseStock => (Reserved, OnHand),
+                Effect::ReturnStock => (Sold, OnHand),
             };
-            if !missing.is_empty() {
-                return Err(Error::OutOfStock(missing));
-            }
+            move_stock(tx, &order.lines, from, to).await?;
         }
         let (notifier, order) = (self.notifier.clone(), order.clone());
         tx.on_commit(move || {
             notifier.publish(&order);
             if from != Some(order.status()) {
-                metrics::order_became(order.status());
+                metrics::count_status(order.status());
             }
         });
         Ok(())
@@ -209,23 +193,23 @@ impl Store {
     }
 }
 
-/// The lines of the cart at today's prices.
-async fn priced(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
-    let places: Vec<String> = (1..=cart.lines().len()).map(|place| format!("${place}")).collect();
-    let sql = format!("SELECT {} FROM products WHERE id IN ({})", rows::PRODUCT, places.join(", "));
+/// The lines of the cart at the current prices.
+async fn price(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
+    let placeholders: Vec<String> = (1..=cart.lines().len()).map(|index| format!("${index}")).collect();
+    let sql = format!("SELECT {} FROM products WHERE id IN ({})", rows::PRODUCT, placeholders.join(", "));
     let products = cart.lines().iter().fold(query(sql), |query, line| query.bind(line.product_id));
     let products = products.fetch_all(tx).await?;
     let products = products.iter().map(rows::product).collect::<Result<Vec<_>, _>>()?;
     let mut lines = Vec::with_capacity(cart.lines().len());
     let mut unknown = Vec::new();
-    for (index, wanted) in cart.lines().iter().enumerate() {
-        match products.iter().find(|product| product.id == wanted.product_id) {
+    for (index, line) in cart.lines().iter().enumerate() {
+        match products.iter().find(|product| product.id == line.product_id) {
             None => unknown.push(index),
             Some(product) => lines.push(Line {
                 product_id: product.id,
                 sku: product.sku.as_str().to_owned(),
                 name: product.details.name.as_str().to_owned(),
-                quantity: wanted.quantity,
+                quantity: line.quantity,
                 unit_price: product.details.price.money(),
             }),
         }
@@ -233,8 +217,8 @@ async fn priced(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
     if unknown.is_empty() { Ok(lines) } else { Err(Error::UnknownProduct(unknown)) }
 }
 
-async fn insert(tx: &mut Tx, begun: &Move, traceparent: Option<&str>) -> Result<(), DbError> {
-    let order = &begun.order;
+async fn insert(tx: &mut Tx, transition: &Transition, traceparent: Option<&str>) -> Result<(), DbError> {
+    let order = &transition.order;
     let insert = query(
         "INSERT INTO orders (id, customer_id, lines, total, payment_id, created_at, traceparent, \
          status, reason, version, updated_at, step, attempts, deadline, wake_at, last_error) \
@@ -247,25 +231,24 @@ async fn insert(tx: &mut Tx, begun: &Move, traceparent: Option<&str>) -> Result<
     .bind(order.payment_id)
     .bind(order.created_at)
     .bind(traceparent);
-    bind_changing(insert, begun).execute(tx).await?;
+    bind_state(insert, transition).execute(tx).await?;
     Ok(())
 }
 
-/// Writes the order over the version that the decision was made on, and over no other.
-async fn update(tx: &mut Tx, before: &Order, moved: &Move) -> Result<(), Error> {
+/// Updates the order if it still has the version of `before`.
+async fn update(tx: &mut Tx, before: &Order, transition: &Transition) -> Result<(), Error> {
     let update = query(
         "UPDATE orders SET status = $3, reason = $4, version = $5, updated_at = $6, step = $7, \
          attempts = $8, deadline = $9, wake_at = $10, last_error = $11 WHERE id = $1 AND version = $2",
     )
     .bind(before.id)
     .bind(before.version());
-    let written = bind_changing(update, moved).execute(tx).await?;
+    let written = bind_state(update, transition).execute(tx).await?;
     if written == 1 { Ok(()) } else { Err(Error::Stale) }
 }
 
-/// What changes in an order's row: from `status` to `last_error`, in the order of both statements above.
-fn bind_changing(statement: Query, moved: &Move) -> Query {
-    let Move { order, saga, .. } = moved;
+/// Binds the columns that change, from `status` to `last_error`, in the order of both statements above.
+fn bind_state(statement: Query, Transition { order, saga, .. }: &Transition) -> Query {
     statement
         .bind(order.status().as_str())
         .bind(order.status().reason().map(Reason::as_str))

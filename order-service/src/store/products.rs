@@ -8,12 +8,10 @@ use super::{Store, rows};
 use crate::domain::{Details, Level, Product, Sku};
 use crate::error::Error;
 
-/// A product, and how much of it can be ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The product.
+pub struct CatalogueItem {
     pub product: Product,
-    /// How much of it is on hand.
+    /// On hand: can be ordered now.
     pub available: i64,
 }
 
@@ -22,34 +20,28 @@ fn select() -> String {
     format!("SELECT {columns}, stock.on_hand FROM products JOIN stock ON stock.product_id = products.id")
 }
 
-fn listed(row: &Row) -> Result<Listed, DbError> {
-    Ok(Listed { product: rows::product(row)?, available: row.get("on_hand")? })
+fn item(row: &Row) -> Result<CatalogueItem, DbError> {
+    Ok(CatalogueItem { product: rows::product(row)?, available: row.get("on_hand")? })
 }
 
 impl Store {
     /// Adds a product and its stock.
-    ///
-    /// # Errors
-    /// [`Error::SkuTaken`].
     pub async fn add_product(
         &self,
         tx: &mut Tx,
         sku: Sku,
         details: Details,
         level: Level,
-    ) -> Result<Listed, Error> {
+    ) -> Result<CatalogueItem, Error> {
         let product = Product::new(sku, details, now());
         match insert(tx, &product, level, "").await {
             Err(error) if error.is_taken("products", "sku") => Err(Error::SkuTaken),
             Err(error) => Err(error.into()),
-            Ok(_) => Ok(Listed { product, available: level.get() }),
+            Ok(_) => Ok(CatalogueItem { product, available: level.get() }),
         }
     }
 
-    /// Adds a product unless its sku is there: what several replicas may do at once.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Adds a product unless its sku exists. Several replicas may do this at the same time.
     pub async fn seed_product(
         &self,
         tx: &mut Tx,
@@ -60,21 +52,18 @@ impl Store {
         insert(tx, &Product::new(sku, details, now()), level, "ON CONFLICT (sku) DO NOTHING").await.map(drop)
     }
 
-    /// The product.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn product(&self, id: Uuid) -> Result<Listed, Error> {
+    pub async fn product(&self, id: Uuid) -> Result<CatalogueItem, Error> {
         let row = query(format!("{} WHERE products.id = $1", select())).bind(id).fetch_optional(&self.db);
         let row = row.await?.ok_or(Error::NotFound)?;
-        Ok(listed(&row)?)
+        Ok(item(&row)?)
     }
 
-    /// Products whose name or sku contains `part`, in any case.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
-    pub async fn products(&self, paging: &Paging, part: Option<&str>) -> Result<Page<Listed>, DbError> {
+    /// Products whose name or sku contains `part`, ignoring case. Newest first.
+    pub async fn products(
+        &self,
+        paging: &Paging,
+        part: Option<&str>,
+    ) -> Result<Page<CatalogueItem>, DbError> {
         let sql = format!(
             "{} WHERE ($1 IS NULL OR products.search LIKE $1 ESCAPE '!') AND ($2 IS NULL OR products.id < $2) \
              ORDER BY products.id DESC LIMIT $3",
@@ -82,20 +71,17 @@ impl Store {
         );
         let found = query(sql).bind(part.map(pattern)).bind(paging.cursor).bind(paging.fetch());
         let rows = found.fetch_all(&self.db).await?;
-        let items = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
-        Ok(paging.page(items, |listed| listed.product.id))
+        let items = rows.iter().map(item).collect::<Result<Vec<_>, _>>()?;
+        Ok(paging.page(items, |item| item.product.id))
     }
 
-    /// Gives the product the details that `change` makes of its present ones.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], or whatever `change` refuses with.
+    /// Locks the product and gives it the details that `change` returns.
     pub async fn change_product(
         &self,
         tx: &mut Tx,
         id: Uuid,
         change: impl FnOnce(&Product) -> Result<Details, Error>,
-    ) -> Result<Listed, Error> {
+    ) -> Result<CatalogueItem, Error> {
         let sql = format!("SELECT {} FROM products WHERE id = $1 FOR UPDATE", rows::PRODUCT);
         let row = query(sql).bind(id).fetch_optional(&mut *tx).await?.ok_or(Error::NotFound)?;
         let product = rows::product(&row)?;
@@ -114,11 +100,11 @@ impl Store {
         .bind(product.updated_at);
         changed.execute(&mut *tx).await?;
         let stock = query("SELECT on_hand FROM stock WHERE product_id = $1").bind(id).fetch_one(&mut *tx);
-        Ok(Listed { product, available: stock.await?.get("on_hand")? })
+        Ok(CatalogueItem { product, available: stock.await?.get("on_hand")? })
     }
 }
 
-/// Inserts product and stock, unless `conflict` says to do without.
+/// Inserts a product and its stock. `conflict` is the `ON CONFLICT` clause.
 async fn insert(tx: &mut Tx, product: &Product, level: Level, conflict: &str) -> Result<(), DbError> {
     let inserted = query(format!(
         "INSERT INTO products (id, sku, name, description, price, search, version, created_at, updated_at) \
@@ -144,7 +130,7 @@ async fn insert(tx: &mut Tx, product: &Product, level: Level, conflict: &str) ->
     Ok(())
 }
 
-/// What LIKE takes for "contains `part`", where nothing in `part` is a wildcard.
+/// The LIKE pattern for "contains `part`", with the wildcards in `part` escaped.
 fn pattern(part: &str) -> String {
     let literal = part.to_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
     format!("%{literal}%")
@@ -155,7 +141,7 @@ mod tests {
     use super::pattern;
 
     #[test]
-    fn nothing_that_is_searched_for_is_a_wildcard() {
+    fn wildcards_are_escaped() {
         assert_eq!(pattern("50%_Tea!"), "%50!%!_tea!!%");
     }
 }

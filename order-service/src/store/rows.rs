@@ -1,6 +1,7 @@
-//! Rows into domain types. A row that makes no sense is an error, never a guess.
+//! From rows to domain types. An invalid row is an error.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use shared::db::{DbError, Row};
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ pub(super) const ORDER: &str = "id, customer_id, lines, total, payment_id, creat
 pub(super) const PRODUCT: &str = "id, sku, name, description, price, version, created_at, updated_at";
 
 /// A line in the JSON of the column `lines`; the price is in cents.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct LineRow {
     product_id: Uuid,
     sku: String,
@@ -24,20 +25,23 @@ struct LineRow {
     unit_price: i64,
 }
 
-/// The column `lines`.
-pub(super) fn lines(lines: &[Line]) -> serde_json::Value {
-    serde_json::json!(lines.iter().map(LineRow::from).collect::<Vec<_>>())
+pub(super) fn lines(lines: &[Line]) -> Value {
+    let row = |Line { product_id, sku, name, quantity, unit_price }: &Line| {
+        let (quantity, unit_price) = (quantity.get(), unit_price.amount());
+        json!({ "product_id": product_id, "sku": sku, "name": name, "quantity": quantity, "unit_price": unit_price })
+    };
+    lines.iter().map(row).collect()
 }
 
 pub(super) fn order(row: &Row) -> Result<Order, DbError> {
     let lines: Vec<LineRow> =
-        serde_json::from_value(row.get("lines")?).map_err(|error| senseless("lines", error))?;
-    let lines = lines.into_iter().map(Line::try_from).collect::<Result<_, _>>()?;
+        serde_json::from_value(row.get("lines")?).map_err(|error| invalid("lines", error))?;
+    let lines = lines.into_iter().map(line).collect::<Result<_, _>>()?;
     let terms = Terms {
         id: row.get("id")?,
         customer_id: row.get("customer_id")?,
         lines,
-        total: Money::cents(row.get("total")?).map_err(|error| senseless("total", error))?,
+        total: Money::cents(row.get("total")?).map_err(|error| invalid("total", error))?,
         payment_id: row.get("payment_id")?,
         created_at: row.get("created_at")?,
     };
@@ -48,7 +52,7 @@ pub(super) fn order(row: &Row) -> Result<Order, DbError> {
 pub(super) fn saga(row: &Row) -> Result<Saga, DbError> {
     let step: String = row.get("step")?;
     Ok(Saga {
-        step: Step::named(&step).ok_or_else(|| senseless("step", step))?,
+        step: Step::named(&step).ok_or_else(|| invalid("step", step))?,
         attempts: row.get("attempts")?,
         deadline: row.get("deadline")?,
         wake_at: row.get("wake_at")?,
@@ -57,7 +61,7 @@ pub(super) fn saga(row: &Row) -> Result<Saga, DbError> {
 }
 
 pub(super) fn status(name: &str, reason: Option<String>) -> Result<Status, DbError> {
-    Status::named(name, reason.as_deref()).ok_or_else(|| senseless("status", format!("{name} {reason:?}")))
+    Status::named(name, reason.as_deref()).ok_or_else(|| invalid("status", format!("{name} {reason:?}")))
 }
 
 pub(super) fn product(row: &Row) -> Result<Product, DbError> {
@@ -65,11 +69,11 @@ pub(super) fn product(row: &Row) -> Result<Product, DbError> {
     let price: i64 = row.get("price")?;
     Ok(Product {
         id: row.get("id")?,
-        sku: text("sku")?.try_into().map_err(|error| senseless("sku", error))?,
+        sku: text("sku")?.try_into().map_err(|error| invalid("sku", error))?,
         details: Details {
-            name: text("name")?.try_into().map_err(|error| senseless("name", error))?,
-            description: text("description")?.try_into().map_err(|error| senseless("description", error))?,
-            price: Price::try_from(price).map_err(|error| senseless("price", error))?,
+            name: text("name")?.try_into().map_err(|error| invalid("name", error))?,
+            description: text("description")?.try_into().map_err(|error| invalid("description", error))?,
+            price: Price::try_from(price).map_err(|error| invalid("price", error))?,
         },
         version: row.get("version")?,
         created_at: row.get("created_at")?,
@@ -88,25 +92,14 @@ pub(super) fn stock(row: &Row) -> Result<Stock, DbError> {
     })
 }
 
-impl From<&Line> for LineRow {
-    fn from(line: &Line) -> Self {
-        let Line { product_id, sku, name, quantity, unit_price } = line.clone();
-        Self { product_id, sku, name, quantity, unit_price: unit_price.amount() }
-    }
+fn line(row: LineRow) -> Result<Line, DbError> {
+    let LineRow { product_id, sku, name, quantity, unit_price } = row;
+    let unit_price = Money::cents(unit_price).map_err(|error| invalid("lines", error))?;
+    Ok(Line { product_id, sku, name, quantity, unit_price })
 }
 
-impl TryFrom<LineRow> for Line {
-    type Error = DbError;
-
-    fn try_from(row: LineRow) -> Result<Self, DbError> {
-        let LineRow { product_id, sku, name, quantity, unit_price } = row;
-        let unit_price = Money::cents(unit_price).map_err(|error| senseless("lines", error))?;
-        Ok(Self { product_id, sku, name, quantity, unit_price })
-    }
-}
-
-fn senseless(column: &str, why: impl std::fmt::Display) -> DbError {
-    DbError::Refused(sqlx::Error::ColumnDecode { index: column.to_owned(), source: why.to_string().into() })
+fn invalid(column: &str, error: impl std::fmt::Display) -> DbError {
+    DbError::Refused(sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.to_string().into() })
 }
 
 #[cfg(test)]
@@ -114,17 +107,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_kept_with_its_price_in_cents() {
-        let line = Line {
+    fn a_line_is_stored_with_its_price_in_cents() {
+        let tea = Line {
             product_id: Uuid::now_v7(),
             sku: "TEA".to_owned(),
             name: "Tea".to_owned(),
             quantity: 2.try_into().unwrap(),
             unit_price: Money::cents(350).unwrap(),
         };
-        let json = lines(std::slice::from_ref(&line));
+        let json = lines(std::slice::from_ref(&tea));
         assert_eq!(json[0]["unit_price"], 350);
         let read: Vec<LineRow> = serde_json::from_value(json).unwrap();
-        assert_eq!(Line::try_from(read.into_iter().next().unwrap()).unwrap(), line);
+        assert_eq!(line(read.into_iter().next().unwrap()).unwrap(), tea);
     }
 }

@@ -1,4 +1,4 @@
-//! A few products, so that a newcomer has something to order.
+//! A few products for demonstrations.
 
 use shared::db::{DbError, Tx};
 
@@ -15,11 +15,10 @@ const PRODUCTS: [(&str, &str, &str, i64); 6] = [
     ("TIN-PLAIN", "Plain tin", "For 100 g, closes tightly.", 550),
 ];
 
-/// How many of each: enough for a long demonstration.
-const LEVEL: i64 = 1_000_000;
+const STOCK: i64 = 1_000_000;
 
 impl Store {
-    /// Adds the products that are missing. Changes that an admin made to the others stay.
+    /// Adds the products that are missing. Existing products stay as they are.
     pub async fn seed(&self, tx: &mut Tx) -> Result<(), DbError> {
         for (sku, name, description, price) in PRODUCTS {
             let (Ok(sku), Ok(name), Ok(description), Ok(price), Ok(level)) = (
@@ -27,9 +26,9 @@ impl Store {
                 name.to_owned().try_into(),
                 description.to_owned().try_into(),
                 Price::try_from(price),
-                Level::try_from(LEVEL),
+                Level::try_from(STOCK),
             ) else {
-                log::error!(sku; "a product to offer is not valid");
+                log::error!(sku; "a product of the seed is not valid");
                 continue;
             };
             self.seed_product(tx, sku, Details { name, description, price }, level).await?;

@@ -1,44 +1,31 @@
-//! Moves of stock, and adjustments.
+//! Moves of stock between columns, and adjustments.
 
 use shared::db::{DbError, Tx, now, query};
 use uuid::Uuid;
 
 use super::{Store, rows};
-use crate::domain::{Delta, Line, MOST_ON_HAND, Stock};
+use crate::domain::{Delta, Line, MAX_ON_HAND, Stock};
 use crate::error::Error;
 
-/// Where goods are: a column of the table.
+/// A column of the table `stock`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum StockColumn {
     OnHand,
     Reserved,
     Sold,
 }
 
-/// What an admin counted.
+/// A change of stock by an admin.
 #[derive(Debug, Clone)]
 pub struct Adjustment {
-    /// Of which product.
     pub product_id: Uuid,
-    /// How much came in, or went out if negative.
     pub delta: Delta,
-    /// Why.
     pub reason: String,
-    /// Who says so.
     pub admin_id: Uuid,
 }
 
-/// What an adjustment led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Adjusted {
-    /// Its id.
-    pub id: Uuid,
-    /// What can be ordered now.
-    pub available: i64,
-}
-
-impl Place {
-    fn column(self) -> &'static str {
+impl StockColumn {
+    fn as_str(self) -> &'static str {
         match self {
             Self::OnHand => "on_hand",
             Self::Reserved => "reserved",
@@ -47,17 +34,20 @@ impl Place {
     }
 }
 
-/// Moves the goods of all `lines`; answers the lines of which there was not enough.
+/// Moves the quantities of all `lines`.
 ///
-/// Rows are locked in the order of the products' ids, so that two orders of the same products never
-/// wait for each other.
-pub(super) async fn shift(
+/// Rows are locked in the order of the products' ids, so that two orders of the same products do not
+/// deadlock.
+///
+/// # Errors
+/// [`Error::OutOfStock`] with the index of each line for which `from` has too little.
+pub(super) async fn move_stock(
     tx: &mut Tx,
     lines: &[Line],
-    from: Place,
-    to: Place,
-) -> Result<Vec<usize>, DbError> {
-    let (from, to) = (from.column(), to.column());
+    from: StockColumn,
+    to: StockColumn,
+) -> Result<(), Error> {
+    let (from, to) = (from.as_str(), to.as_str());
     let mut sorted: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
     sorted.sort_by_key(|(_, line)| line.product_id);
     let mut missing = Vec::new();
@@ -74,41 +64,35 @@ pub(super) async fn shift(
         }
     }
     missing.sort_unstable();
-    Ok(missing)
+    if missing.is_empty() { Ok(()) } else { Err(Error::OutOfStock(missing)) }
 }
 
 impl Store {
-    /// Counts goods in or out.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::NotOnHand`] if more goes out than is on hand, or
-    /// [`Error::TooMuch`] if more would be on hand than a product may have.
-    pub async fn adjust_stock(&self, tx: &mut Tx, adjustment: &Adjustment) -> Result<Adjusted, Error> {
+    /// Returns what is on hand after the adjustment.
+    pub async fn adjust_stock(&self, tx: &mut Tx, adjustment: &Adjustment) -> Result<i64, Error> {
         let Adjustment { product_id, delta, reason, admin_id } = adjustment;
-        let counted = query(
+        let adjusted = query(
             "UPDATE stock SET on_hand = on_hand + $2, adjusted = adjusted + $2 \
              WHERE product_id = $1 AND on_hand + $2 BETWEEN 0 AND $3 RETURNING on_hand",
         )
         .bind(*product_id)
         .bind(delta.get())
-        .bind(MOST_ON_HAND)
+        .bind(MAX_ON_HAND)
         .fetch_optional(&mut *tx)
         .await?;
-        let Some(row) = counted else {
-            let known = query("SELECT 1 AS one FROM products WHERE id = $1").bind(*product_id);
-            let known = known.fetch_optional(&mut *tx).await?.is_some();
-            return Err(match known {
-                true if delta.get() > 0 => Error::TooMuch,
-                true => Error::NotOnHand,
-                false => Error::NotFound,
+        let Some(row) = adjusted else {
+            let product = query("SELECT 1 AS one FROM products WHERE id = $1").bind(*product_id);
+            return Err(match product.fetch_optional(&mut *tx).await? {
+                Some(_) if delta.get() > 0 => Error::TooMuchOnHand,
+                Some(_) => Error::NotOnHand,
+                None => Error::NotFound,
             });
         };
-        let id = Uuid::now_v7();
         query(
             "INSERT INTO stock_adjustments (id, product_id, delta, reason, admin_id, at) \
              VALUES ($1, $2, $3, $4, $5, $6)",
         )
-        .bind(id)
+        .bind(Uuid::now_v7())
         .bind(*product_id)
         .bind(delta.get())
         .bind(reason.as_str())
@@ -116,13 +100,10 @@ impl Store {
         .bind(now())
         .execute(&mut *tx)
         .await?;
-        Ok(Adjusted { id, available: row.get("on_hand")? })
+        Ok(row.get("on_hand")?)
     }
 
-    /// Where everything is.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// The stock of all products.
     pub async fn stock(&self) -> Result<Vec<Stock>, DbError> {
         let rows = query(
             "SELECT product_id, on_hand, reserved, sold, initial, adjusted FROM stock ORDER BY product_id",

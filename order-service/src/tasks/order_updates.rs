@@ -1,7 +1,7 @@
 //! Finds the order changes that other replicas made, and publishes them on this one.
 //!
-//! One query reads all orders that have subscribers here. It runs soon after a subscription or a change,
-//! and then less and less often.
+//! One query reads all orders that have subscribers on this replica. It runs soon after a new subscription or
+//! a change, and then less and less often.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub async fn run(store: Store, stop: Stop) {
                 stop.sleep(SHORTEST_PAUSE).await;
             }
         }
-        let changed = store.newer(&notifier.subscribed()).await.unwrap_or_else(|error| {
+        let changed = store.newer_than(&notifier.subscribed()).await.unwrap_or_else(|error| {
             log::warn!(error:%; "changed orders cannot be read");
             Vec::new()
         });

@@ -1,8 +1,8 @@
 //! The timers of sagas.
 //!
-//! A timer is a column of its order's row. It survives restarts and has no owner: whichever replica looks
-//! first claims the row by its lock, and if it dies, the row is free again. The decision that a timer leads
-//! to sets it anew or clears it.
+//! A timer is the column `wake_at` of an order's row, so it survives restarts. Any replica may handle it. The
+//! first one locks the row; if it crashes, the lock is released. The decision of the checkout sets the timer
+//! again or clears it.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub async fn run(store: Store, stop: Stop) {
     while !stop.is_requested() {
         match advance_due(&store, now()).await {
-            Ok(Some(order)) => log::info!(order = order.to_string(); "a timer ran out"),
+            Ok(Some(order)) => log::info!(order = order.to_string(); "a timer expired"),
             Ok(None) => stop.sleep(POLL_INTERVAL).await,
             Err(error) => {
                 log::warn!(error:%; "the timers cannot be read");
@@ -42,7 +42,7 @@ impl From<DbError> for Failure {
     }
 }
 
-/// Advances one order whose timer has run out at the time `now`; returns which, if any.
+/// Applies one timer that has expired at the time `now`. Returns the id of its order, or `None` if there is none.
 pub async fn advance_due(store: &Store, now: OffsetDateTime) -> Result<Option<Uuid>, Error> {
     if !store.is_any_due(now).await? {
         return Ok(None);
@@ -59,7 +59,7 @@ pub async fn advance_due(store: &Store, now: OffsetDateTime) -> Result<Option<Uu
         Err(Failure::Order(_, Error::Db(error @ (DbError::Unavailable(_) | DbError::Locked(_))))) => {
             Err(error.into())
         }
-        // One order that cannot be handled must not hold up the others.
+        // An order that cannot be handled must not block the others.
         Err(Failure::Order(id, error)) => {
             log::error!(order = id.to_string(), error:%; "a timer is postponed");
             store.db().transaction(async |tx| store.postpone(tx, id, now).await).await?;

@@ -1,4 +1,4 @@
-//! Products over HTTP.
+//! Products and their stock.
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
@@ -13,14 +13,14 @@ fn product(sku: &str) -> Value {
 }
 
 #[actix_web::test]
-async fn an_admin_adds_a_product_and_everybody_sees_it() {
+async fn an_admin_adds_a_product_and_everyone_can_read_it() {
     let world = world().await;
     let reply = world.admin().post("/api/products", product("TEA-1")).await;
     let added = reply.clone().expect(201);
     let path = format!("/api/products/{}", added["id"].as_str().unwrap());
     assert_eq!((reply.header("location"), reply.header("etag")), (path.as_str(), "\"1\""));
     assert_eq!((&added["available"], &added["price"]["amount"]), (&json!(5), &json!(1250)));
-    let seen = world.nobody().get(&path).await;
+    let seen = world.anonymous().get(&path).await;
     assert_eq!(seen.header("etag"), "\"1\"");
     assert_eq!(seen.expect(200), added);
     world.admin().post("/api/products", product("TEA-1")).await.expect_problem(409, "sku_taken");
@@ -32,35 +32,33 @@ async fn only_an_admin_changes_the_catalogue() {
     let tea = world.product(5).await;
     let id = tea["id"].as_str().unwrap();
     let (one, stock) = (format!("/api/products/{id}"), format!("/api/products/{id}/stock-adjustments"));
-    for (api, status, code) in [(world.customer(), 403, "forbidden"), (world.nobody(), 401, "missing_token")]
+    for (api, status, code) in
+        [(world.customer(), 403, "forbidden"), (world.anonymous(), 401, "missing_token")]
     {
         api.post("/api/products", product("X")).await.expect_problem(status, code);
-        let change = api.send(Method::PATCH, &one, &[], Some(json!({ "name": "x" }))).await;
-        change.expect_problem(status, code);
+        api.patch(&one, json!({ "name": "x" })).await.expect_problem(status, code);
         api.post(&stock, json!({ "delta": 1, "reason": "x" })).await.expect_problem(status, code);
     }
 }
 
 #[actix_web::test]
-async fn a_product_is_changed_only_from_the_version_that_was_seen() {
+async fn a_product_is_changed_only_if_its_version_matches() {
     let world = world().await;
     let (tea, admin) = (world.product(5).await, world.admin());
     let path = format!("/api/products/{}", tea["id"].as_str().unwrap());
-    let patch = async |version: &str, body: Value| {
-        admin.send(Method::PATCH, &path, &[("if-match", version.to_owned())], Some(body)).await
-    };
+    let patch = async |version: &str, body: Value| admin.with("if-match", version).patch(&path, body).await;
     let reply = patch("\"1\"", json!({ "price": { "amount": 1, "currency": "EUR" } })).await;
     assert_eq!(reply.header("etag"), "\"2\"");
     let changed = reply.expect(200);
     assert_eq!((&changed["price"]["amount"], &changed["name"]), (&json!(1), &tea["name"]));
     patch("\"1\"", json!({ "name": "late" })).await.expect_problem(412, "stale_version");
     patch("*", json!({ "name": "any" })).await.expect(200);
-    let without = admin.send(Method::PATCH, &path, &[], Some(json!({ "description": "" }))).await;
+    let without = admin.patch(&path, json!({ "description": "" })).await;
     assert_eq!(without.expect(200)["name"], "any");
 }
 
 #[actix_web::test]
-async fn what_is_no_product_is_refused_with_every_fault_named() {
+async fn an_invalid_product_is_refused_and_every_invalid_field_is_named() {
     let world = world().await;
     let admin = world.admin();
     let with = |field: &str, value: Value| {
@@ -88,7 +86,7 @@ async fn what_is_no_product_is_refused_with_every_fault_named() {
 }
 
 #[actix_web::test]
-async fn stock_is_adjusted_but_not_below_nothing_nor_above_what_is_counted() {
+async fn stock_is_adjusted_within_its_bounds() {
     let world = world().await;
     let (tea, admin) = (world.product(5).await, world.admin());
     let path = format!("/api/products/{}/stock-adjustments", tea["id"].as_str().unwrap());
@@ -102,7 +100,7 @@ async fn stock_is_adjusted_but_not_below_nothing_nor_above_what_is_counted() {
         let reply = admin.post(&path, body).await;
         assert_eq!(reply.expect_problem(422, "validation_failed"), ["delta"]);
     }
-    let keyless = admin.send(Method::POST, &path, &[], Some(json!({ "delta": 1, "reason": "x" }))).await;
+    let keyless = admin.send(Method::POST, &path, Some(&json!({ "delta": 1, "reason": "x" }))).await;
     keyless.expect_problem(428, "idempotency_key_required");
     let nowhere = "/api/products/018f3f1e-0000-7000-8000-000000000000/stock-adjustments";
     admin.post(nowhere, json!({ "delta": 1, "reason": "x" })).await.expect_problem(404, "not_found");
@@ -115,7 +113,7 @@ async fn products_are_searched_and_paged_newest_first() {
         world.admin().post("/api/products", product(sku)).await.expect(201);
     }
     let skus = async |query: &str| {
-        let page = world.nobody().get(&format!("/api/products?{query}")).await.expect(200);
+        let page = world.anonymous().get(&format!("/api/products?{query}")).await.expect(200);
         let products = page["products"].as_array().unwrap();
         products.iter().map(|product| product["sku"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
@@ -127,9 +125,8 @@ async fn products_are_searched_and_paged_newest_first() {
 }
 
 #[actix_web::test]
-async fn a_bad_token_is_refused_even_where_none_is_needed() {
+async fn an_invalid_token_is_refused_even_where_none_is_required() {
     let world = world().await;
-    let headers = [("authorization", "Bearer nonsense".to_owned())];
-    let reply = world.nobody().send(Method::GET, "/api/products", &headers, None).await;
+    let reply = world.anonymous().with_token("nonsense").get("/api/products").await;
     reply.expect_problem(401, "invalid_token");
 }

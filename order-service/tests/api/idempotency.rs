@@ -5,23 +5,20 @@ use serde_json::{Value, json};
 
 use crate::harness::*;
 
-type Key = (&'static str, String);
-
-async fn place(api: &Api, key: &Key, body: Value) -> Reply {
-    api.send(Method::POST, "/api/orders", std::slice::from_ref(key), Some(body)).await
+async fn place(api: &Api, key: &str, body: Value) -> Reply {
+    api.with_key(key).post("/api/orders", body).await
 }
 
-async fn adjust(api: &Api, key: &Key, product: &Value, delta: i64) -> Reply {
+async fn adjust(api: &Api, key: &str, product: &Value, delta: i64) -> Reply {
     let path = format!("/api/products/{}/stock-adjustments", product["id"].as_str().unwrap());
-    let body = json!({ "delta": delta, "reason": "counted" });
-    api.send(Method::POST, &path, std::slice::from_ref(key), Some(body)).await
+    api.with_key(key).post(&path, json!({ "delta": delta, "reason": "counted" })).await
 }
 
-/// Sends a request ten times at once, to two replicas by turns. Whoever is answered is answered alike,
-/// and the others are told when to ask again.
-async fn ten_times(world: &World, api: &Api, request: impl AsyncFn(&Api) -> Reply) {
-    let elsewhere = api.at(&world.another_replica().await);
-    let many = (0..10).map(|index| request(if index % 2 == 0 { api } else { &elsewhere }));
+/// Sends a request ten times at once, to two replicas in turn. All successful answers must be equal; the
+/// others must be 409 with `Retry-After`.
+async fn ten_times(world: &World, person: &Person, request: impl AsyncFn(&Person) -> Reply) {
+    let at_other = person.at(&world.another_replica().await);
+    let many = (0..10).map(|index| request(if index % 2 == 0 { person } else { &at_other }));
     let mut answers = Vec::new();
     for reply in futures_util::future::join_all(many).await {
         match reply.status {
@@ -36,17 +33,17 @@ async fn ten_times(world: &World, api: &Api, request: impl AsyncFn(&Api) -> Repl
 }
 
 #[actix_web::test]
-async fn a_replay_is_the_same_answer_byte_for_byte_whatever_happened_since() {
+async fn a_replay_is_the_same_answer_byte_for_byte_even_if_the_order_changed_since() {
     for world in worlds().await {
         let (tea, customer, key) = (world.product(10).await, world.customer(), key());
         let first = place(&customer, &key, cart(&tea, 3)).await;
         let order = first.clone().expect(201);
         world.pay(&order).await;
-        world.neighbours.people.lock().unwrap().insert(customer.id, "deactivated");
-        world.users_are_away(true);
+        world.stubs.user_statuses.lock().unwrap().insert(customer.id, "deactivated");
+        world.set_user_service_down(true);
 
-        let headers = [key, ("prefer", "wait=5".to_owned())];
-        let again = customer.send(Method::POST, "/api/orders", &headers, Some(cart(&tea, 3))).await;
+        let waiting = customer.with_key(key).with("prefer", "wait=5");
+        let again = waiting.post("/api/orders", cart(&tea, 3)).await;
         assert_eq!((again.status, &again.bytes), (first.status, &first.bytes));
         for header in ["location", "etag", "content-type"] {
             assert_eq!(again.header(header), first.header(header), "{header}");
@@ -55,20 +52,20 @@ async fn a_replay_is_the_same_answer_byte_for_byte_whatever_happened_since() {
             (first.header("idempotency-replayed"), again.header("idempotency-replayed")),
             ("", "true")
         );
-        assert_eq!(world.goods(&tea).await, [7, 0, 3]);
+        assert_eq!(world.stock(&tea).await, [7, 0, 3]);
     }
 }
 
 #[actix_web::test]
-async fn a_key_is_good_for_one_body() {
+async fn a_key_is_valid_for_one_body() {
     for world in worlds().await {
         let (tea, customer, admin) = (world.product(10).await, world.customer(), world.admin());
-        let (ordering, counting) = (key(), key());
-        place(&customer, &ordering, cart(&tea, 3)).await.expect(201);
-        place(&customer, &ordering, cart(&tea, 4)).await.expect_problem(422, "idempotency_key_reused");
-        adjust(&admin, &counting, &tea, 1).await.expect(201);
-        adjust(&admin, &counting, &tea, 2).await.expect_problem(422, "idempotency_key_reused");
-        assert_eq!(world.goods(&tea).await, [8, 3, 0]);
+        let (order_key, adjustment_key) = (key(), key());
+        place(&customer, &order_key, cart(&tea, 3)).await.expect(201);
+        place(&customer, &order_key, cart(&tea, 4)).await.expect_problem(422, "idempotency_key_reused");
+        adjust(&admin, &adjustment_key, &tea, 1).await.expect(201);
+        adjust(&admin, &adjustment_key, &tea, 2).await.expect_problem(422, "idempotency_key_reused");
+        assert_eq!(world.stock(&tea).await, [8, 3, 0]);
     }
 }
 
@@ -83,7 +80,7 @@ async fn a_key_belongs_to_its_caller_and_its_path() {
         for (admin, product) in [(&admin, &tea), (&another, &tea), (&admin, &coffee)] {
             adjust(admin, &key, product, 5).await.expect(201);
         }
-        assert_eq!((world.goods(&tea).await, world.goods(&coffee).await), ([18, 2, 0], [15, 0, 0]));
+        assert_eq!((world.stock(&tea).await, world.stock(&coffee).await), ([18, 2, 0], [15, 0, 0]));
     }
 }
 
@@ -91,37 +88,37 @@ async fn a_key_belongs_to_its_caller_and_its_path() {
 async fn a_refusal_leaves_the_key_free() {
     for world in worlds().await {
         let (tea, customer, admin) = (world.product(1).await, world.customer(), world.admin());
-        let (ordering, counting) = (key(), key());
-        place(&customer, &ordering, cart(&tea, 2)).await.expect_problem(409, "out_of_stock");
+        let (order_key, adjustment_key) = (key(), key());
+        place(&customer, &order_key, cart(&tea, 2)).await.expect_problem(409, "out_of_stock");
         let mut bad = cart(&tea, 1);
         bad["payment_token"] = json!(7);
-        place(&customer, &ordering, bad).await.expect_problem(422, "validation_failed");
-        adjust(&admin, &counting, &tea, -3).await.expect_problem(409, "out_of_stock");
+        place(&customer, &order_key, bad).await.expect_problem(422, "validation_failed");
+        adjust(&admin, &adjustment_key, &tea, -3).await.expect_problem(409, "out_of_stock");
 
         adjust(&admin, &key(), &tea, 4).await.expect(201);
-        place(&customer, &ordering, cart(&tea, 2)).await.expect(201);
-        adjust(&admin, &counting, &tea, -3).await.expect(201);
-        assert_eq!(world.goods(&tea).await, [0, 2, 0]);
+        place(&customer, &order_key, cart(&tea, 2)).await.expect(201);
+        adjust(&admin, &adjustment_key, &tea, -3).await.expect(201);
+        assert_eq!(world.stock(&tea).await, [0, 2, 0]);
     }
 }
 
 #[actix_web::test]
-async fn the_same_request_many_times_at_once_on_two_replicas_is_one_order() {
+async fn ten_concurrent_requests_with_one_key_on_two_replicas_place_one_order() {
     for world in worlds().await {
         let (tea, customer, key) = (world.product(10).await, world.customer(), key());
-        ten_times(&world, &customer, async |api| place(api, &key, cart(&tea, 1)).await).await;
-        assert_eq!(world.goods(&tea).await, [9, 1, 0]);
+        ten_times(&world, &customer, async |person| place(person, &key, cart(&tea, 1)).await).await;
+        assert_eq!(world.stock(&tea).await, [9, 1, 0]);
         let listed = customer.get("/api/orders").await.expect(200);
         assert_eq!(listed["orders"].as_array().unwrap().len(), 1);
     }
 }
 
 #[actix_web::test]
-async fn the_same_adjustment_many_times_at_once_on_two_replicas_is_counted_once() {
+async fn ten_concurrent_adjustments_with_one_key_on_two_replicas_apply_once() {
     for world in worlds().await {
         let (tea, key) = (world.product(10).await, key());
-        ten_times(&world, &world.admin(), async |api| adjust(api, &key, &tea, 5).await).await;
-        assert_eq!(world.goods(&tea).await, [15, 0, 0]);
+        ten_times(&world, &world.admin(), async |person| adjust(person, &key, &tea, 5).await).await;
+        assert_eq!(world.stock(&tea).await, [15, 0, 0]);
     }
 }
 
@@ -146,13 +143,13 @@ async fn every_post_honours_a_key() {
             (&admin, format!("{}/ship", path(&order)), None),
             (&admin, format!("{}/deliver", path(&order)), None),
         ] {
-            let key = [key()];
-            let first = api.send(Method::POST, &path, &key, body.clone()).await;
-            let again = api.send(Method::POST, &path, &key, body).await;
-            assert!(first.status < 300, "{path}: {}", first.json());
+            let api = api.with_key(key());
+            let first = api.send(Method::POST, &path, body.as_ref()).await;
+            let again = api.send(Method::POST, &path, body.as_ref()).await;
+            assert!(first.status < 300, "{path}: {}", first.body);
             assert_eq!((again.status, &again.bytes), (first.status, &first.bytes), "{path}");
             assert_eq!(again.header("idempotency-replayed"), "true", "{path}");
         }
-        assert_eq!(world.goods(&tea).await, [14, 0, 1]);
+        assert_eq!(world.stock(&tea).await, [14, 0, 1]);
     }
 }

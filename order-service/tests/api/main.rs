@@ -1,8 +1,9 @@
-//! The real service over HTTP, between a stub of user-service and a stub of payment-service.
+//! The service over HTTP, with stubs of user-service and payment-service.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod catalogue;
+mod document;
 mod fulfilling;
 mod harness;
 mod idempotency;

@@ -1,4 +1,5 @@
-//! The database goes away under a running replica, and comes back. On PostgreSQL, behind a gate.
+//! The database of a running replica becomes unreachable and comes back. On PostgreSQL only, through a
+//! [`Gate`].
 
 use order_service::store::migrations;
 use shared::db::{Db, DbConfig, now, query, testing};
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use crate::harness::*;
 
 #[actix_web::test]
-async fn without_its_database_it_says_when_to_come_back_and_with_it_timers_and_messages_go_on() {
+async fn without_its_database_a_replica_answers_503_and_with_it_timers_and_messages_continue() {
     let Some(url) = testing::postgres_url().await else { return };
     let mut gate = Gate::before(&url).await;
     let world = World::start(gate.url(&url)).await;
@@ -22,7 +23,7 @@ async fn without_its_database_it_says_when_to_come_back_and_with_it_timers_and_m
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(customer.get("/health/ready").await.status, 503);
     assert_eq!(customer.get("/health/live").await.status, 200);
-    // Meanwhile the time for the authorization runs out.
+    // During the outage the authorization times out.
     let direct = Db::open(&DbConfig::at(&url), migrations()).await.unwrap();
     let id = Uuid::parse_str(order["id"].as_str().unwrap()).unwrap();
     query("UPDATE orders SET wake_at = $1 WHERE id = $2")
@@ -34,8 +35,8 @@ async fn without_its_database_it_says_when_to_come_back_and_with_it_timers_and_m
 
     gate.open().await;
     world.command(&order, "void").await;
-    customer.sees(&order, "rejected (payment_timeout)").await;
-    assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+    customer.assert_status(&order, "rejected (payment_timeout)").await;
+    assert_eq!(world.stock(&tea).await, [10, 0, 0]);
     assert_eq!(customer.get("/health/ready").await.status, 200);
     customer.place(&tea, 1).await;
 }

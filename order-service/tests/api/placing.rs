@@ -24,13 +24,13 @@ async fn an_order_is_placed_paid_and_confirmed() {
         assert_eq!(authorize["data"]["token"], "tok_visa");
         assert_eq!(authorize["data"]["payment_id"], order["payment_id"]);
         world.pay(&order).await;
-        customer.sees(&order, "confirmed").await;
-        assert_eq!(world.goods(&tea).await, [7, 0, 3]);
+        customer.assert_status(&order, "confirmed").await;
+        assert_eq!(world.stock(&tea).await, [7, 0, 3]);
     }
 }
 
 #[actix_web::test]
-async fn a_declined_card_rejects_the_order_with_its_reason_and_the_goods_are_back() {
+async fn a_declined_card_rejects_the_order_with_a_reason_and_releases_its_stock() {
     for (code, reason) in [
         ("card_declined", "card_declined"),
         ("insufficient_funds", "insufficient_funds"),
@@ -41,22 +41,22 @@ async fn a_declined_card_rejects_the_order_with_its_reason_and_the_goods_are_bac
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
         world.payment_with(&order, "declined", json!({ "code": code })).await;
-        customer.sees(&order, &format!("rejected ({reason})")).await;
-        assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        customer.assert_status(&order, &format!("rejected ({reason})")).await;
+        assert_eq!(world.stock(&tea).await, [10, 0, 0]);
     }
 }
 
 #[actix_web::test]
-async fn an_order_waits_for_its_payment_if_the_customer_prefers_whichever_replica_hears_of_it() {
+async fn prefer_wait_answers_when_the_order_is_settled_by_any_replica() {
     for world in worlds().await {
         let (tea, other) = (world.product(10).await, world.another_replica().await);
         let customer = world.customer();
         for replica in [&world.replica, &other] {
-            let (customer, wait) = (customer.at(replica), [key(), ("prefer", "wait=10".to_owned())]);
-            let placing = customer.send(Method::POST, "/api/orders", &wait, Some(cart(&tea, 1)));
+            let waiting = customer.at(replica).with("prefer", "wait=10");
+            let placing = waiting.post("/api/orders", cart(&tea, 1));
             let paying = async {
-                let order = eventually("the order is placed", || async {
-                    let orders = customer.get("/api/orders?status=awaiting_payment").await.expect(200);
+                let order = eventually("the order is placed", async || {
+                    let orders = waiting.get("/api/orders?status=awaiting_payment").await.expect(200);
                     orders["orders"].get(0).cloned()
                 });
                 world.pay(&order.await).await;
@@ -70,16 +70,15 @@ async fn an_order_waits_for_its_payment_if_the_customer_prefers_whichever_replic
 }
 
 #[actix_web::test]
-async fn a_wait_that_is_over_answers_with_the_order_as_it_is() {
+async fn prefer_wait_answers_with_an_unsettled_order_after_its_time() {
     let world = world().await;
     let tea = world.product(10).await;
-    let wait = [key(), ("prefer", "wait=1".to_owned())];
-    let reply = world.customer().send(Method::POST, "/api/orders", &wait, Some(cart(&tea, 1))).await;
+    let reply = world.customer().with("prefer", "wait=1").post("/api/orders", cart(&tea, 1)).await;
     assert_eq!(reply.expect(201)["status"], "awaiting_payment");
 }
 
 #[actix_web::test]
-async fn what_cannot_be_read_is_refused_with_every_fault_named() {
+async fn an_invalid_body_is_refused_and_every_invalid_field_is_named() {
     let world = world().await;
     let (tea, customer) = (world.product(10).await, world.customer());
     let id = tea["id"].clone();
@@ -112,7 +111,7 @@ async fn what_cannot_be_read_is_refused_with_every_fault_named() {
         let reply = customer.post("/api/orders", body.clone()).await;
         assert_eq!(reply.expect_problem(422, "validation_failed"), fields, "{body}");
     }
-    assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+    assert_eq!(world.stock(&tea).await, [10, 0, 0]);
 }
 
 #[actix_web::test]
@@ -126,29 +125,29 @@ async fn an_unknown_product_is_named() {
 }
 
 #[actix_web::test]
-async fn a_customer_who_is_not_active_cannot_order() {
+async fn an_inactive_customer_cannot_order() {
     let world = world().await;
     let tea = world.product(10).await;
     for status in ["deactivated", "unknown"] {
         let customer = world.customer();
-        world.neighbours.people.lock().unwrap().insert(customer.id, status);
+        world.stubs.user_statuses.lock().unwrap().insert(customer.id, status);
         let reply = customer.post("/api/orders", cart(&tea, 1)).await;
         reply.expect_problem(403, "customer_inactive");
     }
-    assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+    assert_eq!(world.stock(&tea).await, [10, 0, 0]);
 }
 
 #[actix_web::test]
-async fn nobody_orders_while_customers_cannot_be_checked() {
+async fn no_order_is_placed_while_user_service_is_down() {
     let world = world().await;
     let (tea, customer) = (world.product(10).await, world.customer());
-    world.users_are_away(true);
+    world.set_user_service_down(true);
     let reply = customer.post("/api/orders", cart(&tea, 1)).await;
     reply.expect_problem(503, "unavailable");
     assert_eq!(reply.header("retry-after"), "1");
-    assert_eq!(world.goods(&tea).await, [10, 0, 0]);
-    world.users_are_away(false);
-    eventually("customers can be checked again", || async {
+    assert_eq!(world.stock(&tea).await, [10, 0, 0]);
+    world.set_user_service_down(false);
+    eventually("user-service is used again", async || {
         let reply = customer.post("/api/orders", cart(&tea, 1)).await;
         (reply.status == 201).then_some(())
     })
@@ -159,12 +158,11 @@ async fn nobody_orders_while_customers_cannot_be_checked() {
 async fn an_order_needs_a_token_and_a_key() {
     let world = world().await;
     let tea = world.product(10).await;
-    world.nobody().post("/api/orders", cart(&tea, 1)).await.expect_problem(401, "missing_token");
-    let keyless = world.customer().send(Method::POST, "/api/orders", &[], Some(cart(&tea, 1))).await;
+    world.anonymous().post("/api/orders", cart(&tea, 1)).await.expect_problem(401, "missing_token");
+    let keyless = world.customer().send(Method::POST, "/api/orders", Some(&cart(&tea, 1))).await;
     keyless.expect_problem(428, "idempotency_key_required");
     for bad in ["", "two words", &"k".repeat(256)] {
-        let headers = [("idempotency-key", bad.to_owned())];
-        let reply = world.customer().send(Method::POST, "/api/orders", &headers, Some(cart(&tea, 1))).await;
+        let reply = world.customer().with_key(bad).post("/api/orders", cart(&tea, 1)).await;
         reply.expect_problem(400, "invalid_parameter");
     }
 }

@@ -1,36 +1,38 @@
-//! Two things at nearly the same time, over HTTP and messages, on every database. The outcome of each
-//! is stated in its name; the table behind it is in `checkout.rs`.
+//! Races between requests, messages and timers, on every database. Each test names the outcome, which
+//! the table in `checkout.rs` decides.
 
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use order_service::checkout::saga;
-use order_service::store::Store;
+use order_service::store::{Store, migrations};
 use order_service::tasks::timers;
 use serde_json::json;
 use shared::db::{Db, DbConfig, now, query};
-use shared::messages::Relay;
+use shared::messages::{Outgoing, Relay, SendError, Transport};
 
 use crate::harness::*;
 
-/// Lets the timers that run out within `time` from now run out now, as a replica with a fast clock
-/// would. It dies before it sends anything; what it had claimed is free at once, and the others send it.
-async fn pass(world: &World, time: std::time::Duration) {
-    let db = Db::open(&DbConfig::at(&world.database), order_service::store::migrations()).await.unwrap();
-    let (outbox, _) = Relay::new(db.clone(), std::rc::Rc::new(Never));
-    let store = Store::new(db.clone(), outbox, "another");
-    let began = now();
-    while timers::advance_due(&store, began + time).await.unwrap().is_some() {}
-    let lapse = query("UPDATE outbox SET next_at = $1 WHERE created_at >= $1").bind(began);
+/// Expires the timers that are due within `time`, as a replica whose clock is ahead would. It crashes
+/// before it sends a message; the other replicas send its messages at once.
+async fn expire_timers(world: &World, time: Duration) {
+    let db = Db::open(&DbConfig::at(&world.database), migrations()).await.unwrap();
+    let (outbox, _) = Relay::new(db.clone(), Rc::new(NoTransport));
+    let store = Store::new(db.clone(), outbox, "replica-2");
+    let start = now();
+    while timers::advance_due(&store, start + time).await.unwrap().is_some() {}
+    let lapse = query("UPDATE outbox SET next_at = $1 WHERE created_at >= $1").bind(start);
     lapse.execute(&db).await.unwrap();
 }
 
-/// Sends nothing.
-struct Never;
+/// Never finishes sending.
+struct NoTransport;
 
-impl shared::messages::Transport for Never {
-    fn send<'a>(
-        &'a self,
-        _: &'a shared::messages::Outgoing,
-    ) -> futures_util::future::LocalBoxFuture<'a, Result<(), shared::messages::SendError>> {
-        Box::pin(std::future::pending())
+impl Transport for NoTransport {
+    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        pending().boxed_local()
     }
 }
 
@@ -40,13 +42,13 @@ async fn cancel_before_the_authorization_is_known_is_voided_and_cancelled() {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
         assert_eq!(customer.cancel(&order).await.expect(202)["status"], "cancelling");
-        assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        assert_eq!(world.stock(&tea).await, [10, 0, 0]);
         world.payment(&order, "authorized").await;
-        customer.sees(&order, "cancelling").await;
+        customer.assert_status(&order, "cancelling").await;
         let void = world.command(&order, "void").await;
         assert_eq!(void["data"]["amount"], order["total"], "enough for a tombstone");
         world.payment(&order, "voided").await;
-        customer.sees(&order, "cancelled").await;
+        customer.assert_status(&order, "cancelled").await;
     }
 }
 
@@ -58,24 +60,24 @@ async fn cancel_that_loses_to_the_capture_is_refunded() {
         world.payment(&order, "authorized").await;
         assert_eq!(customer.cancel(&order).await.expect(202)["status"], "cancelling");
         world.payment(&order, "captured").await;
-        customer.sees(&order, "refunding").await;
+        customer.assert_status(&order, "refunding").await;
         world.command(&order, "refund").await;
         world.payment(&order, "refunded").await;
-        customer.sees(&order, "refunded").await;
-        assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        customer.assert_status(&order, "refunded").await;
+        assert_eq!(world.stock(&tea).await, [10, 0, 0]);
     }
 }
 
 #[actix_web::test]
-async fn cancel_of_a_confirmed_order_is_refunded_and_the_goods_are_back() {
+async fn cancel_of_a_confirmed_order_is_refunded_and_its_stock_returned() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
         world.pay(&order).await;
         assert_eq!(customer.cancel(&order).await.expect(202)["status"], "refunding");
         world.payment(&order, "refunded").await;
-        customer.sees(&order, "refunded").await;
-        assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        customer.assert_status(&order, "refunded").await;
+        assert_eq!(world.stock(&tea).await, [10, 0, 0]);
         world.command(&order, "refund").await;
         assert_eq!(
             world.commands(&order),
@@ -89,8 +91,8 @@ async fn cancel_twice_is_202_twice_and_cancelled_once() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
-        let elsewhere = customer.at(&world.another_replica().await);
-        let (one, other) = futures_util::join!(customer.cancel(&order), elsewhere.cancel(&order));
+        let at_other = customer.at(&world.another_replica().await);
+        let (one, other) = futures_util::join!(customer.cancel(&order), at_other.cancel(&order));
         assert_eq!((one.status, other.status), (202, 202));
         world.command(&order, "void").await;
         world.payment(&order, "voided").await;
@@ -106,9 +108,9 @@ async fn capture_declined_is_rejected_and_the_authorization_voided() {
         let order = customer.place(&tea, 3).await;
         world.payment(&order, "authorized").await;
         world.payment_with(&order, "declined", json!({ "code": "card_declined" })).await;
-        customer.sees(&order, "rejected (card_declined)").await;
+        customer.assert_status(&order, "rejected (card_declined)").await;
         world.command(&order, "void").await;
-        assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        assert_eq!(world.stock(&tea).await, [10, 0, 0]);
     }
 }
 
@@ -118,17 +120,17 @@ async fn late_success_after_a_time_out_is_voided_or_refunded() {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
         world.command(&order, "authorize").await;
-        pass(&world, saga::AUTHORIZE).await;
-        customer.sees(&order, "rejected (payment_timeout)").await;
-        assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        expire_timers(&world, saga::AUTHORIZE_TIMEOUT).await;
+        customer.assert_status(&order, "rejected (payment_timeout)").await;
+        assert_eq!(world.stock(&tea).await, [10, 0, 0]);
 
         world.payment(&order, "authorized").await;
         world.command(&order, "void").await;
         world.payment(&order, "captured").await;
         world.command(&order, "refund").await;
         world.payment(&order, "refunded").await;
-        customer.sees(&order, "rejected (payment_timeout)").await;
-        assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        customer.assert_status(&order, "rejected (payment_timeout)").await;
+        assert_eq!(world.stock(&tea).await, [10, 0, 0]);
     }
 }
 
@@ -138,16 +140,16 @@ async fn a_success_that_comes_even_after_the_void_is_undone() {
         let (tea, customer) = (world.product(10).await, world.customer());
         for (late, undo, undone) in [("authorized", "void", "voided"), ("captured", "refund", "refunded")] {
             let order = customer.place(&tea, 3).await;
-            pass(&world, saga::AUTHORIZE).await;
+            expire_timers(&world, saga::AUTHORIZE_TIMEOUT).await;
             world.command(&order, "void").await;
             world.payment(&order, "voided").await;
             world.payment(&order, late).await;
             let all = ["authorize", "void", undo].map(|kind| format!("payment.{kind}.v1"));
-            eventually("it is undone", || async { (world.commands(&order) == all).then_some(()) }).await;
+            eventually("it is undone", async || (world.commands(&order) == all).then_some(())).await;
             world.payment(&order, undone).await;
-            customer.sees(&order, "rejected (payment_timeout)").await;
+            customer.assert_status(&order, "rejected (payment_timeout)").await;
         }
-        assert_eq!(world.goods(&tea).await, [10, 0, 0]);
+        assert_eq!(world.stock(&tea).await, [10, 0, 0]);
         assert_eq!(world.admin().get("/admin/sagas").await.expect(200)["sagas"], json!([]));
     }
 }
@@ -161,11 +163,11 @@ async fn a_duplicate_message_has_its_effect_once() {
             let event = world.event(&order, kind, json!({}));
             let (one, other) = futures_util::join!(world.deliver(&event), world.deliver(&event));
             assert_eq!((one.status, other.status, world.deliver(&event).await.status), (204, 204, 204));
-            // The same news under another id.
+            // The same event under another id.
             world.payment(&order, kind).await;
         }
-        customer.sees(&order, "confirmed").await;
-        assert_eq!(world.goods(&tea).await, [7, 0, 3]);
+        customer.assert_status(&order, "confirmed").await;
+        assert_eq!(world.stock(&tea).await, [7, 0, 3]);
         world.command(&order, "capture").await;
         assert_eq!(world.commands(&order), ["payment.authorize.v1", "payment.capture.v1"]);
         let timeline = customer.get(&format!("{}/timeline", path(&order))).await.expect(200);
@@ -173,13 +175,12 @@ async fn a_duplicate_message_has_its_effect_once() {
     }
 }
 
-/// Here the order's state does not tell that it came before; only the inbox knows.
 #[actix_web::test]
-async fn a_duplicate_that_would_mean_something_by_now_has_no_second_effect() {
+async fn a_duplicate_that_the_checkout_would_apply_is_ignored_by_the_inbox() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
-        pass(&world, saga::AUTHORIZE).await;
+        expire_timers(&world, saga::AUTHORIZE_TIMEOUT).await;
         let late = world.event(&order, "captured", json!({}));
         assert_eq!(world.deliver(&late).await.status, 204);
         world.command(&order, "refund").await;
@@ -199,19 +200,19 @@ async fn reordered_messages_are_harmless() {
         let order = customer.place(&tea, 3).await;
         for early in ["voided", "refunded", "captured"] {
             world.payment(&order, early).await;
-            customer.sees(&order, "awaiting_payment").await;
+            customer.assert_status(&order, "awaiting_payment").await;
         }
         world.pay(&order).await;
         for late in ["authorized", "voided", "refunded"] {
             world.payment(&order, late).await;
-            customer.sees(&order, "confirmed").await;
+            customer.assert_status(&order, "confirmed").await;
         }
-        assert_eq!(world.goods(&tea).await, [7, 0, 3]);
+        assert_eq!(world.stock(&tea).await, [7, 0, 3]);
     }
 }
 
 #[actix_web::test]
-async fn two_buyers_for_the_last_item_one_wins_and_the_other_hears_which_line() {
+async fn two_buyers_for_the_last_item_one_wins_and_the_other_gets_the_line_that_is_out_of_stock() {
     for world in worlds().await {
         let (plenty, last) = (world.product(10).await, world.product(1).await);
         let body = json!({
@@ -229,21 +230,21 @@ async fn two_buyers_for_the_last_item_one_wins_and_the_other_hears_which_line() 
         let (won, lost) = if one.status == 201 { (one, other) } else { (other, one) };
         won.expect(201);
         assert_eq!(lost.expect_problem(409, "out_of_stock"), ["lines[1].product_id"]);
-        assert_eq!((world.goods(&plenty).await, world.goods(&last).await), ([9, 1, 0], [0, 1, 0]));
+        assert_eq!((world.stock(&plenty).await, world.stock(&last).await), ([9, 1, 0], [0, 1, 0]));
     }
 }
 
 #[actix_web::test]
-async fn a_capture_that_gets_stuck_needs_attention_and_heals_when_it_succeeds() {
+async fn an_order_with_a_stuck_capture_needs_attention_until_the_capture_succeeds() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 3).await;
         world.payment(&order, "authorized").await;
         world.payment_with(&order, "stuck", json!({ "reason": "five times 500" })).await;
-        customer.sees(&order, "needs_attention").await;
+        customer.assert_status(&order, "needs_attention").await;
         customer.cancel(&order).await.expect_problem(409, "not_cancellable");
         world.payment(&order, "captured").await;
-        customer.sees(&order, "confirmed").await;
-        assert_eq!(world.goods(&tea).await, [7, 0, 3]);
+        customer.assert_status(&order, "confirmed").await;
+        assert_eq!(world.stock(&tea).await, [7, 0, 3]);
     }
 }

@@ -1,4 +1,4 @@
-//! Who sees which orders.
+//! Access to orders: one order, lists, timelines.
 
 use std::collections::BTreeSet;
 
@@ -11,28 +11,28 @@ fn ids(list: &Value) -> Vec<&str> {
 }
 
 #[actix_web::test]
-async fn somebody_elses_order_does_not_exist() {
+async fn an_order_of_someone_else_is_404() {
     let world = world().await;
     let (tea, owner, stranger) = (world.product(10).await, world.customer(), world.customer());
     let order = owner.place(&tea, 1).await;
     for part in ["", "/timeline", "/events"] {
         let path = format!("{}{part}", path(&order));
         stranger.get(&path).await.expect_problem(404, "not_found");
-        world.nobody().get(&path).await.expect_problem(401, "missing_token");
+        world.anonymous().get(&path).await.expect_problem(401, "missing_token");
     }
     stranger.cancel(&order).await.expect_problem(404, "not_found");
-    world.nobody().cancel(&order).await.expect_problem(401, "missing_token");
+    world.anonymous().cancel(&order).await.expect_problem(401, "missing_token");
     for part in ["ship", "deliver"] {
         let path = format!("{}/{part}", path(&order));
-        owner.poke(&path).await.expect_problem(403, "forbidden");
-        stranger.poke(&path).await.expect_problem(403, "forbidden");
+        owner.post_empty(&path).await.expect_problem(403, "forbidden");
+        stranger.post_empty(&path).await.expect_problem(403, "forbidden");
     }
-    owner.sees(&order, "awaiting_payment").await;
-    world.admin().sees(&order, "awaiting_payment").await;
+    owner.assert_status(&order, "awaiting_payment").await;
+    world.admin().assert_status(&order, "awaiting_payment").await;
 }
 
 #[actix_web::test]
-async fn an_order_that_is_nowhere_is_404_and_so_is_one_with_a_malformed_id() {
+async fn an_unknown_or_malformed_order_id_is_404() {
     let world = world().await;
     for id in ["018f3f1e-0000-7000-8000-000000000000", "7", "018f3f1e000070008000000000000000"] {
         for part in ["", "/timeline", "/events"] {
@@ -40,14 +40,14 @@ async fn an_order_that_is_nowhere_is_404_and_so_is_one_with_a_malformed_id() {
             world.customer().get(&path).await.expect_problem(404, "not_found");
         }
         let cancel = format!("/api/orders/{id}/cancel");
-        world.customer().poke(&cancel).await.expect_problem(404, "not_found");
+        world.customer().post_empty(&cancel).await.expect_problem(404, "not_found");
         let ship = format!("/api/orders/{id}/ship");
-        world.admin().poke(&ship).await.expect_problem(404, "not_found");
+        world.admin().post_empty(&ship).await.expect_problem(404, "not_found");
     }
 }
 
 #[actix_web::test]
-async fn a_customer_lists_their_own_orders_and_an_admin_everybodys() {
+async fn a_customer_lists_their_own_orders_and_an_admin_all() {
     let world = world().await;
     let (tea, one, other, admin) =
         (world.product(10).await, world.customer(), world.customer(), world.admin());
@@ -70,7 +70,7 @@ async fn a_customer_lists_their_own_orders_and_an_admin_everybodys() {
 }
 
 #[actix_web::test]
-async fn pages_lead_through_all_orders_once() {
+async fn pages_contain_every_order_once() {
     let world = world().await;
     let (tea, customer) = (world.product(10).await, world.customer());
     for _ in 0..5 {
@@ -87,7 +87,7 @@ async fn pages_lead_through_all_orders_once() {
 }
 
 #[actix_web::test]
-async fn a_bad_query_value_is_refused_and_an_unknown_name_ignored() {
+async fn an_invalid_query_parameter_is_refused_and_an_unknown_one_ignored() {
     let world = world().await;
     for bad in ["status=paid", "status=", "limit=0", "limit=101", "cursor=x", "customer_id=x"] {
         let reply = world.admin().get(&format!("/api/orders?{bad}")).await;
@@ -97,15 +97,12 @@ async fn a_bad_query_value_is_refused_and_an_unknown_name_ignored() {
 }
 
 #[actix_web::test]
-async fn the_timeline_tells_what_happened_why_and_in_which_trace() {
+async fn the_timeline_shows_each_change_with_its_cause_and_trace() {
     let world = world().await;
     let (tea, customer) = (world.product(10).await, world.customer());
     let trace = "0af7651916cd43dd8448eb211c80319c";
-    let headers = [key(), ("traceparent", format!("00-{trace}-b7ad6b7169203331-01"))];
-    let placed = customer
-        .send(actix_web::http::Method::POST, "/api/orders", &headers, Some(cart(&tea, 1)))
-        .await
-        .expect(201);
+    let traced = customer.with("traceparent", format!("00-{trace}-b7ad6b7169203331-01"));
+    let placed = traced.post("/api/orders", cart(&tea, 1)).await.expect(201);
     let authorize = world.command(&placed, "authorize").await;
     assert!(authorize["traceparent"].as_str().unwrap().contains(trace), "{authorize}");
     let authorized = world.event(&placed, "authorized", Value::Null);
@@ -114,10 +111,11 @@ async fn the_timeline_tells_what_happened_why_and_in_which_trace() {
 
     let timeline = customer.get(&format!("{}/timeline", path(&placed))).await.expect(200);
     let events = timeline["events"].as_array().unwrap();
-    let told: Vec<_> = events.iter().map(|event| (&event["from"], &event["to"], &event["cause"])).collect();
+    let changes: Vec<_> =
+        events.iter().map(|event| (&event["from"], &event["to"], &event["cause"])).collect();
     let (awaiting, confirmed) = (&Value::from("awaiting_payment"), &Value::from("confirmed"));
     assert_eq!(
-        told,
+        changes,
         [
             (&Value::Null, awaiting, &"placed".into()),
             (awaiting, awaiting, &"payment.authorized".into()),

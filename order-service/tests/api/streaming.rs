@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::harness::*;
 
-/// What a browser makes of an event.
+/// One event, as a browser parses it.
 #[derive(Debug, PartialEq)]
 struct Received {
     id: String,
@@ -19,27 +19,22 @@ struct Received {
     data: Value,
 }
 
-/// An open stream.
-struct Listening {
+struct OpenStream {
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>,
 }
 
-async fn open(api: &Api, order: &Value, last_event_id: Option<&str>) -> Listening {
-    let request = api.request(Method::GET, &format!("{}/events", path(order)));
-    let request = match last_event_id {
-        Some(id) => request.insert_header(("last-event-id", id)),
-        None => request,
-    };
-    let response = request.send().await.unwrap();
+async fn open(api: &Api, order: &Value, last_event_id: Option<&str>) -> OpenStream {
+    let api = last_event_id.map_or_else(|| api.clone(), |id| api.with("last-event-id", id));
+    let response = api.request(Method::GET, &format!("{}/events", path(order))).send().await.unwrap();
     assert_eq!(response.headers().get("content-type").unwrap(), "text/event-stream");
-    Listening { chunks: response.boxed_local() }
+    OpenStream { chunks: response.boxed_local() }
 }
 
-impl Listening {
-    /// The next `count` events, or all to the end.
-    async fn hear(&mut self, count: usize) -> Vec<Received> {
+impl OpenStream {
+    /// The next `count` events, or all until the end.
+    async fn read(&mut self, count: usize) -> Vec<Received> {
         let mut text = String::new();
-        let hearing = async {
+        let reading = async {
             while let Some(chunk) = self.chunks.next().await {
                 text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
                 if text.matches("\n\n").count() >= count {
@@ -47,17 +42,17 @@ impl Listening {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), hearing).await.unwrap();
-        text.split_terminator("\n\n").map(received).collect()
+        tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
+        text.split_terminator("\n\n").map(parse).collect()
     }
 }
 
-/// Listens until `count` events have come, or to the end.
-async fn listen(api: &Api, order: &Value, last_event_id: Option<&str>, count: usize) -> Vec<Received> {
-    open(api, order, last_event_id).await.hear(count).await
+/// The first `count` events, or all until the end.
+async fn read(api: &Api, order: &Value, last_event_id: Option<&str>, count: usize) -> Vec<Received> {
+    open(api, order, last_event_id).await.read(count).await
 }
 
-fn received(block: &str) -> Received {
+fn parse(block: &str) -> Received {
     let field = |name: &str| {
         let line = block.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
         line.unwrap_or_else(|| panic!("no {name} in {block:?}")).to_owned()
@@ -70,16 +65,16 @@ fn names(events: &[Received]) -> Vec<&str> {
 }
 
 #[actix_web::test]
-async fn a_stream_tells_all_changes_of_status_and_ends_at_a_final_one() {
+async fn a_stream_sends_every_change_of_status_and_ends_at_a_final_one() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 1).await;
-        let happening = async {
+        let changing = async {
             world.pay(&order).await;
             customer.cancel(&order).await.expect(202);
             world.payment(&order, "refunded").await;
         };
-        let (events, ()) = futures_util::join!(listen(&customer, &order, None, usize::MAX), happening);
+        let (events, ()) = futures_util::join!(read(&customer, &order, None, usize::MAX), changing);
         assert_eq!(
             names(&events),
             ["order.awaiting_payment", "order.confirmed", "order.refunding", "order.refunded"]
@@ -91,49 +86,49 @@ async fn a_stream_tells_all_changes_of_status_and_ends_at_a_final_one() {
 }
 
 #[actix_web::test]
-async fn a_stream_is_resumed_on_another_replica_where_it_broke_off() {
+async fn a_stream_is_resumed_on_another_replica_without_a_gap() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         let order = customer.place(&tea, 1).await;
-        let first = listen(&customer, &order, None, 1).await;
+        let first = read(&customer, &order, None, 1).await;
         assert_eq!(names(&first), ["order.awaiting_payment"]);
 
         world.pay(&order).await;
-        let elsewhere = customer.at(&world.another_replica().await);
-        let second = listen(&elsewhere, &order, Some(&first[0].id), 1).await;
+        let at_other = customer.at(&world.another_replica().await);
+        let second = read(&at_other, &order, Some(&first[0].id), 1).await;
         assert_eq!(names(&second), ["order.confirmed"]);
 
-        // The change is made by one replica and told by the other.
+        // One replica makes the change, the other sends it.
         let cancelling = async {
             customer.cancel(&order).await.expect(202);
             world.payment(&order, "refunded").await;
         };
         let (third, ()) =
-            futures_util::join!(listen(&elsewhere, &order, Some(&second[0].id), usize::MAX), cancelling);
+            futures_util::join!(read(&at_other, &order, Some(&second[0].id), usize::MAX), cancelling);
         assert_eq!(names(&third), ["order.refunding", "order.refunded"]);
-        let nothing = listen(&customer, &order, Some(&third[1].id), usize::MAX).await;
-        assert_eq!(nothing, [], "after the end there is nothing to wait for");
+        let nothing = read(&customer, &order, Some(&third[1].id), usize::MAX).await;
+        assert_eq!(nothing, [], "the stream has ended");
     }
 }
 
 #[actix_web::test]
-async fn a_drain_ends_a_stream_so_that_its_client_goes_on_elsewhere() {
+async fn a_drain_ends_a_stream_cleanly() {
     let world = world().await;
     let (tea, customer) = (world.product(10).await, world.customer());
     let other = world.another_replica().await;
     let order = customer.place(&tea, 1).await;
-    let mut listening = open(&customer.at(&other), &order, None).await;
-    assert_eq!(names(&listening.hear(1).await), ["order.awaiting_payment"]);
-    let (rest, ()) = futures_util::join!(listening.hear(usize::MAX), other.handle.stop());
-    assert_eq!(rest, [], "ended, not cut off");
+    let mut stream = open(&customer.at(&other), &order, None).await;
+    assert_eq!(names(&stream.read(1).await), ["order.awaiting_payment"]);
+    let (events, ()) = futures_util::join!(stream.read(usize::MAX), other.handle.stop());
+    assert_eq!(events, [], "ended, not cut off");
 }
 
 #[actix_web::test]
-async fn the_head_of_a_stream_is_not_followed_by_a_stream() {
+async fn a_head_request_gets_no_stream() {
     let world = world().await;
     let (tea, customer) = (world.product(10).await, world.customer());
     let order = customer.place(&tea, 1).await;
-    let head = customer.send(Method::HEAD, &format!("{}/events", path(&order)), &[], None).await;
+    let head = customer.send(Method::HEAD, &format!("{}/events", path(&order)), None).await;
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
-    customer.sees(&order, "awaiting_payment").await;
+    customer.assert_status(&order, "awaiting_payment").await;
 }

@@ -1,4 +1,5 @@
-//! The two neighbours: user-service, which answers, and payment-service, which receives.
+//! Stubs of the neighbours: user-service, which answers requests, and payment-service, which receives
+//! messages.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,30 +9,29 @@ use std::sync::{Arc, Mutex};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 use shared::auth::SigningKeys;
+use shared::auth::keys::Jwks;
 use uuid::Uuid;
 
-/// What the stubs know and have seen.
 #[derive(Default)]
-pub(crate) struct Neighbours {
-    /// Statuses of people who are not simply active.
-    pub(crate) people: Mutex<HashMap<Uuid, &'static str>>,
-    /// Whether user-service is away.
-    pub(crate) users_are_away: AtomicBool,
+pub(crate) struct Stubs {
+    /// Everyone else is `active`.
+    pub(crate) user_statuses: Mutex<HashMap<Uuid, &'static str>>,
+    pub(crate) user_service_is_down: AtomicBool,
     /// The messages that payment-service received.
     pub(crate) received: Mutex<Vec<Value>>,
 }
 
-/// Starts both; answers their addresses.
-pub(crate) fn start(neighbours: &Arc<Neighbours>, keys: &SigningKeys) -> (SocketAddr, SocketAddr) {
-    let data = web::Data::from(neighbours.clone());
+/// Starts both stubs; returns the addresses of user-service and payment-service.
+pub(crate) fn start(stubs: &Arc<Stubs>, keys: &SigningKeys) -> (SocketAddr, SocketAddr) {
+    let data = web::Data::from(stubs.clone());
     let jwks = web::Data::new(keys.jwks().clone());
     let users = serve(move |app| {
         app.app_data(data.clone())
             .app_data(jwks.clone())
-            .route("/.well-known/jwks.json", web::get().to(published))
-            .route("/api/users/{id}", web::get().to(person));
+            .route("/.well-known/jwks.json", web::get().to(show_keys))
+            .route("/api/users/{id}", web::get().to(show_user));
     });
-    let data = web::Data::from(neighbours.clone());
+    let data = web::Data::from(stubs.clone());
     let payments = serve(move |app| {
         app.app_data(data.clone()).route("/messages", web::post().to(receive));
     });
@@ -46,21 +46,21 @@ fn serve(configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -
     address
 }
 
-async fn published(jwks: web::Data<shared::auth::keys::Jwks>) -> HttpResponse {
+async fn show_keys(jwks: web::Data<Jwks>) -> HttpResponse {
     HttpResponse::Ok().json(jwks.get_ref())
 }
 
-async fn person(id: web::Path<Uuid>, neighbours: web::Data<Neighbours>) -> HttpResponse {
-    if neighbours.users_are_away.load(Ordering::Relaxed) {
+async fn show_user(id: web::Path<Uuid>, stubs: web::Data<Stubs>) -> HttpResponse {
+    if stubs.user_service_is_down.load(Ordering::Relaxed) {
         return HttpResponse::ServiceUnavailable().finish();
     }
-    match neighbours.people.lock().unwrap().get(&id).copied().unwrap_or("active") {
+    match stubs.user_statuses.lock().unwrap().get(&id).copied().unwrap_or("active") {
         "unknown" => HttpResponse::NotFound().finish(),
         status => HttpResponse::Ok().json(json!({ "id": *id, "status": status, "name": "Somebody" })),
     }
 }
 
-async fn receive(event: web::Json<Value>, neighbours: web::Data<Neighbours>) -> HttpResponse {
-    neighbours.received.lock().unwrap().push(event.into_inner());
+async fn receive(event: web::Json<Value>, stubs: web::Data<Stubs>) -> HttpResponse {
+    stubs.received.lock().unwrap().push(event.into_inner());
     HttpResponse::NoContent().finish()
 }

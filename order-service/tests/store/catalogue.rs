@@ -12,7 +12,7 @@ async fn seed(store: &Store) -> Result<(), DbError> {
 }
 
 #[actix_web::test]
-async fn a_sku_is_taken_once() {
+async fn a_sku_is_unique() {
     for store in stores().await {
         let tea = product(&store, 1).await;
         let mut tx = store.db().begin().await.unwrap();
@@ -23,7 +23,7 @@ async fn a_sku_is_taken_once() {
 }
 
 #[actix_web::test]
-async fn stock_is_counted_in_and_out_but_never_below_nothing() {
+async fn an_adjustment_never_makes_stock_negative() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let adjust = async |product_id: Uuid, delta: i64| {
@@ -33,7 +33,7 @@ async fn stock_is_counted_in_and_out_but_never_below_nothing() {
             let mut tx = store.db().begin().await.unwrap();
             let adjusted = store.adjust_stock(&mut tx, &adjustment).await?;
             tx.commit().await.unwrap();
-            Ok::<_, Error>(adjusted.available)
+            Ok::<_, Error>(adjusted)
         };
         assert_eq!(adjust(tea.product.id, 5).await.unwrap(), 15);
         assert_eq!(adjust(tea.product.id, -15).await.unwrap(), 0);
@@ -45,17 +45,17 @@ async fn stock_is_counted_in_and_out_but_never_below_nothing() {
 }
 
 #[actix_web::test]
-async fn a_change_of_stock_is_no_change_of_the_product() {
+async fn a_change_of_stock_does_not_change_the_product() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         place(&store, &[(&tea, 3)]).await.unwrap();
-        let listed = store.product(tea.product.id).await.unwrap();
-        assert_eq!((listed.product, listed.available), (tea.product, 7));
+        let item = store.product(tea.product.id).await.unwrap();
+        assert_eq!((item.product, item.available), (tea.product, 7));
     }
 }
 
 #[actix_web::test]
-async fn two_replicas_that_start_at_once_offer_each_product_once() {
+async fn two_replicas_that_start_together_add_each_product_once() {
     for url in testing::urls().await {
         let (one, other) = (open(&url).await, open(&url).await);
         let (first, second) = futures_util::join!(seed(&one), seed(&other));

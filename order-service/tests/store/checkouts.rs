@@ -1,4 +1,4 @@
-//! Orders, their stock and their commands, in step.
+//! Orders change together with their stock, commands and timelines.
 
 use order_service::checkout::{Refusal, Trigger};
 use order_service::domain::{Reason, Status};
@@ -8,32 +8,32 @@ use shared::db::{DbError, now, query, testing};
 use crate::harness::*;
 
 #[actix_web::test]
-async fn an_order_moves_its_goods_from_the_shelf_to_the_customer() {
+async fn a_paid_order_moves_its_stock_from_on_hand_to_sold() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = place(&store, &[(&tea, 3)]).await.unwrap();
         assert_eq!(order.total.amount(), 1050);
-        assert_eq!(goods(&store, &tea).await, (7, 3, 0));
-        on(&store, &order, Trigger::Authorized).await.unwrap();
-        on(&store, &order, Trigger::Captured).await.unwrap();
-        assert_eq!(goods(&store, &tea).await, (7, 0, 3));
+        assert_eq!(stock_columns(&store, &tea).await, (7, 3, 0));
+        apply(&store, &order, Trigger::Authorized).await.unwrap();
+        apply(&store, &order, Trigger::Captured).await.unwrap();
+        assert_eq!(stock_columns(&store, &tea).await, (7, 0, 3));
         assert_eq!(commands(&store, &order).await, ["authorize", "capture"]);
     }
 }
 
 #[actix_web::test]
-async fn a_rejected_and_a_refunded_order_put_their_goods_back() {
+async fn a_rejected_and_a_refunded_order_return_their_stock() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let rejected = place(&store, &[(&tea, 3)]).await.unwrap();
-        on(&store, &rejected, Trigger::Declined(Reason::CardDeclined)).await.unwrap();
-        assert_eq!(goods(&store, &tea).await, (10, 0, 0));
+        apply(&store, &rejected, Trigger::Declined(Reason::CardDeclined)).await.unwrap();
+        assert_eq!(stock_columns(&store, &tea).await, (10, 0, 0));
 
         let order = confirmed(&store, &[(&tea, 4)]).await;
-        assert_eq!(goods(&store, &tea).await, (6, 0, 4));
-        on(&store, &order, Trigger::Cancel).await.unwrap();
-        let order = on(&store, &order, Trigger::Refunded).await.unwrap();
-        assert_eq!((order.status(), goods(&store, &tea).await), (Status::Refunded, (10, 0, 0)));
+        assert_eq!(stock_columns(&store, &tea).await, (6, 0, 4));
+        apply(&store, &order, Trigger::Cancel).await.unwrap();
+        let order = apply(&store, &order, Trigger::Refunded).await.unwrap();
+        assert_eq!((order.status(), stock_columns(&store, &tea).await), (Status::Refunded, (10, 0, 0)));
         assert_eq!(commands(&store, &order).await, ["authorize", "capture", "refund"]);
     }
 }
@@ -48,13 +48,13 @@ async fn two_buyers_for_the_last_item_one_wins() {
         let (won, lost) = if one.is_ok() { (one, other) } else { (other, one) };
         assert_eq!(won.unwrap().status(), Status::AwaitingPayment);
         assert!(matches!(lost, Err(Error::OutOfStock(lines)) if lines == [1]), "the line is named");
-        assert_eq!(goods(&store, &last).await, (0, 1, 0));
-        assert_eq!(goods(&store, &plenty).await, (99, 1, 0), "the loser left nothing behind");
+        assert_eq!(stock_columns(&store, &last).await, (0, 1, 0));
+        assert_eq!(stock_columns(&store, &plenty).await, (99, 1, 0), "the refused order reserved nothing");
     }
 }
 
 #[actix_web::test]
-async fn orders_of_the_same_products_in_any_order_of_lines_never_wait_for_each_other() {
+async fn orders_with_the_same_products_in_different_order_do_not_deadlock() {
     for store in stores().await {
         let (a, b) = (product(&store, 100).await, product(&store, 100).await);
         let orders = (0..20).map(|index| {
@@ -65,12 +65,15 @@ async fn orders_of_the_same_products_in_any_order_of_lines_never_wait_for_each_o
         for order in futures_util::future::join_all(orders).await {
             order.unwrap();
         }
-        assert_eq!((goods(&store, &a).await, goods(&store, &b).await), ((80, 20, 0), (60, 40, 0)));
+        assert_eq!(
+            (stock_columns(&store, &a).await, stock_columns(&store, &b).await),
+            ((80, 20, 0), (60, 40, 0))
+        );
     }
 }
 
 #[actix_web::test]
-async fn all_unknown_products_are_named_and_all_short_ones_too() {
+async fn all_unknown_and_all_out_of_stock_lines_are_named() {
     for store in stores().await {
         let (few, gone) = (product(&store, 1).await, product(&store, 0).await);
         let short = place(&store, &[(&few, 2), (&gone, 1)]).await;
@@ -87,12 +90,12 @@ async fn a_duplicate_message_changes_nothing() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = confirmed(&store, &[(&tea, 3)]).await;
-        for event in
+        for trigger in
             [Trigger::Authorized, Trigger::Captured, Trigger::Voided, Trigger::Refunded, Trigger::Timer]
         {
-            assert_eq!(on(&store, &order, event).await.unwrap(), order);
+            assert_eq!(apply(&store, &order, trigger).await.unwrap(), order);
         }
-        assert_eq!(goods(&store, &tea).await, (7, 0, 3));
+        assert_eq!(stock_columns(&store, &tea).await, (7, 0, 3));
         assert_eq!(commands(&store, &order).await, ["authorize", "capture"]);
     }
 }
@@ -102,74 +105,76 @@ async fn a_refusal_changes_nothing() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = confirmed(&store, &[(&tea, 3)]).await;
-        let shipped = on(&store, &order, Trigger::Ship).await.unwrap();
-        let refused = on(&store, &order, Trigger::Cancel).await;
+        let shipped = apply(&store, &order, Trigger::Ship).await.unwrap();
+        let refused = apply(&store, &order, Trigger::Cancel).await;
         assert!(matches!(refused, Err(Error::Refused(Refusal::NotCancellable(Status::Shipped)))));
         assert_eq!(store.order(order.id).await.unwrap(), shipped);
     }
 }
 
 #[actix_web::test]
-async fn cancel_and_authorization_at_once_on_two_replicas_take_turns_and_all_is_undone() {
+async fn a_concurrent_cancel_and_authorization_on_two_replicas_take_turns_and_all_is_undone() {
     for url in testing::urls().await {
         let (one, other) = (open(&url).await, open(&url).await);
         let tea = product(&one, 10).await;
         for _ in 0..20 {
             let order = place(&one, &[(&tea, 3)]).await.unwrap();
             let (authorized, cancelled) = futures_util::join!(
-                on(&one, &order, Trigger::Authorized),
-                on(&other, &order, Trigger::Cancel)
+                apply(&one, &order, Trigger::Authorized),
+                apply(&other, &order, Trigger::Cancel)
             );
             authorized.unwrap();
             cancelled.unwrap();
             assert_eq!(one.order(order.id).await.unwrap().status(), Status::Cancelling);
-            let late = commands(&one, &order).await == ["authorize", "capture"];
-            let (answers, end) = match late {
+            let captured = commands(&one, &order).await == ["authorize", "capture"];
+            let (answers, end) = match captured {
                 true => (vec![Trigger::Captured, Trigger::Refunded], Status::Refunded),
                 false => (vec![Trigger::Voided], Status::Cancelled),
             };
             for answer in answers {
-                on(&one, &order, answer).await.unwrap();
+                apply(&one, &order, answer).await.unwrap();
             }
             assert_eq!(one.order(order.id).await.unwrap().status(), end);
-            assert_eq!(goods(&one, &tea).await, (10, 0, 0));
+            assert_eq!(stock_columns(&one, &tea).await, (10, 0, 0));
         }
     }
 }
 
 #[actix_web::test]
-async fn two_cancels_at_once_on_two_replicas_take_turns_and_the_second_changes_nothing() {
+async fn two_concurrent_cancels_on_two_replicas_take_turns_and_the_second_changes_nothing() {
     for url in testing::urls().await {
         let (one, other) = (open(&url).await, open(&url).await);
         let tea = product(&one, 10).await;
         for _ in 0..20 {
             let order = place(&one, &[(&tea, 3)]).await.unwrap();
-            let (first, second) =
-                futures_util::join!(on(&one, &order, Trigger::Cancel), on(&other, &order, Trigger::Cancel));
+            let (first, second) = futures_util::join!(
+                apply(&one, &order, Trigger::Cancel),
+                apply(&other, &order, Trigger::Cancel)
+            );
             assert_eq!(first.unwrap(), second.unwrap());
             assert_eq!(commands(&one, &order).await, ["authorize", "void"]);
-            assert_eq!(goods(&one, &tea).await, (10, 0, 0));
+            assert_eq!(stock_columns(&one, &tea).await, (10, 0, 0));
         }
     }
 }
 
-/// A replica that read the order, was paused, and goes on after another has taken the order on.
+/// The paused replica continues after another replica has changed the order.
 #[actix_web::test]
 async fn a_replica_that_was_paused_past_its_lock_writes_nothing() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = place(&store, &[(&tea, 3)]).await.unwrap();
         let mut paused = store.db().begin().await.unwrap();
-        let old = store.lock(&mut paused, order.id).await.unwrap();
+        let stale = store.lock(&mut paused, order.id).await.unwrap();
         drop(paused);
-        on(&store, &order, Trigger::Authorized).await.unwrap();
+        apply(&store, &order, Trigger::Authorized).await.unwrap();
 
         let mut tx = store.db().begin().await.unwrap();
-        let late = store.proceed(&mut tx, old, &Trigger::Cancel, &cause(), now()).await;
+        let late = store.proceed(&mut tx, stale, &Trigger::Cancel, &cause(), now()).await;
         assert!(matches!(late, Err(Error::Stale)));
         drop(tx);
         assert_eq!(store.order(order.id).await.unwrap().status(), Status::AwaitingPayment);
-        assert_eq!(goods(&store, &tea).await, (7, 3, 0));
+        assert_eq!(stock_columns(&store, &tea).await, (7, 3, 0));
     }
 }
 
@@ -184,22 +189,22 @@ async fn the_database_refuses_what_breaks_the_stock_equation() {
             let refused = broken.bind(tea.product.id).execute(store.db()).await;
             assert!(matches!(refused, Err(DbError::Refused(_))), "{change}: {refused:?}");
         }
-        assert_eq!(goods(&store, &tea).await, (10, 0, 0));
+        assert_eq!(stock_columns(&store, &tea).await, (10, 0, 0));
     }
 }
 
 #[actix_web::test]
-async fn the_timeline_tells_every_change_and_cannot_be_rewritten() {
+async fn the_timeline_shows_every_change_and_is_append_only() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = confirmed(&store, &[(&tea, 1)]).await;
         let changes = store.changes_after(order.id, 0).await.unwrap();
-        let told: Vec<_> = changes
+        let statuses: Vec<_> = changes
             .iter()
             .map(|change| (change.version, change.from.as_deref(), change.to.as_str()))
             .collect();
         assert_eq!(
-            told,
+            statuses,
             [
                 (1, None, "awaiting_payment"),
                 (2, Some("awaiting_payment"), "awaiting_payment"),
@@ -220,7 +225,7 @@ async fn an_order_keeps_the_prices_it_was_placed_at() {
         let tea = product(&store, 10).await;
         let order = place(&store, &[(&tea, 2)]).await.unwrap();
         let mut tx = store.db().begin().await.unwrap();
-        store.change_product(&mut tx, tea.product.id, |_| Ok(details("Dear tea", 9_999))).await.unwrap();
+        store.change_product(&mut tx, tea.product.id, |_| Ok(details("New tea", 9_999))).await.unwrap();
         tx.commit().await.unwrap();
         let kept = store.order(order.id).await.unwrap();
         assert_eq!((kept.total.amount(), kept.lines[0].name.as_str()), (700, "Green tea"));

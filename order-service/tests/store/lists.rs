@@ -1,4 +1,4 @@
-//! Lists: filters, search, and pages that are stable under inserts.
+//! Lists: filters, search and pages.
 
 use order_service::checkout::Trigger;
 use order_service::domain::Reason;
@@ -20,7 +20,7 @@ async fn orders_are_listed_newest_first_by_customer_and_status() {
         for _ in 0..5 {
             orders.push(place(&store, &[(&tea, 1)]).await.unwrap());
         }
-        on(&store, &orders[1], Trigger::Declined(Reason::CardDeclined)).await.unwrap();
+        apply(&store, &orders[1], Trigger::Declined(Reason::CardDeclined)).await.unwrap();
 
         let all = store.orders(&page(100, None), Filter::default()).await.unwrap();
         let newest_first: Vec<_> = orders.iter().rev().map(|order| order.id).collect();
@@ -40,7 +40,7 @@ async fn orders_are_listed_newest_first_by_customer_and_status() {
 }
 
 #[actix_web::test]
-async fn a_page_goes_on_where_the_last_one_ended_whatever_was_added_since() {
+async fn a_page_continues_after_the_last_one_even_if_orders_were_added() {
     for store in stores().await {
         let tea = product(&store, 100).await;
         let mut ids = Vec::new();
@@ -58,7 +58,7 @@ async fn a_page_goes_on_where_the_last_one_ended_whatever_was_added_since() {
 }
 
 #[actix_web::test]
-async fn a_product_is_found_by_part_of_its_name_or_sku_in_any_case() {
+async fn a_product_is_found_by_part_of_its_name_or_sku_ignoring_case() {
     for store in stores().await {
         let tea = product(&store, 1).await;
         let part_of_sku = tea.product.sku.as_str()[..13].to_uppercase();

@@ -1,4 +1,4 @@
-//! What the store promises, on every database.
+//! The guarantees of the store, on every database.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,4 +1,4 @@
-//! Timers are rows: they survive restarts and are shared by replicas.
+//! Timers survive restarts, and any replica may handle them.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::harness::*;
 const TIMED_OUT: Status = Status::Rejected(Reason::PaymentTimeout);
 
 #[actix_web::test]
-async fn an_authorization_without_an_answer_times_out_and_frees_the_stock() {
+async fn an_authorization_without_an_answer_times_out_and_releases_the_stock() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = place(&store, &[(&tea, 3)]).await.unwrap();
-        assert_eq!(pass(&store, saga::AUTHORIZE - Duration::from_secs(1)).await, 0);
-        assert_eq!(pass(&store, saga::AUTHORIZE).await, 1);
+        assert_eq!(expire_timers(&store, saga::AUTHORIZE_TIMEOUT - Duration::from_secs(1)).await, 0);
+        assert_eq!(expire_timers(&store, saga::AUTHORIZE_TIMEOUT).await, 1);
         let order = store.order(order.id).await.unwrap();
-        assert_eq!((order.status(), goods(&store, &tea).await), (TIMED_OUT, (10, 0, 0)));
+        assert_eq!((order.status(), stock_columns(&store, &tea).await), (TIMED_OUT, (10, 0, 0)));
         assert_eq!(commands(&store, &order).await, ["authorize", "void"]);
     }
 }
@@ -28,38 +28,38 @@ async fn a_late_capture_after_a_time_out_is_refunded() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = place(&store, &[(&tea, 3)]).await.unwrap();
-        pass(&store, saga::AUTHORIZE).await;
-        on(&store, &order, Trigger::Captured).await.unwrap();
-        let order = on(&store, &order, Trigger::Refunded).await.unwrap();
-        assert_eq!((order.status(), goods(&store, &tea).await), (TIMED_OUT, (10, 0, 0)));
+        expire_timers(&store, saga::AUTHORIZE_TIMEOUT).await;
+        apply(&store, &order, Trigger::Captured).await.unwrap();
+        let order = apply(&store, &order, Trigger::Refunded).await.unwrap();
+        assert_eq!((order.status(), stock_columns(&store, &tea).await), (TIMED_OUT, (10, 0, 0)));
         assert_eq!(commands(&store, &order).await, ["authorize", "void", "refund"]);
         assert_eq!(store.sagas(None).await.unwrap(), []);
     }
 }
 
 #[actix_web::test]
-async fn a_capture_without_an_answer_is_sent_again_then_needs_attention_then_heals() {
+async fn a_capture_without_an_answer_is_sent_again_then_needs_attention_then_completes() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = place(&store, &[(&tea, 3)]).await.unwrap();
-        on(&store, &order, Trigger::Authorized).await.unwrap();
-        assert_eq!(pass(&store, saga::ANSWER_TIMEOUT + saga::RETRY.first).await, 1);
+        apply(&store, &order, Trigger::Authorized).await.unwrap();
+        assert_eq!(expire_timers(&store, saga::ANSWER_TIMEOUT + saga::RETRY.first).await, 1);
         assert_eq!(commands(&store, &order).await, ["authorize", "capture", "capture"]);
 
-        pass(&store, saga::OVERALL).await;
+        expire_timers(&store, saga::OVERALL_TIMEOUT).await;
         assert_eq!(store.order(order.id).await.unwrap().status(), Status::NeedsAttention);
         let stuck = store.sagas(Some(Progress::Stuck)).await.unwrap();
         assert_eq!((stuck.len(), stuck[0].order_id), (1, order.id));
-        assert!(stuck[0].saga.last_error.is_some(), "never silent");
-        assert_eq!(goods(&store, &tea).await, (7, 3, 0), "the goods wait for the answer");
+        assert!(stuck[0].saga.last_error.is_some(), "has an error");
+        assert_eq!(stock_columns(&store, &tea).await, (7, 3, 0), "the stock stays reserved");
 
-        let healed = on(&store, &order, Trigger::Captured).await.unwrap();
-        assert_eq!((healed.status(), goods(&store, &tea).await), (Status::Confirmed, (7, 0, 3)));
+        let confirmed = apply(&store, &order, Trigger::Captured).await.unwrap();
+        assert_eq!((confirmed.status(), stock_columns(&store, &tea).await), (Status::Confirmed, (7, 0, 3)));
     }
 }
 
 #[actix_web::test]
-async fn a_timer_survives_a_restart_and_is_taken_by_whichever_replica_looks_first() {
+async fn a_timer_survives_a_restart_and_is_handled_by_one_replica() {
     for url in testing::urls().await {
         let first = open(&url).await;
         let tea = product(&first, 100).await;
@@ -70,9 +70,11 @@ async fn a_timer_survives_a_restart_and_is_taken_by_whichever_replica_looks_firs
         first.db().close().await;
 
         let (one, other) = (open(&url).await, open(&url).await);
-        let (by_one, by_other) =
-            futures_util::join!(pass(&one, saga::AUTHORIZE), pass(&other, saga::AUTHORIZE));
-        assert_eq!(by_one + by_other, 10, "each timer is dealt with once");
+        let (by_one, by_other) = futures_util::join!(
+            expire_timers(&one, saga::AUTHORIZE_TIMEOUT),
+            expire_timers(&other, saga::AUTHORIZE_TIMEOUT)
+        );
+        assert_eq!(by_one + by_other, 10, "each timer is handled once");
         for order in orders {
             assert_eq!(one.order(order.id).await.unwrap().status(), TIMED_OUT);
             assert_eq!(commands(&one, &order).await, ["authorize", "void"]);
@@ -81,7 +83,7 @@ async fn a_timer_survives_a_restart_and_is_taken_by_whichever_replica_looks_firs
 }
 
 #[actix_web::test]
-async fn a_timer_that_cannot_be_dealt_with_does_not_keep_the_others_waiting() {
+async fn a_timer_that_cannot_be_handled_does_not_block_the_others() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let (broken, good) =
@@ -90,26 +92,26 @@ async fn a_timer_that_cannot_be_dealt_with_does_not_keep_the_others_waiting() {
             query("UPDATE orders SET step = $2 WHERE id = $1").bind(broken.id).bind(step)
         };
         step("of another version").execute(store.db()).await.unwrap();
-        assert_eq!(pass(&store, saga::AUTHORIZE).await, 2);
+        assert_eq!(expire_timers(&store, saga::AUTHORIZE_TIMEOUT).await, 2);
         assert_eq!(store.order(good.id).await.unwrap().status(), TIMED_OUT);
         step("authorize").execute(store.db()).await.unwrap();
-        pass(&store, saga::AUTHORIZE + Duration::from_secs(31)).await;
+        expire_timers(&store, saga::AUTHORIZE_TIMEOUT + Duration::from_secs(31)).await;
         assert_eq!(store.order(broken.id).await.unwrap().status(), TIMED_OUT);
     }
 }
 
 #[actix_web::test]
-async fn a_crash_while_a_timer_is_dealt_with_leaves_it_to_be_dealt_with() {
+async fn a_crash_while_a_timer_is_handled_leaves_it_expired() {
     for store in stores().await {
         let tea = product(&store, 10).await;
         let order = place(&store, &[(&tea, 3)]).await.unwrap();
         let mut tx = store.db().begin().await.unwrap();
         let checkout = store.lock(&mut tx, order.id).await.unwrap();
-        let late = in_the_future(saga::AUTHORIZE);
+        let late = in_the_future(saga::AUTHORIZE_TIMEOUT);
         store.proceed(&mut tx, checkout, &Trigger::Timer, &cause(), late).await.unwrap();
         drop(tx);
         assert_eq!(store.order(order.id).await.unwrap().status(), Status::AwaitingPayment);
-        assert_eq!(pass(&store, saga::AUTHORIZE).await, 1);
+        assert_eq!(expire_timers(&store, saga::AUTHORIZE_TIMEOUT).await, 1);
         assert_eq!(store.order(order.id).await.unwrap().status(), TIMED_OUT);
     }
 }

@@ -1,13 +1,17 @@
 //! Wires the card network.
 
 use shared::db::Db;
-use shared::service::{Listener, Server, Service};
+use shared::service::{BuildFuture, Listener, Server, Service};
 
 use super::config::{Config, SERVICE};
 use super::routes;
 use super::store::{self, Store};
 
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
+    Box::pin(wire(config))
+}
+
+async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, store::migrations()).await?;
     let store = Store::new(db.clone());

@@ -3,7 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError as _, web};
 use serde_json::json;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::idempotency;
 use shared::problem::Problem;
 use shared::request::Params;
@@ -127,24 +127,24 @@ async fn respond(
 }
 
 impl FromBody for AuthorizationRequest {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (key, order_id) = (fields.required("key"), fields.required("order_id"));
         let (amount, currency) = (amount(fields, 0), fields.required("currency"));
         let token = fields.required("token");
-        Some(Self { key: key?, order_id: order_id?, amount: amount?, currency: currency?, token: token? })
+        Ok(Self { key: key?, order_id: order_id?, amount: amount?, currency: currency?, token: token? })
     }
 }
 
 impl FromBody for RefundRequest {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (key, amount) = (fields.required("key"), amount(fields, 1));
-        Some(Self { key: key?, amount: amount? })
+        Ok(Self { key: key?, amount: amount? })
     }
 }
 
-fn amount(fields: &mut Fields<'_>, least: i64) -> Option<i64> {
+fn amount(fields: &mut Fields<'_>, least: i64) -> Result<i64, Invalid> {
     match fields.required("amount") {
-        Some(amount) if amount < least => fields.reject("amount", format!("must be at least {least}")),
+        Ok(amount) if amount < least => fields.reject("amount", format!("must be at least {least}")),
         amount => amount,
     }
 }

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Deserialize;
 use shared::auth::Admin;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::client::Context;
 use shared::db::Tx;
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
@@ -65,10 +65,10 @@ pub(crate) async fn refund_payment(
 }
 
 impl FromBody for RefundRequest {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let amount = fields.optional_object::<Amount>("amount");
         let reason = fields.required("reason");
-        Some(Self { amount: amount?.map(|Amount(money)| money), reason: reason? })
+        Ok(Self { amount: amount?.map(|Amount(money)| money), reason: reason? })
     }
 }
 
@@ -76,13 +76,13 @@ impl FromBody for RefundRequest {
 struct Amount(Money);
 
 impl FromBody for Amount {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (amount, currency) = (fields.required::<i64>("amount"), fields.required::<Currency>("currency"));
         let amount = match amount {
-            Some(amount) if amount < 1 => fields.reject("amount", "must be at least 1"),
+            Ok(amount) if amount < 1 => fields.reject("amount", "must be at least 1"),
             amount => amount,
         };
-        Money::new(amount?, currency?).ok().map(Self)
+        Money::new(amount?, currency?).map(Self).map_err(|_| Invalid)
     }
 }
 

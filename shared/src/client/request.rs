@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{ClientError, Context, ServiceClient};
 use crate::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
-use crate::http::{Call, ExchangeError, Response, exchange, retry_after};
+use crate::http::{Call, ExchangeError, IDEMPOTENCY_KEY, Response, exchange, retry_after};
 use crate::metrics;
 use crate::resilience::retry::{Attempts, Decision, Failure, Request, is_safe};
 
@@ -93,7 +93,7 @@ impl<'a> RequestBuilder<'a> {
 
     /// Sends an `Idempotency-Key`, with which the call may be tried again.
     pub fn idempotency_key(self, key: impl Into<String>) -> Self {
-        self.header(crate::idempotency::HEADER, key).repeatable()
+        self.header(IDEMPOTENCY_KEY, key).repeatable()
     }
 
     /// Says that the callee notices repetitions by itself.

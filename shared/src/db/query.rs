@@ -1,12 +1,10 @@
 //! A query: SQL with `$1` placeholders, its parameters, and where it runs.
 
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, Executor, Postgres, Sqlite};
-
-use super::value::format_time;
-use super::{Column, Db, DbError, Pools, Tx, TxInner, Value, about_to, within};
+#[cfg(feature = "postgres")]
+use super::postgres;
+#[cfg(feature = "sqlite")]
+use super::sqlite;
+use super::{Column, Db, DbError, Pools, Tx, TxInner, Value, about_to};
 
 /// Where a query runs: on its own, or within a transaction.
 pub enum Conn<'c> {
@@ -43,10 +41,10 @@ pub fn query(sql: impl Into<String>) -> Query {
 /// A row of either database.
 #[derive(Debug)]
 pub enum Row {
-    /// Of PostgreSQL.
-    Postgres(PgRow),
-    /// Of SQLite.
-    Sqlite(SqliteRow),
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::postgres::PgRow),
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::sqlite::SqliteRow),
 }
 
 impl Row {
@@ -56,7 +54,9 @@ impl Row {
     /// When there is no such column or it holds something else, which is a mistake in the store.
     pub fn get<T: Column>(&self, name: &str) -> Result<T, DbError> {
         match self {
+            #[cfg(feature = "postgres")]
             Self::Postgres(row) => T::from_postgres(row, name),
+            #[cfg(feature = "sqlite")]
             Self::Sqlite(row) => T::from_sqlite(row, name),
         }
         .map_err(DbError::from)
@@ -77,17 +77,23 @@ impl Query {
     pub async fn execute<'c>(self, conn: impl Into<Conn<'c>>) -> Result<u64, DbError> {
         about_to(&self.sql);
         Ok(match conn.into() {
+            #[cfg(feature = "sqlite")]
             Conn::Pool(Db(Pools::Sqlite { writer, .. })) => {
-                self.sqlite().execute(writer).await?.rows_affected()
+                sqlite::statement(self.sql, self.values).execute(writer).await?.rows_affected()
             }
+            #[cfg(feature = "postgres")]
             Conn::Pool(Db(Pools::Postgres { pool, timeout })) => {
-                within(*timeout, self.postgres().execute(pool)).await?.rows_affected()
+                let run = postgres::statement(self.sql, self.values).execute(pool);
+                postgres::within(*timeout, run).await?.rows_affected()
             }
+            #[cfg(feature = "sqlite")]
             Conn::Tx(Tx { inner: TxInner::Sqlite(tx), .. }) => {
-                self.sqlite().execute(&mut **tx).await?.rows_affected()
+                sqlite::statement(self.sql, self.values).execute(&mut **tx).await?.rows_affected()
             }
+            #[cfg(feature = "postgres")]
             Conn::Tx(Tx { inner: TxInner::Postgres { tx, timeout }, .. }) => {
-                within(*timeout, self.postgres().execute(&mut **tx)).await?.rows_affected()
+                let run = postgres::statement(self.sql, self.values).execute(&mut **tx);
+                postgres::within(*timeout, run).await?.rows_affected()
             }
         })
     }
@@ -99,13 +105,25 @@ impl Query {
     pub async fn fetch_all<'c>(self, conn: impl Into<Conn<'c>>) -> Result<Vec<Row>, DbError> {
         about_to(&self.sql);
         Ok(match conn.into() {
-            Conn::Pool(Db(Pools::Sqlite { readers, .. })) => self.sqlite_rows(readers).await?,
-            Conn::Pool(Db(Pools::Postgres { pool, timeout })) => {
-                within(*timeout, self.postgres_rows(pool)).await?
+            #[cfg(feature = "sqlite")]
+            Conn::Pool(Db(Pools::Sqlite { readers, .. })) => {
+                let rows = sqlite::statement(self.sql, self.values).fetch_all(readers).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
             }
-            Conn::Tx(Tx { inner: TxInner::Sqlite(tx), .. }) => self.sqlite_rows(&mut **tx).await?,
+            #[cfg(feature = "postgres")]
+            Conn::Pool(Db(Pools::Postgres { pool, timeout })) => {
+                let run = postgres::statement(self.sql, self.values).fetch_all(pool);
+                postgres::within(*timeout, run).await?.into_iter().map(Row::Postgres).collect()
+            }
+            #[cfg(feature = "sqlite")]
+            Conn::Tx(Tx { inner: TxInner::Sqlite(tx), .. }) => {
+                let rows = sqlite::statement(self.sql, self.values).fetch_all(&mut **tx).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            #[cfg(feature = "postgres")]
             Conn::Tx(Tx { inner: TxInner::Postgres { tx, timeout }, .. }) => {
-                within(*timeout, self.postgres_rows(&mut **tx)).await?
+                let run = postgres::statement(self.sql, self.values).fetch_all(&mut **tx);
+                postgres::within(*timeout, run).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -124,50 +142,5 @@ impl Query {
     /// Any [`DbError`].
     pub async fn fetch_one<'c>(self, conn: impl Into<Conn<'c>>) -> Result<Row, DbError> {
         self.fetch_optional(conn).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
-    }
-
-    async fn sqlite_rows<'e>(
-        self,
-        executor: impl Executor<'e, Database = Sqlite>,
-    ) -> Result<Vec<Row>, sqlx::Error> {
-        Ok(self.sqlite().fetch_all(executor).await?.into_iter().map(Row::Sqlite).collect())
-    }
-
-    async fn postgres_rows<'e>(
-        self,
-        executor: impl Executor<'e, Database = Postgres>,
-    ) -> Result<Vec<Row>, sqlx::Error> {
-        Ok(self.postgres().fetch_all(executor).await?.into_iter().map(Row::Postgres).collect())
-    }
-
-    fn postgres(self) -> sqlx::query::Query<'static, Postgres, PgArguments> {
-        let mut query = sqlx::query(AssertSqlSafe(self.sql));
-        for value in self.values {
-            query = match value {
-                Value::Text(value) => query.bind(value),
-                Value::Int(value) => query.bind(value),
-                Value::Bool(value) => query.bind(value),
-                Value::Uuid(value) => query.bind(value),
-                Value::Time(value) => query.bind(value),
-                Value::Json(value) => query.bind(value.map(Json)),
-            };
-        }
-        query
-    }
-
-    fn sqlite(self) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
-        let sql = self.sql.replace("FOR UPDATE SKIP LOCKED", "").replace("FOR UPDATE", "");
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for value in self.values {
-            query = match value {
-                Value::Text(value) => query.bind(value),
-                Value::Int(value) => query.bind(value),
-                Value::Bool(value) => query.bind(value),
-                Value::Uuid(value) => query.bind(value.map(|id| id.to_string())),
-                Value::Time(value) => query.bind(value.map(format_time)),
-                Value::Json(value) => query.bind(value.map(|json| json.to_string())),
-            };
-        }
-        query
     }
 }

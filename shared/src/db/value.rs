@@ -1,10 +1,15 @@
 //! The types that go into queries and come out of rows.
 
-use sqlx::{Row as _, postgres::PgRow, sqlite::SqliteRow};
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime};
+use sqlx::Row as _;
+#[cfg(feature = "postgres")]
+use sqlx::postgres::PgRow;
+#[cfg(feature = "sqlite")]
+use sqlx::sqlite::SqliteRow;
+use time::OffsetDateTime;
 use uuid::Uuid;
+
+#[cfg(feature = "sqlite")]
+use super::text;
 
 /// A parameter of a query; `None` is NULL of that type.
 #[derive(Debug, Clone)]
@@ -49,20 +54,24 @@ impl From<Option<&str>> for Value {
 
 /// A type that a column can be read as.
 pub trait Column: Sized {
-    /// Reads it from a row of PostgreSQL.
+    #[cfg(feature = "postgres")]
     fn from_postgres(row: &PgRow, name: &str) -> Result<Self, sqlx::Error>;
-    /// Reads it from a row of SQLite.
+    #[cfg(feature = "sqlite")]
     fn from_sqlite(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error>;
 }
 
 macro_rules! same_column_on_both {
     ($($kind:ty),*) => {$(
         impl Column for $kind {
+            #[cfg(feature = "postgres")]
             fn from_postgres(row: &PgRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
+            #[cfg(feature = "sqlite")]
             fn from_sqlite(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
         }
         impl Column for Option<$kind> {
+            #[cfg(feature = "postgres")]
             fn from_postgres(row: &PgRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
+            #[cfg(feature = "sqlite")]
             fn from_sqlite(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
         }
     )*};
@@ -72,54 +81,29 @@ same_column_on_both!(String, i64, bool);
 macro_rules! text_column_on_sqlite {
     ($($kind:ty: $parse:expr),*) => {$(
         impl Column for $kind {
+            #[cfg(feature = "postgres")]
             fn from_postgres(row: &PgRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
+            #[cfg(feature = "sqlite")]
             fn from_sqlite(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> {
                 let text: &str = row.try_get(name)?;
-                $parse(text).map_err(|why| undecodable(name, why))
+                $parse(text).map_err(|why| text::undecodable(name, why))
             }
         }
         impl Column for Option<$kind> {
+            #[cfg(feature = "postgres")]
             fn from_postgres(row: &PgRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
+            #[cfg(feature = "sqlite")]
             fn from_sqlite(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> {
                 let text: Option<&str> = row.try_get(name)?;
-                text.map($parse).transpose().map_err(|why| undecodable(name, why))
+                text.map($parse).transpose().map_err(|why| text::undecodable(name, why))
             }
         }
     )*};
 }
-text_column_on_sqlite!(Uuid: Uuid::parse_str, OffsetDateTime: parse_time, serde_json::Value: serde_json::from_str);
-
-fn undecodable(name: &str, why: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
-    sqlx::Error::ColumnDecode { index: name.to_owned(), source: Box::new(why) }
-}
-
-/// Fixed width, so that text sorts as time does.
-const TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-
-pub(super) fn format_time(at: OffsetDateTime) -> String {
-    at.to_offset(time::UtcOffset::UTC).format(TIME).unwrap_or_default()
-}
-
-fn parse_time(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
-    PrimitiveDateTime::parse(text, TIME).map(PrimitiveDateTime::assume_utc)
-}
+text_column_on_sqlite!(Uuid: Uuid::parse_str, OffsetDateTime: text::parse_time, serde_json::Value: serde_json::from_str);
 
 /// The time in UTC, to the microsecond: what both databases keep.
 pub fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now - time::Duration::nanoseconds(i64::from(now.nanosecond() % 1_000))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_survive_as_text_and_sort_as_text() {
-        let early = now();
-        let late = early + time::Duration::microseconds(1);
-        assert_eq!(parse_time(&format_time(early)).unwrap(), early);
-        assert!(format_time(early) < format_time(late));
-    }
 }

@@ -32,8 +32,10 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, Event as ConnectionEvent};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
+use url::Url;
 
 use super::http::CLOUD_EVENT;
 use super::{Outgoing, SendError, Transport, outbox, prune};
@@ -51,6 +53,8 @@ const RECONNECT: Backoff = Backoff { first: Duration::from_millis(50), longest: 
 /// A stream that holds so many events takes no more: the outbox does.
 const MOST_EVENTS: i64 = 1_000_000;
 const DUPLICATES: Duration = Duration::from_secs(120);
+/// The stream of a URL that names none.
+const STREAM: &str = "messages";
 
 /// Where a NATS server is, and the stream to use there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +65,27 @@ pub struct NatsUrl {
     pub(super) login: Option<(String, Secret)>,
     /// The name of the stream, with which every subject begins.
     pub(super) stream: String,
+}
+
+impl NatsUrl {
+    /// `nats://[user:password@]host:port[/stream]`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let url = Url::parse(text).ok().filter(|url| url.scheme() == "nats")?;
+        let address = format!("{}:{}", url.host_str().filter(|host| !host.is_empty())?, url.port()?);
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8().ok().map(String::from);
+        let login = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, Some(password)) => Some((decoded(user)?, Secret::new(decoded(password)?))),
+            _ => return None,
+        };
+        let stream = match url.path().trim_start_matches('/') {
+            "" => STREAM,
+            stream if stream.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) => stream,
+            _ => return None,
+        };
+        let more = url.query().is_some() || url.fragment().is_some();
+        (!more).then(|| Self { address, login, stream: stream.to_owned() })
+    }
 }
 
 /// A NATS server. Clones share one connection.

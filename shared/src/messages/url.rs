@@ -2,11 +2,8 @@
 
 use std::rc::Rc;
 
-use percent_encoding::percent_decode_str;
-use url::Url;
-
 use super::{ConnectError, HttpTransport, Nats, NatsUrl, Outbox, Relay, Transport};
-use crate::config::{Secret, Variable, Vars};
+use crate::config::{Variable, Vars};
 use crate::db::Db;
 use crate::stack::Stack;
 
@@ -18,9 +15,6 @@ pub enum MessagesUrl {
     /// A broker keeps them until the receiver has handled them.
     Nats(NatsUrl),
 }
-
-/// The stream of a URL that names none.
-const STREAM: &str = "messages";
 
 impl MessagesUrl {
     /// Reads `MESSAGES_URL`.
@@ -56,7 +50,7 @@ impl Variable for MessagesUrl {
             return Ok(Self::Http);
         }
         // The text may hold a password: what is wrong is said without it.
-        nats(text).map(Self::Nats).ok_or_else(|| {
+        NatsUrl::parse(text).map(Self::Nats).ok_or_else(|| {
             "write http://, or nats://[user:password@]host:port[/stream], the stream in letters, digits, - and _"
                 .to_owned()
         })
@@ -67,27 +61,10 @@ impl Variable for MessagesUrl {
     }
 }
 
-fn nats(text: &str) -> Option<NatsUrl> {
-    let url = Url::parse(text).ok().filter(|url| url.scheme() == "nats")?;
-    let address = format!("{}:{}", url.host_str().filter(|host| !host.is_empty())?, url.port()?);
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8().ok().map(String::from);
-    let login = match (url.username(), url.password()) {
-        ("", None) => None,
-        (user, Some(password)) => Some((decoded(user)?, Secret::new(decoded(password)?))),
-        _ => return None,
-    };
-    let stream = match url.path().trim_start_matches('/') {
-        "" => STREAM,
-        stream if stream.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) => stream,
-        _ => return None,
-    };
-    let more = url.query().is_some() || url.fragment().is_some();
-    (!more).then(|| NatsUrl { address, login, stream: stream.to_owned() })
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "nats"))]
 mod tests {
     use super::*;
+    use crate::config::Secret;
 
     #[test]
     fn a_transport_is_named_by_its_url() {

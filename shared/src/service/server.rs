@@ -7,13 +7,17 @@ use std::time::Duration;
 use actix_web::middleware::from_fn;
 use actix_web::rt::task::JoinHandle;
 use actix_web::{App, HttpServer, web};
-use futures_util::future::{FutureExt as _, select_all};
+use futures_util::future::{FutureExt as _, LocalBoxFuture, select_all};
 
 use super::drain::{self, Drain};
 use super::{HttpConfig, Parts, Replica, Task, health, middleware, resource};
 use crate::body::BODY_LIMIT;
 use crate::stop::{Stop, Stopper};
 use crate::trace;
+
+/// What an app's `build` returns. Boxed, it is compiled with the app, and not again in the program and in
+/// every test.
+pub type BuildFuture<E> = LocalBoxFuture<'static, Result<Server, E>>;
 
 /// A service that listens and waits to be run.
 pub struct Server {
@@ -63,7 +67,12 @@ impl Server {
     /// # Errors
     /// When serving fails, or a background task ends before it is told to: a replica without its
     /// relay or its timers drains, so that it is started again.
-    pub async fn run(self) -> Result<(), std::io::Error> {
+    pub fn run(self) -> LocalBoxFuture<'static, Result<(), std::io::Error>> {
+        // Boxed for the same reason as [`BuildFuture`].
+        self.serve().boxed_local()
+    }
+
+    async fn serve(self) -> Result<(), std::io::Error> {
         let Self { parts, http, listener, replica, drain, drained } = self;
         let Parts { configure, checks, sources, openapi, on_drain, tasks, edge, ignores_signals } = parts;
         let name = replica.service;

@@ -9,6 +9,7 @@ use actix_web::web::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::http::IDEMPOTENCY_KEY;
 use crate::service::{Server, ServerHandle};
 
 /// One server, as one person, one service or an anonymous client uses it.
@@ -30,8 +31,6 @@ pub struct Reply {
     /// `null` if the body is not JSON.
     pub body: Value,
 }
-
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A new value for [`Api::with_key`].
 pub fn key() -> String {

@@ -4,7 +4,7 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use shared::auth::MaybeCaller;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use utoipa::ToSchema;
 
 use super::client_address::client_address;
@@ -22,9 +22,9 @@ pub(crate) struct LogIn {
 }
 
 impl FromBody for LogIn {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (email, password) = (fields.required("email"), fields.required("password"));
-        Some(Self { email: email?, password: password? })
+        Ok(Self { email: email?, password: password? })
     }
 }
 

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use shared::auth::MaybeCaller;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use utoipa::ToSchema;
 
 use crate::error::Error;
@@ -21,8 +21,8 @@ pub(crate) struct RefreshSession {
 }
 
 impl FromBody for RefreshSession {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self { refresh_token: fields.required("refresh_token")? })
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
+        Ok(Self { refresh_token: fields.required("refresh_token")? })
     }
 }
 

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::MaybeCaller;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::etag;
 use utoipa::ToSchema;
@@ -31,10 +31,10 @@ pub(crate) struct RegisterUser {
 }
 
 impl FromBody for RegisterUser {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         let (email, name) = (fields.required("email"), fields.required("name"));
         let password = fields.required("password");
-        Some(Self { email: email?, name: name?, password: password? })
+        Ok(Self { email: email?, name: name?, password: password? })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The commands to payment-service, as events in the outbox.
+//! The commands to payment-service, as messages.
 
 use serde_json::{Value, json};
 use shared::client::Context;
@@ -9,17 +9,16 @@ use crate::config::SERVICE;
 use crate::domain::Order;
 use crate::domain::money::CURRENCY;
 
-/// The service that owns payments.
 pub const PAYMENTS: &str = "payment-service";
 
-pub(super) fn command(order: &Order, command: &Command, context: &Context) -> Event {
+pub(super) fn event(order: &Order, command: &Command, context: &Context) -> Event {
     let (kind, data) = match command {
         Command::Authorize(token) => {
             let token = String::from(token.clone());
             ("payment.authorize.v1", with_terms(order, json!({ "token": token })))
         }
         Command::Capture => ("payment.capture.v1", json!({ "payment_id": order.payment_id })),
-        // It may arrive before the authorize: then this is all that payments will know.
+        // If it arrives before the authorization, payment-service creates a voided payment from it.
         Command::Void => ("payment.void.v1", with_terms(order, json!({}))),
         Command::Refund => (
             "payment.refund.v1",
@@ -57,11 +56,11 @@ mod tests {
     }
 
     #[test]
-    fn an_authorization_and_a_void_say_all_that_a_payment_is_made_of() {
+    fn an_authorization_and_a_void_contain_all_fields_of_a_payment() {
         let order = order();
-        let token = Command::Authorize("tok_visa".to_owned().try_into().unwrap());
-        for (sent, kind) in [(token, "payment.authorize.v1"), (Command::Void, "payment.void.v1")] {
-            let event = command(&order, &sent, &Context::background());
+        let authorize = Command::Authorize("tok_visa".to_owned().try_into().unwrap());
+        for (sent, kind) in [(authorize, "payment.authorize.v1"), (Command::Void, "payment.void.v1")] {
+            let event = event(&order, &sent, &Context::background());
             assert_eq!((event.kind.as_str(), event.subject), (kind, order.id.to_string()));
             assert_eq!(event.data["payment_id"], order.payment_id.to_string());
             assert_eq!(event.data["customer_id"], order.customer_id.to_string());

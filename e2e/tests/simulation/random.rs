@@ -1,14 +1,14 @@
-//! Chance from a seed: the same seed makes the same story, on every machine and in every version.
+//! Random numbers from a seed. The same seed gives the same schedule on every machine and in every version.
 
 use std::time::Duration;
 
 use uuid::Uuid;
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-pub(crate) struct Chance(u64);
+pub(crate) struct Random(u64);
 
-impl Chance {
-    pub(crate) fn of(seed: u64) -> Self {
+impl Random {
+    pub(crate) fn from_seed(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -19,12 +19,12 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0, less than `end`.
+    /// A number from 0 to `end - 1`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// Whether something happens that happens so often in a thousand times.
+    /// True in `often` of a thousand cases.
     pub(crate) fn per_mille(&mut self, often: u64) -> bool {
         self.below(1000) < often
     }
@@ -33,7 +33,7 @@ impl Chance {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// A time shorter than `longest`.
+    /// A duration shorter than `longest`.
     pub(crate) fn within(&mut self, longest: Duration) -> Duration {
         Duration::from_micros(self.below(longest.as_micros() as u64))
     }

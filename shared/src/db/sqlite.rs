@@ -1,0 +1,101 @@
+//! SQLite: opening a file, and running statements that are written for PostgreSQL.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::str::FromStr as _;
+
+use futures_util::future::{FutureExt as _, ready};
+use sqlx::migrate::Migrator;
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqlitePool};
+
+use super::connect::{DbConfig, OpenError, chassis};
+use super::text::format_time;
+use super::value::Value;
+
+/// The pools of readers and of the one writer.
+pub(super) async fn open(
+    config: &DbConfig,
+    migrations: Migrator,
+) -> Result<(SqlitePool, SqlitePool), OpenError> {
+    let options = SqliteConnectOptions::from_str(&config.url)?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // In WAL mode a commit survives the end of the process; only a power cut can undo the last ones.
+        .synchronous(SqliteSynchronous::Normal)
+        .foreign_keys(true)
+        // Or `INSERT OR REPLACE` would get past the triggers that keep a ledger as it is.
+        .pragma("recursive_triggers", "on")
+        .busy_timeout(config.acquire_timeout);
+    let lock = migration_lock(options.get_filename())?;
+    let pool = |connections: u32| {
+        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
+    };
+    // After an I/O error or on a full disk SQLite ends a transaction by itself, which sqlx does not notice:
+    // it would begin no other on that connection.
+    let writer = pool(1).before_acquire(|writer, _| ready(Ok(!writer.is_in_transaction())).boxed());
+    let writer = writer.connect_with(options.clone()).await?;
+    chassis(sqlx::migrate!("migrations/sqlite")).run(&writer).await?;
+    migrations.run(&writer).await?;
+    drop(lock);
+    let readers = pool(config.connections).connect_with(options).await?;
+    Ok((readers, writer))
+}
+
+/// Held while migrating: sqlx has no lock for SQLite, and two replicas may start at once.
+fn migration_lock(database: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::File { path: database.display().to_string(), source };
+    if let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut name = database.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = File::create(name).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    Ok(lock)
+}
+
+/// `sql` with its parameters, as SQLite takes both.
+pub(super) fn statement(sql: String, values: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
+    let sql = sql.replace("FOR UPDATE SKIP LOCKED", "").replace("FOR UPDATE", "");
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for value in values {
+        query = match value {
+            Value::Text(value) => query.bind(value),
+            Value::Int(value) => query.bind(value),
+            Value::Bool(value) => query.bind(value),
+            Value::Uuid(value) => query.bind(value.map(|id| id.to_string())),
+            Value::Time(value) => query.bind(value.map(format_time)),
+            Value::Json(value) => query.bind(value.map(|json| json.to_string())),
+        };
+    }
+    query
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::db::{Db, DbConfig, DbError, Migrations, query, testing};
+
+    #[actix_web::test]
+    async fn after_a_full_disk_the_next_transaction_is_as_good_as_any() {
+        let db = Db::open(&DbConfig::at(&testing::sqlite_url()), Migrations::none()).await.unwrap();
+        query("CREATE TABLE things (name text)").execute(&db).await.unwrap();
+        let insert = |length: usize| query("INSERT INTO things VALUES ($1)").bind("x".repeat(length));
+        let mut tx = db.begin().await.unwrap();
+        insert(1).execute(&mut tx).await.unwrap();
+        // No more pages than there are, on this connection.
+        query("PRAGMA max_page_count = 1").fetch_all(&mut tx).await.unwrap();
+        let full = insert(1_000_000).execute(&mut tx).await;
+        assert!(matches!(full, Err(DbError::Unavailable(_))), "{full:?}");
+        drop(tx);
+
+        let mut tx = db.begin().await.unwrap();
+        insert(1_000_000).execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let kept = query("SELECT COUNT(*) AS rows FROM things").fetch_one(&db).await.unwrap();
+        assert_eq!(kept.get::<i64>("rows").unwrap(), 1);
+    }
+}

@@ -1,0 +1,43 @@
+//! Stands in for `nats.rs` in a program that is built without the feature `nats`: there is no [`NatsUrl`],
+//! so no [`Nats`] is ever made.
+
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+
+use super::inbox::Inbox;
+use super::{Outgoing, SendError, Transport};
+use crate::stop::Stop;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NatsUrl {}
+
+#[derive(Clone)]
+pub struct Nats(());
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {}
+
+impl NatsUrl {
+    pub(super) fn parse(_: &str) -> Option<Self> {
+        None
+    }
+}
+
+impl Nats {
+    pub async fn connect(url: &NatsUrl) -> Result<Self, ConnectError> {
+        match *url {}
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    pub(super) async fn consume(&self, _: Arc<Inbox>, _: Stop) {}
+}
+
+impl Transport for Nats {
+    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        Box::pin(async { Err(SendError::Unavailable("built without NATS".to_owned())) })
+    }
+}
