@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::Caller;
-use shared::body::{Body, Fields, FromBody};
+use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::etag;
 use utoipa::ToSchema;
@@ -22,8 +22,8 @@ pub(crate) struct AddThing {
 }
 
 impl FromBody for AddThing {
-    fn from_body(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self { name: fields.required("name")? })
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
+        Ok(Self { name: fields.required("name")? })
     }
 }
 
