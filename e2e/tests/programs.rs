@@ -1,4 +1,4 @@
-//! programs.txt, docker-compose.yml, its overlays and gateway.toml name the same programs.
+//! programs.txt, docker-compose.yml, its overlay `checks` and gateway.toml name the same programs.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -10,7 +10,6 @@ use xtask::{Kind, Program, programs, services};
 
 const COMPOSE: &str = "docker-compose.yml";
 const CHECKS: &str = "deploy/compose.checks.yml";
-const OBSERVABILITY: &str = "deploy/compose.observability.yml";
 
 fn text(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -78,6 +77,7 @@ fn problems_of_service(program: &Program, service: &Value, compose: &Value) -> V
     let environment = keys(&service["environment"]);
     for (variable, is_needed) in [
         ("SERVICE_TOKEN_KEY_FILE", program.kind != Kind::External),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", program.kind != Kind::External),
         ("DATABASE_URL_FILE", program.database.is_some()),
         ("MESSAGES_URL_FILE", program.messages),
         ("SIGNING_KEY_FILE", program.secrets.contains(&"signing-key")),
@@ -115,7 +115,7 @@ fn problems_of_service(program: &Program, service: &Value, compose: &Value) -> V
     problems
 }
 
-fn problems_of_overlays(checks: &Value, observability: &Value) -> Vec<String> {
+fn problems_of_overlay(checks: &Value) -> Vec<String> {
     let mut problems = Vec::new();
     for program in programs().iter().filter(|program| program.kind != Kind::Gateway) {
         let Program { name, port, .. } = program;
@@ -124,11 +124,6 @@ fn problems_of_overlays(checks: &Value, observability: &Value) -> Vec<String> {
             found.starts_with(&format!("127.0.0.1:{port}")) && found.ends_with(&format!(":{port}"))
         }) {
             problems.push(format!("{CHECKS} does not publish port {port} of `{name}`"));
-        }
-    }
-    for program in programs().iter().filter(|program| program.kind != Kind::External) {
-        if observability["services"][program.name]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"].is_null() {
-            problems.push(format!("{OBSERVABILITY}: `{}` sends no traces", program.name));
         }
     }
     problems
@@ -151,7 +146,7 @@ fn problems_of_routes(gateway: &toml::Table) -> Vec<String> {
 #[test]
 fn every_file_has_every_program_that_the_list_has() {
     let mut problems = problems_of_compose(&yaml(COMPOSE));
-    problems.extend(problems_of_overlays(&yaml(CHECKS), &yaml(OBSERVABILITY)));
+    problems.extend(problems_of_overlay(&yaml(CHECKS)));
     problems.extend(problems_of_routes(&text("gateway.toml").parse().unwrap()));
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
@@ -180,7 +175,7 @@ fn what_is_missing_is_named_with_its_place() {
     services["payment-service"]["volumes"] = Value::Null;
     services["gateway"]["environment"]["DATABASE_URL_FILE"] = "/secrets/database-url".into();
     let another = services["gateway"].clone();
-    services.insert("returns-service".into(), another);
+    services.insert("another-service".into(), another);
     assert_eq!(
         problems_of_compose(&compose),
         [
@@ -192,7 +187,7 @@ fn what_is_missing_is_named_with_its_place() {
             "docker-compose.yml has no service `order-service`, which programs.txt lists",
             "docker-compose.yml: service `payment-service`: its argument PORT is 3031, in programs.txt 3021",
             "docker-compose.yml: service `payment-service`: its volumes lack `payment-service-secrets:/secrets:ro`",
-            "programs.txt does not list `returns-service`, which is a program in docker-compose.yml",
+            "programs.txt does not list `another-service`, which is a program in docker-compose.yml",
         ]
     );
     let routes =

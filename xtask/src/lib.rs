@@ -10,6 +10,7 @@ pub mod stack; // data/run: up, down, and the supervisor
 pub mod process; // what proc(5) says, pid files, signals
 pub mod http; // GET
 pub mod json; // values by path
+pub mod generator; // new-service and remove-service
 
 pub use process::Process;
 pub use programs::{Kind, Program, programs, services};

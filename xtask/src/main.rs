@@ -3,9 +3,10 @@
 use std::io;
 use std::process::ExitCode;
 
-use xtask::{json, stack};
+use xtask::{generator, json, stack};
 
-const USAGE: &str = "xtask up | down [--wipe] | supervise | pid NAME | memory | json [--each PATH] PATH…";
+const USAGE: &str = "xtask up | down [--wipe] | supervise | pid NAME | memory | json [--each PATH] PATH… | \
+                     new-service NAME [--singular NOUN] | remove-service NAME [--force]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,6 +20,10 @@ fn main() -> ExitCode {
             print(stack::process(name).map(|process| process.id).ok_or(io::ErrorKind::NotFound.into()))
         }
         ["memory"] => print(stack::memory()),
+        ["new-service", name] => generator::new_service(name, None),
+        ["new-service", name, "--singular", singular] => generator::new_service(name, Some(singular)),
+        ["remove-service", name] => generator::remove_service(name, false),
+        ["remove-service", name, "--force"] => generator::remove_service(name, true),
         ["json", ..] => json::print(&arguments[1..]),
         _ => Err(io::Error::other(USAGE)),
     };

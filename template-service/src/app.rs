@@ -1,0 +1,31 @@
+//! Wires the service, top to bottom: what stands higher does not know what stands lower.
+
+use shared::db::Db;
+use shared::service::{BuildFuture, Listener, Server, Service};
+use shared::stack::Stack;
+
+use crate::config::{Config, SERVICE};
+use crate::routes;
+use crate::store::{self, Store};
+use crate::tasks::prune_keys;
+
+pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
+    Box::pin(wire(config))
+}
+
+async fn wire(config: Config) -> anyhow::Result<Server> {
+    let listener = Listener::bind(SERVICE, config.http)?;
+    let db = Db::open(&config.database, store::migrations()).await?;
+    let stack = Stack::new(listener.replica(), config.stack);
+
+    let store = Store::new(db.clone());
+
+    let service = Service::new(listener)
+        .data(store.clone())
+        .routes(routes::routes())
+        .authenticate(stack.authenticator(stack.user_keys("user-service")))
+        .database(&db)
+        .task("prune_keys", move |stop| prune_keys::run(store, stop))
+        .register(&stack);
+    Ok(service.build()?)
+}

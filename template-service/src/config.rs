@@ -1,0 +1,25 @@
+//! Every variable.
+
+use shared::config::{ConfigError, Vars};
+use shared::db::DbConfig;
+use shared::service::HttpConfig;
+use shared::stack::StackConfig;
+
+/// The name of this service.
+pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+
+pub struct Config {
+    pub http: HttpConfig,
+    pub stack: StackConfig,
+    pub database: DbConfig,
+}
+
+impl Config {
+    /// Reads every variable; the error names all that are missing or bad.
+    pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
+        let http = HttpConfig::from_vars(&mut vars, "3999");
+        let stack = StackConfig::from_vars(&mut vars);
+        let database = DbConfig::from_vars(&mut vars, "sqlite://data/things.db");
+        vars.finish(stack.map(|stack| Self { http, stack, database }))
+    }
+}

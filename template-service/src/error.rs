@@ -1,0 +1,38 @@
+//! What can go wrong, and the status and code that clients see.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
+use shared::db::DbError;
+use shared::problem::Problem;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not exist, or the caller may not see it.
+    #[error("it does not exist")]
+    NotFound,
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// An answer of the chassis, such as a missing idempotency key.
+    #[error("{0}")]
+    Problem(#[from] Problem),
+}
+
+impl Error {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::NotFound => Problem::not_found(),
+            Self::Db(error) => error.problem(),
+            Self::Problem(problem) => problem.clone(),
+        }
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        self.problem().status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.problem().error_response()
+    }
+}

@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+
+pub mod config; // every variable
+pub mod app; // wires everything below
+pub mod routes; // method, path, handler
+pub mod views; // resources as JSON
+pub mod domain; // things and their names: no I/O
+pub mod store; // the promises of the database
+pub mod tasks; // background work
+pub mod error; // what can go wrong, and its status and code
