@@ -1,4 +1,4 @@
-//! The checkout saga: from a cart to a paid order, or back.
+//! The checkout saga: from a cart to a paid order, or to an order that costs nothing.
 //!
 //! | step | action | compensation |
 //! |---|---|---|
@@ -10,16 +10,16 @@
 //!
 //! Before the pivot, every step can be undone and the customer pays nothing. After the pivot, the saga
 //! completes or refunds. Steps 3 and 4 are commands to payment-service. Its events may be late, duplicated or
-//! out of order. [`handle`] defines what each event does at each step.
+//! out of order. [`handle`] defines what each event does at each step. To enter a step means to send its command.
 //!
 //! | timer | limits | when it expires |
 //! |---|---|---|
 //! | [`AUTHORIZE_TIMEOUT`](saga::AUTHORIZE_TIMEOUT) | step 3 | the order is rejected, its stock released, its payment voided |
-//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | steps 3 and 4 together; each compensation | the saga is stuck: only a late event or an admin continues it |
+//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | steps 3 and 4 together; a void or a refund has the same time again | the saga is stuck: a late event or an admin continues it. A capture that is being cancelled is voided instead |
 //! | [`RETRY`](saga::RETRY) | one attempt of a capture, void or refund | the command is sent again |
 //!
-//! This module is pure. The store locks the order, calls [`handle`], and writes the new order, its saga and
-//! the effects in one transaction.
+//! This module is pure. The store locks the order, calls [`handle`], and writes the changed order, its saga
+//! and the effects in one transaction.
 
 mod decision; // triggers, effects, and a builder of decisions
 pub mod saga; // the state of a saga, and its time limits
@@ -47,7 +47,7 @@ pub fn begin(order: Order, token: PaymentToken, now: OffsetDateTime) -> Transiti
 ///
 /// # Errors
 /// A [`Refusal`] if a person asks for something that is impossible now. Events of payment-service are never
-/// refused: a duplicate, late or early one is ignored.
+/// refused: one that changes nothing at the present step is ignored.
 pub fn handle(
     order: &Order,
     saga: &Saga,
@@ -65,37 +65,38 @@ pub fn handle(
     let due = saga.is_due(now);
     let draft = match (saga.step, trigger) {
         // Step 3, authorize: no money has been taken.
-        (Authorize, Authorized) => next.step(Capture),
-        (Authorize, Declined(reason)) => next.status(Rejected(*reason)).with(ReleaseStock).step(Done),
-        (Authorize, Timer) if due => next.status(Rejected(PaymentTimeout)).with(ReleaseStock).step(Void),
-        (Authorize, Cancel | Compensate) => next.status(Cancelling).with(ReleaseStock).step(Void),
+        (Authorize, Authorized) => next.enter(Capture),
+        (Authorize, Declined(reason)) => next.status(Rejected(*reason)).effect(ReleaseStock).enter(Done),
+        (Authorize, Timer) if due => next.status(Rejected(PaymentTimeout)).effect(ReleaseStock).enter(Void),
+        (Authorize, Cancel | Compensate) => next.status(Cancelling).effect(ReleaseStock).enter(Void),
 
-        // Step 4, capture: the pivot. A cancel waits for the result of the capture.
-        (Capture, Captured) if status == Cancelling => next.status(Refunding).step(Refund),
-        (Capture, Captured) => next.status(Confirmed).with(CommitStock).step(Done),
-        (Capture, Declined(_)) if status == Cancelling => next.step(Void),
-        (Capture, Declined(_)) => next.status(Rejected(CardDeclined)).with(ReleaseStock).step(Void),
-        // The card network itself has released the money.
-        (Capture, Voided) if status == Cancelling => next.status(Cancelled).step(Done),
-        (Capture, Voided) => next.status(Rejected(CardDeclined)).with(ReleaseStock).step(Done),
+        // Step 4, capture: the pivot. A cancel releases the stock at once. What happens to the payment is
+        // decided when the result of the capture is known.
+        (Capture, Captured) if status == Cancelling => next.status(Refunding).enter(Refund),
+        (Capture, Captured) => next.status(Confirmed).effect(CommitStock).enter(Done),
+        (Capture, Declined(_)) if status == Cancelling => next.enter(Void),
+        (Capture, Declined(_)) => next.status(Rejected(CardDeclined)).effect(ReleaseStock).enter(Void),
+        // The authorization has ended at the card network, without a command of ours.
+        (Capture, Voided) if status == Cancelling => next.status(Cancelled).enter(Done),
+        (Capture, Voided) => next.status(Rejected(CardDeclined)).effect(ReleaseStock).enter(Done),
         (Capture, Cancel | Compensate) if status == AwaitingPayment => {
-            next.status(Cancelling).with(ReleaseStock)
+            next.status(Cancelling).effect(ReleaseStock)
         }
         (Capture, Compensate) if status == NeedsAttention => {
-            next.status(Cancelling).with(ReleaseStock).step(Void)
+            next.status(Cancelling).effect(ReleaseStock).enter(Void)
         }
-        // The capture has no result: the void finds out whether the money was taken.
-        (Capture, Stuck { .. } | Timer) if status == Cancelling && gives_up(saga, trigger, now) => {
-            next.step(Void)
+        // The capture was not answered in time. The answer to a void tells whether the money was taken.
+        (Capture, Stuck { .. } | Timer) if status == Cancelling && attempts_are_over(saga, trigger, now) => {
+            next.enter(Void)
         }
 
-        // Compensation. The stock is on hand again; a rejected order stays rejected.
-        (Void, Voided | Declined(_) | Refunded) => next.status_unless_final(Cancelled).step(Done),
-        (Void, Captured) => next.status_unless_final(Refunding).step(Refund),
-        (Refund, Refunded) => next.status_unless_final(Status::Refunded).step(Done),
+        // Compensation. The stock was released when it began. A rejected order stays rejected.
+        (Void, Voided | Declined(_) | Refunded) => next.status_unless_final(Cancelled).enter(Done),
+        (Void, Captured) => next.status_unless_final(Refunding).enter(Refund),
+        (Refund, Refunded) => next.status_unless_final(Status::Refunded).enter(Done),
 
         // Without an answer, the command is sent again until the deadline. Then the saga is stuck.
-        (Capture | Void | Refund, Stuck { .. } | Timer) if gives_up(saga, trigger, now) => {
+        (Capture | Void | Refund, Stuck { .. } | Timer) if attempts_are_over(saga, trigger, now) => {
             next.status_unless_final(NeedsAttention).stuck(trigger)
         }
         (Capture | Void | Refund, Timer) if due => next.retry(),
@@ -104,17 +105,18 @@ pub fn handle(
 
         // The saga is done. A confirmed order can be cancelled. A payment that succeeds late is undone.
         (Done, Cancel | Compensate) if status == Confirmed => {
-            next.status(Refunding).with(ReturnStock).step(Refund)
+            next.status(Refunding).effect(ReturnStock).enter(Refund)
         }
-        (Done, Captured) if matches!(status, Rejected(_) | Cancelled) => next.step(Refund),
-        (Done, Authorized) if matches!(status, Rejected(_) | Cancelled) => next.step(Void),
+        (Done, Captured) if matches!(status, Rejected(_) | Cancelled) => next.enter(Refund),
+        (Done, Authorized) if matches!(status, Rejected(_) | Cancelled) => next.enter(Void),
 
+        // `decide` refuses a status that the order cannot have now.
         (_, Ship) => next.status(Status::Shipped),
         (_, Deliver) => next.status(Status::Delivered),
-        (_, Cancel | Compensate) => return decision::ignore_if_cancelled(status),
+        (_, Cancel | Compensate) => return decision::repeated_cancel(status),
         (_, Resume) => return Err(Refusal::NotStuck),
 
-        // Duplicate, late or early.
+        // Duplicate, late and early events, and timers that are not due, change nothing.
         (Authorize, Captured | Voided | Refunded | Stuck { .. } | Timer)
         | (Capture, Authorized | Refunded | Stuck { .. } | Timer)
         | (Void, Authorized | Stuck { .. } | Timer)
@@ -126,9 +128,9 @@ pub fn handle(
     draft.decide()
 }
 
-/// Whether `trigger` ends the attempts of the current step: its operation is stuck, or its deadline has passed.
-/// A report about an earlier step is late and does not count.
-fn gives_up(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
+/// Whether the attempts of the current step are over: payment-service reports this very operation as stuck, or
+/// the timer is due after the deadline. A stuck saga has no timer.
+fn attempts_are_over(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
     match trigger {
         Trigger::Stuck { operation, .. } => {
             !saga.is_stuck() && operation.is_none_or(|operation| operation == saga.step)

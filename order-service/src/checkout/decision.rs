@@ -112,8 +112,8 @@ impl Trigger {
     }
 }
 
-/// Decides a cancel that no step of the saga allows: a repeated one is ignored.
-pub(super) fn ignore_if_cancelled(status: Status) -> Result<Decision, Refusal> {
+/// Decides a cancel at a step that does not allow one: a repeated cancel is ignored, any other refused.
+pub(super) fn repeated_cancel(status: Status) -> Result<Decision, Refusal> {
     use Status::*;
     match status {
         Cancelling | Cancelled | Refunding | Refunded => Ok(Decision::Ignore),
@@ -147,13 +147,13 @@ impl<'a> Draft<'a> {
         if present.is_final() || present == status { self } else { self.status(status) }
     }
 
-    pub(super) fn with(mut self, effect: Effect) -> Self {
+    pub(super) fn effect(mut self, effect: Effect) -> Self {
         self.effects.push(effect);
         self
     }
 
     /// Enters `step` and sends its command.
-    pub(super) fn step(mut self, step: Step) -> Self {
+    pub(super) fn enter(mut self, step: Step) -> Self {
         self.saga = self.saga.enter(step, self.order.id, self.now);
         self.send()
     }
@@ -183,9 +183,9 @@ impl<'a> Draft<'a> {
 
     fn send(self) -> Self {
         match self.saga.step {
-            Step::Capture => self.with(Effect::Send(Command::Capture)),
-            Step::Void => self.with(Effect::Send(Command::Void)),
-            Step::Refund => self.with(Effect::Send(Command::Refund)),
+            Step::Capture => self.effect(Effect::Send(Command::Capture)),
+            Step::Void => self.effect(Effect::Send(Command::Void)),
+            Step::Refund => self.effect(Effect::Send(Command::Refund)),
             // `begin` sends the authorization: only it has the token.
             Step::Authorize | Step::Done => self,
         }

@@ -24,14 +24,14 @@ use crate::views::OrderView;
     request_body(content = PlaceOrder),
     params(
         ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the order is settled, or after N seconds"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the checkout has ended, or after N seconds"),
     ),
     responses(
         (status = 201, body = OrderView),
         (status = 403, description = "`customer_inactive`"),
         (status = 409, description = "`out_of_stock`, naming the lines"),
         (status = 422, description = "`unknown_product`, `validation_failed`"),
-        (status = 503, description = "the customer cannot be checked"),
+        (status = 503, description = "user-service cannot be reached to check the customer"),
     ))]
 pub(crate) async fn place_order(
     caller: Caller,
@@ -45,11 +45,11 @@ pub(crate) async fn place_order(
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
-    // Asked before the transaction: a transaction must not wait for another service.
-    let active = users.must_be_active(caller.id, &context).await;
+    // user-service is asked before the transaction begins: a transaction must not wait for another service.
+    let customer_check = users.must_be_active(caller.id, &context).await;
     let placed = claim.once(store.db(), created, async |tx| {
-        // A replay skips this check: it gets its saved answer even if the customer is inactive by now.
-        active?;
+        // This runs for a new key only. A replay gets its saved answer, whatever the check says now.
+        customer_check?;
         store.place(tx, caller.id, &cart, payment_token, &cause).await
     });
     Ok(settled::respond(&store, placed.await?, created, wait, &context).await)
@@ -66,7 +66,7 @@ pub(crate) struct PlaceOrder {
     #[schema(value_type = Vec<PlaceOrderLine>, min_items = 1, max_items = 50)]
     #[schema(rename = "lines")]
     cart: Cart,
-    /// The card network's name for the card.
+    /// The token that stands for the card at the card network.
     #[schema(value_type = String, example = "tok_visa", pattern = "^tok_[a-z_]{1,60}$")]
     payment_token: PaymentToken,
 }

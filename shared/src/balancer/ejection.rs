@@ -66,7 +66,7 @@ impl Ejection {
     }
 
     /// A probe is being sent.
-    pub(super) fn probe(&mut self) {
+    pub(super) fn probe_started(&mut self) {
         if let State::Open { since, times, .. } = self.state {
             self.state = State::HalfOpen { since, times };
         }
@@ -187,7 +187,7 @@ mod tests {
             assert!(!ejection.wants_probe(at + base.mul_f64(0.49)), "{times}");
             at += base.mul_f64(1.51);
             assert!(ejection.wants_probe(at), "{times}");
-            ejection.probe();
+            ejection.probe_started();
             assert!(!ejection.wants_probe(at), "one probe at a time");
             after(&mut ejection, &[Verdict::Bad], at);
         }
@@ -198,7 +198,7 @@ mod tests {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         after(&mut ejection, &[Verdict::Unreachable], now);
-        ejection.probe();
+        ejection.probe_started();
         let later = now + Duration::from_secs(2);
         assert!(ejection.record(Verdict::Good, later, true, later));
         assert!(ejection.is_closed());

@@ -17,7 +17,8 @@ use crate::metrics::Readings;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Concurrent requests per replica; above it [`Pool::pick`] answers [`NoReplica::Busy`].
+    /// Concurrent requests per replica. A replica with this many is skipped; if all have, [`Pool::pick`] returns
+    /// [`NoReplica::Busy`].
     pub max_in_flight: usize,
     /// When a newly registered replica gets its first request.
     pub newcomers: Newcomers,
@@ -48,7 +49,8 @@ impl Pool {
         &self.service
     }
 
-    /// Sets the registered instances. A deregistered replica gets no new requests; its running ones finish.
+    /// Replaces the set of replicas by the registered `instances`. A replica that is gone gets no new requests;
+    /// its running ones finish.
     pub fn update(&self, instances: &[Instance], now: Instant) {
         self.members().update(instances, self.settings.newcomers, now);
         self.changed.notify_waiters();
@@ -82,13 +84,13 @@ impl Pool {
         }
     }
 
-    /// Whether any replica is healthy.
+    /// Whether any replica passes its checks and is not ejected.
     pub fn is_available(&self) -> bool {
         self.members().all().any(Member::is_available)
     }
 
-    /// Waits until a replica is healthy, for at most `timeout`.
-    pub async fn available(&self, timeout: Duration) {
+    /// Waits until [`Self::is_available`], for at most `timeout`.
+    pub async fn wait_until_available(&self, timeout: Duration) {
         let available = async {
             loop {
                 let changed = self.changed.notified();
@@ -100,7 +102,7 @@ impl Pool {
                 changed.await;
             }
         };
-        // After the timeout, the caller's `pick` reports the error.
+        // A time-out is no error here: the caller's `pick` may fall back to a replica that is not available.
         tokio::time::timeout(timeout, available).await.unwrap_or_default();
     }
 
@@ -119,9 +121,9 @@ impl Pool {
             None => (members.choose(picker, affinity, tried, self.settings.max_in_flight, now)?, false),
         };
         let replica = members.get(key).ok_or(NoReplica::None)?;
-        replica.take();
+        replica.begin_request();
         if probe {
-            replica.ejection.probe();
+            replica.ejection.probe_started();
         }
         let instance = replica.instance.clone();
         drop(members);
@@ -133,7 +135,7 @@ impl Pool {
     }
 }
 
-/// A picked replica with one request in flight, which ends when this is dropped.
+/// A picked replica. It has one request in flight until this is dropped.
 #[derive(Debug)]
 pub struct Hold {
     pool: Arc<Pool>,
@@ -154,13 +156,14 @@ impl Hold {
         self.key
     }
 
-    /// Whether this request probes an ejected replica.
+    /// Whether this request is a probe of an ejected replica, and its outcome is not known yet.
     pub fn is_probe(&self) -> bool {
         self.probing
     }
 
     /// Records the outcome. Call it when the head of the response has arrived: the time since the pick
-    /// counts as the replica's latency.
+    /// counts as the replica's latency. An outcome that says nothing about the replica, such as a stale
+    /// connection, is not recorded.
     pub fn record(&mut self, outcome: RequestOutcome, now: Instant) {
         if outcome.is_conclusive() {
             self.probing = false;
@@ -169,9 +172,9 @@ impl Hold {
     }
 }
 
-/// A probe without a conclusive outcome is repeated with the next request.
 impl Drop for Hold {
     fn drop(&mut self) {
+        // After a probe without a conclusive outcome, the next request is the probe.
         self.pool.members().give_back(self.key, self.probing);
     }
 }

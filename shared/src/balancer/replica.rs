@@ -183,7 +183,7 @@ impl Member {
         self.refused || self.check == CheckState::Draining
     }
 
-    pub(super) fn take(&mut self) {
+    pub(super) fn begin_request(&mut self) {
         self.in_flight += 1;
         self.requests += 1;
     }

@@ -1,18 +1,19 @@
 //! The relay: claims events in the outbox, sends them with the transport, and marks them as sent.
 //!
-//! **Order.** A relay claims only the *head* of a subject: its oldest unsent event. So the events of one
-//! subject are sent one after the other, and different subjects in parallel.
+//! **Order.** Only the *head* of a subject, its oldest unsent event, can be claimed. So the events of one
+//! subject are sent one after the other, and different subjects in parallel. [`Outbox::put`] claims a new head
+//! for the relay of its own process, which saves a transaction.
 //!
-//! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]; if the relay dies, another
-//! relay claims the event after that. One transaction records the results of finished sends and claims the
-//! next heads.
+//! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]. If a relay dies, its claims
+//! end, and another relay claims these events. One transaction records the results of finished sends and
+//! claims the next heads.
 //!
 //! | result of a send | action |
 //! |---|---|
 //! | success | mark as sent |
 //! | receiver or broker unavailable | retry within a second, without limit |
 //! | failure at the receiver | retry with backoff; after ten failures a dead letter |
-//! | rejected | a dead letter at once |
+//! | rejected: the receiver will never accept it | a dead letter at once |
 //!
 //! Over HTTP, success means that the receiver has handled the event; with a broker, that the broker has
 //! stored it. A dead letter does not block later events of its subject. When it is replayed it arrives after
@@ -32,28 +33,29 @@ use crate::stop::Stop;
 
 /// Concurrent sends.
 const MAX_IN_FLIGHT: usize = 32;
-/// Finds events that no commit in this process announced: retries, and events of other replicas.
+/// How often the relay looks for due events that no commit in this process announced: retries, and events
+/// whose relay has died.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sends the events of an outbox.
 pub struct Relay {
-    /// Unique; the owner of this relay's claims.
+    /// Unique. It stands in the column `claimed_by`.
     name: String,
     db: Db,
     transport: Rc<dyn Transport>,
     outbox: Outbox,
-    /// Events that [`Outbox::put`] claimed for this relay, after their commit.
+    /// The events that [`Outbox::put`] claimed for this relay. They arrive after their commit.
     claimed: UnboundedReceiver<Outgoing>,
 }
 
-/// A finished send.
-struct Sent {
+/// A send that has succeeded or failed.
+struct Finished {
     outgoing: Outgoing,
     result: Result<(), SendError>,
 }
 
 impl Relay {
-    /// A relay, and the outbox that wakes it after each commit.
+    /// An outbox, and the relay that it wakes after each commit.
     pub fn new(db: Db, transport: Rc<dyn Transport>) -> (Outbox, Self) {
         let name = Uuid::now_v7().to_string();
         let (sender, claimed) = unbounded_channel();
@@ -69,68 +71,68 @@ impl Relay {
         &self.outbox
     }
 
-    /// The broker to consume events from; `None` if the transport pushes them.
+    /// The broker from which events are consumed; `None` if the transport pushes them to the receiver.
     pub(super) fn broker(&self) -> Option<Nats> {
         self.transport.broker()
     }
 
-    /// Sends events until `stop`; then finishes the sends in flight.
+    /// Sends events until `stop`. Then it claims nothing more, and sends what is already claimed.
     pub async fn run(mut self, stop: Stop) {
-        let (results, mut finished) = unbounded_channel::<Sent>();
+        let (results, mut arriving) = unbounded_channel::<Finished>();
         let mut waiting = VecDeque::new();
-        let mut sending = 0;
+        let mut in_flight = 0;
         let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while sending > 0 || !stop.is_requested() {
-            let mut sent = Vec::new();
+        while in_flight > 0 || !stop.is_requested() {
+            let mut finished = Vec::new();
             tokio::select! {
                 Some(outgoing) = self.claimed.recv() => waiting.push_back(outgoing),
-                Some(first) = finished.recv() => {
-                    sent.push(first);
-                    while let Ok(more) = finished.try_recv() {
-                        sent.push(more);
+                Some(first) = arriving.recv() => {
+                    finished.push(first);
+                    while let Ok(more) = arriving.try_recv() {
+                        finished.push(more);
                     }
                 }
                 _ = poll.tick() => {}
                 () = stop.requested(), if !stop.is_requested() => {}
             }
-            let has_claimed = !waiting.is_empty();
-            sending -= sent.len();
-            if !sent.is_empty() || !has_claimed {
-                let room = MAX_IN_FLIGHT.saturating_sub(sending + waiting.len());
+            in_flight -= finished.len();
+            // An event that was just committed is sent before the database is asked for more.
+            if !finished.is_empty() || waiting.is_empty() {
+                let room = MAX_IN_FLIGHT.saturating_sub(in_flight + waiting.len());
                 let wanted = if stop.is_requested() { 0 } else { room };
-                match self.settle(sent, wanted).await {
+                match self.record_and_claim(finished, wanted).await {
                     Ok(heads) => waiting.extend(heads),
                     // No event is lost: the claims expire, and the events are sent again.
                     Err(error) => log::warn!(error:%; "the outbox cannot be read or updated"),
                 }
             }
-            // Another relay may have claimed an event whose claim has expired here.
+            // A claim may have expired while its event waited: then another relay may have it.
             waiting.retain(|outgoing: &Outgoing| outgoing.claimed_until > now());
-            while sending < MAX_IN_FLIGHT {
+            while in_flight < MAX_IN_FLIGHT {
                 let Some(outgoing) = waiting.pop_front() else { break };
-                sending += 1;
+                in_flight += 1;
                 self.send(outgoing, results.clone());
             }
         }
     }
 
-    fn send(&self, outgoing: Outgoing, results: UnboundedSender<Sent>) {
+    fn send(&self, outgoing: Outgoing, results: UnboundedSender<Finished>) {
         let transport = self.transport.clone();
         actix_web::rt::spawn(async move {
             let result = transport.send(&outgoing).await;
             // Cannot fail: the relay receives until the last send has ended.
-            results.send(Sent { outgoing, result }).unwrap_or_default();
+            results.send(Finished { outgoing, result }).unwrap_or_default();
         });
     }
 
-    /// Records the results of `sent`, and claims up to `wanted` heads.
-    async fn settle(&self, sent: Vec<Sent>, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
-        if sent.is_empty() && !self.is_any_due().await? {
+    /// Claims up to `wanted` heads.
+    async fn record_and_claim(&self, finished: Vec<Finished>, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
+        if finished.is_empty() && !self.is_any_due().await? {
             return Ok(Vec::new());
         }
         let mut tx = self.db.begin().await?;
-        for Sent { outgoing, result } in sent {
+        for Finished { outgoing, result } in finished {
             self.record(&mut tx, &outgoing, result).await?;
         }
         let heads = if wanted > 0 { self.claim(&mut tx, wanted).await? } else { Vec::new() };
@@ -138,7 +140,7 @@ impl Relay {
         Ok(heads)
     }
 
-    /// Reads without a lock, because mostly nothing is due.
+    /// Whether any event is due. A read without a lock is enough, because mostly none is.
     async fn is_any_due(&self) -> Result<bool, DbError> {
         let due = query("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1 LIMIT 1").bind(now());
         Ok(due.fetch_optional(&self.db).await?.is_some())
@@ -162,7 +164,7 @@ impl Relay {
             Err(error) => return self.give_up(tx, outgoing, attempts, &error).await,
         };
         let failures = if matches!(error, SendError::Failed(_)) { attempts } else { outgoing.attempts };
-        log::info!(seq = outgoing.seq, kind = outgoing.event.kind, error:%; "a message is tried again");
+        log::info!(seq = outgoing.seq, kind = outgoing.event.kind, error:%; "an event was not delivered and will be sent again");
         query(
             "UPDATE outbox SET attempts = $2, last_error = $3, next_at = $4, claimed_by = NULL \
              WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $5 AND next_at = $6",
@@ -178,7 +180,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Makes the event a dead letter, unless the claim has expired: then another relay may still deliver it.
+    /// Makes the event a dead letter, unless another relay has claimed it since: then that one decides.
     async fn give_up(
         &self,
         tx: &mut Tx,
@@ -187,13 +189,13 @@ impl Relay {
         error: &SendError,
     ) -> Result<(), DbError> {
         let Outgoing { seq, destination, event, claimed_until, .. } = outgoing;
-        let claimed = query(
+        let ended = query(
             "UPDATE outbox SET sent_at = $2 \
              WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $3 AND next_at = $4",
         );
-        let claimed = claimed.bind(*seq).bind(now()).bind(self.name.as_str()).bind(*claimed_until);
-        if claimed.execute(&mut *tx).await? == 1 {
-            log::error!(seq, destination, kind = event.kind, error:%; "a message becomes a dead letter");
+        let ended = ended.bind(*seq).bind(now()).bind(self.name.as_str()).bind(*claimed_until);
+        if ended.execute(&mut *tx).await? == 1 {
+            log::error!(seq, destination, kind = event.kind, error:%; "an event becomes a dead letter");
             dead_letters::keep(tx, destination, event, attempts, &error.to_string()).await?;
         }
         Ok(())
@@ -228,7 +230,8 @@ impl Relay {
                     claimed_until,
                     event,
                 }),
-                // Only a manual change of the row can cause this. The claim keeps it out of the next polls.
+                // Only a manual change of the row can cause this. It is logged again when the claim ends, and
+                // holds up its subject until somebody repairs it.
                 Err(error) => log::error!(seq, error:%; "an event in the outbox cannot be read"),
             }
         }
@@ -236,7 +239,7 @@ impl Relay {
     }
 }
 
-/// Also if the claim has expired: the event was delivered.
+/// Marks an event as sent even if its claim has expired, because it was delivered.
 async fn mark_sent(tx: &mut Tx, outgoing: &Outgoing) -> Result<(), DbError> {
     query("UPDATE outbox SET sent_at = $2 WHERE seq = $1 AND sent_at IS NULL")
         .bind(outgoing.seq)
