@@ -41,7 +41,7 @@ RUN rustc -O -C target-feature=+crt-static -C panic=abort -C strip=symbols -o /p
 # Where volumes are mounted: a new one belongs to whom this folder does.
 FROM debian:bookworm-slim AS folders
 COPY programs.txt /
-RUN mkdir /data /secrets && cd /secrets && mkdir postgres nats $(awk '!/^#/ && $3 != "external" { print $1 }' /programs.txt)
+RUN mkdir /data /secrets && cd /secrets && mkdir postgres nats prometheus $(awk '!/^#/ && $3 != "external" { print $1 }' /programs.txt)
 
 # What all images of ours have in common.
 FROM debian:bookworm-slim AS base

@@ -21,9 +21,11 @@ usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$SELF"; exit "${1:-0}"; }
 # The port of a program's first replica.
 port_of() { programs | awk -v name="$1" '$1 == name { print $4 }'; }
 
-BIN=${CARGO_TARGET_DIR:-target}/release
+# What is built here: Cargo.toml says what the profile `quick` is. Figures want PROFILE=release scripts/up.
+PROFILE=${PROFILE:-quick}
+BIN=${CARGO_TARGET_DIR:-target}/$PROFILE
 # xtask COMMAND...: builds and runs the part of the scripts that is written in Rust.
-xtask() { cargo run --release --quiet -p xtask -- "$@"; }
+xtask() { cargo run --profile "$PROFILE" --quiet -p xtask -- "$@"; }
 # json [--each PATH] PATH...: values in the JSON on standard input, in columns. Only after `xtask`, which builds it.
 json() { "$BIN/xtask" json "$@"; }
 
@@ -60,7 +62,7 @@ TEXT
 # driver PROGRAM: builds a program of the crate `bench`, and leaves its path in $driver.
 driver() {
   [ -s "$SECRETS/admin.env" ] || die "It does not run: start it with scripts/up, or add --compose if it runs in docker compose."
-  cargo build --release --quiet -p bench --bin "$1"
+  cargo build --profile "$PROFILE" --quiet -p bench --bin "$1"
   driver=$BIN/$1
 }
 

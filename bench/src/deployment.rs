@@ -30,12 +30,11 @@ pub struct DeploymentConfig {
 
 impl DeploymentConfig {
     /// The login is in `.secrets/admin.env`, which the scripts read.
-    pub fn from_vars(vars: &mut Vars) -> Self {
-        Self {
-            compose: vars.or("COMPOSE", "false", "whether it runs in docker compose, or as processes here"),
-            admin_email: vars.required("ADMIN_EMAIL", "the admin's address"),
-            admin_password: vars.required("ADMIN_PASSWORD", "the admin's password"),
-        }
+    pub fn from_vars(vars: &mut Vars) -> Option<Self> {
+        let compose = vars.or("COMPOSE", "false", "whether it runs in docker compose, or as processes here");
+        let admin_email = vars.required("ADMIN_EMAIL", "the admin's address");
+        let admin_password = vars.required("ADMIN_PASSWORD", "the admin's password");
+        Some(Self { compose, admin_email: admin_email?, admin_password: admin_password? })
     }
 }
 

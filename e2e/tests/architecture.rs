@@ -1,18 +1,50 @@
-//! The rules of the architecture, as far as a program can check them.
+//! The rules of the architecture, as far as a program can check them. Each failure names the file.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
+
+mod architecture {
+    pub(crate) mod cycles; // between the modules of a crate
+}
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const SERVICES: [&str; 3] = ["user-service", "order-service", "payment-service"];
+use architecture::cycles::{Crate, code};
+
+/// The rooms of a service, in the order of `lib.rs`. A missing room means "does not do this".
+const ROOMS: [&str; 12] = [
+    "config", "app", "routes", "views", "domain", "checkout", "store", "messages", "clients", "tasks",
+    "error", "metrics",
+];
+
+/// What only one service has.
+const MORE_ROOMS: [(&str, &str); 3] =
+    [("user-service", "passwords"), ("user-service", "tokens"), ("payment-service", "card_network")];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
 fn text(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|why| panic!("{path}: {why}"))
+}
+
+/// A file's name from the root.
+fn name(file: &Path) -> String {
+    file.strip_prefix(root()).unwrap().display().to_string()
+}
+
+/// The crates of the workspace, by the list in the root's Cargo.toml.
+fn members() -> Vec<String> {
+    let manifest = text("Cargo.toml").parse::<toml::Table>().unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap().clone();
+    members.iter().map(|member| member.as_str().unwrap().to_owned()).collect()
+}
+
+fn services() -> Vec<String> {
+    let services: Vec<_> = members().into_iter().filter(|member| member.ends_with("-service")).collect();
+    assert!(!services.is_empty());
+    services
 }
 
 /// Every Rust file at or below `path`.
@@ -25,6 +57,47 @@ fn sources(path: &Path) -> Vec<PathBuf> {
     files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
+/// The sources of a service, without those of another program in its crate.
+fn sources_of(service: &str) -> Vec<PathBuf> {
+    let files = sources(&root().join(service).join("src"));
+    files.into_iter().filter(|file| !name(file).contains("card_network/")).collect()
+}
+
+/// The lines of `files` that hold one of `words`: `file:line: text`. Strings, comments and tests do not count.
+fn lines_with(files: &[PathBuf], words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files {
+        for (number, line) in code(file).lines().enumerate() {
+            if words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{}: {}", name(file), number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+fn assert_none(rule: &str, found: &[String]) {
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_module_uses_a_sibling_that_uses_it() {
+    let mut cycles = Vec::new();
+    for member in members() {
+        let src = root().join(member).join("src");
+        let programs = sources(&src.join("bin")).into_iter().filter(|file| {
+            file.parent() == Some(&src.join("bin")) || file.file_name().is_some_and(|name| name == "main.rs")
+        });
+        let roots = [src.join("lib.rs"), src.join("main.rs")].into_iter().chain(programs);
+        for file in roots.filter(|file| file.is_file()) {
+            cycles.extend(Crate::read(&file).cycles());
+        }
+    }
+    let cycles: Vec<_> =
+        cycles.iter().map(|cycle| cycle.replace(&format!("{}/", root().display()), "")).collect();
+    assert_none("modules in a cycle", &cycles);
+}
+
 #[test]
 fn every_program_begins_with_the_same_dozen_lines() {
     let main = |program: &str, krate: &str, path: &str| {
@@ -35,9 +108,9 @@ fn every_program_begins_with_the_same_dozen_lines() {
     let gateway = main("gateway program", "gateway", "gateway/src/main.rs")
         .replace("CRATE", "X")
         .replace("PROGRAM", "X program");
-    for service in SERVICES {
+    for service in services() {
         let krate = service.replace('-', "_");
-        let text = main(service, &krate, &format!("{service}/src/main.rs"));
+        let text = main(&service, &krate, &format!("{service}/src/main.rs"));
         let text = text.replace("CRATE", "X").replace("PROGRAM", "X");
         assert_eq!(text, gateway, "{service}");
     }
@@ -45,49 +118,180 @@ fn every_program_begins_with_the_same_dozen_lines() {
 
 #[test]
 fn no_service_depends_on_another() {
-    for service in SERVICES.iter().chain(&["gateway", "shared"]) {
-        let manifest = text(&format!("{service}/Cargo.toml"));
-        let (_, dependencies) = manifest.split_once("[dependencies]").unwrap();
-        for other in SERVICES.iter().chain(&["gateway"]) {
-            assert!(
-                !dependencies.lines().any(|line| line.starts_with(other)),
-                "{service} depends on {other}"
-            );
+    let services = services();
+    for member in services.iter().map(String::as_str).chain(["gateway", "shared"]) {
+        let manifest = text(&format!("{member}/Cargo.toml")).parse::<toml::Table>().unwrap();
+        let dependencies = manifest["dependencies"].as_table().unwrap();
+        for other in services.iter().map(String::as_str).chain(["gateway"]) {
+            assert!(!dependencies.contains_key(other), "{member}/Cargo.toml: depends on {other}");
         }
     }
 }
 
 #[test]
-fn domains_know_neither_http_nor_databases() {
-    for service in SERVICES {
-        let src = root().join(service).join("src");
-        let mut files = sources(&src.join("domain.rs"));
-        files.extend(sources(&src.join("domain")));
-        files.extend(sources(&src.join("checkout")));
-        assert!(!files.is_empty(), "{service}");
-        for file in files {
+fn every_service_has_the_same_rooms_in_the_same_order() {
+    for service in services() {
+        let lib = format!("{service}/src/lib.rs");
+        let text = text(&lib);
+        let rooms = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.split(';').next());
+        let own = |room: &&str| MORE_ROOMS.contains(&(service.as_str(), *room));
+        let rooms: Vec<&str> = rooms.filter(|room| !own(room)).collect();
+        for room in &rooms {
+            assert!(ROOMS.contains(room), "{lib}: {room} is no room of a service");
+        }
+        let in_order: Vec<&str> = ROOMS.into_iter().filter(|room| rooms.contains(room)).collect();
+        assert_eq!(rooms, in_order, "{lib}: the order of the rooms");
+        for file in sources_of(&service) {
+            let path = file.strip_prefix(root().join(&service).join("src")).unwrap();
+            let room = path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+            let is_known = rooms.contains(&room) || own(&room) || ["lib", "main", "bin"].contains(&room);
+            assert!(is_known, "{}: not in {lib}", name(&file));
+        }
+    }
+}
+
+#[test]
+fn a_use_case_is_a_file_with_a_handler_of_the_same_name() {
+    for service in services() {
+        let routes = root().join(&service).join("src/routes.rs");
+        let code = code(&routes);
+        let (_, list) =
+            code.split_once("routes! {").unwrap_or_else(|| panic!("{}: no routes!", name(&routes)));
+        let list = list.split('}').next().unwrap();
+        let handlers = list.split([',', ';']).filter_map(|part| part.rsplit(':').next());
+        for handler in handlers.map(str::trim).filter(|handler| !handler.is_empty()) {
+            let path = format!("{service}/src/routes/{handler}.rs");
+            assert!(handler.contains('_'), "{}: {handler} is not called verb_noun", name(&routes));
+            assert!(text(&path).contains(&format!("async fn {handler}(")), "{path}: no fn {handler}");
+        }
+        let outside: Vec<_> =
+            sources_of(&service).into_iter().filter(|file| !name(file).contains("/routes/")).collect();
+        let rule = format!("{service}: path and method are declared over a handler in routes/");
+        assert_none(&rule, &lines_with(&outside, &["utoipa::path"]));
+    }
+}
+
+#[test]
+fn the_chassis_commits() {
+    for service in services() {
+        let rule = format!("{service}: transactions are begun and committed by shared");
+        assert_none(&rule, &lines_with(&sources_of(&service), &[".begin(", ".commit("]));
+    }
+}
+
+#[test]
+fn a_method_of_a_store_that_writes_takes_a_transaction() {
+    for service in services() {
+        let src = root().join(&service).join("src");
+        for file in [sources(&src.join("store.rs")), sources(&src.join("store"))].concat() {
             let text = fs::read_to_string(&file).unwrap();
-            for outside in ["actix", "sqlx", "awc", "shared::db", "shared::problem", "async fn"] {
-                assert!(!text.contains(outside), "{}: {outside}", file.display());
+            let text = text.split("#[cfg(test)]").next().unwrap();
+            for method in text.split("async fn ").skip(1) {
+                let (signature, body) = method.split_once('{').unwrap();
+                let writes = ["INSERT INTO", "DELETE FROM"].iter().any(|word| body.contains(word))
+                    || body.replace("FOR UPDATE", "").replace("DO UPDATE", "").contains("UPDATE ");
+                let called = signature.split('(').next().unwrap();
+                assert!(
+                    !writes || signature.contains("&mut Tx"),
+                    "{}: {called} writes without Tx",
+                    name(&file)
+                );
             }
         }
     }
 }
 
 #[test]
-fn the_chassis_names_no_business() {
+fn a_service_names_itself_and_its_errors_in_one_place() {
+    for service in services() {
+        let config = format!("{service}/src/config.rs");
+        let constant = "pub const SERVICE: &str = env!(\"CARGO_PKG_NAME\");";
+        assert!(text(&config).contains(constant), "{config}: without {constant}");
+        let error = format!("{service}/src/error.rs");
+        assert!(text(&error).contains("pub enum Error {"), "{error}: without enum Error");
+        let files = sources_of(&service);
+        let elsewhere = |file: &&PathBuf| ![&config, &error].contains(&&name(file));
+        let others: Vec<_> = files.iter().filter(elsewhere).cloned().collect();
+        let rule = format!("{service}: SERVICE stands in config.rs, Error in error.rs");
+        assert_none(&rule, &lines_with(&others, &["const SERVICE", "enum Error"]));
+    }
+}
+
+#[test]
+fn migrations_are_where_the_store_is_and_the_same_for_both_databases() {
+    for service in services() {
+        let store = format!("{service}/src/store.rs");
+        assert!(text(&store).contains("pub fn migrations()"), "{store}: without fn migrations");
+        let names = |database: &str| {
+            let folder = root().join(&service).join("migrations").join(database);
+            let files = fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", name(&folder)));
+            let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names("sqlite"), names("postgres"), "{service}/migrations");
+    }
+}
+
+#[test]
+fn background_work_is_started_in_the_app_and_stands_in_tasks() {
+    for service in services() {
+        let app = format!("{service}/src/app.rs");
+        let files: Vec<_> = sources_of(&service).into_iter().filter(|file| name(file) != app).collect();
+        let rule = format!("{service}: background work is started in app.rs");
+        assert_none(&rule, &lines_with(&files, &[".task(", "spawn("]));
+        let started = text(&app);
+        for task in sources(&root().join(&service).join("src/tasks")) {
+            let called = task.file_stem().unwrap().to_str().unwrap();
+            assert!(started.contains(called), "{app}: does not start {}", name(&task));
+        }
+    }
+}
+
+#[test]
+fn outcomes_have_names() {
+    for service in services() {
+        let rule = format!("{service}: an enum says what an Option of these means");
+        assert_none(&rule, &lines_with(&sources_of(&service), &["Option<Option<", "Option<Result<"]));
+    }
+}
+
+#[test]
+fn domains_know_neither_http_nor_databases_nor_json() {
+    for service in services() {
+        let src = root().join(&service).join("src");
+        let mut files = sources(&src.join("domain.rs"));
+        files.extend(sources(&src.join("domain")));
+        files.extend(sources(&src.join("checkout.rs")));
+        files.extend(sources(&src.join("checkout")));
+        assert!(!files.is_empty(), "{service}: no domain");
+        let outside = ["actix", "sqlx", "awc", "shared::db", "shared::problem", "async fn"];
+        let wire = ["Serialize", "ToSchema", "utoipa"];
+        assert_none(
+            &format!("{service}: not in a domain"),
+            &lines_with(&files, &[&outside[..], &wire].concat()),
+        );
+    }
+}
+
+#[test]
+fn the_chassis_names_no_business_and_no_service() {
     // Words with a second meaning: "order" is a sequence, "users" are those of user tokens.
     let business = ["payment", "product", "checkout", "refund", "customer", "invoice", "basket", "warehouse"];
     for file in sources(&root().join("shared/src")) {
         let text = fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (number, line) in code.lines().enumerate() {
+            let place = format!("{}:{}: {line}", name(&file), number + 1);
+            for service in services() {
+                assert!(!line.contains(&service), "{place}");
+            }
             // Documentation may give examples.
             if line.trim_start().starts_with("//") {
                 continue;
             }
             for word in business {
-                assert!(!line.to_lowercase().contains(word), "{}:{}: {line}", file.display(), number + 1);
+                assert!(!line.to_lowercase().contains(word), "{place}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! programs.txt, docker-compose.yml, its overlay `checks`, gateway.toml and prometheus.yml name the same programs.
+//! programs.txt, docker-compose.yml, its overlay `checks` and gateway.toml name the same programs.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -143,23 +143,11 @@ fn problems_of_routes(gateway: &toml::Table) -> Vec<String> {
         .collect()
 }
 
-/// Those that do not register in Consul have a job each.
-fn problems_of_prometheus(prometheus: &Value) -> Vec<String> {
-    let jobs = prometheus["scrape_configs"].as_sequence().unwrap();
-    let has_job = |program: &&Program| jobs.iter().any(|job| job["job_name"] == program.name);
-    let unregistered = programs().iter().filter(|program| program.kind != Kind::Service);
-    unregistered
-        .filter(|program| !has_job(program))
-        .map(|program| format!("prometheus.yml has no job `{}`", program.name))
-        .collect()
-}
-
 #[test]
 fn every_file_has_every_program_that_the_list_has() {
     let mut problems = problems_of_compose(&yaml(COMPOSE));
     problems.extend(problems_of_overlay(&yaml(CHECKS)));
     problems.extend(problems_of_routes(&text("gateway.toml").parse().unwrap()));
-    problems.extend(problems_of_prometheus(&yaml("deploy/prometheus/prometheus.yml")));
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 

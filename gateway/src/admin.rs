@@ -1,5 +1,5 @@
-//! The admin port: dashboard, routes and registry. Reading needs no token; changing a route needs an
-//! admin's, registering a service's.
+//! The admin port: dashboard, routes and registry. Reading needs no token, switching a strategy needs an
+//! admin's token, and registering needs a service token.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +20,11 @@ use shared::service::resource;
 use crate::registrations::Registrations;
 use crate::routing::Table;
 
-/// What the admin port shows and changes.
+/// The state that the admin port shows and changes.
 pub struct Console {
-    /// The routes in force.
     pub table: Arc<ArcSwap<Table>>,
-    /// Who is registered.
     pub registrations: Arc<Registrations>,
-    /// Why the last reload was refused, if it was.
+    /// The error of the last reload, if it failed.
     pub refused: Mutex<Option<String>>,
 }
 
@@ -50,7 +48,6 @@ impl FromBody for Registration {
     }
 }
 
-/// Adds every route of the admin port.
 pub fn configure(app: &mut web::ServiceConfig) {
     app.service(resource("/").get(dashboard))
         .service(resource("/routes").get(routes))
@@ -122,7 +119,7 @@ async fn register(
     body: Body<Registration>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
-    authoritative(&console)?;
+    require_authoritative(&console)?;
     let (service, id) = path.into_inner();
     let Registration { url, metadata } = body.value;
     if !is_name(&service) || !is_name(&id) {
@@ -143,7 +140,7 @@ async fn deregister(
     path: Path<(String, String)>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
-    authoritative(&console)?;
+    require_authoritative(&console)?;
     let (service, id) = path.into_inner();
     match console.registrations.deregister(&service, &id, Instant::now()) {
         true => Ok(HttpResponse::NoContent().finish()),
@@ -151,7 +148,7 @@ async fn deregister(
     }
 }
 
-fn authoritative(console: &Console) -> Result<(), Problem> {
+fn require_authoritative(console: &Console) -> Result<(), Problem> {
     match console.registrations.is_authoritative() {
         true => Ok(()),
         false => Err(Problem::new(
@@ -167,8 +164,8 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// Whether the gateway may send requests there: a stolen service token must not make it a way into
-/// other networks. Host names are those of the stack's own network.
+/// Whether the gateway may send requests to `url`. With a stolen service token an attacker must not reach other
+/// networks through the gateway. Host names without a dot belong to the stack's own network.
 fn is_allowed(url: &str, table: &Table) -> bool {
     let Ok(url) = url::Url::parse(url) else { return false };
     let bare = url.path() == "/" && url.query().is_none() && url.username().is_empty();
@@ -178,7 +175,7 @@ fn is_allowed(url: &str, table: &Table) -> bool {
         Some(url::Host::Domain(name)) => return url.scheme() == "http" && bare && !name.contains('.'),
         None => None,
     };
-    let inside =
+    let in_network =
         host.is_some_and(|host| table.file.instance_networks.iter().any(|network| network.contains(&host)));
-    url.scheme() == "http" && bare && inside
+    url.scheme() == "http" && bare && in_network
 }

@@ -1,4 +1,4 @@
-//! The only place that wires: routes, registry, checks, the public listener and the admin's.
+//! Wires the gateway: the public server and the admin server, with their shared state and background tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use actix_web::web;
 use arc_swap::ArcSwap;
+use shared::auth::Authenticator;
 use shared::balancer::Pool;
 use shared::client::ServiceClient;
 use shared::registry::RegistryUrl;
-use shared::service::{Listener, Replica, Server, Service};
-use shared::stack::{Stack, StackConfig};
+use shared::service::{BuildFuture, Listener, Server, Service};
+use shared::stack::Stack;
 use shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,82 +30,99 @@ use crate::routing::{Load, Table};
 
 /// The name of this program.
 pub const SERVICE: &str = "gateway";
-/// Who publishes the keys of user tokens.
+/// The service that publishes the keys of user tokens.
 const ISSUER: &str = "user-service";
 
-/// Reads the routes and binds both listeners.
-///
-/// # Errors
-/// Whatever keeps the gateway from starting.
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
+    Box::pin(wire(config))
+}
+
+async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind_shared(SERVICE, config.http)?;
     let registrations = Arc::new(match config.stack.registry {
         RegistryUrl::Memory(_) => Registrations::new(config.state_file),
         _ => Registrations::following(),
     });
-    let tables = Tables::new(config.config_file, listener.replica(), config.stack, registrations.clone());
+    let stack = Stack::with_settings(listener.replica(), config.stack, settings());
+    let tables = Rc::new(Tables {
+        file: config.config_file,
+        stack: stack.clone(),
+        registrations: registrations.clone(),
+        loads: Mutex::default(),
+    });
     let table = Arc::new(ArcSwap::from_pointee(tables.read().map_err(anyhow::Error::msg)?));
-    let issuer = ServiceClient::new(tables.pool(ISSUER), tables.stack.tokens());
-    let authenticator = tables.stack.authenticator(Stack::follow_keys(issuer));
-    let rates = RateLimits::new(&table.load(), config.rate_limits);
-    let identity = Identity::new(authenticator.clone());
-    let gateway = web::Data::new(Gateway { table: table.clone(), identity, rates });
+
+    let issuer = ServiceClient::new(tables.pool(ISSUER), stack.tokens());
+    let authenticator = stack.authenticator(Stack::follow_keys(issuer));
     let console = web::Data::new(Console {
         table: table.clone(),
         registrations: registrations.clone(),
         refused: Mutex::default(),
     });
+    let gateway = web::Data::new(Gateway {
+        table: table.clone(),
+        identity: Identity::new(authenticator.clone()),
+        rates: RateLimits::new(&table.load(), config.rate_limits),
+    });
     let docs = Arc::new(Docs::default());
-    let documented = tables.clients(&table.load());
+    let documented_services = tables.clients(&table.load());
 
-    let (shown, measured) = (console.clone(), registrations.clone());
-    let admin = Service::new(Listener::bind_shared(SERVICE, config.admin)?)
-        .without_signals()
-        .authenticate(authenticator)
-        .configure(move |app| {
-            app.app_data(shown.clone());
-            admin::configure(app);
-        })
-        .measure(move |readings| {
-            measured.pools().iter().for_each(|pool| pool.measure(readings, Instant::now()));
-        })
-        .build()?;
-    let admins = admin.handle();
-
-    let (limited, served, shown, checked) =
-        (gateway.clone(), docs.clone(), table.clone(), registrations.clone());
-    let server = Service::new(listener)
-        .edge()
-        .check("routes", move || {
-            let missing: Vec<_> = unserved(&shown.load()).into_iter().collect();
-            let missing = missing.join(", ");
-            async move { if missing.is_empty() { Ok(()) } else { Err(missing) } }
-        })
-        .configure(move |app| {
-            app.app_data(gateway.clone())
-                .app_data(web::Data::new(Engine::default()))
-                .app_data(web::Data::from(served.clone()));
-            docs::configure(app);
-            app.default_service(web::to(proxy::proxy));
-        })
+    let admin_listener = Listener::bind_shared(SERVICE, config.admin)?;
+    let admin_server = admin_service(admin_listener, authenticator, console.clone()).build()?;
+    let admin_handle = admin_server.handle();
+    let checked = registrations.clone();
+    let server = public_service(listener, gateway.clone(), docs.clone())
         .task("leases", move |stop| async move { registrations.expire(stop).await })
         .task("checks", move |stop| checks::run(move || checked.pools(), stop))
-        .task("rates", move |stop| async move { limited.rates.prune(stop).await })
-        .task("docs", move |stop| docs.follow(documented, stop))
+        .task("rates", move |stop| async move { gateway.rates.prune(stop).await })
+        .task("docs", move |stop| docs.follow(documented_services, stop))
         .task("reload", move |stop| reload(tables, table, console, stop))
-        .task("admin", move |_| serve_admin(admin))
-        .on_drain(async move { admins.stop().await })
+        .task("admin", move |_| serve_admin(admin_server))
+        .on_drain(async move { admin_handle.stop().await })
         .build()?;
     Ok(server)
 }
 
-/// The services that some route leads to and that have no replica, sorted.
+/// The admin listener: dashboard, routes, registry and metrics.
+fn admin_service(listener: Listener, authenticator: Authenticator, console: web::Data<Console>) -> Service {
+    let registrations = console.registrations.clone();
+    Service::new(listener)
+        .without_signals()
+        .authenticate(authenticator)
+        .configure(move |app| {
+            app.app_data(console.clone());
+            admin::configure(app);
+        })
+        .measure(move |readings| {
+            registrations.pools().iter().for_each(|pool| pool.measure(readings, Instant::now()));
+        })
+}
+
+/// The public listener: documents, and the proxy for every other path.
+fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Docs>) -> Service {
+    let table = gateway.table.clone();
+    Service::new(listener)
+        .edge()
+        .check("routes", move || {
+            let unserved = unserved(&table.load()).into_iter().collect::<Vec<_>>().join(", ");
+            async move { if unserved.is_empty() { Ok(()) } else { Err(unserved) } }
+        })
+        .configure(move |app| {
+            app.app_data(gateway.clone())
+                .app_data(web::Data::new(Engine::default()))
+                .app_data(web::Data::from(docs.clone()));
+            docs::configure(app);
+            app.default_service(web::to(proxy::proxy));
+        })
+}
+
+/// The services with a route but without a healthy replica.
 fn unserved(table: &Table) -> BTreeSet<String> {
     let unserved = table.routes.iter().filter(|route| !route.pool.is_available());
     unserved.map(|route| route.entry.service.clone()).collect()
 }
 
-/// Makes tables out of the file, with one pool and one load for each service.
+/// Reads routing tables from the file. Tables that are read later share the pool and the load of a service.
 struct Tables {
     file: PathBuf,
     stack: Stack,
@@ -113,16 +131,6 @@ struct Tables {
 }
 
 impl Tables {
-    fn new(
-        file: PathBuf,
-        replica: &Replica,
-        stack: StackConfig,
-        registrations: Arc<Registrations>,
-    ) -> Rc<Self> {
-        let stack = Stack::with_settings(replica, stack, settings());
-        Rc::new(Self { file, stack, registrations, loads: Mutex::default() })
-    }
-
     fn read(&self) -> Result<Table, String> {
         let file = self.file.display();
         let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{file}: {error}"))?;
@@ -144,14 +152,14 @@ impl Tables {
         loads.entry(service.to_owned()).or_insert_with(|| Arc::new(Load::new(Instant::now()))).clone()
     }
 
-    /// A client of each service behind the routes.
+    /// One client for each service with a route.
     fn clients(&self, table: &Table) -> Vec<ServiceClient> {
         let services: BTreeSet<_> = table.routes.iter().map(|route| route.entry.service.clone()).collect();
         services.iter().map(|service| ServiceClient::new(self.pool(service), self.stack.tokens())).collect()
     }
 }
 
-/// Reads the file again at each SIGHUP; a bad one is refused, and the old one stays.
+/// Reads the file again at each SIGHUP. If it is invalid, the current table stays in force.
 async fn reload(tables: Rc<Tables>, table: Arc<ArcSwap<Table>>, console: web::Data<Console>, stop: Stop) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
@@ -164,13 +172,13 @@ async fn reload(tables: Rc<Tables>, table: Arc<ArcSwap<Table>>, console: web::Da
         }
         let refused = match tables.read() {
             Ok(new) => {
-                log::info!(hash = new.hash; "the routes were read again");
+                log::info!(hash = new.hash; "the routes were reloaded");
                 new.take_switches_of(&table.load());
                 table.store(Arc::new(new));
                 None
             }
             Err(why) => {
-                log::error!(why; "the routes were not read: the old ones stay");
+                log::error!(why; "the routes cannot be reloaded: the current ones stay in force");
                 Some(why)
             }
         };

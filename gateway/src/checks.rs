@@ -1,4 +1,4 @@
-//! Active health checks: each replica is asked whether it is ready.
+//! Active health checks: calls `/health/ready` of every replica.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,13 +13,13 @@ use shared::registry::Instance;
 use shared::service::DRAIN;
 use shared::stop::Stop;
 
-/// Between two checks of a replica, ± 20 %, so that many do not come together.
-const EVERY: Duration = Duration::from_secs(5);
+/// Between two checks of a replica; ± 20 %, to spread the checks.
+const INTERVAL: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// How soon a newcomer is noticed.
+/// How soon a new replica is noticed.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Checks the replicas of the pools that `pools` gives, until told to stop.
+/// Checks the replicas of all `pools` until `stop`.
 pub async fn run(pools: impl Fn() -> Vec<Arc<Pool>>, stop: Stop) {
     let mut due: BTreeMap<Rc<(String, Instance)>, Instant> = BTreeMap::new();
     while !stop.is_requested() {
@@ -30,13 +30,13 @@ pub async fn run(pools: impl Fn() -> Vec<Arc<Pool>>, stop: Stop) {
                 let key = Rc::new((pool.service().to_owned(), (*seen.instance).clone()));
                 let mut next = due.get(&key).copied().unwrap_or(now);
                 if next <= now {
-                    next = now + EVERY.mul_f64(0.8 + 0.4 * rand::random::<f64>());
+                    next = now + INTERVAL.mul_f64(0.8 + 0.4 * rand::random::<f64>());
                     actix_web::rt::spawn(check(pool.clone(), key.1.clone()));
                 }
                 present.insert(key, next);
             }
         }
-        // Who left is forgotten; who comes back is a newcomer.
+        // Forgets replicas that have left the registry.
         due = present;
         stop.sleep(TICK).await;
     }

@@ -1,4 +1,4 @@
-//! What can be set from outside. Routes and policies are in `gateway.toml`.
+//! Environment variables. Routes and policies are in `gateway.toml`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,44 +7,34 @@ use shared::config::{ConfigError, Vars};
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
 
-/// The configuration of the gateway.
 pub struct Config {
-    /// How to serve the public.
+    /// The public listener.
     pub http: HttpConfig,
-    /// How to serve admins and the registry.
+    /// The admin listener.
     pub admin: HttpConfig,
-    /// How to reach the services.
     pub stack: StackConfig,
-    /// Where `gateway.toml` is.
+    /// Path of `gateway.toml`.
     pub config_file: PathBuf,
-    /// Where the last known instances are kept; nowhere if absent.
+    /// File for the instances of the in-memory registry; not saved if absent.
     pub state_file: Option<PathBuf>,
-    /// Whether requests are limited.
+    /// `false` turns rate limiting off.
     pub rate_limits: bool,
 }
 
 impl Config {
-    /// Reads every variable.
-    ///
-    /// # Errors
-    /// All that are missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "8080");
         let admin = HttpConfig {
             host: vars.or("ADMIN_HOST", "127.0.0.1", "address of the admin port: loopback or private"),
             port: vars.or("ADMIN_PORT", "9090", "port for admins and the registry"),
-            // Who registers goes to the next gateway at once.
+            // Heartbeats should move to the next gateway at once.
             drain_grace: Duration::ZERO,
             ..http.clone()
         };
-        let config = Self {
-            http,
-            admin,
-            stack: StackConfig::from_vars(&mut vars),
-            config_file: vars.or("CONFIG_FILE", "gateway.toml", "routes and policies"),
-            state_file: vars.optional("STATE_FILE", "where to keep the last known instances"),
-            rate_limits: vars.or("RATE_LIMITS", "on", "off lifts the rate limits, for load tests"),
-        };
-        vars.finish(config)
+        let stack = StackConfig::from_vars(&mut vars);
+        let config_file = vars.or("CONFIG_FILE", "gateway.toml", "routes and policies");
+        let state_file = vars.optional("STATE_FILE", "where to keep the last known instances");
+        let rate_limits = vars.or("RATE_LIMITS", "on", "off lifts the rate limits, for load tests");
+        vars.finish(stack.map(|stack| Self { http, admin, stack, config_file, state_file, rate_limits }))
     }
 }

@@ -1,4 +1,4 @@
-//! One OpenAPI document of all services, and Swagger UI, with its assets in this program.
+//! Merges the OpenAPI documents of all services, and serves Swagger UI with embedded assets.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,15 +13,16 @@ use shared::service::resource;
 use shared::stop::Stop;
 use utoipa_swagger_ui::Config;
 
-/// The merged document, as it is now.
+/// The last known document of each service, sorted by name.
 #[derive(Default)]
 pub struct Docs(Mutex<Vec<(String, Value)>>);
 
-const REFRESH: Duration = Duration::from_secs(60);
-const RETRY: Duration = Duration::from_secs(1);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+/// While a document is missing.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Docs {
-    /// Asks every service for its document, now and then.
+    /// Fetches the documents of `services` regularly until `stop`.
     pub async fn follow(self: Arc<Self>, services: Vec<ServiceClient>, stop: Stop) {
         while !stop.is_requested() {
             let mut complete = true;
@@ -31,7 +32,7 @@ impl Docs {
                     None => complete = false,
                 }
             }
-            stop.sleep(if complete { REFRESH } else { RETRY }).await;
+            stop.sleep(if complete { REFRESH_INTERVAL } else { RETRY_INTERVAL }).await;
         }
     }
 
@@ -42,7 +43,7 @@ impl Docs {
         documents.sort_by(|(name, _), (other, _)| name.cmp(other));
     }
 
-    /// All documents as one: what is not public is left out.
+    /// All documents as one, with the public paths only.
     fn merged(&self) -> Value {
         let documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut paths, mut components) = (Map::new(), Map::new());

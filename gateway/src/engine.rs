@@ -1,12 +1,12 @@
-//! The data path's engine: one request to one replica, streamed both ways.
+//! The HTTP engine: sends one request to one replica, and streams both bodies.
 //!
-//! Everything above it speaks of replicas, retries and time; everything below of connections and bytes.
+//! The proxy above it handles replicas, retries and deadlines; the engine handles connections and bytes.
 
-mod body; // the answer's body, as it comes
-mod h1; // HTTP/1.1 on our own connections
-mod pool; // idle connections, per thread
-mod sending; // the request, as it is sent
-mod wire; // writing and reading HTTP/1.1
+mod body; // streams the response body
+mod h1; // HTTP/1.1 exchanges
+mod pool; // idle connections of a thread
+mod sending; // sends the request
+mod wire; // parses HTTP/1.1
 
 pub use body::ResponseBody;
 pub use h1::Engine;
@@ -16,65 +16,61 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Payload};
 
-/// A request as it goes to a replica.
+/// A request to a replica.
 pub struct Request {
-    /// The head, as it is written: request line and headers, each with its line end, without the
-    /// empty line and without those that tell the length of the body.
+    /// Request line and headers as bytes, each line with its line end. Without the headers for the body's
+    /// length and without the final empty line, which the engine adds.
     pub head: Vec<u8>,
-    /// The body.
     pub body: Body,
-    /// Whether the answer has no body whatever its head says.
+    /// A response to HEAD has no body, even with `Content-Length`.
     pub is_head: bool,
-    /// How long to wait for the head of the answer after the last byte sent.
+    /// Time to the head of the response. Restarts with every byte sent or received.
     pub head_timeout: Duration,
-    /// When all must be over; streams of events have no end.
+    /// Deadline of the whole exchange. Event streams (`text/event-stream`) may exceed it.
     pub end: Instant,
 }
 
 /// The body of a request.
 pub enum Body {
-    /// There is none.
     None,
-    /// It is here, and can be sent again.
+    /// Buffered, so that it can be sent again.
     Kept(Bytes),
-    /// It streams from the client, with its length if the client told it.
+    /// Streams from the client; with its length, or chunked.
     Streaming(Payload, Option<u64>),
-    /// It was streamed.
+    /// The stream was consumed by an earlier attempt.
     Gone,
 }
 
-/// The head of an answer, and its body as it comes.
+/// A response: its head, and its body as a stream.
 pub struct Response {
-    /// The status.
     pub status: StatusCode,
-    /// The headers, as they came.
+    /// As received, hop-by-hop headers included.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The body.
     pub body: ResponseBody,
 }
 
-/// Why there is no answer.
+/// Why there is no response, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// No connection could be made: nothing was sent.
+    /// No connection; nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(std::io::Error),
-    /// A connection kept from earlier turned out to be closed: that tells nothing about the replica.
+    /// An idle connection turned out to be closed. It says nothing about the replica's health.
     #[error("a kept connection was closed")]
     Stale,
-    /// The connection broke before the answer.
+    /// The connection broke before the response was complete.
     #[error("the connection broke: {0}")]
     Reset(std::io::Error),
-    /// What came is no HTTP.
+    /// The response is not valid HTTP.
     #[error("the answer is malformed: {0}")]
     Malformed(String),
-    /// The head of the answer did not come in time.
+    /// The response did not arrive in time.
     #[error("no answer in time")]
     TimedOut,
-    /// The client sends its body too slowly.
+    /// The client sent its body too slowly.
     #[error("the client's body did not come in time")]
     SlowClient,
-    /// The client went away, or sent a body that is none.
+    /// The client went away, or sent a malformed body.
     #[error("the client's body broke: {0}")]
     Client(actix_web::error::PayloadError),
 }

@@ -1,26 +1,20 @@
-//! Who asks: tokens are verified here, so that a bad one never reaches a service.
+//! Verifies user tokens at the edge, so that a request with an invalid token never reaches a service.
 //!
-//! Services verify again. A service token is no use here: it is made for one service, not for the
-//! public.
+//! Services verify the token again. Service tokens are not accepted from the public.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 use shared::auth::{Authenticator, Caller, TokenError, bearer};
 use shared::problem::Problem;
 
-/// Verifies the tokens of people.
 pub struct Identity(Authenticator);
 
 impl Identity {
-    /// Verifies with what `authenticator` knows.
     pub fn new(authenticator: Authenticator) -> Self {
         Self(authenticator)
     }
 
-    /// The person behind the request, if it shows a token.
-    ///
-    /// # Errors
-    /// 401 for a token that is not good.
+    /// `None` without an `Authorization` header; 401 for anything but one valid user token.
     pub async fn caller(&self, request: &HttpRequest) -> Result<Option<Caller>, Problem> {
         let mut values = request.headers().get_all(AUTHORIZATION);
         let Some(value) = values.next() else { return Ok(None) };

@@ -1,13 +1,13 @@
 #![doc = include_str!("../README.md")]
 
-pub mod config; // what can be set from outside
-pub mod app; // the only place that wires
-pub mod routing; // gateway.toml: which path belongs to which service
+pub mod config; // environment variables
+pub mod app; // wires everything together
+pub mod routing; // gateway.toml: routes and policies
 pub mod proxy; // the life of a request
-pub mod identity; // who asks
-pub mod rate; // how often they may
-pub mod engine; // one request to one replica, streamed both ways
-pub mod registrations; // the registry in memory, and the pools of all services
+pub mod identity; // verifies user tokens
+pub mod rate; // rate limits
+pub mod engine; // sends one request to one replica, streaming both ways
+pub mod registrations; // the in-memory registry, and the pools of all services
 pub mod checks; // active health checks
 pub mod admin; // the admin port: dashboard, routes, registry
-pub mod docs; // one OpenAPI document of all services, and Swagger UI
+pub mod docs; // merged OpenAPI document, and Swagger UI

@@ -1,11 +1,11 @@
-//! The life of a request, from the client to a replica and back.
+//! The reverse proxy: the life of a request, from the client to a replica and back.
 //!
-//! 1. [`path`]: what could be read in two ways is refused.
-//! 2. [`identity`](crate::identity): a token must be good; none is fine, the services decide.
-//! 3. [`rate`](crate::rate): not too many of one identity or address.
-//! 4. Route, by the path; the deadline, by the route.
-//! 5. [`attempts`]: pick a replica, send, and perhaps again.
-//! 6. [`headers`]: what goes on, what stays, what is added, both ways.
+//! 1. [`path`]: refuse an ambiguous request (request smuggling, path traversal).
+//! 2. [`identity`](crate::identity): verify the token. A request without one passes; the services decide.
+//! 3. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token.
+//! 4. [`routing`](crate::routing): find the route of the path, and its timeouts.
+//! 5. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
+//! 6. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions.
 
 pub mod attempts;
 pub mod headers;
@@ -30,23 +30,18 @@ use crate::identity::Identity;
 use crate::rate::RateLimits;
 use crate::routing::{Route, Table};
 
-/// All that the data path needs, shared by the workers.
+/// The state of the proxy, shared by the workers.
 pub struct Gateway {
-    /// The routes in force.
+    /// Replaced at each reload.
     pub table: Arc<ArcSwap<Table>>,
-    /// Who asks.
     pub identity: Identity,
-    /// How often they may.
     pub rates: RateLimits,
 }
 
-/// How long a request may take in all.
-const TOTAL: Duration = Duration::from_secs(15);
+/// Total time of a request, unless its route or `Prefer: wait` needs more.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Passes a request on to a replica of the service that its path belongs to.
-///
-/// # Errors
-/// The problem that the client gets when no service answered.
+/// Forwards a request to a replica of the service that the path routes to.
 pub async fn proxy(
     request: HttpRequest,
     payload: Payload,
@@ -56,12 +51,12 @@ pub async fn proxy(
     let started = Instant::now();
     let path = match path::checked(&request) {
         Ok(path) => path,
-        Err(problem) => return Ok(refused(&problem)),
+        Err(problem) => return Ok(refuse_and_close(&problem)),
     };
     let table = gateway.table.load_full();
     let client = client_address(&request, &table);
     let identified = gateway.identity.caller(&request).await;
-    // Who shows a bad token is nobody, and counts as such.
+    // A request with a bad token counts too, against the client's address.
     let rate = gateway.rates.check(identified.as_ref().ok().and_then(Option::as_ref), client, &request)?;
     identified?;
     let route = table.route(&path).ok_or_else(Problem::not_found)?;
@@ -73,9 +68,9 @@ pub async fn proxy(
         repeatable: is_safe(request.method()) || has_key(&request, route),
         is_head: request.method() == Method::HEAD,
         head_timeout,
-        end: started + TOTAL.max(head_timeout),
+        end: started + TIMEOUT.max(head_timeout),
     };
-    let body = tokio::time::timeout(TOTAL, body_of(&request, payload)).await;
+    let body = tokio::time::timeout(TIMEOUT, body_of(&request, payload)).await;
     let body = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     let answered = attempts::run(&engine, route, plan, body).await;
     let mut response = match answered {
@@ -87,34 +82,33 @@ pub async fn proxy(
     Ok(response)
 }
 
-/// What the client gets whose request can be read in two ways: where the next one begins is as unsure, so
-/// the connection ends.
-fn refused(problem: &Problem) -> HttpResponse {
+/// Closes the connection after an ambiguous request, because it is unknown where the next request begins.
+fn refuse_and_close(problem: &Problem) -> HttpResponse {
     let mut response = actix_web::ResponseError::error_response(problem);
     response.head_mut().set_connection_type(ConnectionType::Close);
     response
 }
 
-/// Whether the service sees to it that this request happens once.
+/// Whether an idempotency key makes the request safe to retry.
 fn has_key(request: &HttpRequest, route: &Route) -> bool {
     route.entry.honours_keys
         && request.method() == Method::POST
         && request.headers().contains_key("idempotency-key")
 }
 
-/// Who prefers to wait (`Prefer: wait=N`) gets that and five seconds more.
+/// `Prefer: wait=N` extends the timeout to N + 5 s.
 fn wait_of(request: &HttpRequest) -> Duration {
     let wait = <PreferWait as actix_web::FromRequest>::extract(request).into_inner();
     wait.ok().and_then(|wait| wait.0).map_or(Duration::ZERO, |wait| wait + Duration::from_secs(5))
 }
 
-/// What consistent hashing goes by.
+/// The key for consistent hashing.
 fn affinity(request: &HttpRequest, route: &Route, client: IpAddr) -> String {
     let header = route.entry.hash_header.as_deref().and_then(|name| request.headers().get(name));
     header.and_then(|value| value.to_str().ok()).map_or_else(|| client.to_string(), str::to_owned)
 }
 
-/// The nearest address that is no trusted proxy's.
+/// The client's address: the last in `X-Forwarded-For` and the connection that is not a trusted proxy.
 fn client_address(request: &HttpRequest, table: &Table) -> IpAddr {
     let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
     let trusted =
@@ -125,12 +119,12 @@ fn client_address(request: &HttpRequest, table: &Table) -> IpAddr {
     let lists =
         request.headers().get_all(header::X_FORWARDED_FOR).map(|value| value.to_str().unwrap_or_default());
     let addresses: Vec<&str> = lists.flat_map(|list| list.split(',')).collect();
-    // From the right: what stands further left than the last trusted proxy is the client's own claim.
+    // From right to left. Addresses to the left of the first untrusted one may be forged by the client.
     let mut addresses = addresses.into_iter().rev().map_while(|text| text.trim().parse().ok());
     addresses.find(|address| !trusted(address)).unwrap_or(peer)
 }
 
-/// A small body is kept, so that it can be sent again; a large one streams.
+/// Buffers a small body, so that it can be sent again; streams a large or chunked one.
 async fn body_of(request: &HttpRequest, mut payload: Payload) -> Result<Body, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

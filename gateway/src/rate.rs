@@ -1,4 +1,4 @@
-//! Rate limits: a token bucket (GCRA, by `governor`) for each identity or address.
+//! Rate limits: a token bucket (GCRA, by `governor`) for each user, or each address without a token.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,24 +20,23 @@ use crate::routing::Table;
 
 type Buckets = RateLimiter<String, DashMapStateStore<String>, DefaultClock, StateInformationMiddleware>;
 
-/// The buckets of everybody who came lately.
 pub struct RateLimits(Option<Limits>);
 
 struct Limits {
     requests: Buckets,
     policy: String,
-    /// For expensive requests, such as hashing a password: by the path of the route, then by address,
-    /// regardless of the caller.
+    /// For expensive POSTs, such as hashing a password. By path of the route; each bucket is for one address,
+    /// regardless of the user.
     expensive: BTreeMap<String, Buckets>,
 }
 
-/// How much is left, to be told to the client.
+/// The remaining limit: values of `RateLimit` and `RateLimit-Policy`.
 pub struct Rate(Option<(String, String)>);
 
-const PRUNE: Duration = Duration::from_secs(60);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl RateLimits {
-    /// The limits that `table` says, or none.
+    /// The limits in `table`; none if not `on`.
     pub fn new(table: &Table, on: bool) -> Self {
         let file = &table.file;
         let buckets = |per_second: u32, burst: u32| {
@@ -54,10 +53,7 @@ impl RateLimits {
         }))
     }
 
-    /// Counts a request.
-    ///
-    /// # Errors
-    /// 429 with `Retry-After`.
+    /// Counts a request; 429 with `Retry-After` if it exceeds a limit.
     pub fn check(
         &self,
         caller: Option<&Caller>,
@@ -66,34 +62,34 @@ impl RateLimits {
     ) -> Result<Rate, Problem> {
         let Some(limits) = &self.0 else { return Ok(Rate(None)) };
         let key = caller.map_or_else(|| client.to_string(), |caller| caller.id.to_string());
-        let refused = |wait: Duration, rate: Rate| {
+        let refused = |wait: Duration, limit: Rate| {
             let problem = Problem::of_status(StatusCode::TOO_MANY_REQUESTS);
             let problem = problem.retry_after(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1));
-            rate.0.into_iter().fold(problem, |problem, (remaining, policy)| {
+            limit.0.into_iter().fold(problem, |problem, (remaining, policy)| {
                 problem
                     .header(HeaderName::from_static("ratelimit"), remaining)
                     .header(HeaderName::from_static("ratelimit-policy"), policy)
             })
         };
         let now = DefaultClock::default().now();
-        let told = |left: u32| Rate(Some((format!("\"default\";r={left};t=1"), limits.policy.clone())));
+        let rate = |left: u32| Rate(Some((format!("\"default\";r={left};t=1"), limits.policy.clone())));
         let left = match limits.requests.check_key(&key) {
             Ok(state) => state.remaining_burst_capacity(),
-            Err(not_until) => return Err(refused(not_until.wait_time_from(now), told(0))),
+            Err(not_until) => return Err(refused(not_until.wait_time_from(now), rate(0))),
         };
         if request.method() == Method::POST
             && let Some(expensive) = limits.expensive.get(request.path())
             && let Err(not_until) = expensive.check_key(&client.to_string())
         {
-            return Err(refused(not_until.wait_time_from(now), told(0)));
+            return Err(refused(not_until.wait_time_from(now), rate(0)));
         }
-        Ok(told(left))
+        Ok(rate(left))
     }
 
-    /// Forgets who has not come for a while, until told to stop.
+    /// Removes full buckets regularly until `stop`.
     pub async fn prune(&self, stop: Stop) {
         while !stop.is_requested() {
-            stop.sleep(PRUNE).await;
+            stop.sleep(PRUNE_INTERVAL).await;
             if let Some(limits) = &self.0 {
                 limits.requests.retain_recent();
                 limits.expensive.values().for_each(Buckets::retain_recent);
@@ -107,7 +103,7 @@ fn at_least_one(number: u32) -> NonZeroU32 {
 }
 
 impl Rate {
-    /// Tells the client (draft-ietf-httpapi-ratelimit-headers).
+    /// Adds the response headers (draft-ietf-httpapi-ratelimit-headers).
     pub fn show(self, headers: &mut HeaderMap) {
         let Some((remaining, policy)) = self.0 else { return };
         for (name, value) in [("ratelimit", remaining), ("ratelimit-policy", policy)] {

@@ -1,8 +1,8 @@
-//! A pool for each service, and, unless another registry is named, the registry in this process's
-//! memory that fills them.
+//! The pools of all services, and the in-memory registry that fills them unless `REGISTRY_URL` names another
+//! registry.
 //!
-//! Who is registered here is kept in a file, so that a gateway that starts again serves at once; the
-//! leases begin anew, and who is gone does not renew.
+//! The in-memory registry writes its instances to a file, so that a restarted gateway serves at once. After a
+//! restart every instance gets a new lease; those that no longer run do not renew it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use shared::balancer::{Newcomers, Pool, Settings, Snapshot};
 use shared::registry::{Instance, LEASE, Leases};
 use shared::stop::Stop;
 
-/// Who is there. All threads share it.
+/// The registered instances and the pools, shared by all threads.
 pub struct Registrations {
     state: Mutex<State>,
     authoritative: bool,
@@ -27,11 +27,11 @@ struct State {
     pools: BTreeMap<String, Arc<Pool>>,
 }
 
-/// How often leases are looked at.
-const TICK: Duration = Duration::from_millis(500);
+/// Interval of checks for expired leases.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Registrations {
-    /// The registrations that `state_file` knows, if there is one.
+    /// An authoritative registry, initialized from `state_file` if there is one.
     pub fn new(state_file: Option<PathBuf>) -> Self {
         let registrations = Self { state: Mutex::default(), authoritative: true, state_file };
         let known = registrations.state_file.as_deref().map(read).unwrap_or_default();
@@ -43,7 +43,7 @@ impl Registrations {
         registrations
     }
 
-    /// Registrations that another registry keeps; see [`Registrations::track`].
+    /// Only the pools, for another registry; see [`Registrations::track`].
     pub fn following() -> Self {
         Self { state: Mutex::default(), authoritative: false, state_file: None }
     }
@@ -53,57 +53,56 @@ impl Registrations {
         self.authoritative
     }
 
-    /// Counts in a pool that follows another registry.
+    /// Adds a pool that follows another registry.
     pub fn track(&self, pool: Arc<Pool>) {
         self.state().pools.insert(pool.service().to_owned(), pool);
     }
 
-    /// The pool of `service`, which follows the registry.
+    /// The pool of `service` in the in-memory registry.
     pub fn pool(&self, service: &str) -> Arc<Pool> {
         self.state().pool(service)
     }
 
-    /// Every pool.
     pub fn pools(&self) -> Vec<Arc<Pool>> {
         self.state().pools.values().cloned().collect()
     }
 
-    /// Registers or renews; answers how long that holds.
+    /// Registers or renews; returns the duration of the lease.
     pub fn register(&self, service: &str, instance: Instance, now: Instant) -> Duration {
         let mut state = self.state();
         if state.leases.register(service, instance, now) {
             state.changed(service, now);
-            self.keep(&state);
+            self.save(&state);
         }
         LEASE
     }
 
-    /// Takes an instance out; tells whether it was there.
+    /// Removes an instance; returns whether it was registered.
     pub fn deregister(&self, service: &str, id: &str, now: Instant) -> bool {
         let mut state = self.state();
         let there = state.leases.deregister(service, id);
         if there {
             state.changed(service, now);
-            self.keep(&state);
+            self.save(&state);
         }
         there
     }
 
-    /// Lets leases end, until told to stop.
+    /// Removes instances with expired leases until `stop`.
     pub async fn expire(&self, stop: Stop) {
         while !stop.is_requested() {
-            stop.sleep(TICK).await;
+            stop.sleep(EXPIRY_INTERVAL).await;
             let (mut state, now) = (self.state(), Instant::now());
             if state.leases.expire(now) {
                 for service in state.leases.services() {
                     state.changed(&service, now);
                 }
-                self.keep(&state);
+                self.save(&state);
             }
         }
     }
 
-    /// The services, each with its instances as JSON.
+    /// All services with their instances, as JSON.
     pub fn services(&self, now: Instant) -> Vec<Value> {
         let services: Vec<String> = self.state().pools.keys().cloned().collect();
         let described =
@@ -111,19 +110,19 @@ impl Registrations {
         described.collect()
     }
 
-    /// The instances of `service` as JSON, those that drain included.
+    /// The instances of `service` as JSON, including draining ones.
     pub fn instances(&self, service: &str, now: Instant) -> Vec<Value> {
         let Some(pool) = self.state().pools.get(service).cloned() else { return Vec::new() };
         pool.snapshot(now).iter().map(described).collect()
     }
 
-    fn keep(&self, state: &State) {
+    fn save(&self, state: &State) {
         let Some(file) = &self.state_file else { return };
         let services = state.leases.services();
         let known: BTreeMap<_, _> =
             services.iter().map(|service| (service, state.leases.instances(service))).collect();
         if let Err(error) = std::fs::write(file, json!(known).to_string()) {
-            log::warn!(error:%, file = file.display().to_string(); "the known instances cannot be kept");
+            log::warn!(error:%, file = file.display().to_string(); "the instances cannot be saved");
         }
     }
 
@@ -144,7 +143,7 @@ impl State {
     }
 }
 
-/// How the gateway treats replicas: it checks a newcomer itself, whatever the registry says.
+/// The gateway checks a new replica itself before its first request, with every registry.
 pub fn settings() -> Settings {
     Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() }
 }
@@ -164,7 +163,7 @@ fn described(seen: &Snapshot) -> Value {
 fn read(file: &Path) -> BTreeMap<String, Vec<Instance>> {
     match std::fs::read(file) {
         Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-            log::warn!(error:%, file = file.display().to_string(); "the known instances cannot be read");
+            log::warn!(error:%, file = file.display().to_string(); "the saved instances cannot be read");
             BTreeMap::new()
         }),
         Err(_) => BTreeMap::new(),
@@ -176,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gateway_that_starts_again_knows_the_last_instances() {
+    fn a_restarted_gateway_knows_the_last_instances() {
         let file = std::env::temp_dir().join(format!("registrations-{}.json", uuid::Uuid::now_v7()));
         let now = Instant::now();
         let instance = Instance::new("one", "http://127.0.0.1:1");

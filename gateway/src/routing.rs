@@ -1,4 +1,5 @@
-//! Routes: which path belongs to which service, by whole segments.
+//! Routing: `gateway.toml`, and the table that maps a path to a service by its longest prefix of whole
+//! segments.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,52 +10,50 @@ use sha2::{Digest as _, Sha256};
 use shared::balancer::{Picker, Pool, Strategy};
 use shared::resilience::{Budget, Limiter};
 
-/// What `gateway.toml` says.
+/// `gateway.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Requests a second for one identity or address.
+    /// Requests per second of one user, or of one address without a token.
     #[serde(default = "default_rate")]
     pub rate_per_second: u32,
-    /// Requests at once for one identity or address.
+    /// Burst size of the same token bucket.
     #[serde(default = "default_burst")]
     pub rate_burst: u32,
-    /// The proxies before this one whose `X-Forwarded-For` is believed, as networks.
+    /// Networks of the proxies in front of the gateway whose `X-Forwarded-For` is trusted.
     #[serde(default)]
     pub trusted_proxies: Vec<ipnet::IpNet>,
-    /// Where instances may be: what registers elsewhere is refused.
+    /// Networks in which instances may be; other registrations are refused.
     #[serde(default = "default_networks")]
     pub instance_networks: Vec<ipnet::IpNet>,
-    /// The routes, tried from the longest prefix to the shortest.
+    /// In any order: the longest matching prefix wins.
     pub routes: Vec<RouteEntry>,
 }
 
-/// One route, as the file says it.
+/// One route in the file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteEntry {
-    /// Its name.
     pub id: String,
-    /// The path it begins with.
+    /// Path prefix; matches whole segments.
     pub prefix: String,
-    /// The service behind it.
     pub service: String,
-    /// How the next replica is chosen, at first.
+    /// Initial strategy; an admin can switch it.
     #[serde(default)]
     pub strategy: Strategy,
-    /// The header that consistent hashing goes by; the client's address if absent.
+    /// Header with the key for consistent hashing; the client's address if absent.
     #[serde(default)]
     pub hash_header: Option<String>,
-    /// Seconds to the head of the answer.
+    /// Seconds to the head of the response.
     #[serde(default = "default_head_timeout")]
     pub head_timeout_s: u64,
-    /// POSTs a second to just this prefix that one address may send, whoever asks, if they are dear.
+    /// For expensive requests: POSTs per second from one address to exactly this path, regardless of the user.
     #[serde(default)]
     pub post_rate_per_second: Option<u32>,
-    /// Whether a POST with an `Idempotency-Key` may be sent again.
+    /// Whether the service supports `Idempotency-Key`, so that such a POST may be retried.
     #[serde(default = "default_true")]
     pub honours_keys: bool,
-    /// Whether it is one of the routes that a person switches.
+    /// Whether the admin port shows it and lets its strategy be switched.
     #[serde(default = "default_true")]
     pub listed: bool,
 }
@@ -82,51 +81,41 @@ fn default_true() -> bool {
     true
 }
 
-/// One route at work.
+/// A route in the table, with the state of its service.
 #[derive(Debug)]
 pub struct Route {
-    /// What the file says of it.
     pub entry: RouteEntry,
-    /// The replicas of its service.
     pub pool: Arc<Pool>,
-    /// How the next one is chosen.
     pub picker: Picker,
-    /// What the service can bear; the routes of one service share it.
+    /// Shared by all routes of the service.
     pub load: Arc<Load>,
 }
 
-/// The limits of one service.
+/// Concurrency limit and retry budget of one service.
 #[derive(Debug)]
 pub struct Load {
-    /// Requests at once, and in the queue.
     pub limiter: Limiter,
-    /// Retries.
     pub budget: Budget,
 }
 
 impl Load {
-    /// 1,024 at once, 128 waiting for 100 ms.
+    /// Limits: 1,024 concurrent requests, and 128 that wait for at most 100 ms.
     pub fn new(now: Instant) -> Self {
         Self { limiter: Limiter::new(1024, 128, Duration::from_millis(100)), budget: Budget::new(now) }
     }
 }
 
-/// All routes, and what else the file says.
 #[derive(Debug)]
 pub struct Table {
-    /// The file.
     pub file: File,
-    /// A short hash of its text.
+    /// Short hash of the file's text.
     pub hash: String,
-    /// The longest prefix first.
+    /// Sorted by length of prefix, longest first.
     pub routes: Vec<Route>,
 }
 
 impl File {
-    /// Reads the text of `gateway.toml`.
-    ///
-    /// # Errors
-    /// What is wrong, with its line.
+    /// Parses `gateway.toml`. An error names the line.
     pub fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         let (mut ids, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
@@ -150,17 +139,14 @@ impl File {
     }
 }
 
-/// The line of the last route of that name.
+/// The line of the last route with this id.
 fn line_of(text: &str, id: &str) -> usize {
     let named = |line: &str| line.trim_start().starts_with("id") && line.contains(&format!("\"{id}\""));
     text.lines().enumerate().filter(|(_, line)| named(line)).last().map_or(0, |(index, _)| index + 1)
 }
 
 impl Table {
-    /// The table that `text` says; `pool` and `load` give what belongs to a service.
-    ///
-    /// # Errors
-    /// What is wrong with the text.
+    /// Parses `text`, and makes a table with the `pool` and `load` of each service.
     pub fn read(
         text: &str,
         mut pool: impl FnMut(&str) -> Arc<Pool>,
@@ -183,7 +169,7 @@ impl Table {
         Ok(Self { file, hash, routes })
     }
 
-    /// The route of `path`.
+    /// The route with the longest prefix of `path`.
     pub fn route(&self, path: &str) -> Option<&Route> {
         self.routes.iter().find(|route| {
             path.strip_prefix(route.entry.prefix.as_str())
@@ -191,7 +177,7 @@ impl Table {
         })
     }
 
-    /// Keeps the strategies that a person has switched, where the file says the same as before.
+    /// Takes over the strategies that an admin has switched, unless the file's strategy has changed.
     pub fn take_switches_of(&self, before: &Self) {
         for route in &self.routes {
             if let Some(same) = before.named(&route.entry.id)
@@ -202,7 +188,7 @@ impl Table {
         }
     }
 
-    /// The route called `id`, of those that a person switches.
+    /// The listed route `id`.
     pub fn named(&self, id: &str) -> Option<&Route> {
         self.routes.iter().find(|route| route.entry.listed && route.entry.id == id)
     }

@@ -22,13 +22,11 @@ impl Config {
     /// # Errors
     /// Every variable that is missing or malformed.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
-        let config = Self {
-            http: HttpConfig::from_vars(&mut vars, "3011"),
-            stack: StackConfig::from_vars(&mut vars),
-            messages: MessagesUrl::from_vars(&mut vars),
-            database: DbConfig::from_vars(&mut vars, "sqlite://data/orders.db"),
-            seed_products: vars.or("SEED_PRODUCTS", "off", "on: add a few products at the start"),
-        };
-        vars.finish(config)
+        let http = HttpConfig::from_vars(&mut vars, "3011");
+        let stack = StackConfig::from_vars(&mut vars);
+        let messages = MessagesUrl::from_vars(&mut vars);
+        let database = DbConfig::from_vars(&mut vars, "sqlite://data/orders.db");
+        let seed_products = vars.or("SEED_PRODUCTS", "off", "on: add a few products at the start");
+        vars.finish(stack.map(|stack| Self { http, stack, messages, database, seed_products }))
     }
 }

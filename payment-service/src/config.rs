@@ -56,14 +56,12 @@ impl Config {
     /// # Errors
     /// Names every variable that is missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
-        let config = Self {
-            http: HttpConfig::from_vars(&mut vars, "3021"),
-            stack: StackConfig::from_vars(&mut vars),
-            messages: MessagesUrl::from_vars(&mut vars),
-            database: DbConfig::from_vars(&mut vars, "sqlite://data/payments.db"),
-            card_network_url: vars.or("CARD_NETWORK_URL", "http://127.0.0.1:3031", "the card network"),
-            timing: Timing::default(),
-        };
-        vars.finish(config)
+        let http = HttpConfig::from_vars(&mut vars, "3021");
+        let stack = StackConfig::from_vars(&mut vars);
+        let messages = MessagesUrl::from_vars(&mut vars);
+        let database = DbConfig::from_vars(&mut vars, "sqlite://data/payments.db");
+        let card_network_url = vars.or("CARD_NETWORK_URL", "http://127.0.0.1:3031", "the card network");
+        let timing = Timing::default();
+        vars.finish(stack.map(|stack| Self { http, stack, messages, database, card_network_url, timing }))
     }
 }

@@ -1,14 +1,13 @@
-//! Who is calling.
+//! Authentication with two kinds of bearer token. The algorithm distinguishes them, and neither is ever
+//! verified with the other's key:
 //!
-//! Two kinds of bearer token, told apart by their algorithm and never verified with each other's key:
-//!
-//! | token | algorithm | made by | says |
+//! | token | algorithm | issued by | claims |
 //! |---|---|---|---|
-//! | user token | EdDSA | the service that owns the accounts | this is person `sub`, with these `roles` |
-//! | service token | HS256 | any service of the stack | this is service `iss`, calling `aud`, for person `sub` if any |
+//! | user token | EdDSA | the service that owns the accounts | person `sub` with `roles` |
+//! | service token | HS256 | any service of the stack | service `iss` calls service `aud`, on behalf of person `sub` if present |
 //!
-//! Handlers ask for a [`Caller`] (a person, or a service acting for one), an [`Admin`] or a
-//! [`ServiceCaller`]; who sends the wrong token never reaches the handler.
+//! Handlers extract a [`Caller`] (a person, or a service on behalf of one), an [`Admin`] or a
+//! [`ServiceCaller`]. A request with the wrong token gets 401 or 403 before the handler runs.
 
 pub mod caller;
 pub mod keys;
@@ -27,19 +26,18 @@ pub enum TokenError {
     /// No `Authorization: Bearer` header.
     #[error("This needs a bearer token.")]
     Missing,
-    /// Malformed, wrongly signed, or made for somebody else.
+    /// Malformed, with a bad signature, or for another audience.
     #[error("The token is not valid.")]
     Invalid,
-    /// It was valid once.
     #[error("The token has expired.")]
     Expired,
-    /// The keys to check it with could not be had yet.
+    /// The issuer's keys have not been fetched yet.
     #[error("Tokens cannot be checked right now.")]
     KeysUnavailable,
 }
 
 impl TokenError {
-    /// How a client sees it: 401, or 503 while the keys are away.
+    /// 401, or 503 with `Retry-After` while there are no keys.
     pub fn problem(self) -> crate::problem::Problem {
         let code = match self {
             Self::Missing => "missing_token",
@@ -51,10 +49,7 @@ impl TokenError {
     }
 }
 
-/// The token of an `Authorization` header's value.
-///
-/// # Errors
-/// [`TokenError::Invalid`] if it is of another scheme.
+/// The token in the value of an `Authorization` header; [`TokenError::Invalid`] for any scheme but `Bearer`.
 pub fn bearer(header: &str) -> Result<&str, TokenError> {
     match header.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {

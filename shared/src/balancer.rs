@@ -1,21 +1,22 @@
-//! Whom to ask: the replicas of a service, how they do, and which is next.
+//! Client-side load balancing: knows the replicas of a service and their health, and picks one for each
+//! request.
 //!
 //! ```text
 //! registry ──update──► Pool ◄──report_check── active health checks
 //!                       │ ▲
-//!          pick ────────┘ └──────── Hold::record ── how the request went
+//!          pick ────────┘ └──────── Hold::record ── outcome of the request
 //! ```
 //!
-//! The gateway and the service client use the same pool. Everything here is told the time and does no
-//! I/O. A pool is shared by all threads; a [`Picker`] is one route's strategy and where it stands.
+//! The gateway and the service client use the same code. It does no I/O, and the caller passes the time. All
+//! threads share a [`Pool`]; a [`Picker`] is the balancing strategy of one route, with its state.
 
-mod ejection; // which replicas failed lately: the circuit breaker of each
-mod ewma; // how long a replica takes
-mod members; // who belongs to a pool, and who of them may be asked
-mod picker; // the strategies
+mod ejection; // circuit breaker of one replica (outlier ejection)
+mod ewma; // moving average of a replica's latency
+mod members; // the state of a pool: members and candidates
+mod picker; // balancing strategies
 mod pool; // the replicas of one service
-mod replica; // one of them
-mod instance; // where one is, as a registry knows it
+mod replica; // state of one replica
+mod instance; // id, URL and metadata of a replica
 mod ring; // consistent hashing
 
 pub use instance::{Instance, InvalidUrl};

@@ -1,8 +1,8 @@
-//! Strict JSON bodies: every fault is named, by its path, in one answer.
+//! Strict JSON bodies: one 422 response lists every invalid field with its path.
 //!
-//! serde stops at the first fault, which makes people fix a form one field at a time. Here a request
-//! type reads itself from [`Fields`]: serde parses each field into a domain type that exists only if it is
-//! valid, the faults are collected, and unknown fields are faults too.
+//! serde stops at the first error, so a client would have to fix one field at a time. Here a request type
+//! reads its fields from [`Fields`]. serde parses each field into a domain type that exists only if it is
+//! valid, and the errors are collected. Unknown fields are errors too.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -17,32 +17,31 @@ use serde_json::{Map, Value};
 
 use crate::problem::{FieldError, Problem};
 
-/// The largest JSON body, in bytes; more is 413.
+/// The largest JSON body in bytes; larger ones get 413.
 pub const BODY_LIMIT: usize = 256 * 1024;
 
-/// The deepest nesting; more is 400.
+/// The deepest nesting; deeper bodies get 400.
 const DEPTH_LIMIT: usize = 32;
 
-/// A request type that reads itself from the fields of a JSON object.
+/// A request type that is read from a JSON object.
 pub trait FromBody: Sized {
-    /// Reads every field before it returns, so that every fault is named.
+    /// Must read every field before it returns an error, so that all errors are collected.
     fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid>;
 }
 
-/// A field is missing or bad. [`Fields`] has its name and what is wrong.
+/// A field is missing or invalid; [`Fields`] holds the details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Invalid;
 
-/// A JSON body, parsed and valid, with the bytes it came from.
+/// Extractor: a parsed and valid JSON body, with its original bytes.
 #[derive(Debug, Clone)]
 pub struct Body<T> {
-    /// What it says.
     pub value: T,
-    /// The bytes as sent: the fingerprint of an idempotent request.
+    /// The bytes as received, for the fingerprint of an idempotent request.
     pub bytes: web::Bytes,
 }
 
-/// The fields of one JSON object, and what is wrong with them.
+/// The fields of one JSON object, and their errors.
 pub struct Fields<'a> {
     path: String,
     object: &'a Map<String, Value>,
@@ -92,13 +91,12 @@ impl<'a> Fields<'a> {
         read.into_iter().collect()
     }
 
-    /// Adds a fault of a field.
+    /// Adds an error for a field.
     pub fn reject<T>(&mut self, name: &str, message: impl Into<String>) -> Result<T, Invalid> {
         self.errors.push(FieldError { field: self.path_of(name), message: message.into() });
         Err(Invalid)
     }
 
-    /// Whether the body has this field.
     pub fn has(&self, name: &str) -> bool {
         self.object.contains_key(name)
     }
@@ -142,10 +140,7 @@ fn read<T: FromBody>(value: &Value, path: String, errors: &mut Vec<FieldError>) 
     read.and_then(|read| if faults == 0 { Ok(read) } else { Err(Invalid) })
 }
 
-/// Parses a JSON body.
-///
-/// # Errors
-/// 400 `malformed_json` if it is not one JSON value, 422 naming every fault otherwise.
+/// Parses a JSON body. Fails with 400 `malformed_json` if it is not JSON, or with 422 and every invalid field.
 pub fn parse<T: FromBody>(bytes: &[u8]) -> Result<T, Problem> {
     let malformed =
         || Problem::new(StatusCode::BAD_REQUEST, "malformed_json", "The body is not a JSON document.");
@@ -157,7 +152,7 @@ pub fn parse<T: FromBody>(bytes: &[u8]) -> Result<T, Problem> {
     read(&value, String::new(), &mut errors).map_err(|Invalid| Problem::validation(errors))
 }
 
-/// Whether brackets nest beyond the limit; what stands in strings does not count.
+/// Whether brackets, outside of strings, nest deeper than the limit.
 fn too_deep(bytes: &[u8]) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for &byte in bytes {
@@ -239,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_named_by_its_path() {
+    fn every_invalid_field_is_listed_with_its_path() {
         let json = r#"{"items":[{"name":"a","count":1},{"count":-1,"x":0},7],"note":null}"#;
         assert_eq!(faults(json), ["items[1].name", "items[1].count", "items[1].x", "items[2]", "note"]);
         assert_eq!(faults(r#"{"items":[]}"#), ["items"]);
@@ -253,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_json_document_is_malformed() {
+    fn anything_but_one_json_document_is_malformed() {
         let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
         for body in [&b"{"[..], b"{} {}", b"\"\xff\"", b"", deep.as_bytes()] {
             assert_eq!(parse::<Cart>(body).unwrap_err().code(), "malformed_json");

@@ -1,14 +1,14 @@
-//! The service client: one service asks another.
+//! HTTP client for calls from one service to another.
 //!
-//! A call is balanced over the replicas that the registry knows, carries the request id, the trace,
-//! the deadline and a fresh service token, and is tried again by the rule of
-//! [`crate::resilience::retry`]. Bodies are JSON and small; what streams goes through the gateway.
+//! It balances calls over the registered replicas, propagates request id, trace and deadline, adds a service
+//! token, and retries by the policy in [`crate::resilience::retry`]. Bodies are JSON and at most 2 MiB; it
+//! does not stream.
 
-mod context; // what a request hands on to the calls made for it
-mod request; // a call being put together, and its attempts
+mod context; // request id, trace and deadline, propagated to calls
+mod request; // builds a call, and runs its attempts
 
 pub use context::{ATTEMPT_HEADER, Context};
-pub use request::RequestBuilder;
+pub use request::{RequestBuilder, is_retried};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::auth::ServiceKey;
 use crate::balancer::{Picker, Pool, Strategy};
 use crate::resilience::{Budget, Limiter};
 
-/// Makes the service tokens of one service.
+/// Mints the service tokens of one service.
 #[derive(Clone)]
 pub struct TokenSource {
     service: &'static str,
@@ -28,18 +28,17 @@ pub struct TokenSource {
 }
 
 impl TokenSource {
-    /// Tokens of `service`, signed with the stack's key.
     pub fn new(service: &'static str, key: ServiceKey) -> Self {
         Self { service, key }
     }
 
-    /// A token for one call of `callee`, acting for `person` if given.
+    /// A token for one call of the service `callee`, on behalf of `person` if given.
     pub fn mint(&self, callee: &str, person: Option<Uuid>) -> String {
         self.key.mint(self.service, callee, person)
     }
 }
 
-/// Asks one service. Clones share all they know.
+/// Client of one service. Clones share the pool, the retry budget and the concurrency limit.
 #[derive(Clone)]
 pub struct ServiceClient {
     pool: Arc<Pool>,
@@ -49,28 +48,27 @@ pub struct ServiceClient {
     tokens: TokenSource,
 }
 
-/// Why there is no answer.
+/// Why there is no response. A response of any status is not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No replica could be reached.
     #[error("{0} cannot be reached")]
     Unavailable(String),
-    /// Every replica, or this client, has as much to do as it may have.
+    /// Every replica, or this client, has reached its concurrency limit.
     #[error("{0} is busy")]
     Busy(String),
-    /// The time is over.
+    /// The call's timeout or the caller's deadline has passed.
     #[error("{0} did not answer in time")]
     TimedOut(String),
-    /// The connection broke before the answer was complete.
+    /// The connection broke before the response was complete.
     #[error("the connection to {0} broke")]
     Broken(String),
-    /// The request or the answer cannot be written or read.
+    /// The request cannot be sent, or the response is too large.
     #[error("{0} and this do not understand each other: {1}")]
     Malformed(String, String),
 }
 
 impl ServiceClient {
-    /// A client of the service whose replicas are in `pool`.
     pub fn new(pool: Arc<Pool>, tokens: TokenSource) -> Self {
         Self {
             pool,
@@ -81,32 +79,27 @@ impl ServiceClient {
         }
     }
 
-    /// The service.
+    /// Name of the called service.
     pub fn service(&self) -> &str {
         self.pool.service()
     }
 
-    /// A GET of `path`.
     pub fn get(&self, path: impl Into<String>) -> RequestBuilder<'_> {
         self.request(Method::GET, path)
     }
 
-    /// A POST to `path`.
     pub fn post(&self, path: impl Into<String>) -> RequestBuilder<'_> {
         self.request(Method::POST, path)
     }
 
-    /// A PUT of `path`.
     pub fn put(&self, path: impl Into<String>) -> RequestBuilder<'_> {
         self.request(Method::PUT, path)
     }
 
-    /// A PATCH of `path`.
     pub fn patch(&self, path: impl Into<String>) -> RequestBuilder<'_> {
         self.request(Method::PATCH, path)
     }
 
-    /// A DELETE of `path`.
     pub fn delete(&self, path: impl Into<String>) -> RequestBuilder<'_> {
         self.request(Method::DELETE, path)
     }

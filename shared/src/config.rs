@@ -43,30 +43,32 @@ impl Vars {
         Self { lookup: Box::new(lookup), flags, documented: Vec::new(), problems: Vec::new() }
     }
 
-    /// The variable, or `default` (written as a person would set it) when it is absent.
+    /// The variable, or `default` (written as a person would set it) when it is absent or bad.
+    ///
+    /// # Panics
+    /// When the default is bad.
     pub fn or<T: Variable>(&mut self, name: &'static str, default: &str, doc: &'static str) -> T {
         self.document(name, default, doc);
-        let text = self.get(name).map(|text| text.unwrap_or_else(|| default.to_owned()));
-        self.parse(name, text)
+        let given = self.get(name).transpose();
+        let value = given.and_then(|text| self.parse(name, text));
+        value.unwrap_or_else(|| T::parse(default).unwrap_or_else(|why| panic!("{name}: {why}")))
     }
 
-    /// The variable, or `None` when it is absent or empty.
+    /// The variable, or `None` when it is absent, empty or bad.
     pub fn optional<T: Variable>(&mut self, name: &'static str, doc: &'static str) -> Option<T> {
         self.document(name, "", doc);
         let text = self.get_filled(name)?;
-        Some(self.parse(name, text))
+        self.parse(name, text)
     }
 
-    /// The variable; its absence is a problem that [`Vars::finish`] reports.
-    pub fn required<T: Variable>(&mut self, name: &'static str, doc: &'static str) -> T {
+    /// The variable. Its absence is a problem that [`Vars::finish`] reports.
+    pub fn required<T: Variable>(&mut self, name: &'static str, doc: &'static str) -> Option<T> {
         self.document(name, "(required)", doc);
-        match self.get_filled(name) {
-            Some(text) => self.parse(name, text),
-            None => {
-                self.problems.push(format!("{name} is missing: {doc}"));
-                T::placeholder()
-            }
+        let text = self.get_filled(name);
+        if text.is_none() {
+            self.problems.push(format!("{name} is missing: {doc}"));
         }
+        text.and_then(|text| self.parse(name, text))
     }
 
     /// Adds a problem of the caller's own, such as two variables that contradict each other.
@@ -74,11 +76,11 @@ impl Vars {
         self.problems.push(problem.into());
     }
 
-    /// `config`, if every variable was good.
+    /// `config`, if every variable was good. It is `None` when a required one was not.
     ///
     /// # Errors
     /// All the problems found since the first variable was read.
-    pub fn finish<C>(mut self, config: C) -> Result<C, ConfigError> {
+    pub fn finish<C>(mut self, config: Option<C>) -> Result<C, ConfigError> {
         let known: BTreeSet<_> = self.documented.iter().map(|variable| variable.name).collect();
         let is_known =
             |flag: &str| known.contains(flag) || flag.strip_suffix(FILE).is_some_and(|of| known.contains(of));
@@ -88,7 +90,7 @@ impl Vars {
         if self.flags.contains_key(HELP) {
             self.problems = vec![self.help()];
         }
-        if self.problems.is_empty() { Ok(config) } else { Err(ConfigError(self.problems)) }
+        config.filter(|_| self.problems.is_empty()).ok_or(ConfigError(self.problems))
     }
 
     /// The variable's text, or that of the file which its `_FILE` names.
@@ -110,11 +112,9 @@ impl Vars {
         self.get(name).map(|text| text.filter(|text| !text.is_empty())).transpose()
     }
 
-    fn parse<T: Variable>(&mut self, name: &str, text: Result<String, String>) -> T {
-        text.and_then(|text| T::parse(&text)).unwrap_or_else(|why| {
-            self.problems.push(format!("{name} is not usable: {why}"));
-            T::placeholder()
-        })
+    fn parse<T: Variable>(&mut self, name: &str, text: Result<String, String>) -> Option<T> {
+        let parsed = text.and_then(|text| T::parse(&text));
+        parsed.map_err(|why| self.problems.push(format!("{name} is not usable: {why}"))).ok()
     }
 
     fn document(&mut self, name: &'static str, default: &str, doc: &'static str) {
@@ -182,8 +182,6 @@ fn flags(args: impl Iterator<Item = String>) -> Result<BTreeMap<String, String>,
 pub trait Variable: Sized {
     /// The value, or what is wrong with the text (which must not repeat a secret).
     fn parse(text: &str) -> Result<Self, String>;
-    /// Any value; it stands in for a bad one until [`Vars::finish`] refuses the configuration.
-    fn placeholder() -> Self;
 }
 
 macro_rules! variable_by_from_str {
@@ -192,7 +190,6 @@ macro_rules! variable_by_from_str {
             fn parse(text: &str) -> Result<Self, String> {
                 text.parse().map_err(|why| bad(text, why))
             }
-            fn placeholder() -> Self { <$kind>::default() }
         }
     )*};
 }
@@ -215,9 +212,6 @@ impl Variable for Duration {
             _ => Err(bad(text, "write 5s, 300ms or 2m")),
         }
     }
-    fn placeholder() -> Self {
-        Self::ZERO
-    }
 }
 
 /// `on` or `off`.
@@ -229,18 +223,11 @@ impl Variable for bool {
             _ => Err(bad(text, "write on or off")),
         }
     }
-    fn placeholder() -> Self {
-        false
-    }
 }
 
 impl Variable for url::Url {
     fn parse(text: &str) -> Result<Self, String> {
         Self::parse(text).map_err(|why| bad(text, why))
-    }
-    #[allow(clippy::expect_used, reason = "a constant that parses")]
-    fn placeholder() -> Self {
-        Self::parse("none:").expect("a scheme alone is a URL")
     }
 }
 
@@ -273,9 +260,6 @@ impl Variable for Secret {
             secret => Ok(Self::new(secret)),
         }
     }
-    fn placeholder() -> Self {
-        Self::new("")
-    }
 }
 
 #[cfg(test)]
@@ -290,12 +274,9 @@ mod tests {
     }
 
     fn from_vars(mut vars: Vars) -> Result<Config, ConfigError> {
-        let config = Config {
-            port: vars.or("PORT", "80", "where to listen"),
-            wait: vars.or("WAIT", "5s", "how long"),
-            name: vars.required("NAME", "who"),
-        };
-        vars.finish(config)
+        let (port, wait) = (vars.or("PORT", "80", "where to listen"), vars.or("WAIT", "5s", "how long"));
+        let name = vars.required("NAME", "who");
+        vars.finish(name.map(|name| Config { port, wait, name }))
     }
 
     #[test]

@@ -1,28 +1,28 @@
-//! One store, two databases.
+//! Database access: one SQL dialect for PostgreSQL and SQLite.
 //!
-//! A service writes its SQL once, for PostgreSQL; the URL's scheme chooses the database at start:
-//! `postgres://` for a real deployment, `sqlite://` for one that installs nothing. Two things differ
-//! and are handled here, so that stores need not know:
+//! Services write their SQL once, for PostgreSQL. The scheme of `DATABASE_URL` chooses the database:
+//! `postgres://` for a real deployment, `sqlite://` for one without a database server. This module handles
+//! the two differences:
 //!
-//! - **Types.** PostgreSQL columns are native (`uuid`, `timestamptz`, `jsonb`, `boolean`). SQLite has
-//!   none of these: ids, times (fixed width, so that they sort) and JSON are TEXT.
-//! - **Locks.** `FOR UPDATE [SKIP LOCKED]` is dropped on SQLite, where a write transaction
-//!   (`BEGIN IMMEDIATE`) has the whole database to itself.
+//! - **Types.** PostgreSQL columns are native (`uuid`, `timestamptz`, `jsonb`, `boolean`). SQLite stores ids,
+//!   times (in fixed width, so that they sort) and JSON as TEXT.
+//! - **Locks.** `FOR UPDATE [SKIP LOCKED]` is removed for SQLite, where a write transaction
+//!   (`BEGIN IMMEDIATE`) locks the whole database.
 //!
 //! Every store runs its contract tests on both.
 
-mod connect; // which database, and its schema
-mod error; // what can go wrong
+mod connect; // DATABASE_URL, migrations
+mod error; // errors a service handles
 #[cfg(feature = "postgres")]
 mod postgres;
-mod query; // SQL, its parameters and its rows
+mod query; // SQL with parameters, rows
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(feature = "sqlite")]
-mod text; // what SQLite keeps as text
-mod value; // parameters and columns
+mod text; // SQLite's text representations
+mod value; // types of parameters and columns
 #[cfg(any(test, feature = "testing"))]
 mod watched;
 
@@ -38,30 +38,27 @@ use sqlx::{Pool, Transaction};
 
 use crate::metrics::Readings;
 
-/// A database, by a pool of connections; clones share it.
+/// A pool of connections to a database; clones share it.
 #[derive(Clone, Debug)]
 pub struct Db(Pools);
 
 #[derive(Clone, Debug)]
 enum Pools {
-    /// SQLite allows one writer at a time: in this process they queue for one connection, which is
-    /// fairer and cheaper than spinning on the file's lock.
+    /// SQLite allows one writer at a time. Within this process writers queue for a single connection, which
+    /// is fairer and cheaper than polling the file's lock.
     #[cfg(feature = "sqlite")]
     Sqlite { readers: sqlx::SqlitePool, writer: sqlx::SqlitePool },
     #[cfg(feature = "postgres")]
     Postgres {
         pool: sqlx::PgPool,
-        /// The longest that anything may take.
+        /// Limit on this side for every statement.
         timeout: Duration,
     },
 }
 
 impl Db {
-    /// Opens the database and migrates it: the chassis' tables first, then the service's. Several
-    /// replicas may start at once.
-    ///
-    /// # Errors
-    /// None shows a password.
+    /// Opens the database and runs the migrations: first the chassis' tables, then the service's. Several
+    /// replicas may do this concurrently. No error message contains the password.
     pub async fn open(config: &DbConfig, migrations: Migrations) -> Result<Self, OpenError> {
         let pools = match config.url.split(':').next().unwrap_or_default() {
             #[cfg(feature = "sqlite")]
@@ -79,10 +76,7 @@ impl Db {
         Ok(Self(pools))
     }
 
-    /// Begins a transaction that may write.
-    ///
-    /// # Errors
-    /// [`DbError::Unavailable`] when no connection can be had in time.
+    /// Begins a write transaction; [`DbError::Unavailable`] if no connection is free in time.
     pub async fn begin(&self) -> Result<Tx, DbError> {
         let inner = match &self.0 {
             #[cfg(feature = "sqlite")]
@@ -95,10 +89,8 @@ impl Db {
         Ok(Tx { inner, on_commit: Vec::new() })
     }
 
-    /// Runs `work` in a transaction: commits when it succeeds, and rolls back when it fails.
-    ///
-    /// # Errors
-    /// Those of `work`. When the commit itself fails, it is unknown whether the transaction is committed.
+    /// Runs `work` in a transaction: commits if it succeeds, rolls back if it fails. If the commit itself
+    /// fails, it is unknown whether the transaction is committed.
     pub async fn transaction<T, E: From<DbError>>(
         &self,
         work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
@@ -109,15 +101,11 @@ impl Db {
         Ok(done)
     }
 
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// Whatever keeps it from answering.
     pub async fn ping(&self) -> Result<(), DbError> {
         query("SELECT 1 AS one").fetch_one(self).await.map(drop)
     }
 
-    /// Which database this is: `sqlite` or `postgres`.
+    /// `sqlite` or `postgres`.
     pub fn kind(&self) -> &'static str {
         match &self.0 {
             #[cfg(feature = "sqlite")]
@@ -127,7 +115,7 @@ impl Db {
         }
     }
 
-    /// Tells how many connections are used, idle and allowed.
+    /// Adds gauges for used, idle and allowed connections.
     pub fn measure(&self, readings: &mut Readings) {
         match &self.0 {
             #[cfg(feature = "sqlite")]
@@ -140,7 +128,6 @@ impl Db {
         }
     }
 
-    /// Closes every connection.
     pub async fn close(&self) {
         match &self.0 {
             #[cfg(feature = "sqlite")]
@@ -158,14 +145,14 @@ fn measure<DB: sqlx::Database>(name: &str, pool: &Pool<DB>, readings: &mut Readi
     let (size, idle) = (pool.size(), u32::try_from(pool.num_idle()).unwrap_or(u32::MAX));
     for (state, count) in [("idle", idle), ("used", size.saturating_sub(idle))] {
         let labels = [("db_client_connection_pool_name", name), ("db_client_connection_state", state)];
-        let help = "Connections to the database, by what they do.";
+        let help = "Connections to the database by state.";
         readings.gauge("db_client_connection_count", help, &labels, count.into());
     }
     let (labels, most) = ([("db_client_connection_pool_name", name)], pool.options().get_max_connections());
-    readings.gauge("db_client_connection_max", "Connections that there may be.", &labels, most.into());
+    readings.gauge("db_client_connection_max", "Maximum number of connections.", &labels, most.into());
 }
 
-/// Tests can see here what is run, and let the program crash instead.
+/// Hook for tests: records each statement, and can crash the program before it.
 fn about_to(run: &str) {
     #[cfg(any(test, feature = "testing"))]
     watched::about_to(run);
@@ -173,7 +160,7 @@ fn about_to(run: &str) {
     let _ = run;
 }
 
-/// A transaction; dropped without [`Tx::commit`] it is rolled back.
+/// A transaction, rolled back if dropped without [`Tx::commit`].
 pub struct Tx {
     inner: TxInner,
     on_commit: Vec<Box<dyn FnOnce() + Send>>,
@@ -187,15 +174,13 @@ enum TxInner {
 }
 
 impl Tx {
-    /// Runs `action` right after the commit, and never if there is none.
+    /// Runs `action` right after the commit; never after a rollback.
     pub fn on_commit(&mut self, action: impl FnOnce() + Send + 'static) {
         self.on_commit.push(Box::new(action));
     }
 
-    /// Makes what was written last, then runs what waited for that.
-    ///
-    /// # Errors
-    /// When the database did not confirm; whether it committed is then unknown.
+    /// Commits, then runs the `on_commit` actions. After an error it is unknown whether the transaction is
+    /// committed.
     pub async fn commit(self) -> Result<(), DbError> {
         about_to("COMMIT");
         match self.inner {

@@ -1,8 +1,8 @@
-//! One HTTP exchange with one address, on awc.
+//! One HTTP request to one address, with awc: no balancing and no retries.
 //!
-//! awc's clients belong to a thread, so each thread has one. Its defaults are changed where they
-//! surprise: no redirects, no decompression, no Nagle's algorithm (which together with delayed
-//! acknowledgements costs 40 ms), and idle connections are given up before servers would.
+//! An awc client belongs to one thread, so each thread has its own. These defaults are changed: no redirects,
+//! no decompression, no Nagle's algorithm (with delayed acknowledgements it costs 40 ms), and idle
+//! connections are closed before servers close them.
 
 use std::time::Duration;
 
@@ -15,22 +15,19 @@ use awc::error::{ConnectError, PayloadError, SendRequestError};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-/// The header of a key by which the callee notices a repeated request
-/// (draft-ietf-httpapi-idempotency-key-header).
+/// Header with which the callee detects repeated requests (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// Time to make a connection.
-const CONNECT: Duration = Duration::from_millis(500);
-/// Idle connections are kept so long; servers keep theirs 75 s.
-const IDLE: Duration = Duration::from_secs(30);
-/// The largest answer, in bytes.
-const ANSWER_LIMIT: usize = 2 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long idle connections are kept. Servers keep them for 75 s.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest response body, in bytes.
+const RESPONSE_LIMIT: usize = 2 * 1024 * 1024;
 
 thread_local! {
     static CLIENT: awc::Client = client();
 }
 
-/// A request to one address.
 #[derive(Debug)]
 pub struct Call {
     method: Method,
@@ -40,7 +37,7 @@ pub struct Call {
     body: Option<String>,
 }
 
-/// A complete answer, whatever its status.
+/// A complete response of any status.
 #[derive(Debug, Clone)]
 pub struct Response {
     pub status: StatusCode,
@@ -48,46 +45,39 @@ pub struct Response {
     pub body: Bytes,
 }
 
-/// Why there is no complete answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// No connection could be made: nothing was sent.
+    /// No connection; nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(String),
-    /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
-    /// The time was over.
     #[error("no answer in time")]
     TimedOut,
-    /// The answer is larger than 2 MiB.
+    /// The response is larger than 2 MiB.
     #[error("the answer is too large")]
     TooLarge,
 }
 
 impl Call {
-    /// A call that may take `time` in all.
+    /// `time` limits the whole exchange.
     pub fn new(method: Method, url: String, time: Duration) -> Self {
         Self { method, url, time, headers: Vec::new(), body: None }
     }
 
-    /// Sends a header.
     pub fn header(mut self, name: &'static str, value: String) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Shows this token.
     pub fn bearer(self, token: String) -> Self {
         self.header(AUTHORIZATION.as_str(), format!("Bearer {token}"))
     }
 
-    /// Sends this JSON.
     pub fn json(self, body: String) -> Self {
         self.body("application/json", body)
     }
 
-    /// Sends a body of this type.
     pub fn body(self, content_type: &'static str, body: String) -> Self {
         let mut call = self.header(CONTENT_TYPE.as_str(), content_type.to_owned());
         call.body = Some(body);
@@ -96,29 +86,22 @@ impl Call {
 }
 
 impl Response {
-    /// The body, read as JSON.
-    ///
-    /// # Errors
-    /// When it is something else.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.body)
     }
 }
 
-/// What `Retry-After` says in one of its two forms: seconds, no date (RFC 9110 §10.2.3).
+/// `Retry-After` in seconds (RFC 9110 §10.2.3); `None` for the date form.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     seconds(headers.get(RETRY_AFTER)?.to_str().ok()?)
 }
 
-/// The value of a `Retry-After` header.
+/// Parses the value of a `Retry-After` header.
 pub fn seconds(value: &str) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Makes the call, reading the whole answer.
-///
-/// # Errors
-/// Any [`ExchangeError`].
+/// Sends the request and reads the whole response.
 pub async fn exchange(call: Call) -> Result<Response, ExchangeError> {
     let time = call.time;
     match tokio::time::timeout(time, unlimited(call)).await {
@@ -138,7 +121,7 @@ async fn unlimited(call: Call) -> Result<Response, ExchangeError> {
         None => request.send().await,
     };
     let mut response = sent.map_err(classify)?;
-    match response.body().limit(ANSWER_LIMIT).await {
+    match response.body().limit(RESPONSE_LIMIT).await {
         Ok(body) => Ok(Response { status: response.status(), headers: response.headers().clone(), body }),
         Err(PayloadError::Overflow) => Err(ExchangeError::TooLarge),
         Err(error) => Err(ExchangeError::Broken(error.to_string())),
@@ -163,6 +146,10 @@ fn client() -> awc::Client {
         }
         connection
     });
-    let connector = awc::Connector::new().connector(tcp).timeout(CONNECT).conn_keep_alive(IDLE).limit(1024);
+    let connector = awc::Connector::new()
+        .connector(tcp)
+        .timeout(CONNECT_TIMEOUT)
+        .conn_keep_alive(IDLE_TIMEOUT)
+        .limit(1024);
     awc::Client::builder().connector(connector).disable_redirects().finish()
 }

@@ -1,8 +1,8 @@
-//! `Idempotency-Key`: a request that is sent twice happens once.
+//! `Idempotency-Key`: a repeated request has one effect and gets the same response.
 //!
-//! The key is claimed in the transaction of the effect, and the answer is saved there, so that there
-//! is never an effect without its answer or the reverse. A refusal rolls the transaction back and so
-//! leaves the key free. Keys are scoped to caller, method and path and kept for 24 hours.
+//! The transaction of the effect also claims the key and saves the response, so there is never one without
+//! the other. An error rolls the transaction back, and the key stays free. Keys are scoped to caller, method
+//! and path, and kept for 24 hours.
 //!
 //! ```text
 //! no row ──claim──► claimed (in the transaction) ──save + commit──► answered ──24 h──► no row
@@ -28,13 +28,11 @@ use uuid::Uuid;
 use crate::db::{Db, DbError, Tx, now, query};
 use crate::problem::Problem;
 
-/// How long an answer is kept.
-const KEPT: Duration = Duration::hours(24);
+const RETENTION: Duration = Duration::hours(24);
 
-/// The header's name.
 pub const HEADER: &str = crate::http::IDEMPOTENCY_KEY;
 
-/// The `Idempotency-Key` of a request, if it has one.
+/// Extractor: the `Idempotency-Key` of a request, if it has one.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
     key: Option<String>,
@@ -43,11 +41,11 @@ pub struct IdempotencyKey {
     running: Arc<Running>,
 }
 
-/// The claims of this process whose requests have not been answered yet. Lives in the app's data.
+/// The keys whose requests are running in this process; shared by its workers.
 #[derive(Debug, Default)]
 pub struct Running(Mutex<BTreeSet<(String, String)>>);
 
-/// A request's right to happen; without a key it always does.
+/// A request with its key and body. Without a key nothing is claimed, and each request has an effect.
 #[derive(Debug)]
 pub struct Claim(Option<Keyed>);
 
@@ -59,20 +57,20 @@ struct Keyed {
     running: Arc<Running>,
 }
 
-/// What became of a claim.
+/// Result of [`Claim::begin`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// Nobody used this key: do the work, then [`Claim::save`] the answer.
+    /// The key is new: do the work, then [`Claim::save`] the response.
     First,
-    /// It was done before, with this answer.
+    /// The request succeeded before, with this response.
     Replay(Answer),
-    /// The key was used with another body.
+    /// The key was used before with another body.
     OtherBody,
     /// The same request is running now.
     InFlight,
 }
 
-/// A successful answer that can be kept and given again.
+/// A successful response that can be stored and replayed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     status: u16,
@@ -82,12 +80,12 @@ pub struct Answer {
     replayed: bool,
 }
 
-/// What became of a request with a key.
+/// Result of [`Claim::once`].
 #[derive(Debug)]
 pub enum Outcome<T> {
-    /// It happened now.
+    /// The effect happened now.
     Done { value: T, answer: Answer },
-    /// It had happened before, with this answer.
+    /// The effect happened before, with this response.
     Replayed(Answer),
 }
 
@@ -100,10 +98,7 @@ impl<T> Outcome<T> {
 }
 
 impl IdempotencyKey {
-    /// The key, which must be there.
-    ///
-    /// # Errors
-    /// 428 if it is not.
+    /// 428 if the request has no key.
     pub fn required(self) -> Result<Self, Problem> {
         match self.key {
             Some(_) => Ok(self),
@@ -111,10 +106,8 @@ impl IdempotencyKey {
         }
     }
 
-    /// Claims the key for `caller` (nobody, on a public route) and the body's `bytes`.
-    ///
-    /// # Errors
-    /// 409 if this process is still busy with the same key.
+    /// Binds the key to `caller` (`None` on a public route) and to the body's `bytes`. 409 if this process is
+    /// running a request with the same key.
     pub fn claim(self, caller: Option<Uuid>, bytes: &[u8]) -> Result<Claim, Problem> {
         let Some(key) = self.key else { return Ok(Claim(None)) };
         let caller = caller.map_or_else(|| "-".to_owned(), |id| id.to_string());
@@ -169,11 +162,11 @@ impl Drop for Keyed {
 }
 
 impl Claim {
-    /// Runs `effect` in one transaction with the claim, at most once per key, and keeps the `answer` to it.
+    /// Runs `effect` in one transaction with the claim, at most once per key, and stores the `answer`.
     ///
     /// # Errors
-    /// Those of `effect` and of the database; 422 if the key was used with another body, 409 if the same
-    /// request is still running.
+    /// Those of `effect` and of the database; 422 if the key was used with another body; 409 if the same
+    /// request is running on another replica.
     pub async fn once<T, E>(
         self,
         db: &Db,
@@ -197,10 +190,8 @@ impl Claim {
         Ok(Outcome::Done { value, answer })
     }
 
-    /// Claims the key in `tx`. The same request on another replica waits here for the first to end.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Claims the key in `tx`. While another replica runs the same request, this waits for its end, up to the
+    /// lock timeout.
     pub async fn begin(&self, tx: &mut Tx) -> Result<Claimed, DbError> {
         let Some(Keyed { scope, key, fingerprint, .. }) = &self.0 else { return Ok(Claimed::First) };
         let now = now();
@@ -214,7 +205,7 @@ impl Claim {
         .bind(scope.as_str())
         .bind(key.as_str())
         .bind(fingerprint.as_str())
-        .bind(now + KEPT)
+        .bind(now + RETENTION)
         .bind(now)
         .execute(&mut *tx)
         .await;
@@ -243,10 +234,7 @@ impl Claim {
         })
     }
 
-    /// Keeps `answer` for whoever sends the same again.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Stores `answer` for repeated requests.
     pub async fn save(&self, tx: &mut Tx, answer: &Answer) -> Result<(), DbError> {
         let Some(Keyed { scope, key, .. }) = &self.0 else { return Ok(()) };
         query("UPDATE idempotency_keys SET answer = $3 WHERE scope = $1 AND key = $2")
@@ -260,7 +248,6 @@ impl Claim {
 }
 
 impl Answer {
-    /// An answer of `status` with `body` as JSON.
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
         let body = serde_json::to_string(body).unwrap_or_else(|error| {
             log::error!(error:%; "an answer cannot be written as JSON");
@@ -269,24 +256,23 @@ impl Answer {
         Self { status: status.as_u16(), headers: Vec::new(), body, replayed: false }
     }
 
-    /// An answer that says no more than that it is done.
+    /// 204.
     pub fn no_content() -> Self {
         let status = StatusCode::NO_CONTENT.as_u16();
         Self { status, headers: Vec::new(), body: String::new(), replayed: false }
     }
 
-    /// Adds a header.
     pub fn header(mut self, (name, value): (HeaderName, String)) -> Self {
         self.headers.push((name.as_str().to_owned(), value));
         self
     }
 
-    /// Whether this is the answer to an earlier request.
+    /// Whether this is the stored response to an earlier request.
     pub fn is_replayed(&self) -> bool {
         self.replayed
     }
 
-    /// The answer to send.
+    /// Adds `Idempotency-Replayed: true` to a replayed response.
     pub fn response(&self) -> HttpResponse {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK);
         let mut response = HttpResponse::build(status);

@@ -1,32 +1,33 @@
-//! The chassis: plumbing that any service of any business needs, and no business noun.
+//! The microservice chassis: configuration, logs, metrics, traces, authentication, database, messaging,
+//! service discovery, load balancing and resilience. It contains nothing of the business.
 //!
 //! Suggested reading order: top to bottom.
 
-pub mod config; // variables, read once, into types
+pub mod config; // environment variables, parsed into types at start
 pub mod problem; // errors as RFC 9457 problem documents
-pub mod body; // strict JSON bodies: every fault named at once
-pub mod stop; // how a program's tasks learn that they should finish
+pub mod body; // strict JSON bodies: one response lists every invalid field
+pub mod stop; // the signal that ends background tasks
 pub mod telemetry; // logs
-pub mod metrics; // numbers
-pub mod http; // one HTTP exchange with one address
-pub mod trace; // what led to what
-pub mod auth; // who is calling: user tokens and service tokens
-pub mod request; // ids, paging, versions and preferences in a request
+pub mod metrics; // Prometheus
+pub mod http; // one HTTP request to one address
+pub mod trace; // distributed tracing: W3C Trace Context, OTLP
+pub mod auth; // authentication: user tokens and service tokens
+pub mod request; // extractors: ids, paging, If-Match, Prefer
 #[cfg(feature = "db")]
-pub mod db; // one store, two databases
+pub mod db; // one SQL dialect for PostgreSQL and SQLite
 #[cfg(feature = "db")]
-pub mod idempotency; // a request that is sent twice happens once
-pub mod openapi; // what every OpenAPI document has in common
-pub mod resilience; // policies that keep one failure from becoming many
-pub mod registry; // who is there
-pub mod balancer; // whom to ask
-pub mod client; // one service asks another
-pub mod service; // the service template: everything that is the same in every program
-pub mod stack; // a service among others
+pub mod idempotency; // Idempotency-Key: a repeated request has one effect
+pub mod openapi; // conventions of every OpenAPI document
+pub mod resilience; // retries, retry budget, deadlines, concurrency limits
+pub mod registry; // service discovery
+pub mod balancer; // client-side load balancing and circuit breaking
+pub mod client; // calls from one service to another
+pub mod service; // the HTTP server of a program: routes, health, middleware, drain
+pub mod stack; // registers a service, and gives it clients of the others
 #[cfg(feature = "db")]
-pub mod messages; // work that must survive a crash
+pub mod messages; // transactional outbox, relay, inbox, dead letters
 #[cfg(any(test, feature = "testing"))]
-pub mod testing; // what tests share
+pub mod testing; // test support
 
 #[doc(hidden)]
 pub use pastey::paste;

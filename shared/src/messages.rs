@@ -1,33 +1,34 @@
-//! Messages between services: work that must survive a crash.
+//! Reliable messages between services, with a transactional outbox and an inbox.
 //!
 //! ```text
-//! business transaction ──► outbox row          inbox row + effect ◄── business transaction
-//!                             │ commit                  ▲
-//!                             └─► relay ─► transport ───┘
+//! transaction: change + outbox row             transaction: inbox row + effect
+//!                            │ commit                  ▲
+//!                            └─► relay ─► transport ───┘
 //! ```
 //!
-//! A service writes an event to the [`Outbox`] in the transaction of the change. The [`Relay`] sends it: in
-//! order per subject, at least once, also when several relays run. The receiver records the event in its
-//! inbox in the transaction of the effect, so that the effect happens once. An event that cannot be
-//! delivered becomes a dead letter, and an admin decides about it.
+//! A sender writes an event to its [`Outbox`] in the transaction of the change. Its [`Relay`] delivers the
+//! event at least once and in order per subject, even if several relays share the outbox. The receiver
+//! records the event's id in its inbox in the transaction of the effect, so a repeated delivery has no
+//! second effect. An event that cannot be delivered or handled becomes a dead letter; an admin replays or
+//! discards it.
 //!
-//! | `MESSAGES_URL` | the transport |
+//! | `MESSAGES_URL` | transport |
 //! |---|---|
-//! | `http://` | pushes to `POST /messages` of a healthy replica of the receiver |
-//! | `nats://host:port` | gives them to NATS JetStream, which keeps them for the receiver |
+//! | `http://` | pushes events to `POST /messages` of a healthy replica of the receiver |
+//! | `nats://host:port` | publishes events to NATS JetStream, which stores them for the receiver |
 
 mod admin; // /admin/outbox, /admin/dead-letters
-mod dead_letters; // what could not be delivered
+mod dead_letters; // events that could not be delivered or handled
 mod event; // CloudEvents
-mod http; // the transport by HTTP, both ends
-mod inbox; // once in effect
+mod http; // transport over HTTP, both ends
+mod inbox; // receives each event with one effect
 #[cfg_attr(not(feature = "nats"), path = "messages/no_nats.rs")]
-mod nats; // the transport by NATS JetStream, both ends
-mod outbox; // written with the change
-mod prune; // nothing grows without bound
-mod relay; // from the outbox to the transport
-mod upcast; // old versions of events, read as new ones
-mod url; // which transport
+mod nats; // transport over NATS JetStream, both ends
+mod outbox; // events written in the transaction of a change
+mod prune; // deletes old rows
+mod relay; // sends the outbox
+mod upcast; // converts old event versions
+mod url; // MESSAGES_URL
 
 pub use event::Event;
 pub use http::HttpTransport;
@@ -48,37 +49,37 @@ use crate::stop::Stop;
 
 /// Carries events to other services. Used on the main thread only.
 pub trait Transport {
-    /// Delivers one event: `Ok` only when the receiver, or its broker, has it for good.
+    /// Delivers one event. `Ok` means that the receiver has handled it, or that the broker has stored it.
     fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>>;
 
-    /// The broker that events are fetched from, if they are not pushed.
+    /// The broker to consume events from; `None` if the transport pushes them to the receiver.
     fn broker(&self) -> Option<Nats> {
         None
     }
 }
 
-/// Why an event was not delivered.
+/// Why an event was not delivered; decides whether the relay retries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The receiver cannot be reached or cannot work now: to be tried for ever.
+    /// The receiver or the broker is unavailable: retried without limit.
     #[error("unavailable: {0}")]
     Unavailable(String),
-    /// The receiver failed on this event: to be tried a few times.
+    /// The receiver failed to handle this event: a dead letter after ten attempts.
     #[error("failed: {0}")]
     Failed(String),
-    /// The receiver will never take it.
+    /// The receiver will never accept the event: not retried.
     #[error("rejected: {0}")]
     Rejected(String),
 }
 
-/// What a service needs to send and receive messages.
+/// The inbox and the relay of a service.
 pub struct Messages {
     inbox: Arc<inbox::Inbox>,
     relay: Relay,
 }
 
 impl Messages {
-    /// Messages of `service`: `relay` sends them, and `handler` gets those that arrive.
+    /// Sends messages with `relay`, and passes received ones to `handler`. `service` names the inbox.
     pub fn new(service: &'static str, relay: Relay, handler: impl Handler + Send + Sync + 'static) -> Self {
         let inbox = inbox::Inbox::new(service, relay.db().clone(), Arc::new(handler));
         Self { inbox: Arc::new(inbox), relay }
@@ -86,11 +87,11 @@ impl Messages {
 }
 
 impl Service {
-    /// Sends and receives messages: `POST /messages`, the admin's routes, the relay and the pruning.
+    /// Adds `POST /messages`, the admin routes, the relay, the NATS consumers (if any) and the pruning.
     pub fn messages(self, messages: Messages) -> Self {
         let Messages { inbox, relay } = messages;
         let (db, broker) = (relay.db().clone(), relay.broker());
-        let (arriving, outbox) = (web::Data::from(inbox.clone()), web::Data::new(relay.outbox().clone()));
+        let (shared_inbox, outbox) = (web::Data::from(inbox.clone()), web::Data::new(relay.outbox().clone()));
         let service = match broker.clone() {
             None => self,
             Some(broker) => self.advisory("nats", move || {
@@ -100,21 +101,21 @@ impl Service {
         };
         service
             .configure(move |app| {
-                app.app_data(arriving.clone()).app_data(outbox.clone());
+                app.app_data(shared_inbox.clone()).app_data(outbox.clone());
                 http::configure(app);
                 admin::configure(app);
             })
             .task("messages", move |stop| async move {
-                let (fetched, last) = Stop::pair();
-                let fetching = async move {
+                let (relay_stopper, relay_stop) = Stop::pair();
+                let consuming = async move {
                     match broker {
                         Some(broker) => broker.consume(inbox, stop).await,
                         None => stop.requested().await,
                     }
-                    // The relay ends last: handlers of events write events.
-                    fetched.stop();
+                    // The relay stops last, because event handlers write to the outbox.
+                    relay_stopper.stop();
                 };
-                join(fetching, relay.run(last)).await;
+                join(consuming, relay.run(relay_stop)).await;
             })
             .task("pruning", move |stop| prune::run(db, stop))
     }

@@ -1,32 +1,34 @@
-//! Numbers about this process, in Prometheus text at `/metrics`, named as OpenTelemetry names them.
+//! Metrics of this process, in Prometheus text at `/metrics`, with OpenTelemetry's names.
 //!
-//! What happens is counted when it happens. What is so, such as the state of a replica, is read when
-//! somebody asks ([`Readings`]), so that nothing is told of what is gone. The values of a label come
-//! from a short list or from this program, never from a client: each new one would be kept for ever.
+//! Counters and histograms change when something happens. Gauges are collected at scrape time ([`Readings`]),
+//! so that there are no stale series. The values of a label come from a short list or from this program, never
+//! from a client: each new one would be kept for ever.
+
+mod process; // processor time, memory and files of this process
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder as _, GaugeVec, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    register_histogram_vec, register_int_counter_vec, register_int_gauge,
 };
 
 use crate::resilience::retry::Failure;
+
+/// A failed registration is a mistake in the program: two metrics of one name.
+const REGISTERED: &str = "the name of a metric is registered once";
 
 /// Boundaries in seconds, from OpenTelemetry's advice for HTTP durations.
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-static REQUESTS: LazyLock<Option<HistogramVec>> = LazyLock::new(|| {
-    let options = HistogramOpts::new(
-        "http_server_request_duration_seconds",
-        "Time from the head of a request to the head of its answer.",
-    );
+static REQUESTS: LazyLock<HistogramVec> = LazyLock::new(|| {
+    let help = "Time from the head of a request to the head of its answer.";
     let labels = ["http_request_method", "http_route", "http_response_status_code"];
-    let requests = HistogramVec::new(options.buckets(SECONDS.to_vec()), &labels).ok()?;
-    prometheus::register(Box::new(requests.clone())).ok()?;
-    Some(requests)
+    let name = "http_server_request_duration_seconds";
+    register_histogram_vec!(name, help, &labels, SECONDS.to_vec()).expect(REGISTERED)
 });
 
 /// The methods that are told apart.
@@ -35,39 +37,32 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 /// Counts one answered request; `route` is the pattern, never a concrete path.
 pub fn request(method: &str, route: &str, status: u16, took: Duration) {
     let method = if METHODS.contains(&method) { method } else { "_OTHER" };
-    if let Some(requests) = &*REQUESTS {
-        requests.with_label_values(&[method, route, &status.to_string()]).observe(took.as_secs_f64());
-    }
+    REQUESTS.with_label_values(&[method, route, &status.to_string()]).observe(took.as_secs_f64());
 }
 
-static RETRIES: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
-    let options = Opts::new("http_client_retries_total", "Requests that were sent once more, by why.");
-    let retries = IntCounterVec::new(options, &["peer_service", "error_type"]).ok()?;
-    prometheus::register(Box::new(retries.clone())).ok()?;
-    Some(retries)
+static RETRIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let help = "Requests that were sent once more, by why.";
+    let labels = ["peer_service", "error_type"];
+    register_int_counter_vec!("http_client_retries_total", help, &labels).expect(REGISTERED)
 });
 
 /// Counts one more attempt at a request to `service`, after `failure`.
 pub fn retry(service: &str, failure: Failure) {
-    if let Some(retries) = &*RETRIES {
-        retries.with_label_values(&[service, &failure.to_string()]).inc();
-    }
+    RETRIES.with_label_values(&[service, &failure.to_string()]).inc();
 }
 
-static OUTBOX: LazyLock<Option<(IntGauge, IntGauge)>> = LazyLock::new(|| {
-    let pending = IntGauge::new("outbox_pending", "Events that wait to be sent.").ok()?;
-    let age = IntGauge::new("outbox_oldest_age_seconds", "How long the oldest of them has waited.").ok()?;
-    prometheus::register(Box::new(pending.clone())).ok()?;
-    prometheus::register(Box::new(age.clone())).ok()?;
-    Some((pending, age))
+static OUTBOX_PENDING: LazyLock<IntGauge> = LazyLock::new(|| {
+    register_int_gauge!("outbox_pending", "Events that wait to be sent.").expect(REGISTERED)
+});
+static OUTBOX_AGE: LazyLock<IntGauge> = LazyLock::new(|| {
+    let help = "How long the oldest of them has waited.";
+    register_int_gauge!("outbox_oldest_age_seconds", help).expect(REGISTERED)
 });
 
 /// Tells how many events wait to be sent, and for how long the oldest has.
 pub fn outbox(pending: i64, oldest_age_s: i64) {
-    if let Some((gauge, age)) = &*OUTBOX {
-        gauge.set(pending);
-        age.set(oldest_age_s);
-    }
+    OUTBOX_PENDING.set(pending);
+    OUTBOX_AGE.set(oldest_age_s);
 }
 
 /// What is read when somebody asks.
@@ -102,13 +97,14 @@ impl Readings {
     }
 }
 
-/// Everything that was counted and read, as Prometheus text.
+/// All metrics as Prometheus text.
 pub fn text(readings: &Readings) -> Vec<u8> {
     let (mut text, mut all) = (Vec::new(), prometheus::gather());
     all.extend(readings.registry.gather());
     if let Err(error) = TextEncoder::new().encode(&all, &mut text) {
         log::error!(error:%; "the metrics cannot be written");
     }
+    text.extend_from_slice(process::text().as_bytes());
     text
 }
 
@@ -146,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_told_as_it_is_now() {
+    fn gauges_are_collected_at_scrape_time() {
         let mut readings = Readings::default();
         for (state, value) in [("idle", 3.0), ("used", 1.0)] {
             readings.gauge("things", "Things.", &[("state", state)], value);

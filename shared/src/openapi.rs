@@ -1,10 +1,5 @@
-//! What every service's OpenAPI document has in common.
-//!
-//! ```text
-//! #[derive(OpenApi)]
-//! #[openapi(paths(…), modifiers(&shared::openapi::Conventions))]
-//! struct Document;
-//! ```
+//! Conventions of every service's OpenAPI document: security scheme and error responses. The routing table
+//! ([`Routes`](crate::service::Routes)) applies them.
 
 use serde::Serialize;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -13,9 +8,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Content, OpenApi, Ref, RefOr};
 use utoipa::{Modify, PartialSchema as _, ToSchema};
 
-/// Adds the security scheme `user` (a bearer token from `POST /api/sessions`) and the schema
-/// `Problem` (RFC 9457). Every error answer has it: handlers name only the statuses and codes that are
-/// their own, and what every service may answer is added as `default`.
+/// Adds the security scheme `user` (a bearer token from `POST /api/sessions`), and the schema `Problem` (RFC
+/// 9457) to every error response. Handlers document only their specific errors; all others are documented
+/// as `default`.
 #[derive(Debug)]
 pub struct Conventions;
 

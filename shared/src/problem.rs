@@ -1,8 +1,8 @@
-//! Errors as clients see them: RFC 9457 problem documents.
+//! Error responses: RFC 9457 problem documents.
 //!
-//! A [`Problem`] carries a status, a stable `code` and a plain sentence. What caused it stays in
-//! the log: no text of a database, a library or another service ever goes into one. The service
-//! template adds `service`, `timestamp` and `request_id` when the answer leaves.
+//! A [`Problem`] has a status, a stable `code` and a sentence for people. Its cause goes to the log only: the
+//! client never sees a text of a database, a library or another service. The request middleware adds
+//! `service`, `timestamp` and `request_id`.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -11,10 +11,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The media type of every error body.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     status: StatusCode,
@@ -25,22 +23,22 @@ pub struct Problem {
     cause: Option<String>,
 }
 
-/// One thing wrong with the input, by the path of the field (`lines[1].quantity`).
+/// One invalid field of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
-    /// Where: a path into the body, or the name of a query parameter.
+    /// Path in the body (`lines[1].quantity`), or name of a query parameter.
     pub field: String,
-    /// What a person can do about it.
+    /// How to correct it.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem of `status` with a stable snake_case `code` and a sentence for people.
+    /// `code` is stable and snake_case; `detail` is a sentence for people.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new(), cause: None }
     }
 
-    /// The problem that an answer of `status` means when nothing more is known.
+    /// The generic problem of a status.
     pub fn of_status(status: StatusCode) -> Self {
         let (code, detail) = match status.as_u16() {
             400 => ("invalid_parameter", "The request could not be understood."),
@@ -67,12 +65,12 @@ impl Problem {
         Self::new(status, code, detail)
     }
 
-    /// 500: the cause is in the log, under the request id.
+    /// 500; the log has the cause under the request id.
     pub fn internal() -> Self {
         Self::of_status(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// 404: it does not exist, or it is somebody else's; the answer does not tell which.
+    /// 404. Also for a resource of another user, so that the response does not reveal that it exists.
     pub fn not_found() -> Self {
         Self::of_status(StatusCode::NOT_FOUND)
     }
@@ -82,18 +80,18 @@ impl Problem {
         Self::of_status(StatusCode::SERVICE_UNAVAILABLE).retry_after(seconds)
     }
 
-    /// 400 for a query parameter or header that cannot be read.
+    /// 400 for a malformed query parameter or header.
     pub fn invalid_parameter(name: &str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", format!("{name} cannot be used."))
             .field(name, message)
     }
 
-    /// 422 naming every fault found.
+    /// 422 with every invalid field.
     pub fn validation(errors: Vec<FieldError>) -> Self {
         Self { errors, ..Self::of_status(StatusCode::UNPROCESSABLE_ENTITY) }
     }
 
-    /// 401 with the challenge that RFC 6750 asks for.
+    /// 401 with the challenge of RFC 6750.
     pub fn unauthorized(code: &'static str, detail: &str) -> Self {
         let challenge = match code {
             "missing_token" => "Bearer".to_owned(),
@@ -102,29 +100,28 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, code, detail).header(WWW_AUTHENTICATE, challenge)
     }
 
-    /// 405 with the methods that the resource has.
+    /// 405 with `Allow`.
     pub fn method_not_allowed(allow: &str) -> Self {
         Self::of_status(StatusCode::METHOD_NOT_ALLOWED).header(ALLOW, allow)
     }
 
-    /// Adds one fault to `errors`.
+    /// Adds an invalid field.
     pub fn field(mut self, field: &str, message: impl Into<String>) -> Self {
         self.errors.push(FieldError { field: field.to_owned(), message: message.into() });
         self
     }
 
-    /// Adds a header to the answer.
+    /// Adds a response header.
     pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// Says after how many seconds another try makes sense.
     pub fn retry_after(self, seconds: u32) -> Self {
         self.header(RETRY_AFTER, seconds.to_string())
     }
 
-    /// Keeps what led to this, with all its sources, for the log; the client never sees it.
+    /// Sets the cause, with its chain of sources, for the log.
     pub fn because(mut self, error: &dyn std::error::Error) -> Self {
         let mut chain = error.to_string();
         let mut source = error.source();
@@ -139,22 +136,20 @@ impl Problem {
         self
     }
 
-    /// What led to this, for the log.
+    /// For the log only.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
 
-    /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The stable code.
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// The document, as bytes of JSON.
+    /// The problem document as JSON.
     pub fn document(&self, service: &str, request_id: &str, now: OffsetDateTime) -> Vec<u8> {
         let mut document = serde_json::json!({
             "type": "about:blank",
@@ -172,7 +167,7 @@ impl Problem {
         document.to_string().into_bytes()
     }
 
-    /// The answer with `document` as its body.
+    /// A response with [`Problem::document`] as its body.
     pub fn response(&self, service: &str, request_id: &str, now: OffsetDateTime) -> HttpResponse {
         self.head().content_type(PROBLEM_JSON).body(self.document(service, request_id, now))
     }
@@ -194,7 +189,7 @@ impl std::fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Inside the service the answer has no body yet: the template writes it, when all is known.
+/// The response has no body yet: the request middleware writes it, because it knows the request id.
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         self.status

@@ -1,23 +1,23 @@
-//! Who is there: the replicas of each service, by one of several registries.
+//! Service discovery: registers replicas, and finds the replicas of other services.
 //!
-//! | URL | kept by |
+//! | `REGISTRY_URL` | registry |
 //! |---|---|
-//! | `memory://host:port` | the gateway at that admin address, with [`Leases`] |
-//! | `consul://host:port` | Consul, by its agent at that address; `/prefix` if others use it too |
-//! | `dns://service=name:port;other=…` | the name server: every address of the name is an instance |
-//! | `static://service=http://a:1,http://b:1;other=…` | nobody: they are listed |
+//! | `memory://host:port` | the gateway at that admin address, in memory with [`Leases`] |
+//! | `consul://host:port` | the Consul agent at that address; `/prefix` separates systems that share a Consul |
+//! | `dns://service=name:port;other=…` | DNS: every address of the name is an instance |
+//! | `static://service=http://a:1,http://b:1;other=…` | none: the instances are listed |
 //!
-//! A service keeps itself registered with a [`Heartbeat`]; a [`Directory`] follows the replicas of the
-//! services that somebody asks for, and goes on with the last known ones while the registry is away.
+//! A replica renews its registration with a [`Heartbeat`]. A [`Directory`] watches the replicas of other
+//! services; while the registry is unavailable it keeps the last known ones.
 
 #[cfg(feature = "consul")]
 mod consul; // consul://
-mod directory; // follows the replicas of services
+mod directory; // watches the replicas of services
 mod dns; // dns://
-mod heartbeat; // keeps this replica registered
-mod leases; // the registry in memory
+mod heartbeat; // renews this replica's registration
+mod leases; // the in-memory registry
 mod listed; // static://
-mod memory; // memory://, by HTTP
+mod memory; // memory://, over HTTP
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -42,10 +42,10 @@ use crate::client::TokenSource;
 use crate::config::Secret;
 use crate::config::{Variable, Vars};
 
-/// A registry. Used on the main thread only.
+/// A registry client. Used on the main thread only.
 pub trait Registry {
-    /// Registers `instance` of `service`, or renews it; answers for how long that holds. Where somebody
-    /// else knows who is there, this does nothing.
+    /// Registers or renews `instance`; returns how long the registration is valid. Does nothing where
+    /// replicas do not register themselves (DNS, list).
     fn register<'a>(
         &'a self,
         _service: &'a str,
@@ -54,7 +54,7 @@ pub trait Registry {
         async { Ok(Duration::from_secs(3600)) }.boxed_local()
     }
 
-    /// Takes the instance out; it is no error if it is not there.
+    /// Removes the instance; succeeds if it is not registered.
     fn deregister<'a>(
         &'a self,
         _service: &'a str,
@@ -63,8 +63,8 @@ pub trait Registry {
         async { Ok(()) }.boxed_local()
     }
 
-    /// The instances of `service`. With `seen`, what an earlier call answered, it waits until they are
-    /// others, or for a while.
+    /// The instances of `service`; none if it is unknown. With `seen`, the result of an earlier call, it
+    /// first waits for a change, up to a limit of the registry.
     fn instances<'a>(
         &'a self,
         service: &'a str,
@@ -72,37 +72,32 @@ pub trait Registry {
     ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>>;
 }
 
-/// The instances of a service, at one version of the registry's knowledge.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Instances {
-    /// Who is there, sorted by id.
+    /// Sorted by id.
     pub instances: Vec<Instance>,
-    /// Which version, if the registry counts them.
+    /// The registry's version of this result; 0 if it has none.
     pub version: u64,
 }
 
-/// Why a registry could not be asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// It did not answer.
+    /// No response, or a server error.
     #[error("the registry does not answer: {0}")]
     Unavailable(String),
-    /// It refused.
+    /// The registry refused the request.
     #[error("the registry refused: {0}")]
     Refused(String),
 }
 
-/// Which registry to use.
+/// A parsed `REGISTRY_URL`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistryUrl {
-    /// The one in the gateway's memory, at this address of its admin port.
+    /// `host:port` of the gateway's admin listener.
     Memory(String),
-    /// Consul.
     #[cfg(feature = "consul")]
     Consul(ConsulRegistry),
-    /// The addresses of names.
     Dns(DnsRegistry),
-    /// The listed instances.
     Static(ListedRegistry),
 }
 
@@ -120,7 +115,7 @@ impl RegistryUrl {
         url
     }
 
-    /// Connects to it; `tokens` makes the service tokens that changes need.
+    /// A client of the registry; `tokens` authenticates changes.
     pub fn open(&self, tokens: &TokenSource) -> Rc<dyn Registry> {
         match self {
             Self::Memory(address) => Rc::new(MemoryRegistry::new(address, tokens.clone())),
@@ -146,10 +141,6 @@ impl Variable for RegistryUrl {
                 "{text:?}: write memory://host:port, consul://host:port (if built with it), dns://… or static://…"
             )),
         }
-    }
-
-    fn placeholder() -> Self {
-        Self::Static(ListedRegistry::default())
     }
 }
 

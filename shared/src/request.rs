@@ -1,4 +1,4 @@
-//! What handlers take from a request beside its body.
+//! Extractors for everything but the body: path ids, query parameters, paging, `If-Match`, `Prefer`.
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
@@ -16,40 +16,39 @@ use uuid::Uuid;
 
 use crate::problem::Problem;
 
-/// The id in the path `…/{id}…`; one that is malformed cannot exist: 404.
+/// The id in the path `…/{id}…`; a malformed one gets 404.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathId(pub Uuid);
 
-/// The parameters of the query; unknown ones are ignored.
+/// Query parameters; unknown ones are ignored.
 #[derive(Debug, Clone, Default)]
 pub struct Params(BTreeMap<String, String>);
 
-/// Which part of a list: `?limit=&cursor=`, newest first.
+/// Keyset paging: `?limit=&cursor=`, newest first.
 ///
-/// A store asks for [`Paging::fetch`] rows with `id < cursor` (ids are UUIDv7 and so sort by age) and
-/// [`Paging::page`] makes the page of them.
+/// A store reads [`Paging::fetch`] rows with `id < cursor` (ids are UUIDv7, so they sort by time), and
+/// [`Paging::page`] makes a page of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paging {
-    /// Most items on a page: 1 to 100, 20 if the client does not say.
+    /// Items per page: 1 to 100, by default 20.
     pub limit: usize,
-    /// The last id of the page before.
+    /// Last id of the previous page.
     pub cursor: Option<Uuid>,
 }
 
-/// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
-    /// The items, newest first.
+    /// Newest first.
     pub items: Vec<T>,
-    /// What to send as `cursor` for the next page; `None` at the end.
+    /// The `cursor` of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// The `If-Match` header: which versions a change may be made to.
+/// The `If-Match` header, for optimistic locking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IfMatch(Option<String>);
 
-/// `Prefer: wait=N` (RFC 7240), at most 30 s; one that cannot be read is ignored.
+/// `Prefer: wait=N` (RFC 7240), capped at 30 s; a malformed one is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PreferWait(pub Option<Duration>);
 
@@ -61,7 +60,7 @@ pub fn etag(version: i64) -> (HeaderName, String) {
 impl FromStr for PathId {
     type Err = Problem;
 
-    /// Only the hyphenated form in lower case, so that one resource has one path.
+    /// Accepts only the hyphenated form in lower case, so that a resource has exactly one path.
     fn from_str(text: &str) -> Result<Self, Problem> {
         match Uuid::try_parse(text) {
             Ok(id) if text == id.to_string() => Ok(Self(id)),
@@ -80,10 +79,7 @@ impl FromRequest for PathId {
 }
 
 impl Params {
-    /// The parameter `name`, if it is there.
-    ///
-    /// # Errors
-    /// 400 if it is there and cannot be read as `T`; `wanted` tells the client what can.
+    /// 400 if the parameter cannot be parsed as `T`; the message tells the client that it must be `wanted`.
     pub fn optional<T: FromStr>(&self, name: &str, wanted: &str) -> Result<Option<T>, Problem> {
         match self.0.get(name) {
             None => Ok(None),
@@ -109,12 +105,12 @@ impl FromRequest for Params {
 }
 
 impl Paging {
-    /// Rows to fetch: one more than fits, to know whether there is a next page.
+    /// Rows to read: one more than fits, to know whether there is a next page.
     pub fn fetch(&self) -> i64 {
         self.limit as i64 + 1
     }
 
-    /// The page of the `fetched` rows.
+    /// Makes a page of the `fetched` rows.
     pub fn page<T>(&self, mut fetched: Vec<T>, id: impl Fn(&T) -> Uuid) -> Page<T> {
         let more = fetched.len() > self.limit;
         fetched.truncate(self.limit);
@@ -144,7 +140,7 @@ impl FromRequest for Paging {
     }
 }
 
-/// An id with a checksum, so that a cursor that was tampered with is noticed.
+/// An id with a checksum that detects a modified cursor.
 struct Cursor(Uuid);
 
 fn cursor_of(id: Uuid) -> String {
@@ -168,10 +164,8 @@ impl FromStr for Cursor {
 }
 
 impl IfMatch {
-    /// Whether a resource of `version` may be changed (strong comparison, RFC 9110 §13.1.1).
-    ///
-    /// # Errors
-    /// 412 `stale_version` if the client saw another one.
+    /// 412 `stale_version` if the header is present and does not match `version` (strong comparison, RFC 9110
+    /// §13.1.1).
     pub fn check(&self, version: i64) -> Result<(), Problem> {
         let Some(wanted) = &self.0 else { return Ok(()) };
         let current = etag(version).1;
@@ -269,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_matching_or_any_version_may_be_changed() {
+    fn only_a_matching_version_or_a_star_passes_if_match() {
         for good in ["\"3\"", "*", "\"1\", \"3\""] {
             assert_eq!(if_match(good).check(3), Ok(()), "{good}");
         }
@@ -281,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_to_wait_is_capped_and_an_unreadable_one_ignored() {
+    fn prefer_wait_is_capped_and_a_malformed_one_is_ignored() {
         let seconds = |text| PreferWait::from_header(text).map(|wait| wait.as_secs());
         assert_eq!(seconds("wait=5"), Some(5));
         assert_eq!(seconds("respond-async, wait=100"), Some(30));

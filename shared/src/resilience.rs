@@ -1,11 +1,11 @@
-//! Policies that keep one failure from becoming many. Each is small and does no I/O: whoever
-//! does it asks them. Budget and retry are state machines that are told the time.
+//! Resilience policies that stop one failure from cascading. They are shared by the gateway and the service
+//! client and do no I/O. Retry and budget are pure state machines: the caller passes the time.
 
-mod backoff; // how long to wait before trying again
-mod budget; // how many retries a service can bear
-mod deadline; // how long the caller still waits
-mod limiter; // how many requests may run, and how many may queue
-pub mod retry; // what may be tried again, and where
+mod backoff; // exponential backoff with jitter
+mod budget; // retry budget: retries as a share of the traffic
+mod deadline; // deadline propagation
+mod limiter; // concurrency limit with a short queue
+pub mod retry; // retry policy
 
 pub use backoff::Backoff;
 pub use budget::Budget;

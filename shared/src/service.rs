@@ -1,4 +1,4 @@
-//! The service template: everything that is the same in every program.
+//! The HTTP server of a program, with everything that is the same in every service.
 //!
 //! ```text
 //! Listener::bind ─► Service::new ─► .data .routes .authenticate .database .messages .task .register
@@ -6,19 +6,19 @@
 //!                                         listens    address()  serves until SIGTERM, then drains
 //! ```
 //!
-//! Every request passes the middleware in `service/middleware.rs`: it gives the request an id and a trace,
-//! ends it at its deadline, turns every error into a problem document, and writes one line of log.
-//! `service/drain.rs` ends a program without failing a request.
+//! Every request passes the middleware in `service/middleware.rs`. It gives the request an id and a trace,
+//! cancels it at its deadline, turns every error into a problem document (RFC 9457), and writes one log
+//! line. `service/drain.rs` shuts a program down without failing a request.
 
 #[cfg(feature = "db")]
 mod database; // Service::database
-mod drain; // graceful stop
+mod drain; // graceful shutdown
 mod health; // /health, /metrics, /openapi.json
-mod listener; // the port, bound before the rest
-mod middleware; // what every request passes
-mod resource; // all methods of one path
-mod routes; // the routing table and its OpenAPI document
-mod server; // serves, runs the tasks, drains
+mod listener; // binds the port before anything else is made
+mod middleware; // request id, trace, deadline, errors, log
+mod resource; // one path: its methods, HEAD, OPTIONS and 405
+mod routes; // routing table and OpenAPI document
+mod server; // serves requests, runs background tasks, drains
 
 pub use health::{Check, DRAIN};
 pub use listener::{BindError, HttpConfig, Listener, Replica};
@@ -37,7 +37,7 @@ use crate::auth::Authenticator;
 use crate::metrics::Readings;
 use crate::stop::Stop;
 
-/// A program being put together.
+/// Builder of a [`Server`].
 pub struct Service {
     listener: Listener,
     parts: Parts,
@@ -67,12 +67,12 @@ impl Service {
         Self { listener, parts: Parts::default() }
     }
 
-    /// A service on a port of its own: [`Listener::bind`] and [`Service::new`].
+    /// Shorthand for [`Listener::bind`] and [`Service::new`].
     pub fn bind(name: &'static str, http: HttpConfig) -> Result<Self, BindError> {
         Ok(Self::new(Listener::bind(name, http)?))
     }
 
-    /// Runs `configure` once per worker thread. State that workers share is made outside of it.
+    /// Runs `configure` once per worker thread. Create state that workers share outside of it.
     pub fn configure(mut self, configure: impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static) -> Self {
         self.parts.configure.push(Arc::new(configure));
         self
@@ -101,12 +101,12 @@ impl Service {
         self
     }
 
-    /// Checks bearer tokens with `authenticator`.
+    /// Lets handlers extract the authenticated caller; see [`crate::auth`].
     pub fn authenticate(self, authenticator: Authenticator) -> Self {
         self.data(authenticator)
     }
 
-    /// Adds a dependency without which this service cannot work: while the check fails, it is not ready.
+    /// Adds a critical dependency: while the check fails, `/health/ready` answers 503.
     pub fn check<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), String>> + 'static,
@@ -115,7 +115,7 @@ impl Service {
         self
     }
 
-    /// Adds a dependency without which this service works less well: while the check fails, it is degraded.
+    /// Adds an optional dependency: while the check fails, the service is ready but reports `degraded`.
     pub fn advisory<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), String>> + 'static,
@@ -124,20 +124,20 @@ impl Service {
         self
     }
 
-    /// Adds gauges that are read at each request for `/metrics`.
+    /// Adds gauges that are collected at each scrape of `/metrics`.
     pub fn measure(mut self, source: impl Fn(&mut Readings) + Send + Sync + 'static) -> Self {
         self.parts.sources.push(Box::new(source));
         self
     }
 
-    /// Runs `action` at the beginning of a drain.
+    /// Runs `action` when a drain begins, before the grace time.
     pub fn on_drain(mut self, action: impl Future<Output = ()> + 'static) -> Self {
         self.parts.on_drain.push(action.boxed_local());
         self
     }
 
-    /// Runs a background task on the main thread while the service runs. It must end soon after `stop` is
-    /// requested, which happens after the last request.
+    /// Runs a background task on the main thread. `stop` is requested after the last request is answered;
+    /// the task must then end soon. A task that ends earlier drains the service.
     pub fn task<F>(mut self, name: &'static str, task: impl FnOnce(Stop) -> F + 'static) -> Self
     where
         F: Future<Output = ()> + 'static,
@@ -146,19 +146,19 @@ impl Service {
         self
     }
 
-    /// Faces the public: headers that only hops of the stack send to each other are not taken from clients.
+    /// For a service that faces the public: ignores internal headers (deadline, retry attempt) of clients.
     pub fn edge(mut self) -> Self {
         self.parts.edge = true;
         self
     }
 
-    /// Ends only by its [`ServerHandle`]: for a second listener of a program.
+    /// Ignores SIGTERM and SIGINT; only the [`ServerHandle`] stops it. For a program's second listener.
     pub fn without_signals(mut self) -> Self {
         self.parts.ignores_signals = true;
         self
     }
 
-    /// Starts to listen. Connections wait in the system's queue until [`Server::run`].
+    /// Starts to listen. The kernel queues connections until [`Server::run`].
     pub fn build(self) -> Result<Server, BindError> {
         let Self { listener, parts } = self;
         let http = listener.config.clone();

@@ -1,4 +1,4 @@
-//! A service among others: registration, clients, tokens.
+//! Connects a replica with the other services: registration, clients, service tokens and user-token keys.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,36 +17,31 @@ use crate::resilience::Backoff;
 use crate::service::{Replica, Service};
 use crate::stop::Stop;
 
-/// How a service reaches the others, and how they reach it.
 #[derive(Clone)]
 pub struct StackConfig {
-    /// Where the replicas of all services are registered.
     pub registry: RegistryUrl,
-    /// What the stack's services sign the tokens they show each other with.
+    /// Shared by all services; signs and verifies service tokens.
     pub service_key: ServiceKey,
-    /// The URL that others reach this replica at. If absent it is where the replica listens: its address
-    /// or, if it listens on all, its machine's name.
+    /// URL of this replica for others. If absent, [`Replica::url`].
     pub advertise_url: Option<String>,
 }
 
 impl StackConfig {
     /// Reads `REGISTRY_URL`, `CONSUL_HTTP_TOKEN`, `SERVICE_TOKEN_KEY_FILE` and `ADVERTISE_URL`.
-    pub fn from_vars(vars: &mut Vars) -> Self {
+    /// `None` without a key.
+    pub fn from_vars(vars: &mut Vars) -> Option<Self> {
         let registry = RegistryUrl::from_vars(vars);
         let advertise_url: Option<String> =
             vars.optional("ADVERTISE_URL", "URL that others reach this replica at");
         if advertise_url.as_ref().is_some_and(|url| Instance::parse("", url).is_err()) {
             vars.reject("ADVERTISE_URL is not usable: write http://host:port");
         }
-        Self {
-            registry,
-            service_key: vars.required("SERVICE_TOKEN_KEY_FILE", "file with the key of service tokens"),
-            advertise_url,
-        }
+        let service_key = vars.required("SERVICE_TOKEN_KEY_FILE", "file with the key of service tokens");
+        Some(Self { registry, service_key: service_key?, advertise_url })
     }
 }
 
-/// A replica's view of the other services. Made on the main thread; clones share it.
+/// Access to the other services. Used on the main thread; clones share it.
 #[derive(Clone)]
 pub struct Stack {
     replica: Replica,
@@ -56,7 +51,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The stack as `replica` sees it. It is not registered before [`Service::register`].
+    /// Does not register the replica; [`Service::register`] does.
     pub fn new(replica: &Replica, config: StackConfig) -> Self {
         Self::with_settings(replica, config, Settings::default())
     }
@@ -72,29 +67,28 @@ impl Stack {
         ServiceClient::new(self.directory.watch(service), self.tokens())
     }
 
-    /// Checks the tokens that this service receives; user tokens with the keys `users`.
+    /// Verifies the tokens that this service receives; user tokens with the keys `users`.
     pub fn authenticator(&self, users: KeySet) -> Authenticator {
         Authenticator::new(self.replica.service, self.config.service_key.clone(), users)
     }
 
-    /// The replicas of another service.
     pub fn pool(&self, service: &str) -> Arc<Pool> {
         self.directory.watch(service)
     }
 
-    /// The keys of user tokens, followed in the background from the service that publishes them.
+    /// The keys of user tokens, fetched and refreshed in the background from the service `issuer`.
     pub fn user_keys(&self, issuer: &str) -> KeySet {
         Self::follow_keys(self.client(issuer))
     }
 
-    /// The same, by a client of the issuer.
+    /// The same, with a given client of the issuer.
     pub fn follow_keys(issuer: ServiceClient) -> KeySet {
         let keys = KeySet::empty(issuer.service());
         actix_web::rt::spawn(follow(issuer, keys.clone()));
         keys
     }
 
-    /// Makes the tokens that this service shows to others.
+    /// Mints service tokens of this service.
     pub fn tokens(&self) -> TokenSource {
         TokenSource::new(self.replica.service, self.config.service_key.clone())
     }
@@ -110,39 +104,39 @@ impl Stack {
 }
 
 impl Service {
-    /// Registers this replica while it runs, and deregisters it when it drains.
+    /// Registers this replica when it starts, and deregisters it when it drains.
     pub fn register(self, stack: &Stack) -> Self {
         let heartbeat = stack.heartbeat();
         let leaving = heartbeat.clone();
-        let (left, leave) = Stop::pair();
+        let (stopper, stop_heartbeat) = Stop::pair();
         self.on_drain(async move {
-            left.stop();
+            stopper.stop();
             leaving.leave().await;
         })
-        .task("heartbeat", move |_| heartbeat.run(leave))
+        .task("heartbeat", move |_| heartbeat.run(stop_heartbeat))
     }
 }
 
-/// Keys are fetched this often, and at once when a token is signed with an unknown key.
-const REFRESH: Duration = Duration::from_secs(60);
-/// The shortest time between two fetches, because anybody can send a token with an unknown key.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Interval of fetching keys. A token with an unknown key causes a fetch at once.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+/// Shortest time between two fetches, because any client can send tokens with unknown keys.
+const MIN_REFRESH_PAUSE: Duration = Duration::from_secs(1);
 const RETRY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 
 async fn follow(issuer: ServiceClient, keys: KeySet) {
     let mut failures = 0;
     loop {
-        match published(&issuer).await {
+        match fetch_keys(&issuer).await {
             Ok(jwks) => {
                 failures = 0;
                 keys.replace(&jwks);
-                tokio::time::sleep(PAUSE).await;
-                tokio::time::timeout(REFRESH, keys.wanted()).await.unwrap_or_default();
+                tokio::time::sleep(MIN_REFRESH_PAUSE).await;
+                tokio::time::timeout(REFRESH_INTERVAL, keys.wanted()).await.unwrap_or_default();
             }
             Err(why) => {
                 failures += 1;
                 if failures % 10 == 5 {
-                    log::warn!(why, failures; "the keys of user tokens cannot be had");
+                    log::warn!(why, failures; "the keys of user tokens cannot be fetched");
                 }
                 tokio::time::sleep(RETRY.delay(failures)).await;
             }
@@ -150,7 +144,7 @@ async fn follow(issuer: ServiceClient, keys: KeySet) {
     }
 }
 
-async fn published(issuer: &ServiceClient) -> Result<Jwks, String> {
+async fn fetch_keys(issuer: &ServiceClient) -> Result<Jwks, String> {
     let answer = issuer.get("/.well-known/jwks.json").context(&Context::background()).send().await;
     answer.map_err(|error| error.to_string())?.json().map_err(|error| error.to_string())
 }
@@ -160,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_advertised_url_that_nobody_could_reach_is_refused_at_the_start() {
+    fn a_malformed_advertised_url_is_refused_at_the_start() {
         let read = |url: &str| {
             let mut vars = Vars::from_pairs([("ADVERTISE_URL", url)]);
             let config = StackConfig::from_vars(&mut vars);

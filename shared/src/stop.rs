@@ -1,23 +1,22 @@
-//! How a program's tasks learn that they should finish.
+//! The stop signal of background tasks.
 
 use tokio::sync::watch;
 
-/// What a background task watches; clones watch the same signal.
+/// Receives the stop signal; clones receive the same signal.
 #[derive(Clone, Debug)]
 pub struct Stop(watch::Receiver<bool>);
 
-/// What gives the signal, once.
+/// Sends the stop signal. Dropping it sends the signal too.
 #[derive(Debug)]
 pub struct Stopper(watch::Sender<bool>);
 
 impl Stop {
-    /// A signal that has not been given, and what gives it.
     pub fn pair() -> (Stopper, Self) {
         let (sender, receiver) = watch::channel(false);
         (Stopper(sender), Self(receiver))
     }
 
-    /// Whether the signal was given. Dropping the [`Stopper`] gives it too.
+    /// Whether the signal was sent.
     pub fn is_requested(&self) -> bool {
         *self.0.borrow() || self.0.has_changed().is_err()
     }
@@ -25,11 +24,11 @@ impl Stop {
     /// Waits for the signal.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();
-        // An error means that the sender is gone, which is the signal too.
+        // An error means that the stopper was dropped.
         receiver.wait_for(|stop| *stop).await.map(drop).unwrap_or_default();
     }
 
-    /// Waits for `duration`, or for the signal if that comes first.
+    /// Sleeps for `duration`, or until the signal.
     pub async fn sleep(&self, duration: std::time::Duration) {
         tokio::select! {
             () = self.requested() => {}
@@ -39,7 +38,7 @@ impl Stop {
 }
 
 impl Stopper {
-    /// Tells every [`Stop`] of this pair.
+    /// Signals every [`Stop`] of this pair.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }

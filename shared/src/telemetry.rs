@@ -1,8 +1,7 @@
-//! Logs: one line an event, as `key=value` text or as JSON, through `log` and `env_logger`.
+//! Logging with `log` and `env_logger`: one line per event, as `key=value` text or as JSON.
 //!
-//! `RUST_LOG` chooses what is logged (`info` by default), `LOG_FORMAT` how (`text` or `json`). These
-//! two are read here and not with the rest of the configuration, so that a bad configuration can
-//! already be logged.
+//! `RUST_LOG` sets the level (`info` by default), and `LOG_FORMAT` the format (`text` or `json`). They are
+//! read here, before the configuration, so that configuration errors can be logged.
 
 use std::io::Write as _;
 
@@ -10,21 +9,16 @@ use log::kv::{Key, Value, VisitSource};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Why logging could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// `LOG_FORMAT` is something else.
     #[error("LOG_FORMAT is {0:?}: write text or json")]
     Format(String),
-    /// It was started before.
+    /// Logging was started before.
     #[error(transparent)]
     Started(#[from] log::SetLoggerError),
 }
 
-/// Starts logging for the program `service`.
-///
-/// # Errors
-/// When `LOG_FORMAT` is neither `text` nor `json`, or logging was started before.
+/// Starts logging. `service` is the program's name in every line.
 pub fn init(service: &'static str) -> Result<(), TelemetryError> {
     let write = match std::env::var("LOG_FORMAT").as_deref() {
         Ok("json") => json_line,
@@ -71,8 +65,8 @@ struct Text(String);
 impl<'kvs> VisitSource<'kvs> for Text {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
         let value = value.to_string();
-        // A value with spaces or quotes is quoted, so that a line can be split again; so is a line
-        // break, with which a client could otherwise forge a line.
+        // Values with spaces, quotes or line breaks are quoted: a line can be parsed again, and a client
+        // cannot forge a line.
         let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=');
         let value = if plain { value } else { format!("{value:?}") };
         self.0.push_str(&format!(" {key}={value}"));
@@ -111,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_line_is_one_line_whatever_its_values_hold() {
+    fn a_text_line_is_one_line_with_any_values() {
         let line = line(text_line);
         assert!(line.ends_with(r#"INFO  a-service request status=200 path="/a b\nINFO forged""#), "{line}");
     }

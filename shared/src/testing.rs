@@ -28,8 +28,8 @@ pub async fn eventually<T>(what: &str, timeout: Duration, mut probe: impl AsyncF
     }
 }
 
-/// The server that `variable` names for tests of `what`. Without the variable the test is skipped with
-/// a line that says so, also in the file `SKIPPED_TESTS_FILE`, and with `CI=true` it fails.
+/// The server in the environment variable `variable`, for tests of `what`. Without it the test is skipped,
+/// which is printed and written to the file `SKIPPED_TESTS_FILE`; with `CI=true` it fails.
 ///
 /// # Panics
 /// When there is no server and `CI` is `true`.
@@ -50,7 +50,7 @@ pub fn nats_url() -> Option<String> {
     Some(format!("{}/test-{}", server.trim_end_matches('/'), uuid::Uuid::now_v7().simple()))
 }
 
-/// Leaves word for scripts/test, which counts: the output of a test that passes is not shown.
+/// Notes a skipped test for scripts/test: cargo does not show the output of successful tests.
 fn note(skipped: &str) {
     let Ok(file) = std::env::var("SKIPPED_TESTS_FILE") else { return };
     let (program, thread) = (std::env::args().next().unwrap_or_default(), std::thread::current());

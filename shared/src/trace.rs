@@ -1,7 +1,7 @@
-//! Traces: what led to what, over HTTP and messages (W3C Trace Context).
+//! Distributed tracing over HTTP and messages (W3C Trace Context).
 //!
-//! Each request that is served and each message that is handled is a [`Span`]. When it is over it goes to
-//! the collector at `OTEL_EXPORTER_OTLP_ENDPOINT`; without one it is forgotten.
+//! Each served request and each handled message is a [`Span`]. Finished spans are exported to the collector
+//! at `OTEL_EXPORTER_OTLP_ENDPOINT`, if there is one.
 
 mod export; // sends spans to a collector
 
@@ -12,28 +12,28 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Something that takes time, within a trace.
+/// One operation in a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     trace: String,
     id: String,
     parent: Option<String>,
-    /// `01` if the trace is to be kept.
+    /// Trace flags; `01` if the trace is sampled.
     flags: String,
     began: OffsetDateTime,
 }
 
-/// What kind of work a span is, as OTLP numbers it.
+/// Span kind, with OTLP's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A request that was served.
+    /// A served request.
     Server = 2,
-    /// A message that was handled.
+    /// A handled message.
     Consumer = 5,
 }
 
 impl Span {
-    /// A span that begins now, below the one that `traceparent` names; that of a new trace if there is none.
+    /// Begins a span. Its parent is the span in `traceparent`; without a valid one it begins a new trace.
     pub fn below(traceparent: Option<&str>) -> Self {
         let id = Uuid::new_v4().simple().to_string()[..16].to_owned();
         let began = OffsetDateTime::now_utc();
@@ -52,31 +52,30 @@ impl Span {
         }
     }
 
-    /// The id of its trace.
     pub fn trace_id(&self) -> &str {
         &self.trace
     }
 
-    /// What is told to those below it.
+    /// The `traceparent` header for child spans.
     pub fn traceparent(&self) -> String {
         format!("00-{}-{}-{}", self.trace, self.id, self.flags)
     }
 
-    /// Records that it is over: what it was, how long it took, and whether it failed.
+    /// Ends the span and exports it if its trace is sampled.
     pub fn end(&self, kind: Kind, name: impl FnOnce() -> String, took: Duration, failed: bool) {
-        let is_kept = u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1);
-        if is_kept {
+        let is_sampled = u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1);
+        if is_sampled {
             export::record(|| export::Ended { span: self.clone(), kind, name: name(), took, failed });
         }
     }
 }
 
-/// The id of the trace that `traceparent` belongs to.
+/// The trace id in `traceparent`; `None` if it is malformed.
 pub fn trace_id(traceparent: &str) -> Option<&str> {
     parsed(traceparent).map(|(trace, ..)| trace)
 }
 
-/// Trace, span and flags of `version-trace-span-flags` (W3C Trace Context §3.2).
+/// Parses `version-trace-span-flags` (W3C Trace Context §3.2) into trace, span and flags.
 fn parsed(traceparent: &str) -> Option<(&str, &str, &str)> {
     let is_hex = |part: &str, length: usize| {
         part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_parent_begins_a_new_trace() {
+    fn a_malformed_parent_begins_a_new_trace() {
         for bad in [
             "",
             "a-b",

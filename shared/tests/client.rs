@@ -1,4 +1,4 @@
-//! The service client, over real connections.
+//! Tests of the service client over real connections.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use uuid::Uuid;
 
-/// A replica that answers as it is told, and remembers what it was asked.
+/// A replica with a fixed response that records the headers of requests.
 struct Replica {
     url: String,
     seen: Arc<Mutex<Vec<HeaderMap>>>,
@@ -66,7 +66,7 @@ impl Replica {
     }
 }
 
-/// A server that treats its connections, counted from 0, as `serve` says.
+/// A TCP server that calls `serve` with each connection and its number, from 0.
 async fn raw<F>(serve: impl Fn(usize, TcpStream) -> F + 'static) -> (String, Arc<AtomicUsize>)
 where
     F: Future<Output = ()> + 'static,
@@ -92,7 +92,7 @@ async fn read(stream: &mut TcpStream) {
 
 const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
-/// An address where nobody listens, and what keeps it from others.
+/// A URL that refuses connections, and the socket that reserves its port.
 fn dead() -> (String, TcpSocket) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -143,7 +143,7 @@ async fn a_call_carries_the_request_id_the_trace_the_deadline_and_a_token_for_th
     let text = |name: &str| seen.get(name).unwrap().to_str().unwrap().to_owned();
     assert_eq!((text("x-request-id"), text("x-more")), ("an-id".to_owned(), "more".to_owned()));
     assert_eq!((text("content-type"), text(ATTEMPT_HEADER)), ("application/json".to_owned(), "0".to_owned()));
-    assert_eq!(text("traceparent"), trace, "the callee's span is below the caller's");
+    assert_eq!(text("traceparent"), trace, "the callee's span is a child of the caller's");
     let left = Deadline::from_headers(&seen).unwrap().remaining();
     assert!(left > Duration::ZERO && left <= Duration::from_secs(2), "{left:?}");
     let authorization = text("authorization");
@@ -163,7 +163,7 @@ async fn calls_are_shared_among_the_replicas() {
 }
 
 #[actix_web::test]
-async fn where_nobody_listens_costs_no_call_whatever_the_method() {
+async fn a_refused_connection_fails_no_call_of_any_method() {
     let (alive, (dead, _kept)) = (Replica::good().await, dead());
     let (client, pool) = client(&[&dead, &alive.url]);
     for _ in 0..10 {
@@ -174,7 +174,7 @@ async fn where_nobody_listens_costs_no_call_whatever_the_method() {
 }
 
 #[actix_web::test]
-async fn if_nobody_listens_anywhere_the_service_is_unavailable() {
+async fn without_a_reachable_replica_the_service_is_unavailable() {
     let ((one, _one), (two, _two)) = (dead(), dead());
     let (client, _) = client(&[&one, &two]);
     let unavailable = client.get("/").send().await;
@@ -182,7 +182,7 @@ async fn if_nobody_listens_anywhere_the_service_is_unavailable() {
 }
 
 #[actix_web::test]
-async fn a_passing_failure_is_tried_again_elsewhere_if_that_does_no_harm() {
+async fn a_transient_failure_is_retried_on_another_replica_if_the_request_is_idempotent() {
     for status in [502, 503, 504] {
         let (bad, good) = (Replica::of_status(status).await, Replica::good().await);
         let (client, _) = client(&[&bad.url, &good.url]);
@@ -193,23 +193,23 @@ async fn a_passing_failure_is_tried_again_elsewhere_if_that_does_no_harm() {
         }
         assert!(bad.times() > 0, "{status}");
         let retried = good.seen.lock().unwrap().iter().any(|seen| seen.get(ATTEMPT_HEADER).unwrap() == "1");
-        assert!(retried, "a retry says which it is");
+        assert!(retried, "a retry has its number");
     }
 }
 
 #[actix_web::test]
-async fn what_might_do_harm_or_would_not_help_is_not_tried_again() {
+async fn a_non_idempotent_request_and_a_500_are_not_retried() {
     let (bad, broken) = (Replica::of_status(503).await, Replica::of_status(500).await);
     let (of_bad, _) = client(&[&bad.url]);
     assert_eq!(of_bad.post("/").send().await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(bad.times(), 1, "it may have been done");
+    assert_eq!(bad.times(), 1, "the request may have had an effect");
     let (of_broken, _) = client(&[&broken.url]);
     assert_eq!(of_broken.get("/").send().await.unwrap().status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(broken.times(), 1, "it would break again");
+    assert_eq!(broken.times(), 1, "a retry would fail again");
 }
 
 #[actix_web::test]
-async fn only_the_outermost_hop_tries_again() {
+async fn only_the_outermost_hop_retries() {
     let bad = Replica::of_status(503).await;
     let (client, _) = client(&[&bad.url]);
     client.get("/").context(&context(&[(ATTEMPT_HEADER, "0")])).send().await.unwrap();
@@ -219,7 +219,7 @@ async fn only_the_outermost_hop_tries_again() {
 }
 
 #[actix_web::test]
-async fn a_connection_that_breaks_is_made_anew_even_to_the_only_replica() {
+async fn a_broken_connection_is_retried_even_on_the_only_replica() {
     let serve = async |connection, mut stream: TcpStream| {
         read(&mut stream).await;
         if connection > 0 {
@@ -234,11 +234,11 @@ async fn a_connection_that_breaks_is_made_anew_even_to_the_only_replica() {
     let (url, connections) = raw(serve).await;
     let (of_post, _) = client(&[&url]);
     assert!(matches!(of_post.post("/").send().await, Err(ClientError::Broken(_))));
-    assert_eq!(connections.load(Ordering::Relaxed), 1, "it may have been done");
+    assert_eq!(connections.load(Ordering::Relaxed), 1, "the request may have had an effect");
 }
 
 #[actix_web::test]
-async fn a_kept_connection_that_the_server_closed_is_no_failure() {
+async fn a_closed_idle_connection_is_no_failure() {
     let (url, connections) = raw(async |_, mut stream| {
         read(&mut stream).await;
         stream.write_all(GOOD).await.unwrap();
@@ -253,7 +253,7 @@ async fn a_kept_connection_that_the_server_closed_is_no_failure() {
 }
 
 #[actix_web::test]
-async fn connections_are_kept() {
+async fn connections_are_reused() {
     let (url, connections) = raw(async |_, mut stream| {
         loop {
             read(&mut stream).await;
@@ -271,7 +271,7 @@ async fn connections_are_kept() {
 }
 
 #[actix_web::test]
-async fn a_replica_that_hangs_is_ejected_but_not_for_missing_what_nobody_could_meet() {
+async fn a_hanging_replica_is_ejected_but_not_for_missing_a_short_deadline() {
     let (good, hanging) = (Replica::good().await, Replica::hanging().await);
     let (client, pool) = client(&[&good.url, &hanging.url]);
     let calls = |timeout: Duration| {
@@ -291,7 +291,7 @@ async fn a_replica_that_hangs_is_ejected_but_not_for_missing_what_nobody_could_m
 }
 
 #[actix_web::test]
-async fn a_call_takes_no_longer_than_its_caller_waits() {
+async fn a_call_ends_at_its_callers_deadline() {
     let hanging = Replica::hanging().await;
     let (client, _) = client(&[&hanging.url]);
     let call = |deadline: String| {
@@ -305,7 +305,7 @@ async fn a_call_takes_no_longer_than_its_caller_waits() {
     assert_eq!(hanging.times(), 1);
     let past = "2020-01-01T00:00:00.000Z".to_owned();
     assert!(matches!(call(past).await, Err(ClientError::TimedOut(_))));
-    assert_eq!(hanging.times(), 1, "nobody waits: it is not even asked");
+    assert_eq!(hanging.times(), 1, "after the deadline no request is sent");
 }
 
 #[actix_web::test]
@@ -324,7 +324,7 @@ async fn a_call_waits_a_moment_for_the_first_replica() {
 }
 
 #[actix_web::test]
-async fn a_replica_that_has_as_much_as_it_may_have_is_busy() {
+async fn a_replica_at_its_concurrency_limit_is_busy() {
     let hanging = Replica::hanging().await;
     let pool = Pool::new("b-service", Settings { max_in_flight: 1, ..Settings::default() });
     pool.update(&instances(&[&hanging.url]), Instant::now());
@@ -336,7 +336,7 @@ async fn a_replica_that_has_as_much_as_it_may_have_is_busy() {
 }
 
 #[actix_web::test]
-async fn redirects_are_answers_and_too_much_is_none() {
+async fn redirects_are_not_followed_and_a_large_response_is_an_error() {
     let away = Replica::new(async || {
         HttpResponse::Found().insert_header(("location", "http://127.0.0.1:1/")).finish()
     })
@@ -350,7 +350,7 @@ async fn redirects_are_answers_and_too_much_is_none() {
 }
 
 #[actix_web::test]
-async fn what_cannot_be_sent_is_not_the_fault_of_a_replica() {
+async fn a_malformed_request_is_not_the_fault_of_a_replica() {
     let replica = Replica::good().await;
     let (client, pool) = client(&[&replica.url]);
     for _ in 0..10 {
@@ -361,7 +361,7 @@ async fn what_cannot_be_sent_is_not_the_fault_of_a_replica() {
 }
 
 #[test]
-fn a_client_goes_to_every_thread() {
+fn a_client_is_send_and_sync() {
     fn goes<T: Clone + Send + Sync>() {}
     goes::<ServiceClient>();
 }

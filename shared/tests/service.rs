@@ -1,4 +1,4 @@
-//! The service template, over real connections.
+//! Tests of the service template over real connections.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -106,7 +106,7 @@ async fn head_works_where_get_does_and_options_names_the_methods() {
 }
 
 #[actix_web::test]
-async fn nobody_works_past_the_callers_deadline() {
+async fn a_request_is_cancelled_at_the_callers_deadline() {
     let (api, _server) = start().await;
     let deadline = (OffsetDateTime::now_utc() + Duration::from_millis(50)).format(&Rfc3339).unwrap();
     let reply = api.with("x-request-deadline", deadline).get("/api/slow").await;
@@ -115,7 +115,7 @@ async fn nobody_works_past_the_callers_deadline() {
 }
 
 #[actix_web::test]
-async fn health_tells_who_answers_and_metrics_count_by_route() {
+async fn health_names_the_replica_and_metrics_count_by_route() {
     let (api, _server) = start().await;
     let report = api.get("/health").await.body;
     assert_eq!((&report["status"], &report["service"]), (&"ok".into(), &"a-service".into()));
@@ -134,7 +134,7 @@ async fn a_failing_check_makes_the_service_not_ready_but_it_stays_alive() {
     api.get("/health/live").await.expect(200);
 }
 
-/// A service that asks its database, with short timeouts.
+/// A service that queries its database, with short timeouts.
 async fn on_database(url: &str) -> Api {
     async fn ask(db: web::Data<Db>) -> Result<HttpResponse, Problem> {
         query("SELECT 1 AS one").fetch_one(&**db).await.map_err(|error| error.problem())?;
@@ -151,7 +151,7 @@ async fn on_database(url: &str) -> Api {
 }
 
 #[actix_web::test]
-async fn while_its_database_is_away_a_service_is_not_ready_and_tells_when_to_come_back() {
+async fn without_its_database_a_service_is_not_ready_and_answers_retry_after() {
     let Some(database) = postgres_url().await else { return };
     let mut gate = Gate::before(&database).await;
     let api = on_database(&gate.url(&database)).await;
@@ -177,7 +177,7 @@ async fn while_its_database_is_away_a_service_is_not_ready_and_tells_when_to_com
 }
 
 #[actix_web::test]
-async fn the_connections_to_its_database_are_told() {
+async fn the_metrics_show_the_connections_to_the_database() {
     for database in urls().await {
         let api = on_database(&database).await;
         api.get("/api/things").await;
@@ -197,7 +197,7 @@ async fn the_connections_to_its_database_are_told() {
 }
 
 #[actix_web::test]
-async fn a_draining_server_is_not_ready_still_answers_and_finishes_what_runs() {
+async fn a_draining_server_is_not_ready_still_answers_and_finishes_running_requests() {
     let http = HttpConfig { drain_grace: Duration::from_millis(500), ..HttpConfig::for_tests() };
     let server = server(http).await;
     let (url, handle) = (format!("http://{}", server.address()), server.handle());
@@ -219,7 +219,7 @@ async fn a_draining_server_is_not_ready_still_answers_and_finishes_what_runs() {
 }
 
 #[actix_web::test]
-async fn a_service_whose_background_task_dies_drains_and_says_so() {
+async fn a_service_whose_background_task_dies_drains_and_returns_an_error() {
     let dies = Service::bind("a-service", HttpConfig::for_tests())
         .unwrap()
         .task("relay", async |_| panic!("a mistake"));
@@ -237,7 +237,7 @@ async fn a_port_in_use_is_named() {
 }
 
 #[actix_web::test]
-async fn a_served_request_is_a_span_that_the_collector_gets() {
+async fn a_served_request_is_exported_as_a_span() {
     let (sender, mut received) = tokio::sync::mpsc::unbounded_channel::<Value>();
     let collector = Service::bind("collector", HttpConfig::for_tests()).unwrap().configure(move |app| {
         let sender = sender.clone();

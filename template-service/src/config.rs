@@ -17,11 +17,9 @@ pub struct Config {
 impl Config {
     /// Reads every variable; the error names all that are missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
-        let config = Self {
-            http: HttpConfig::from_vars(&mut vars, "3999"),
-            stack: StackConfig::from_vars(&mut vars),
-            database: DbConfig::from_vars(&mut vars, "sqlite://data/things.db"),
-        };
-        vars.finish(config)
+        let http = HttpConfig::from_vars(&mut vars, "3999");
+        let stack = StackConfig::from_vars(&mut vars);
+        let database = DbConfig::from_vars(&mut vars, "sqlite://data/things.db");
+        vars.finish(stack.map(|stack| Self { http, stack, database }))
     }
 }

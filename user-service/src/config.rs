@@ -37,15 +37,19 @@ impl Config {
         }
         let admin =
             email.zip(password).map(|(email, password)| Admin { email, password: Secret::new(password) });
-        let config = Self {
-            http: HttpConfig::from_vars(&mut vars, "3001"),
-            stack: StackConfig::from_vars(&mut vars),
-            database: DbConfig::from_vars(&mut vars, "sqlite://data/users.db"),
-            signing_keys: vars
-                .required("SIGNING_KEY_FILE", "file with the Ed25519 keys (PEM) of user tokens"),
-            access_token_ttl: vars.or("ACCESS_TOKEN_TTL", "300s", "how long an access token is good"),
+        let http = HttpConfig::from_vars(&mut vars, "3001");
+        let stack = StackConfig::from_vars(&mut vars);
+        let database = DbConfig::from_vars(&mut vars, "sqlite://data/users.db");
+        let keys = vars.required("SIGNING_KEY_FILE", "file with the Ed25519 keys (PEM) of user tokens");
+        let access_token_ttl = vars.or("ACCESS_TOKEN_TTL", "300s", "how long an access token is good");
+        let required = stack.zip(keys);
+        vars.finish(required.map(|(stack, signing_keys)| Self {
+            http,
+            stack,
+            database,
+            signing_keys,
+            access_token_ttl,
             admin,
-        };
-        vars.finish(config)
+        }))
     }
 }

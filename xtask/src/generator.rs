@@ -106,7 +106,7 @@ fn print_requests(names: &Names) {
     let url = "http://127.0.0.1:8080/api";
     let json = "-H 'content-type: application/json'";
     let login = r#""email":"ann@example.com","password":"correct horse""#;
-    let (path, value) = (names.path(), "cargo run --release --quiet -p xtask -- json");
+    let (path, value) = (names.path(), "cargo run --profile quick --quiet -p xtask -- json");
     let token = r#"-H "authorization: Bearer $TOKEN""#;
     println!("  curl -sS -w '\\n' {url}/users {json} -d '{{{login},\"name\":\"Ann\"}}'");
     println!("  TOKEN=$(curl -sS {url}/sessions {json} -d '{{{login}}}' | {value} access_token)");

@@ -29,14 +29,12 @@ struct Config {
 impl Config {
     fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let seconds: u32 = vars.or("SECONDS", "180", "for how long faults are injected");
-        let config = Self {
-            deployment: DeploymentConfig::from_vars(&mut vars),
-            orders: vars.or("ORDERS", "2000", "how many orders are placed"),
-            time: Duration::from_secs(seconds.into()),
-            customers: vars.or("CUSTOMERS", "16", "how many order at a time"),
-            seed: vars.or("SEED", "1", "decides what is ordered, and which faults are injected when"),
-        };
-        vars.finish(config)
+        let deployment = DeploymentConfig::from_vars(&mut vars);
+        let orders = vars.or("ORDERS", "2000", "how many orders are placed");
+        let time = Duration::from_secs(seconds.into());
+        let customers = vars.or("CUSTOMERS", "16", "how many order at a time");
+        let seed = vars.or("SEED", "1", "decides what is ordered, and which faults are injected when");
+        vars.finish(deployment.map(|deployment| Self { deployment, orders, time, customers, seed }))
     }
 }
 

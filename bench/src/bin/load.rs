@@ -24,11 +24,9 @@ struct Config {
 
 impl Config {
     fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
-        let config = Self {
-            deployment: DeploymentConfig::from_vars(&mut vars),
-            customers: vars.or("CUSTOMERS", "4", "how many read and order at a time"),
-        };
-        vars.finish(config)
+        let deployment = DeploymentConfig::from_vars(&mut vars);
+        let customers = vars.or("CUSTOMERS", "4", "how many read and order at a time");
+        vars.finish(deployment.map(|deployment| Self { deployment, customers }))
     }
 }
 

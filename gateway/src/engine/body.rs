@@ -1,4 +1,4 @@
-//! The body of an answer, handed out as it is read: nothing is read that nobody asks for.
+//! Streams the response body. It reads from the replica only when the client can take more (back-pressure).
 
 use std::future::Future as _;
 use std::io;
@@ -15,19 +15,19 @@ use super::pool::{Connection, IdleConnections, split};
 use super::sending::Sending;
 use super::wire::{Chunks, Framing, Piece};
 
-/// A body may be silent for so long.
-const IDLE: Duration = Duration::from_secs(60);
+/// Longest pause between two reads.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A connection in the middle of an answer.
+/// A connection with an incomplete response.
 pub(super) struct Exchange {
     pub(super) connection: Connection,
-    /// What is left of the request, if the answer came early.
+    /// The unsent rest of the request, if the response came early.
     pub(super) sending: Sending,
-    /// Where the connection goes when the answer is over, if it may be used again.
+    /// Pool and address to return the connection to, if it can be reused.
     pub(super) keep: Option<(IdleConnections, String)>,
 }
 
-/// The body of an answer. Dropped before its end, it closes the connection.
+/// The body of a response. If it is dropped early, the connection is closed.
 pub struct ResponseBody {
     exchange: Option<Exchange>,
     size: BodySize,
@@ -59,12 +59,12 @@ impl ResponseBody {
         body
     }
 
-    /// Whether the replica has said everything.
+    /// Whether the whole body was received.
     pub fn is_over(&self) -> bool {
         self.exchange.is_none()
     }
 
-    /// Keeps the connection, if the request was sent whole.
+    /// Returns the connection to the pool, if the request was sent completely.
     fn finish(&mut self) {
         self.left = Left::Nothing;
         let Some(Exchange { connection, sending, keep }) = self.exchange.take() else { return };
@@ -73,7 +73,7 @@ impl ResponseBody {
         }
     }
 
-    /// What of the bytes at hand can be handed out; `None` if more must be read.
+    /// The next part of the body from the read buffer; `None` if more must be read.
     fn next_piece(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         let Some(Exchange { connection, .. }) = &mut self.exchange else { return Ok(None) };
         let read = &mut connection.read;
@@ -119,7 +119,7 @@ impl ResponseBody {
             }
             match exchange.connection.poll_read(cx) {
                 Poll::Ready(Ok(0)) if matches!(self.left, Left::UntilClose) => self.finish(),
-                // A body that ends early must not look complete to the client.
+                // A truncated body must not look complete to the client.
                 Poll::Ready(Ok(0)) => {
                     let early = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Poll::Ready(Some(Err(UpstreamError::Reset(early))));
@@ -137,9 +137,9 @@ impl ResponseBody {
     }
 }
 
-/// Until when the next byte must come.
+/// The time until which the next byte must arrive.
 fn idle_until(end: Option<Instant>) -> Instant {
-    let silence = Instant::now() + IDLE;
+    let silence = Instant::now() + IDLE_TIMEOUT;
     end.map_or(silence, |end| end.min(silence))
 }
 

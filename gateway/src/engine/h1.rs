@@ -1,9 +1,9 @@
-//! HTTP/1.1 to replicas, on connections of our own.
+//! HTTP/1.1 exchanges with replicas, on pooled connections.
 //!
-//! 1. Take an idle connection, or make one (500 ms).
-//! 2. Write the head; write the body as it comes, never reading more of it than can be written.
-//! 3. Read the head of the answer. It may come before the body is sent: then both go on.
-//! 4. Hand out the body as it is read; when it is over, the connection is idle again.
+//! 1. Take an idle connection, or connect within 500 ms.
+//! 2. Write the head, then the body as it arrives from the client, with back-pressure.
+//! 3. Read the head of the response. It may arrive before the request is sent completely; then both go on.
+//! 4. Stream the body of the response; at its end, the connection is idle again.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,29 +20,26 @@ use super::sending::Sending;
 use super::wire::read_head;
 use super::{Request, Response, UpstreamError};
 
-const CONNECT: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Sends requests to replicas. Each worker thread has its own; clones share its idle connections.
+/// Sends requests to replicas. One per worker thread; clones share the idle connections.
 #[derive(Clone, Default)]
 pub struct Engine {
     pool: IdleConnections,
 }
 
 async fn connect(authority: &str) -> io::Result<Connection> {
-    let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(authority)).await;
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(authority)).await;
     let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     stream.set_nodelay(true)?;
     Ok(Connection { stream, read: BytesMut::new(), reused: false })
 }
 
 impl Engine {
-    /// Sends `request` to `authority`; returns when the head of the response is there.
+    /// Sends `request` to `authority` (`host:port`); returns when the head of the response has arrived.
     ///
-    /// A body that streams is taken out of the request only when there is a connection; until then
-    /// the same request can go to another replica.
-    ///
-    /// # Errors
-    /// When there is no response.
+    /// A streaming body is taken out of `request` only after a connection is made. If that fails, the same
+    /// request can be sent to another replica.
     pub async fn exchange(&self, authority: &str, request: &mut Request) -> Result<Response, UpstreamError> {
         let connection = match self.pool.take(authority) {
             Some(connection) => connection,
@@ -59,7 +56,7 @@ impl Engine {
     ) -> Result<Response, UpstreamError> {
         let mut sending = Sending::new(request);
         let head = loop {
-            // Every byte that is sent or received restarts the clock.
+            // Every byte sent or received restarts the timeout.
             let timeout = request.head_timeout.min(request.end.saturating_duration_since(Instant::now()));
             let step = poll_fn(|cx| poll_step(&mut connection, &mut sending, cx));
             let received = match tokio::time::timeout(timeout, step).await {
@@ -78,7 +75,7 @@ impl Engine {
             };
             let Some((head, length)) = received else { continue };
             let _ = connection.read.split_to(length);
-            // 100 Continue and 103 Early Hints are for this hop.
+            // 100 Continue and 103 Early Hints are not forwarded.
             if !head.status.is_informational() {
                 break head;
             }
@@ -94,7 +91,7 @@ impl Engine {
         let end = if is_events { None } else { Some(request.end) };
         let size = match head.status.as_u16() {
             204 | 304 => BodySize::None,
-            _ if request.is_head => BodySize::Sized(told_length(&head.headers).unwrap_or(0)),
+            _ if request.is_head => BodySize::Sized(declared_length(&head.headers).unwrap_or(0)),
             _ => head.framing.size(),
         };
         let body = ResponseBody::new(exchange, head.framing, size, end);
@@ -102,8 +99,8 @@ impl Engine {
     }
 }
 
-/// The length that the head tells of a body that HEAD does not get.
-fn told_length(headers: &[(String, Vec<u8>)]) -> Option<u64> {
+/// `Content-Length` of a response to HEAD.
+fn declared_length(headers: &[(String, Vec<u8>)]) -> Option<u64> {
     let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
     std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
@@ -114,7 +111,7 @@ enum Step {
     Closed,
 }
 
-/// Sends what can be sent and reads what is there.
+/// Sends and receives without blocking.
 fn poll_step(
     connection: &mut Connection,
     sending: &mut Sending,

@@ -1,4 +1,4 @@
-//! Idle connections to replicas, kept per thread.
+//! The idle connections of one thread.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,15 +12,15 @@ use actix_web::web::{Bytes, BytesMut};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Servers keep idle connections 75 s: this side gives up first, so that it never sends into a
-/// closing one.
-const IDLE: Duration = Duration::from_secs(30);
-/// Idle connections kept to one replica.
-const KEPT: usize = 64;
-/// Bytes read from a connection at once.
-const READ: usize = 16 * 1024;
+/// Servers keep idle connections for 75 s. The gateway closes them earlier, so that it never sends on a
+/// connection that is being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle connections per replica.
+const MAX_IDLE: usize = 64;
+/// Bytes per read.
+const READ_SIZE: usize = 16 * 1024;
 
-/// A connection, and what was read from it beyond the last answer.
+/// A connection and its read buffer.
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) read: BytesMut,
@@ -28,16 +28,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Whether it broke as a kept connection does that the other side has given up meanwhile.
+    /// Whether a failure is explained by the server's closing an idle connection: nothing was received on it.
     pub(super) fn is_stale(&self) -> bool {
         self.reused && self.read.is_empty()
     }
 
-    /// Reads into the buffer; 0 at the connection's end.
+    /// Reads into the buffer; returns 0 if the server has closed the connection.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.read.reserve(READ);
+        self.read.reserve(READ_SIZE);
         let spare = self.read.len();
-        self.read.resize(spare + READ, 0);
+        self.read.resize(spare + READ_SIZE, 0);
         let mut buffer = ReadBuf::new(&mut self.read[spare..]);
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let filled = buffer.filled().len();
@@ -51,17 +51,17 @@ impl Connection {
 #[derive(Clone, Default)]
 pub(super) struct IdleConnections(Rc<RefCell<HashMap<String, Vec<Idle>>>>);
 
-/// A connection, and since when it is idle.
+/// A connection, and the time since which it is idle.
 type Idle = (TcpStream, Instant);
 
 impl IdleConnections {
-    /// An idle connection to `authority` that is still open, the last used first.
+    /// Takes the most recently used connection to `authority` that is still open.
     pub(super) fn take(&self, authority: &str) -> Option<Connection> {
         let mut pool = self.0.borrow_mut();
         let idle = pool.get_mut(authority)?;
         while let Some((stream, since)) = idle.pop() {
-            if since.elapsed() >= IDLE {
-                // All below are older.
+            if since.elapsed() >= IDLE_TIMEOUT {
+                // The others are older.
                 idle.clear();
                 return None;
             }
@@ -72,31 +72,31 @@ impl IdleConnections {
         None
     }
 
-    /// Keeps a connection whose answer is over.
+    /// Keeps a connection for reuse.
     pub(super) fn give_back(&self, authority: &str, connection: Connection) {
-        // More bytes than the answer has: nobody knows what they are.
+        // Bytes after the end of the response: the connection is not safe to reuse.
         if !connection.read.is_empty() {
             return;
         }
         let mut pool = self.0.borrow_mut();
         if !pool.contains_key(authority) {
-            // A newcomer, perhaps in somebody's place: time to forget who is asked no more.
-            pool.retain(|_, idle| idle.last().is_some_and(|(_, since)| since.elapsed() < IDLE));
+            // A new replica may replace another one: forget replicas without recent connections.
+            pool.retain(|_, idle| idle.last().is_some_and(|(_, since)| since.elapsed() < IDLE_TIMEOUT));
             pool.insert(authority.to_owned(), Vec::new());
         }
-        if let Some(idle) = pool.get_mut(authority).filter(|idle| idle.len() < KEPT) {
+        if let Some(idle) = pool.get_mut(authority).filter(|idle| idle.len() < MAX_IDLE) {
             idle.push((connection.stream, Instant::now()));
         }
     }
 }
 
-/// Whether the other side has neither closed an idle connection nor said anything on it.
+/// Whether the server has neither closed the idle connection nor sent anything on it.
 fn is_open(stream: &TcpStream) -> bool {
     let mut byte = [0; 1];
     matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Takes the first `length` bytes out of what was read.
+/// Removes `skip` bytes from the buffer, and then takes `length` bytes.
 pub(super) fn split(read: &mut BytesMut, skip: usize, length: usize) -> Bytes {
     let _ = read.split_to(skip);
     read.split_to(length).freeze()

@@ -1,4 +1,4 @@
-//! The sending half of an exchange: the head, then the body as the client sends it.
+//! Sends a request: the head, then the body as it arrives from the client.
 
 use std::io;
 use std::pin::Pin;
@@ -12,15 +12,15 @@ use tokio::net::TcpStream;
 
 use super::{Body, Request, UpstreamError};
 
-/// Bytes that wait to be written before more of a body is read.
-const UNWRITTEN: usize = 64 * 1024;
+/// Reads no more of the body while so many bytes are unwritten (back-pressure).
+const MAX_UNWRITTEN: usize = 64 * 1024;
 
-/// The rest of a request that is on its way.
+/// The unsent rest of a request.
 pub(super) struct Sending {
     unwritten: BytesMut,
     kept: Option<Bytes>,
     payload: Option<Payload>,
-    /// What is still to come of the payload, by the length that was told; chunks tell their own.
+    /// Remaining bytes of the payload by its `Content-Length`; `None` if it is sent in chunks.
     left: Option<u64>,
 }
 
@@ -56,17 +56,16 @@ impl Sending {
         self.unwritten.extend_from_slice(line.as_bytes());
     }
 
-    /// Whether the next byte is the client's to send.
+    /// Whether everything received from the client has been written.
     pub(super) fn waits_for_client(&self) -> bool {
         self.payload.is_some() && self.unwritten.is_empty()
     }
 
-    /// Whether all has been sent.
     pub(super) fn is_done(&self) -> bool {
         self.payload.is_none() && self.unwritten.is_empty()
     }
 
-    /// Writes what can be written; tells whether anything was.
+    /// Writes without blocking; returns whether anything was written.
     pub(super) fn poll(
         &mut self,
         stream: &mut TcpStream,
@@ -83,7 +82,7 @@ impl Sending {
                         let _ = self.unwritten.split_to(written);
                         progress = true;
                     }
-                    // The other side may have answered and closed: what it said is read first.
+                    // The server may have responded early and closed the connection: read the response.
                     Poll::Ready(Err(error)) if is_closed(&error) => {
                         (self.payload, self.unwritten) = (None, BytesMut::new());
                         return Ok(progress);
@@ -102,9 +101,9 @@ impl Sending {
         }
     }
 
-    /// Takes more of the body from the client, now that all before is written.
+    /// Reads more of the body from the client into the write buffer.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, UpstreamError> {
-        while self.unwritten.len() < UNWRITTEN {
+        while self.unwritten.len() < MAX_UNWRITTEN {
             let Some(payload) = &mut self.payload else { return Ok(Poll::Ready(())) };
             match (Pin::new(payload).poll_next(cx), self.left) {
                 (Poll::Ready(Some(Ok(bytes))), None) => {
@@ -115,7 +114,7 @@ impl Sending {
                         self.header("\r\n");
                     }
                 }
-                // A byte more than was told would begin another request.
+                // An excess byte would be read as the begin of another request.
                 (Poll::Ready(Some(Ok(bytes))), Some(left)) => {
                     let left = left.checked_sub(bytes.len() as u64).ok_or_else(too_long)?;
                     self.left = Some(left);

@@ -1,15 +1,14 @@
-//! Writing and reading HTTP/1.1 (RFC 9112), as far as a gateway needs it.
+//! Parses HTTP/1.1 responses (RFC 9112), as far as a gateway needs it.
 
 use actix_web::body::BodySize;
 use actix_web::http::StatusCode;
 
 use super::UpstreamError;
 
-/// The largest head of an answer, in bytes.
+/// The largest response head, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
-const HEADERS: usize = 100;
+const MAX_HEADERS: usize = 100;
 
-/// The head of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
@@ -18,21 +17,20 @@ pub(super) struct Head {
     pub(super) keeps_alive: bool,
 }
 
-/// How the end of a body is known.
+/// How the end of a body is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// There is none.
+    /// No body.
     None,
-    /// So many bytes.
+    /// `Content-Length`.
     Length(u64),
-    /// Chunks, and a last one.
+    /// `Transfer-Encoding: chunked`.
     Chunked,
-    /// The connection's end.
+    /// The server closes the connection.
     Close,
 }
 
 impl Framing {
-    /// The size of a body that ends so.
     pub(super) fn size(self) -> BodySize {
         match self {
             Self::None => BodySize::Sized(0),
@@ -42,11 +40,10 @@ impl Framing {
     }
 }
 
-/// Reads the head of an answer from the beginning of `bytes`; `None` if it is not complete. Answers
-/// how long it is, too.
+/// Parses a response head at the beginning of `bytes`; returns it with its length. `None` if it is incomplete.
 pub(super) fn read_head(bytes: &[u8], is_head: bool) -> Result<Option<(Head, usize)>, UpstreamError> {
     let malformed = |why: &str| UpstreamError::Malformed(why.to_owned());
-    let mut fields = [httparse::EMPTY_HEADER; HEADERS];
+    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut fields);
     let length = match response.parse(bytes).map_err(|error| malformed(&error.to_string()))? {
         httparse::Status::Complete(length) => length,
@@ -81,7 +78,7 @@ pub(super) fn read_head(bytes: &[u8], is_head: bool) -> Result<Option<(Head, usi
     }
     let framing = match (content_length, chunked) {
         _ if is_head || status.is_informational() || matches!(status.as_u16(), 204 | 304) => Framing::None,
-        // What could be read in two ways is refused.
+        // Ambiguous: a request smuggling risk.
         (Some(_), true) => return Err(malformed("a length and chunks")),
         (None, true) => Framing::Chunked,
         (Some(0), false) => Framing::None,
@@ -92,7 +89,7 @@ pub(super) fn read_head(bytes: &[u8], is_head: bool) -> Result<Option<(Head, usi
     Ok(Some((Head { status, headers, framing, keeps_alive }, length)))
 }
 
-/// Takes chunks apart, byte range by byte range.
+/// Decoder of a chunked body. It returns byte ranges, and copies nothing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunks(State);
 
@@ -101,29 +98,28 @@ enum State {
     #[default]
     Size,
     Data(u64),
-    /// After the data, its line end.
+    /// The line end after the data.
     DataEnd,
-    /// After the last chunk: trailers, which are dropped, to an empty line.
+    /// After the last chunk: trailers up to an empty line. They are dropped.
     Trailers,
     Done,
 }
 
-/// What the next bytes of a chunked body are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// So many bytes to skip, then so many of data.
+    /// Bytes to skip, and the length of the data after them.
     Data(usize, usize),
-    /// More bytes are needed; so many can be skipped.
+    /// More bytes are needed; the number of bytes to skip now.
     Incomplete(usize),
-    /// The body is over after so many bytes.
+    /// The end of the body after this number of bytes.
     End(usize),
 }
 
-/// No line of a chunked body is longer, extensions and trailers included.
+/// The longest line of a chunked body, with extensions and trailers, in bytes.
 const LINE_LIMIT: usize = 8 * 1024;
 
 impl Chunks {
-    /// Looks at `bytes`, the next that came.
+    /// Decodes the next piece at the beginning of `bytes`.
     pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Piece, UpstreamError> {
         let mut at = 0;
         loop {
@@ -185,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_body_is_known_by_its_head() {
+    fn the_head_determines_the_end_of_the_body() {
         assert_eq!(framing("Content-Length: 5\r\n"), Framing::Length(5));
         assert_eq!(framing("Content-Length: 0\r\n"), Framing::None);
         assert_eq!(framing("Transfer-Encoding: chunked\r\n"), Framing::Chunked);
@@ -195,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn an_ambiguous_or_malformed_head_is_refused() {
         for headers in [
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
             "Content-Length: 5\r\nContent-Length: 6\r\n",
@@ -211,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_kept_unless_the_answer_says_otherwise() {
+    fn a_connection_is_reused_unless_the_response_forbids_it() {
         let keeps = |text: &str| head(text).unwrap().unwrap().0.keeps_alive;
         assert!(keeps("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"));
         assert!(!keeps("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n"));
@@ -219,7 +215,7 @@ mod tests {
         assert!(!keeps("HTTP/1.1 200 OK\r\n\r\n"));
     }
 
-    /// The data of a chunked body that comes in parts of `size` bytes.
+    /// Decodes a chunked body that arrives in parts of `size` bytes.
     fn dechunked(body: &[u8], size: usize) -> Result<Vec<u8>, UpstreamError> {
         let (mut chunks, mut data, mut buffer) = (Chunks::default(), Vec::new(), Vec::new());
         for part in body.chunks(size) {

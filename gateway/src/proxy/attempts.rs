@@ -1,47 +1,45 @@
-//! Attempts: pick a replica, send, and, by the rule of [`shared::resilience::retry`], perhaps again.
+//! The attempts of a request: pick a replica, send, and retry by the policy in [`shared::resilience::retry`].
 
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use shared::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
-use shared::client::ATTEMPT_HEADER;
+use shared::client::{ATTEMPT_HEADER, is_retried};
 use shared::http;
-use shared::metrics;
 use shared::problem::Problem;
 use shared::resilience::Deadline;
-use shared::resilience::retry::{self, Attempts, Decision, Failure};
+use shared::resilience::retry::{self, Attempts, Failure};
 
 use super::headers;
 use crate::engine::{Body, Engine, Request, Response, UpstreamError};
 use crate::routing::Route;
 
-/// What is the same for every attempt.
+/// The parts of a request that are equal in every attempt.
 pub struct Plan {
-    /// The head without what differs between attempts.
+    /// The head, without deadline and retry attempt.
     pub head: Vec<u8>,
-    /// What consistent hashing goes by.
+    /// The key for consistent hashing.
     pub affinity: String,
-    /// Sending it twice does no more than sending it once.
+    /// Sending it twice has the same effect as sending it once.
     pub repeatable: bool,
-    /// The answer has no body.
+    /// The response has no body.
     pub is_head: bool,
-    /// How long to wait for the head of the answer.
+    /// Time to the head of the response.
     pub head_timeout: Duration,
-    /// When all must be over.
+    /// Deadline of the whole request.
     pub end: Instant,
 }
 
-/// One attempt's end, and what of it the client could get.
+/// Result of one attempt.
 enum Ended {
     Answered(Response, Hold),
+    /// The retry policy decides. If there is no retry, the client gets the response, if any, or the problem.
     Failed(Failure, Problem, Option<(Response, Hold)>),
+    /// No retry: no replica is left, or the client's body failed.
     Refused(Problem),
 }
 
-/// Sends the request until a replica answers well, or the rule says to stop.
-///
-/// # Errors
-/// The problem to tell the client.
+/// Sends the request until a replica responds without a retryable failure, or the policy gives up.
 pub async fn run(
     engine: &Engine,
     route: &Route,
@@ -51,7 +49,7 @@ pub async fn run(
     let Ok(_permit) = route.load.limiter.enter().await else { return Err(Problem::unavailable(1)) };
     route.load.budget.request(Instant::now());
     let replayable = matches!(body, Body::None | Body::Kept(_));
-    let rule = retry::Request { repeatable: plan.repeatable, replayable, outermost: true };
+    let properties = retry::Request { repeatable: plan.repeatable, replayable, outermost: true };
     let mut request = Request {
         head: Vec::new(),
         body,
@@ -66,22 +64,17 @@ pub async fn run(
         let (failure, problem, answer) = match attempt(engine, route, &plan, &mut request, &mut tried).await {
             Ended::Answered(answer, hold) => return Ok((answer, hold)),
             Ended::Failed(failure, problem, answer) => (failure, problem, answer),
-            // Nobody else is left: the failure before tells more.
+            // The failure of the previous attempt says more than that no replica is left.
             Ended::Refused(problem) => {
                 let (problem, answer) = last.unwrap_or((problem, None));
                 return answer.ok_or(problem);
             }
         };
-        let now = Instant::now();
-        let left = plan.end.saturating_duration_since(now);
-        match attempts.decide(rule, failure, left, &route.load.budget, now) {
-            Decision::Again(pause) => {
-                metrics::retry(&route.entry.service, failure);
-                last = Some((problem, answer));
-                tokio::time::sleep(pause).await;
-            }
-            Decision::GiveUp => return answer.ok_or(problem),
+        let (service, budget) = (&route.entry.service, &route.load.budget);
+        if !is_retried(service, &mut attempts, properties, failure, plan.end, budget).await {
+            return answer.ok_or(problem);
         }
+        last = Some((problem, answer));
     }
 }
 
@@ -124,7 +117,7 @@ async fn attempt(
         }
         Err(error) => {
             if matches!(error, UpstreamError::Stale) {
-                // A fresh connection to the same replica is as good as another.
+                // The same replica may be tried again, with a new connection.
                 tried.pop();
             }
             failed(error, hold)
@@ -144,7 +137,7 @@ fn failed(error: UpstreamError, mut hold: Hold) -> Ended {
             (RequestOutcome::Reset, Failure::Answered(StatusCode::BAD_GATEWAY), StatusCode::BAD_GATEWAY)
         }
         UpstreamError::TimedOut => (RequestOutcome::TimedOut, Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT),
-        // The replica has no part in it.
+        // Not the replica's fault.
         UpstreamError::Client(_) => return Ended::Refused(super::broken_body()),
         UpstreamError::SlowClient => {
             return Ended::Refused(Problem::of_status(StatusCode::REQUEST_TIMEOUT));

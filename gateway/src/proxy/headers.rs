@@ -1,4 +1,4 @@
-//! Headers: what goes on, what stays here, what is added.
+//! Headers of forwarded requests and responses: drops hop-by-hop headers, and adds those of a proxy.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use shared::balancer::Hold;
 use crate::engine::{Response, ResponseBody, UpstreamError};
 use crate::routing::Table;
 
-/// Headers of one connection (RFC 9110 §7.6.1), with those that this hop writes itself.
+/// Hop-by-hop headers (RFC 9110 §7.6.1), and `Content-Length`, which the engine writes.
 const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "keep-alive",
@@ -27,8 +27,8 @@ const HOP_BY_HOP: [&str; 10] = [
     "content-length",
 ];
 
-/// What clients may not set: only this hop knows it.
-const OURS: [&str; 9] = [
+/// Headers that clients may not set; the gateway sets most of them itself.
+const NOT_FROM_CLIENTS: [&str; 9] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
@@ -40,10 +40,10 @@ const OURS: [&str; 9] = [
     "x-message-attempt",
 ];
 
-/// The name of this hop in `Via`.
+/// The gateway's entry in `Via`.
 const VIA: &str = "1.1 gateway";
 
-/// The head of a request as it goes to a replica, but for what differs between attempts.
+/// The head of a request to a replica, without the headers that differ between attempts.
 pub fn outgoing(request: &HttpRequest, path: &str, client: IpAddr, table: &Table) -> Vec<u8> {
     let mut head = Vec::with_capacity(1024);
     let query = request.uri().query();
@@ -54,10 +54,10 @@ pub fn outgoing(request: &HttpRequest, path: &str, client: IpAddr, table: &Table
     head.extend_from_slice(b" HTTP/1.1\r\n");
     let named = named_by_connection(request.headers());
     for (name, value) in request.headers() {
-        let stays = HOP_BY_HOP.contains(&name.as_str())
-            || OURS.contains(&name.as_str())
-            || named.iter().any(|stays| name.as_str().eq_ignore_ascii_case(stays));
-        if !stays {
+        let dropped = HOP_BY_HOP.contains(&name.as_str())
+            || NOT_FROM_CLIENTS.contains(&name.as_str())
+            || named.iter().any(|named| name.as_str().eq_ignore_ascii_case(named));
+        if !dropped {
             line(&mut head, name.as_str(), value.as_bytes());
         }
     }
@@ -65,8 +65,8 @@ pub fn outgoing(request: &HttpRequest, path: &str, client: IpAddr, table: &Table
     head
 }
 
-/// `X-Forwarded-*` and `Forwarded` (RFC 7239). What came with the request is believed, and continued,
-/// only from a trusted proxy.
+/// Adds `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via`. Values in the request are kept and extended only if
+/// they come from a trusted proxy.
 fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &Table) {
     let headers = request.headers();
     let peer = request.peer_addr().map_or(client, |peer| peer.ip());
@@ -96,13 +96,12 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     line(head, "via", via.join(", ").as_bytes());
 }
 
-/// The headers that `Connection` names as its own.
+/// The headers that `Connection` declares as hop-by-hop.
 fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(header::CONNECTION).filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(|name| name.trim().to_owned()).collect()
 }
 
-/// Writes one header line.
 pub fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
     put(head, &[name.as_bytes(), b": ", value, b"\r\n"]);
 }
@@ -111,7 +110,7 @@ fn put(head: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| head.extend_from_slice(part));
 }
 
-/// The answer as the client gets it. The replica counts as busy until the body's end.
+/// The response to the client. The request counts as in flight until the end of the body.
 pub fn incoming(answer: Response, hold: Hold, service: &str) -> HttpResponse {
     let served_by = format!("{service}/{}", hold.instance().id);
     let mut response = HttpResponse::build(answer.status);
@@ -141,8 +140,8 @@ pub fn incoming(answer: Response, hold: Hold, service: &str) -> HttpResponse {
 
 struct Held {
     body: ResponseBody,
-    /// Until the replica has said everything, which is before the client has heard it: who asks again
-    /// at once finds the replica free.
+    /// Released when the replica has sent everything, before the client receives the last bytes. So the
+    /// client's next request does not find the replica busy.
     hold: Option<Hold>,
 }
 

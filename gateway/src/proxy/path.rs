@@ -1,21 +1,18 @@
-//! Paths: what a gateway and a service could read differently is refused, not repaired.
+//! Refuses ambiguous requests: the gateway and a service must not understand them differently.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, StatusCode, header};
 use shared::problem::Problem;
 
-/// The longest path with its query, in bytes.
-const LONGEST: usize = 8 * 1024;
+/// The longest path with query, in bytes.
+const MAX_TARGET: usize = 8 * 1024;
 
-/// The path of `request`, if there is only one way to read it.
-///
-/// # Errors
-/// 400 for ambiguity, 414 for length.
+/// The path of `request`; 400 if the request is ambiguous, 414 if the path is too long.
 pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
     let uri = request.uri();
     let target = uri.path_and_query().map_or("", |target| target.as_str());
-    if target.len() > LONGEST {
+    if target.len() > MAX_TARGET {
         return Err(Problem::of_status(StatusCode::URI_TOO_LONG));
     }
     let headers = request.headers();
@@ -23,13 +20,13 @@ pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
     if lengths > 1 || (lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING)) {
         return Err(ambiguous("The length of the body can be read in two ways."));
     }
-    // What follows an upgrade is no HTTP: with a length it is a body to some, and the next request to
-    // others. Upgrades themselves are not passed on.
+    // The bytes after an upgrade are not HTTP. With a length, some parsers read them as a body, others as the
+    // next request. Upgrades themselves are not forwarded.
     let tunnel = headers.contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
     if tunnel && (lengths > 0 || headers.contains_key(header::TRANSFER_ENCODING)) {
         return Err(ambiguous("A request to change the protocol has no body."));
     }
-    if names_what_is_not_its_own(headers) {
+    if connection_names_end_to_end_header(headers) {
         return Err(ambiguous("Connection names a header that is not of this connection."));
     }
     if headers.get_all(header::HOST).count() > 1 {
@@ -44,16 +41,17 @@ pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
     if is_plain(path) { Ok(path.to_owned()) } else { Err(ambiguous("The path can be read in two ways.")) }
 }
 
-/// Whether `Connection` would take a header out that a service needs or this hop decides by.
-fn names_what_is_not_its_own(headers: &HeaderMap) -> bool {
-    const OTHERS: [&str; 5] = ["host", "authorization", "idempotency-key", "x-request-id", "content-type"];
+/// Whether `Connection` would drop a header that a service or the gateway depends on.
+fn connection_names_end_to_end_header(headers: &HeaderMap) -> bool {
+    const END_TO_END: [&str; 5] =
+        ["host", "authorization", "idempotency-key", "x-request-id", "content-type"];
     let values = headers.get_all(header::CONNECTION).filter_map(|value| value.to_str().ok());
     values
         .flat_map(|value| value.split(','))
-        .any(|name| OTHERS.iter().any(|other| name.trim().eq_ignore_ascii_case(other)))
+        .any(|name| END_TO_END.iter().any(|header| name.trim().eq_ignore_ascii_case(header)))
 }
 
-/// Neither dot segments, empty segments, nor encodings of what has a meaning when it is not encoded.
+/// No dot segments, no empty segments, and no encoded characters that have a meaning when decoded.
 fn is_plain(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
     let hidden = ["%2f", "%5c", "%2e", "%00", "%25", "\\", "//"];
@@ -78,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_can_be_read_in_two_ways_is_refused() {
+    fn an_ambiguous_path_is_refused() {
         for good in ["/", "/api/users/7", "/api/a%20b", "/api/users/", "/a.b/c..d"] {
             assert!(is_plain(good), "{good}");
         }

@@ -1,4 +1,4 @@
-//! A gateway, raw clients, and raw services behind it.
+//! A gateway with raw clients, and raw services behind it.
 
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,7 +26,7 @@ impl Gateway {
         Self::start_at([0, 0], upstreams).await.unwrap()
     }
 
-    /// One on these ports, for the public and for admins.
+    /// `public` and `admin` are ports.
     pub(crate) async fn start_at([public, admin]: [u16; 2], upstreams: &[&Upstream]) -> anyhow::Result<Self> {
         let file = std::env::temp_dir().join(format!("gateway-{}.toml", uuid::Uuid::now_v7()));
         std::fs::write(
@@ -55,7 +55,7 @@ impl Gateway {
         Ok(Self { address, handle })
     }
 
-    /// Drains it and waits until it is gone.
+    /// Drains it and waits until it has stopped.
     pub(crate) async fn stop(self) {
         self.handle.stop().await;
     }
@@ -71,16 +71,16 @@ pub(crate) fn free_ports() -> [u16; 2] {
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// A service that says what it is told to say, whatever it is asked.
+/// A service with a fixed response.
 pub(crate) struct Upstream {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
-    /// What keeps the address of a dead one from others.
+    /// Reserves the port of a dead service.
     _reserved: Option<TcpSocket>,
 }
 
 impl Upstream {
-    /// Answers every request, and keeps its connections.
+    /// Answers every request on persistent connections.
     pub(crate) fn answering(said: &'static str) -> Self {
         Self::start(said, usize::MAX)
     }
@@ -90,7 +90,7 @@ impl Upstream {
         Self::start(said, 1)
     }
 
-    /// Answers the first request on each connection, and hangs up on the second.
+    /// Answers the first request on each connection, and closes it at the second.
     pub(crate) fn hanging_up_later(said: &'static str) -> Self {
         Self::serving(move |stream| {
             read_request(stream);
@@ -99,19 +99,19 @@ impl Upstream {
         })
     }
 
-    /// Nobody listens.
+    /// Refuses connections.
     pub(crate) fn dead() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
         Self { address: socket.local_addr().unwrap(), seen: Arc::default(), _reserved: Some(socket) }
     }
 
-    /// A server that was started elsewhere.
-    pub(crate) fn elsewhere(address: SocketAddr) -> Self {
+    /// A server that runs already.
+    pub(crate) fn running_at(address: SocketAddr) -> Self {
         Self { address, seen: Arc::default(), _reserved: None }
     }
 
-    /// Does what `serve` says with each connection.
+    /// Calls `serve` with each connection.
     pub(crate) fn serving(serve: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = Self::at(&listener);
@@ -120,7 +120,7 @@ impl Upstream {
                 let mut stream = stream.unwrap();
                 stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
                 let mut first = [0; 4];
-                // Health checks get what they want, and their own connection.
+                // Health checks always pass, on their own connections.
                 if stream.peek(&mut first).is_ok() && &first == b"GET " {
                     stream
                         .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
@@ -134,7 +134,7 @@ impl Upstream {
     }
 
     fn at(listener: &TcpListener) -> Self {
-        Self::elsewhere(listener.local_addr().unwrap())
+        Self::running_at(listener.local_addr().unwrap())
     }
 
     fn start(said: &'static str, times: usize) -> Self {
@@ -163,7 +163,7 @@ impl Upstream {
 fn answer_all(mut stream: TcpStream, said: &str, times: usize, seen: &Mutex<Vec<String>>) {
     for _ in 0..times {
         let Some(request) = read_request(&mut stream) else { return };
-        // What the gateway asks for itself.
+        // Requests of the gateway itself.
         if request.starts_with("GET /health") || request.starts_with("GET /openapi.json") {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap_or_default();
             continue;
@@ -173,7 +173,7 @@ fn answer_all(mut stream: TcpStream, said: &str, times: usize, seen: &Mutex<Vec<
     }
 }
 
-/// A head, and as much body as it tells of.
+/// Reads a head, and a body by its `Content-Length`.
 fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut text = String::new();
     let mut byte = [0; 1];
@@ -193,7 +193,7 @@ fn read_request(stream: &mut TcpStream) -> Option<String> {
     Some(text + &String::from_utf8_lossy(&body))
 }
 
-/// Reads until `end` is there, or nothing more comes.
+/// Reads until `end` was received, or the connection is closed.
 pub(crate) fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let (mut text, mut part) = (String::new(), [0; 4096]);
     while !text.contains(end) {
@@ -206,7 +206,7 @@ pub(crate) fn read_until(stream: &mut TcpStream, end: &str) -> String {
     text
 }
 
-/// Sends these bytes, and reads until the gateway closes or has said nothing for a while.
+/// Sends these bytes, and reads until the gateway closes the connection or is silent for 2 s.
 pub(crate) async fn raw(gateway: &Gateway, request: &str) -> String {
     let (address, request) = (gateway.address, request.to_owned());
     let exchange = tokio::task::spawn_blocking(move || {
@@ -214,20 +214,20 @@ pub(crate) async fn raw(gateway: &Gateway, request: &str) -> String {
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut said = Vec::new();
-        // A connection that is kept, or broken, ends the reading as well.
+        // A timeout or a broken connection also ends the reading.
         stream.read_to_end(&mut said).unwrap_or_default();
         String::from_utf8_lossy(&said).into_owned()
     });
     exchange.await.unwrap()
 }
 
-/// Head and JSON body of an answer.
+/// Splits a response into head and JSON body.
 pub(crate) fn answer(text: &str) -> (String, Value) {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
     (head.to_owned(), serde_json::from_str(body).unwrap_or_default())
 }
 
-/// The status in a head.
+/// The status in a response head.
 pub(crate) fn head_of(head: &str) -> u16 {
     head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! The data path, byte by byte: a real gateway between raw connections.
+//! Tests of the proxy: a real gateway between raw connections.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -15,7 +15,7 @@ use shared::testing::{Api, eventually, run};
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 #[actix_web::test]
-async fn headers_of_one_hop_stay_there_and_what_only_this_hop_knows_is_set() {
+async fn hop_by_hop_headers_are_dropped_and_proxy_headers_are_set() {
     let upstream = Upstream::answering(
         "HTTP/1.1 200 OK\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\nx-end: 1\r\nx-served-by: me\r\ncontent-length: 2\r\n\r\nok",
     );
@@ -50,7 +50,7 @@ async fn headers_of_one_hop_stay_there_and_what_only_this_hop_knows_is_set() {
 }
 
 #[actix_web::test]
-async fn what_can_be_read_in_two_ways_never_reaches_a_service() {
+async fn an_ambiguous_request_never_reaches_a_service() {
     let upstream = Upstream::answering(OK);
     let gateway = Gateway::start(&[&upstream]).await;
     let body = "\r\n\r\n0\r\n\r\nGET /a/smuggled HTTP/1.1\r\nhost: h\r\n\r\n";
@@ -89,7 +89,7 @@ async fn what_can_be_read_in_two_ways_never_reaches_a_service() {
 }
 
 #[actix_web::test]
-async fn where_nobody_listens_costs_no_request_whatever_the_method() {
+async fn a_refused_connection_fails_no_request_of_any_method() {
     let (dead, alive) = (Upstream::dead(), Upstream::answering(OK));
     let gateway = Gateway::start(&[&dead, &alive]).await;
     for _ in 0..6 {
@@ -102,7 +102,7 @@ async fn where_nobody_listens_costs_no_request_whatever_the_method() {
 }
 
 #[actix_web::test]
-async fn a_passing_failure_is_tried_once_more_if_that_does_no_harm() {
+async fn a_transient_failure_is_retried_once_if_the_request_is_idempotent() {
     for (request, tries) in [
         ("GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n", 2),
         (
@@ -121,7 +121,7 @@ async fn a_passing_failure_is_tried_once_more_if_that_does_no_harm() {
 }
 
 #[actix_web::test]
-async fn a_kept_connection_that_breaks_is_made_anew_even_to_the_only_replica() {
+async fn a_broken_idle_connection_is_replaced_even_to_the_only_replica() {
     let upstream = Upstream::hanging_up_later(OK);
     let gateway = Gateway::start(&[&upstream]).await;
     let request = |last: &str| {
@@ -133,7 +133,7 @@ async fn a_kept_connection_that_breaks_is_made_anew_even_to_the_only_replica() {
 }
 
 #[actix_web::test]
-async fn a_client_that_sends_slowly_is_told_so_and_no_replica_is_blamed() {
+async fn a_slow_client_gets_408_and_no_replica_is_blamed() {
     let upstream = Upstream::answering(OK);
     let gateway = Gateway::start(&[&upstream]).await;
     let slow = "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 70000\r\n\r\nx";
@@ -159,10 +159,10 @@ async fn a_new_gateway_starts_beside_the_old_one_and_takes_over() {
 }
 
 #[actix_web::test]
-async fn a_replica_that_drains_gets_nothing_more_though_no_registry_tells_of_it() {
+async fn a_draining_replica_gets_no_more_requests_even_if_the_registry_still_lists_it() {
     let http = HttpConfig { drain_grace: Duration::from_secs(600), ..HttpConfig::for_tests() };
     let server = Service::bind("a", http).unwrap().build().unwrap();
-    let (leaving, staying) = (Upstream::elsewhere(server.address()), Upstream::answering(OK));
+    let (leaving, staying) = (Upstream::running_at(server.address()), Upstream::answering(OK));
     let (_, handle) = run(server);
     let ports = harness::free_ports();
     let gateway = Gateway::start_at(ports, &[&leaving, &staying]).await.unwrap();
@@ -182,7 +182,7 @@ async fn a_replica_that_drains_gets_nothing_more_though_no_registry_tells_of_it(
 }
 
 #[actix_web::test]
-async fn who_shows_a_bad_token_is_limited_like_anybody() {
+async fn a_client_with_a_bad_token_is_rate_limited() {
     let upstream = Upstream::answering(OK);
     let gateway = Gateway::start(&[&upstream]).await;
     let request = |last: &str| format!("GET /a HTTP/1.1\r\nhost: h\r\nauthorization: Bearer x\r\n{last}\r\n");
@@ -193,7 +193,7 @@ async fn who_shows_a_bad_token_is_limited_like_anybody() {
 }
 
 #[actix_web::test]
-async fn a_body_that_ends_early_does_not_look_complete() {
+async fn a_truncated_body_does_not_look_complete() {
     let upstream =
         Upstream::answering_once("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
     let gateway = Gateway::start(&[&upstream]).await;
@@ -202,7 +202,7 @@ async fn a_body_that_ends_early_does_not_look_complete() {
 }
 
 #[actix_web::test]
-async fn answers_without_a_body_have_none_and_head_tells_the_length() {
+async fn answers_without_a_body_have_none_and_head_shows_the_length() {
     for (method, said, wanted) in [
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n", "content-length: 7"),
         ("GET", "HTTP/1.1 204 No Content\r\n\r\n", "204 No Content"),
@@ -219,8 +219,8 @@ async fn answers_without_a_body_have_none_and_head_tells_the_length() {
 }
 
 #[actix_web::test]
-async fn a_kept_connection_that_the_service_closed_is_no_failure() {
-    // It says nothing of closing, and closes after every answer.
+async fn a_closed_idle_connection_is_no_failure() {
+    // Closes the connection after every response, without `Connection: close`.
     let upstream = Upstream::answering_once(OK);
     let gateway = Gateway::start(&[&upstream]).await;
     for _ in 0..5 {
@@ -232,18 +232,18 @@ async fn a_kept_connection_that_the_service_closed_is_no_failure() {
 }
 
 #[actix_web::test]
-async fn bodies_stream_both_ways_and_are_never_collected() {
-    let (heard, hears) = channel();
-    let (told, tells) = channel::<()>();
+async fn bodies_stream_both_ways_and_are_never_buffered() {
+    let (got_first_part, wait_for_first_part) = channel();
+    let (client_got_part, wait_for_client) = channel::<()>();
     let upstream = Upstream::serving(move |stream| {
         // The first part of the request is here before the client has sent the last.
         let seen = read_until(stream, "first");
-        heard.send(seen.contains("transfer-encoding: chunked")).unwrap();
+        got_first_part.send(seen.contains("transfer-encoding: chunked")).unwrap();
         let seen = read_until(stream, "0\r\n\r\n");
         assert!(seen.contains("last"), "{seen}");
         write!(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
         // The client has the first part of the answer before the last is written.
-        tells.recv_timeout(Duration::from_secs(5)).unwrap();
+        wait_for_client.recv_timeout(Duration::from_secs(5)).unwrap();
         write!(stream, "3\r\ntwo\r\n0\r\n\r\n").unwrap();
     });
     let gateway = Gateway::start(&[&upstream]).await;
@@ -252,10 +252,10 @@ async fn bodies_stream_both_ways_and_are_never_collected() {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         write!(stream, "POST /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").unwrap();
-        assert!(hears.recv_timeout(Duration::from_secs(5)).unwrap());
+        assert!(wait_for_first_part.recv_timeout(Duration::from_secs(5)).unwrap());
         write!(stream, "4\r\nlast\r\n0\r\n\r\n").unwrap();
         read_until(&mut stream, "one");
-        told.send(()).unwrap();
+        client_got_part.send(()).unwrap();
         read_until(&mut stream, "0\r\n\r\n");
     });
     client.await.unwrap();
@@ -280,7 +280,7 @@ async fn an_answer_may_come_before_the_request_is_complete() {
 }
 
 #[actix_web::test]
-async fn the_client_is_told_what_is_left_and_what_failed() {
+async fn answers_show_the_remaining_rate_limit_and_errors_name_the_failing_program() {
     let upstream = Upstream::answering(OK);
     let gateway = Gateway::start(&[&upstream]).await;
     let answered =

@@ -135,7 +135,7 @@ async fn late_success_after_a_time_out_is_voided_or_refunded() {
 }
 
 #[actix_web::test]
-async fn a_success_that_comes_even_after_the_void_is_undone() {
+async fn a_success_that_arrives_after_the_void_is_undone() {
     for world in worlds().await {
         let (tea, customer) = (world.product(10).await, world.customer());
         for (late, undo, undone) in [("authorized", "void", "voided"), ("captured", "refund", "refunded")] {

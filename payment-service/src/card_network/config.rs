@@ -23,6 +23,6 @@ impl Config {
         if !config.database.url.starts_with("sqlite:") {
             vars.reject("DATABASE_URL must start with sqlite:// here");
         }
-        vars.finish(config)
+        vars.finish(Some(config))
     }
 }

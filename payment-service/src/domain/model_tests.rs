@@ -260,7 +260,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn whatever_happens_the_payment_ends_as_the_network_has_it_and_nobody_pays_twice(
+    fn in_any_sequence_the_payment_ends_in_the_card_networks_state_and_is_captured_at_most_once(
         card in select(&[Card::Good, Card::Good, Card::Declines, Card::DeclinesCapture][..]),
         moves in moves(),
     ) {

@@ -71,7 +71,7 @@ async fn a_void_that_comes_before_its_authorization_wins() {
 }
 
 #[actix_web::test]
-async fn a_void_while_the_card_network_thinks_ends_voided_and_holds_nothing() {
+async fn a_void_during_a_pending_authorization_ends_voided_and_holds_no_money() {
     for world in worlds().await {
         let ordered = Ordered::new();
         world.authorize(&ordered, "tok_slow").await;
@@ -140,7 +140,7 @@ async fn a_capture_that_takes_too_long_is_reported_as_stuck_and_its_late_success
 }
 
 #[actix_web::test]
-async fn a_card_network_that_talks_nonsense_is_tried_again_and_not_believed() {
+async fn a_malformed_response_of_the_card_network_is_ignored_and_the_request_retried() {
     let nonsense = Service::bind("card-network", HttpConfig::for_tests())
         .unwrap()
         .configure(|app| {
@@ -158,7 +158,7 @@ async fn a_card_network_that_talks_nonsense_is_tried_again_and_not_believed() {
 }
 
 #[actix_web::test]
-async fn what_cannot_be_carried_out_is_rejected_and_what_is_not_known_is_kept() {
+async fn an_impossible_command_is_rejected_and_an_unknown_message_becomes_a_dead_letter() {
     for world in worlds().await {
         let ordered = Ordered::new();
         let capture = command(&ordered, "payment.capture.v1", json!({ "payment_id": ordered.payment_id }));

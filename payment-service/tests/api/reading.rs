@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::harness::{Ordered, World};
 
 #[actix_web::test]
-async fn a_payment_is_shown_to_who_pays_it_and_to_admins_and_hidden_from_others() {
+async fn only_its_customer_and_admins_can_see_a_payment() {
     let world = World::start().await;
     let ordered = world.captured().await;
     let path = format!("/api/payments/{}", ordered.payment_id);
@@ -56,7 +56,7 @@ async fn a_customer_lists_their_own_payments_and_an_admin_all() {
 }
 
 #[actix_web::test]
-async fn what_is_for_admins_is_for_nobody_else() {
+async fn only_an_admin_can_use_the_admin_endpoints() {
     let world = World::start().await;
     for path in ["/admin/ledger", "/admin/outbox", "/admin/dead-letters"] {
         world.service.get(path).await.expect_problem(401, "missing_token");

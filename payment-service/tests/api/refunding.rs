@@ -57,7 +57,7 @@ async fn two_refunds_at_once_on_two_replicas_run_side_by_side_up_to_what_was_cap
 }
 
 #[actix_web::test]
-async fn more_than_is_left_is_refused_and_leaves_the_key_free() {
+async fn a_refund_of_more_than_the_rest_is_refused_and_leaves_the_key_free() {
     for world in worlds().await {
         let ordered = world.captured().await;
         refund(&world, &ordered, "a", &part(1001)).await.expect_problem(409, "exceeds_captured");

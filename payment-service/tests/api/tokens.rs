@@ -24,7 +24,7 @@ async fn pays(world: &World, token: &str) -> Ordered {
 }
 
 #[actix_web::test]
-async fn every_card_that_is_good_in_the_end_pays_once() {
+async fn every_card_that_finally_approves_is_charged_once() {
     join_all(testing::urls().await.into_iter().map(every_good_card_pays)).await;
 }
 
@@ -44,7 +44,7 @@ async fn every_good_card_pays(database_url: String) {
 }
 
 #[actix_web::test]
-async fn looking_for_work_holds_up_no_answer() {
+async fn polling_for_work_delays_no_response() {
     join_all(testing::urls().await.into_iter().map(many_pay_soon)).await;
 }
 

@@ -10,7 +10,7 @@ const UNBALANCED: &str = "SELECT COUNT(*) AS number FROM \
     (SELECT payment_id FROM ledger_entries GROUP BY payment_id, cause, currency HAVING SUM(amount) <> 0) AS t";
 
 #[actix_web::test]
-async fn money_that_moves_is_written_down_twice_and_adds_up_to_nothing() {
+async fn every_money_movement_has_two_ledger_entries_that_sum_to_zero() {
     for mut replica in replicas().await {
         for _ in 0..3 {
             replica.captured().await;

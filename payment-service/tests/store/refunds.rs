@@ -27,7 +27,7 @@ async fn settle(replica: &mut Replica) {
 }
 
 #[actix_web::test]
-async fn two_partial_refunds_at_once_are_both_carried_out() {
+async fn two_concurrent_partial_refunds_both_succeed() {
     for mut replica in replicas().await {
         let mut other = replica.other().await;
         for _ in 0..10 {
@@ -49,7 +49,7 @@ async fn two_partial_refunds_at_once_are_both_carried_out() {
 }
 
 #[actix_web::test]
-async fn of_two_refunds_at_once_that_are_too_much_together_one_is_refused() {
+async fn of_two_concurrent_refunds_that_together_exceed_the_payment_one_is_refused() {
     for mut replica in replicas().await {
         let mut other = replica.other().await;
         for _ in 0..10 {
@@ -81,7 +81,7 @@ async fn the_database_refuses_to_give_back_more_than_was_taken() {
 }
 
 #[actix_web::test]
-async fn the_order_gets_back_what_an_admin_has_not_given() {
+async fn a_refund_of_the_order_covers_what_an_admin_has_not_refunded() {
     for mut replica in replicas().await {
         let payment = replica.captured().await;
         replica.refund(payment.id, Some(eur(1))).await.unwrap();

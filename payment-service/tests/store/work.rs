@@ -54,7 +54,7 @@ async fn a_replica_that_was_paused_past_its_lease_overwrites_nothing() {
 }
 
 #[actix_web::test]
-async fn a_command_that_comes_while_the_network_is_asked_wins_over_the_answer() {
+async fn a_command_during_a_card_network_request_wins_over_its_response() {
     for mut replica in replicas().await {
         let purchase = purchase();
         replica.authorize(&purchase).await.unwrap();
@@ -69,7 +69,7 @@ async fn a_command_that_comes_while_the_network_is_asked_wins_over_the_answer() 
 }
 
 #[actix_web::test]
-async fn a_void_that_comes_while_the_money_is_taken_leaves_it_to_the_network_which_was_first() {
+async fn a_void_during_a_capture_lets_the_card_network_decide_which_was_first() {
     for mut replica in replicas().await {
         for (first, event) in [
             (NetworkResponse::Captured, "payment.captured.v2"),
@@ -111,7 +111,7 @@ async fn two_replicas_never_claim_the_same_work() {
 }
 
 #[actix_web::test]
-async fn what_was_not_answered_is_asked_about_and_not_done_again() {
+async fn a_request_without_a_response_leads_to_a_status_query_and_is_not_repeated() {
     for mut replica in replicas().await {
         let purchase = purchase();
         replica.authorize(&purchase).await.unwrap();
@@ -126,7 +126,7 @@ async fn what_was_not_answered_is_asked_about_and_not_done_again() {
 }
 
 #[actix_web::test]
-async fn an_undo_that_comes_before_its_do_leaves_a_tombstone() {
+async fn a_void_that_arrives_before_its_authorization_leaves_a_tombstone() {
     for mut replica in replicas().await {
         let purchase = purchase();
         replica.void(&purchase).await.unwrap();
@@ -152,7 +152,7 @@ async fn a_command_that_comes_again_is_answered_again_and_does_nothing() {
 }
 
 #[actix_web::test]
-async fn a_void_that_comes_too_late_is_told_so() {
+async fn a_void_after_the_capture_is_answered_with_captured() {
     for mut replica in replicas().await {
         let payment = replica.captured().await;
         let purchase = Purchase {

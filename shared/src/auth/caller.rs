@@ -1,4 +1,4 @@
-//! What handlers ask for: a person, an admin, a service.
+//! Extractors for handlers: the authenticated person, admin or service.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,10 +15,10 @@ use super::keys::Unverified;
 use super::{KeySet, ServiceKey, TokenError, bearer};
 use crate::problem::Problem;
 
-/// How long a request waits for a key set that might know its token's key.
+/// How long a request with an unknown key waits for a refresh of the key set.
 const KEY_WAIT: Duration = Duration::from_secs(1);
 
-/// Checks tokens for one service. Lives in the app's data.
+/// Verifies the tokens that one service receives.
 #[derive(Clone)]
 pub struct Authenticator {
     service: String,
@@ -26,38 +26,35 @@ pub struct Authenticator {
     users: KeySet,
 }
 
-/// A person: calling with a user token, or through a service that acts for them.
+/// A person, authenticated by a user token, or by a service token on behalf of the person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The person's id.
     pub id: Uuid,
-    /// The session of the token; `None` when a service acts for the person.
+    /// The session of the user token; `None` for a service token.
     pub session: Option<Uuid>,
     roles: Vec<String>,
 }
 
 impl Caller {
-    /// A caller with these roles, as a verified token named them.
     pub fn new(id: Uuid, session: Option<Uuid>, roles: Vec<String>) -> Self {
         Self { id, session, roles }
     }
 
-    /// Whether the caller is an admin.
     pub fn is_admin(&self) -> bool {
         self.roles.iter().any(|role| role == "admin")
     }
 
-    /// Whether what belongs to `owner` may be shown to the caller.
+    /// Whether the caller may see resources of `owner`: its own, or all for an admin.
     pub fn may_see(&self, owner: Uuid) -> bool {
         self.id == owner || self.is_admin()
     }
 }
 
-/// A [`Caller`] if there is a token; a bad token is still refused.
+/// A [`Caller`], or `None` without a token. A bad token still gets 401.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaybeCaller(pub Option<Caller>);
 
-/// A [`Caller`] with the role `admin`; anybody else gets 403.
+/// A [`Caller`] with the role `admin`; others get 403.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin(pub Caller);
 
@@ -73,30 +70,26 @@ impl AsRef<Caller> for Admin {
     }
 }
 
-/// A service of the stack, by its service token.
+/// A service, authenticated by its service token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceCaller {
-    /// Which service.
+    /// Name of the service.
     pub service: String,
-    /// The person it acts for.
+    /// The person on whose behalf it calls.
     pub person: Option<Uuid>,
 }
 
 impl Authenticator {
-    /// Checks tokens made for `service`.
+    /// `service` is the audience that service tokens must have.
     pub fn new(service: &str, service_key: ServiceKey, users: KeySet) -> Self {
         Self { service: service.to_owned(), service_key, users }
     }
 
-    /// The keys that user tokens are checked with.
     pub fn users(&self) -> &KeySet {
         &self.users
     }
 
-    /// The person behind `token`, or behind the service that shows it.
-    ///
-    /// # Errors
-    /// Any [`TokenError`].
+    /// Verifies a user token, or a service token on behalf of a person.
     pub async fn caller(&self, token: &str) -> Result<Caller, TokenError> {
         let refused = match self.person(token).await {
             Ok(caller) => return Ok(caller),
@@ -108,10 +101,7 @@ impl Authenticator {
         }
     }
 
-    /// The person whose own token this is. A key that is not known yet is waited for.
-    ///
-    /// # Errors
-    /// Any [`TokenError`].
+    /// Verifies a user token. If its key is unknown, waits up to a second for a refresh of the key set.
     pub async fn person(&self, token: &str) -> Result<Caller, TokenError> {
         let claims = match self.users.verify(token) {
             Err(Unverified::UnknownKey) => {
@@ -132,10 +122,7 @@ impl Authenticator {
         Ok(Caller::new(claims.sub, Some(claims.sid), claims.roles))
     }
 
-    /// The service behind `token`.
-    ///
-    /// # Errors
-    /// [`TokenError::Invalid`] or [`TokenError::Expired`].
+    /// Verifies a service token.
     pub fn service(&self, token: &str) -> Result<ServiceCaller, TokenError> {
         let claims = self.service_key.verify(token, &self.service)?;
         Ok(ServiceCaller { service: claims.iss, person: claims.sub })

@@ -6,42 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
+pub use jsonwebtoken::jwk::JwkSet as Jwks;
+
 use super::{Secret, TokenError, USER_TOKEN_AUDIENCE, UserClaims, token_error};
 use crate::config::Variable;
-
-/// A JSON Web Key Set (RFC 7517) of Ed25519 public keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Jwks {
-    /// The keys.
-    pub keys: Vec<Jwk>,
-}
-
-/// One public key (RFC 8037).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Jwk {
-    /// The key's name: its RFC 7638 thumbprint.
-    pub kid: String,
-    /// `OKP`.
-    pub kty: String,
-    /// `Ed25519`.
-    pub crv: String,
-    /// The public key, base64url.
-    pub x: String,
-    /// `EdDSA`.
-    #[serde(default)]
-    pub alg: String,
-    /// `sig`.
-    #[serde(default, rename = "use")]
-    pub usage: String,
-}
 
 /// The issuer's private keys.
 #[derive(Clone)]
@@ -62,7 +36,8 @@ impl SigningKeys {
         let first = blocks.first().ok_or("the signing key file holds no PEM private key")?;
         let signer = EncodingKey::from_ed_pem(first.trim().as_bytes()).map_err(|_| NOT_ED25519)?;
         let keys = blocks.iter().map(|block| public_key(block)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { signer, kid: keys[0].kid.clone(), jwks: Jwks { keys } })
+        let kid = keys[0].common.key_id.clone().unwrap_or_default();
+        Ok(Self { signer, kid, jwks: Jwks { keys } })
     }
 
     /// `claims` as a signed token.
@@ -85,26 +60,20 @@ impl Variable for SigningKeys {
     fn parse(text: &str) -> Result<Self, String> {
         Self::from_pem(&Secret::parse(text)?)
     }
-    fn placeholder() -> Self {
-        Self { signer: EncodingKey::from_secret(&[]), kid: String::new(), jwks: Jwks::default() }
-    }
 }
 
 const PEM_END: &str = "-----END PRIVATE KEY-----";
 const NOT_ED25519: &str = "the signing key file holds a key that is not Ed25519 (PKCS#8 PEM)";
 
+/// The public half of a private key, named by its RFC 7638 thumbprint.
 fn public_key(pem: &str) -> Result<Jwk, String> {
     let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem.trim()).map_err(|_| NOT_ED25519)?;
-    let x = URL_SAFE_NO_PAD.encode(key.verifying_key().as_bytes());
-    let thumbprint = Sha256::digest(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#));
-    Ok(Jwk {
-        kid: URL_SAFE_NO_PAD.encode(thumbprint),
-        kty: "OKP".to_owned(),
-        crv: "Ed25519".to_owned(),
-        x,
-        alg: "EdDSA".to_owned(),
-        usage: "sig".to_owned(),
-    })
+    let public = DecodingKey::from_ed_der(key.verifying_key().as_bytes());
+    let jwk = Jwk::from_decoding_key(&public, Some(Algorithm::EdDSA));
+    let mut jwk = jwk.map_err(|error| error.to_string())?;
+    jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+    jwk.common.key_id = Some(jwk.thumbprint(ThumbprintHash::SHA256).map_err(|error| error.to_string())?);
+    Ok(jwk)
 }
 
 /// The public keys known to this process; clones share them.
@@ -149,8 +118,8 @@ impl KeySet {
         let keys: BTreeMap<_, _> = jwks
             .keys
             .iter()
-            .filter(|key| key.kty == "OKP" && key.crv == "Ed25519")
-            .filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ed_components(&key.x).ok()?)))
+            .filter(|key| matches!(key.algorithm, AlgorithmParameters::OctetKeyPair(_)))
+            .filter_map(|key| Some((key.common.key_id.clone()?, DecodingKey::from_jwk(key).ok()?)))
             .collect();
         let mut known = self.0.keys.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         // A key's id is its thumbprint: the same ids are the same keys.
@@ -239,6 +208,8 @@ impl From<TokenError> for Unverified {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
     use crate::testing::pem;
     use uuid::Uuid;
 
@@ -271,7 +242,26 @@ mod tests {
     }
 
     #[test]
-    fn after_a_rotation_tokens_of_the_old_key_stay_good_until_it_is_withdrawn() {
+    fn a_published_key_has_these_fields_and_keys_of_other_kinds_are_passed_over() {
+        let mut published = serde_json::to_value(keys(&[1]).jwks()).unwrap();
+        let (kid, x) =
+            ("UDDReOZl1ipXAfp9wYsm13sDBMK5og--QWdBjzuf6o4", "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w");
+        assert_eq!(
+            published["keys"],
+            json!([{ "kid": kid, "kty": "OKP", "crv": "Ed25519", "x": x, "alg": "EdDSA", "use": "sig" }])
+        );
+        let others = [
+            json!({ "kty": "RSA", "kid": "r", "n": "AQAB", "e": "AQAB" }),
+            json!({ "kty": "OKP", "kid": "x", "crv": "X25519", "x": x, "alg": "ECDH-ES" }),
+        ];
+        published["keys"].as_array_mut().unwrap().extend(others);
+        let set = KeySet::of(ISSUER, &serde_json::from_value(published).unwrap());
+        assert!(set.verify(&keys(&[1]).sign(&claims(FAR)).unwrap()).is_ok());
+        assert_eq!(set.verify(&keys(&[2]).sign(&claims(FAR)).unwrap()), Err(Unverified::UnknownKey));
+    }
+
+    #[test]
+    fn after_a_rotation_tokens_of_the_old_key_are_valid_until_its_removal() {
         let old = keys(&[1]).sign(&claims(FAR)).unwrap();
         let set = KeySet::of(ISSUER, keys(&[2, 1]).jwks());
         assert!(set.verify(&old).is_ok());

@@ -1,4 +1,4 @@
-//! Tokens that services show each other.
+//! Service tokens: signed with one key that all services share.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,34 +9,30 @@ use uuid::Uuid;
 use super::{Secret, TokenError, token_error, unix_now};
 use crate::config::Variable;
 
-/// Seconds a service token lives: enough for one call and its retries.
+/// Lifetime in seconds; enough for one call and its retries.
 const LIFETIME: u64 = 60;
 
-/// The stack's key for service tokens.
+/// The shared key of all services.
 #[derive(Clone)]
 pub struct ServiceKey {
     encoding: EncodingKey,
     decoding: DecodingKey,
 }
 
-/// What a service token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceClaims {
     /// The calling service.
     pub iss: String,
     /// The service called.
     pub aud: String,
-    /// The person it acts for, if any.
+    /// The person on whose behalf it calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub: Option<Uuid>,
     exp: u64,
 }
 
 impl ServiceKey {
-    /// The key from its base64 text.
-    ///
-    /// # Errors
-    /// When it is not base64, or shorter than the 32 bytes that HS256 wants (RFC 7518 §3.2).
+    /// Decodes base64. The key must have at least the 32 bytes that HS256 requires (RFC 7518 §3.2).
     pub fn from_base64(secret: &Secret) -> Result<Self, String> {
         let bytes =
             STANDARD.decode(secret.expose()).map_err(|_| "the service token key is not base64".to_owned())?;
@@ -46,7 +42,7 @@ impl ServiceKey {
         Ok(Self { encoding: EncodingKey::from_secret(&bytes), decoding: DecodingKey::from_secret(&bytes) })
     }
 
-    /// A token for one call from `caller` to `callee`, acting for `person` if given.
+    /// A token for calls from `caller` to `callee` within a minute, on behalf of `person` if given.
     pub fn mint(&self, caller: &str, callee: &str, person: Option<Uuid>) -> String {
         let claims = ServiceClaims {
             iss: caller.to_owned(),
@@ -62,18 +58,12 @@ impl ServiceKey {
         )
     }
 
-    /// What `bytes` are recognised by, by whoever has the key and nobody else (HMAC-SHA256).
-    ///
-    /// # Errors
-    /// When the key is not usable.
+    /// HMAC-SHA256 of `bytes`: only services with the key can compute or check it.
     pub fn seal(&self, bytes: &[u8]) -> Result<String, String> {
         jsonwebtoken::crypto::sign(bytes, &self.encoding, Algorithm::HS256).map_err(|error| error.to_string())
     }
 
-    /// What `token` says, if it was made for `callee`.
-    ///
-    /// # Errors
-    /// [`TokenError::Invalid`] or [`TokenError::Expired`].
+    /// Verifies signature, expiry (5 s leeway) and the audience `callee`.
     pub fn verify(&self, token: &str, callee: &str) -> Result<ServiceClaims, TokenError> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[callee]);
@@ -85,13 +75,10 @@ impl ServiceKey {
     }
 }
 
-/// A file's path; the key is what the file holds.
+/// The variable is the path of a file that contains the key.
 impl Variable for ServiceKey {
     fn parse(text: &str) -> Result<Self, String> {
         Self::from_base64(&Secret::parse(text)?)
-    }
-    fn placeholder() -> Self {
-        Self { encoding: EncodingKey::from_secret(&[]), decoding: DecodingKey::from_secret(&[]) }
     }
 }
 
@@ -104,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_token_is_good_for_the_service_it_was_made_for_and_no_other() {
+    fn a_service_token_is_valid_only_for_its_audience() {
         let person = Uuid::now_v7();
         let token = key(1).mint("a-service", "b-service", Some(person));
         let claims = key(1).verify(&token, "b-service").unwrap();

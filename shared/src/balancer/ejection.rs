@@ -1,24 +1,25 @@
-//! The circuit breaker of one replica.
+//! Circuit breaker of one replica (Envoy: outlier ejection).
 //!
 //! ```text
-//! Closed ──5 bad in a row, or < 80 % good of 20 in 10 s, or unreachable──► Open (1, 2, 4 … 30 s)
-//!   ▲                                                                        │ time is over
-//!   └──────── good answer ─────── HalfOpen (one request probes) ◄────────────┘
-//!                                     └──── bad ────► Open, longer
+//! Closed ──5 failures in a row, or < 80 % success of ≥ 20 in 10 s, or unreachable──► Open (1, 2, 4 … 30 s)
+//!   ▲                                                                                 │ time is over
+//!   └─────────── success ─────────── HalfOpen (one request probes) ◄──────────────────┘
+//!                                      └──── failure ────► Open, for longer
 //! ```
 //!
-//! Answers to requests that were sent before it opened are old news: under load there are always some,
-//! and one good one among them must not close it.
+//! Outcomes of requests that were sent before the breaker opened are ignored. Under load there are always
+//! some, and a success among them must not close it.
 
 use std::time::{Duration, Instant};
 
-const CONSECUTIVE: u32 = 5;
+const CONSECUTIVE_FAILURES: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(10);
-const ENOUGH: u32 = 20;
-const GOOD_SHARE: f64 = 0.8;
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+const MIN_REQUESTS: u32 = 20;
+const MIN_SUCCESS_RATE: f64 = 0.8;
+const FIRST_OPEN: Duration = Duration::from_secs(1);
+const MAX_OPEN: Duration = Duration::from_secs(30);
 
+/// `times` counts how often it opened in a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     Closed,
@@ -35,7 +36,6 @@ pub(super) struct Ejection {
     bad: u32,
 }
 
-/// How bad an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Good,
@@ -52,7 +52,7 @@ impl Ejection {
         self.state == State::Closed
     }
 
-    /// Since when it has been open, if it is.
+    /// When it opened; `None` if it is closed.
     pub(super) fn since(&self) -> Option<Instant> {
         match self.state {
             State::Closed => None,
@@ -60,34 +60,33 @@ impl Ejection {
         }
     }
 
-    /// Whether the time has come to probe with a real request.
+    /// Whether the next request should be a probe.
     pub(super) fn wants_probe(&self, now: Instant) -> bool {
         matches!(self.state, State::Open { until, .. } if until <= now)
     }
 
-    /// A request goes out as a probe.
+    /// A probe is being sent.
     pub(super) fn probe(&mut self) {
         if let State::Open { since, times, .. } = self.state {
             self.state = State::HalfOpen { since, times };
         }
     }
 
-    /// A probe ended without a verdict, such as by the client's going away: the next request probes.
+    /// The probe ended without a verdict, for example because the client went away: the next request probes.
     pub(super) fn probe_again(&mut self) {
         if let State::HalfOpen { since, times } = self.state {
             self.state = State::Open { since, until: since, times };
         }
     }
 
-    /// Takes in the answer to a request that was sent at `sent`; tells whether the replica just came
-    /// back.
+    /// Records the outcome of a request sent at `sent`; returns whether it closed the breaker.
     pub(super) fn record(&mut self, verdict: Verdict, sent: Instant, may_eject: bool, now: Instant) -> bool {
         if self.since().is_some_and(|since| sent <= since) {
             return false;
         }
         self.count(verdict, now);
         match (self.state, verdict) {
-            (State::Closed, _) if may_eject && self.is_too_bad(verdict) => self.open(1, now),
+            (State::Closed, _) if may_eject && self.exceeds_limits(verdict) => self.open(1, now),
             (State::HalfOpen { .. } | State::Open { .. }, Verdict::Good) => {
                 *self = Self::new(now);
                 return true;
@@ -99,8 +98,8 @@ impl Ejection {
     }
 
     fn open(&mut self, times: u32, now: Instant) {
-        let base = FIRST.saturating_mul(1 << (times - 1).min(10)).min(LONGEST);
-        // ± 50 %, so that several balancers do not probe together.
+        let base = FIRST_OPEN.saturating_mul(1 << (times - 1).min(10)).min(MAX_OPEN);
+        // ± 50 %, so that several balancers do not probe at the same time.
         let until = now + base.mul_f64(0.5 + rand::random::<f64>());
         self.state = State::Open { since: now, until, times };
     }
@@ -115,11 +114,11 @@ impl Ejection {
         }
     }
 
-    fn is_too_bad(&self, verdict: Verdict) -> bool {
+    fn exceeds_limits(&self, verdict: Verdict) -> bool {
         let seen = self.good + self.bad;
         verdict == Verdict::Unreachable
-            || self.bad_in_a_row >= CONSECUTIVE
-            || (seen >= ENOUGH && f64::from(self.good) < GOOD_SHARE * f64::from(seen))
+            || self.bad_in_a_row >= CONSECUTIVE_FAILURES
+            || (seen >= MIN_REQUESTS && f64::from(self.good) < MIN_SUCCESS_RATE * f64::from(seen))
     }
 }
 
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn five_bad_answers_in_a_row_eject() {
+    fn five_failures_in_a_row_eject() {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         assert!(after(&mut ejection, &[Verdict::Bad; 4], now));
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn eighty_per_cent_good_is_good_enough() {
+    fn eighty_per_cent_success_does_not_eject() {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         for answer in 0..100 {
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_replica_is_ejected_at_once_and_probed_later_and_later() {
+    fn an_unreachable_replica_is_ejected_at_once_and_probed_with_growing_pauses() {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         assert!(!after(&mut ejection, &[Verdict::Unreachable], now));
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn one_good_answer_brings_it_back() {
+    fn one_success_closes_it() {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         after(&mut ejection, &[Verdict::Unreachable], now);

@@ -1,11 +1,11 @@
-//! Peak EWMA: a moving average of a replica's latency that rises at once and falls slowly (Finagle).
+//! Peak EWMA: a moving average of a replica's latency that rises at once and decays slowly (Finagle).
 
 use std::time::{Duration, Instant};
 
-/// After so long an observation weighs 1/e.
+/// Seconds until the weight of an observation falls to 1/e.
 const DECAY: f64 = 10.0;
 
-/// The average; unknown until something was observed.
+/// The average; unknown before the first observation.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PeakEwma(Option<Average>);
 
@@ -16,7 +16,6 @@ struct Average {
 }
 
 impl PeakEwma {
-    /// Takes in one latency.
     pub(super) fn observe(&mut self, latency: Duration, now: Instant) {
         let sample = latency.as_secs_f64();
         let seconds = match self.0 {
@@ -29,13 +28,13 @@ impl PeakEwma {
         self.0 = Some(Average { seconds, at: now });
     }
 
-    /// The average in seconds; without news it fades.
+    /// The average in seconds; it decays without new observations.
     pub(super) fn seconds(&self, now: Instant) -> Option<f64> {
         self.0.map(|Average { seconds, at }| seconds * weight(at, now))
     }
 }
 
-/// What is left of an observation made at `at`.
+/// The weight, 0 to 1, that an observation made at `at` has left.
 fn weight(at: Instant, now: Instant) -> f64 {
     (-now.saturating_duration_since(at).as_secs_f64() / DECAY).exp()
 }

@@ -1,37 +1,31 @@
-//! One registered replica.
+//! Id, URL and metadata of a registered replica.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A replica of a service, as a registry knows it.
+/// A registered replica of a service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Instance {
-    /// Its name, unique within the service.
+    /// Unique within the service.
     pub id: String,
-    /// Its base URL: `http://host:port`.
+    /// Base URL: `http://host:port`.
     pub url: String,
-    /// What else it tells: `version`, `started_at`, `weight`.
+    /// `version`, `started_at`, `weight`.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What is not the base URL of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not http://host:port")]
 pub struct InvalidUrl(String);
 
 impl Instance {
-    /// An instance without metadata.
     pub fn new(id: &str, url: &str) -> Self {
         Self { id: id.to_owned(), url: url.trim_end_matches('/').to_owned(), metadata: BTreeMap::new() }
     }
 
-    /// An instance whose URL comes from outside: `http://host:port` and nothing more; port 80 may be
-    /// left out.
-    ///
-    /// # Errors
-    /// [`InvalidUrl`] if it is anything else.
+    /// For URLs from outside: accepts only `http://host:port`; port 80 may be omitted.
     pub fn parse(id: &str, url: &str) -> Result<Self, InvalidUrl> {
         let invalid = || InvalidUrl(url.to_owned());
         let parsed = url::Url::parse(url).map_err(|_| invalid())?;
@@ -45,19 +39,18 @@ impl Instance {
         }
     }
 
-    /// Adds to the metadata. An instance that was restarted differs in `started_at`, so that nobody
-    /// takes it for the one before.
+    /// Adds metadata. A restarted instance is distinguished by its `started_at`.
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.metadata.insert(name.to_owned(), value.into());
         self
     }
 
-    /// `host:port`, to connect to.
+    /// `host:port`.
     pub fn authority(&self) -> &str {
         self.url.split_once("://").map_or(self.url.as_str(), |(_, authority)| authority)
     }
 
-    /// Its share among others, by the metadata `weight`: 1 unless it is a number from 0.1 to 100.
+    /// The metadata `weight`; 1 unless that is a number from 0.1 to 100.
     pub fn weight(&self) -> f64 {
         let weight = self.metadata.get("weight").and_then(|weight| weight.parse::<f64>().ok());
         weight.filter(|weight| (0.1..=100.0).contains(weight)).unwrap_or(1.0)

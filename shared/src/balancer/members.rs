@@ -1,4 +1,4 @@
-//! Who belongs to a pool, and who of them may be asked.
+//! The state of a pool: its members, and which of them are candidates for the next request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,32 +8,32 @@ use super::ejection::Ejection;
 use super::picker::Picker;
 use super::replica::{CheckResult, Member, ReplicaKey, RequestOutcome};
 
-/// When a replica that just registered gets its first request.
+/// When a newly registered replica gets its first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Newcomers {
-    /// At once: it would not register if it were not ready.
+    /// At once: replicas register when they are ready.
     Trusted,
-    /// After a check that passed.
+    /// After its first successful health check.
     CheckedFirst,
 }
 
 /// Why no replica could be picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoReplica {
-    /// None is known, or all were tried.
+    /// No replica is registered, or all were tried.
     #[error("no replica is known")]
     None,
-    /// All have as much as they may have.
+    /// Every candidate has its maximum of concurrent requests.
     #[error("every replica is busy")]
     Busy,
 }
 
-/// No mean latency counts for more.
-const SLOW: Duration = Duration::from_secs(1);
+/// Cap of the mean latency in the penalty for an error.
+const MEAN_CAP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    /// Sorted by key, that is by arrival.
+    /// Sorted by key, that is, by time of registration.
     replicas: Vec<Member>,
     next_key: u64,
 }
@@ -51,11 +51,11 @@ impl Members {
         for replica in &mut self.replicas {
             replica.leaving = !instances.contains(&replica.instance);
         }
-        self.forget_who_is_gone();
+        self.remove_departed();
         for instance in instances {
             self.add(instance, newcomers, now);
         }
-        self.release_surplus(now);
+        self.readmit_surplus(now);
     }
 
     fn add(&mut self, instance: &Instance, newcomers: Newcomers, now: Instant) {
@@ -63,18 +63,18 @@ impl Members {
             return;
         }
         let trusted = newcomers == Newcomers::Trusted;
-        let slowly = trusted && self.has_settled(now);
+        let slow_start = trusted && self.has_settled(now);
         let key = ReplicaKey(self.next_key);
         self.next_key += 1;
         let mut replica = Member::new(key, Arc::new(instance.clone()), trusted, now);
-        if slowly {
-            replica.start_slowly(now);
+        if slow_start {
+            replica.begin_slow_start(now);
         }
         self.replicas.push(replica);
     }
 
-    /// A pool that shrank may have more ejected than it should: the ones ejected first come back.
-    fn release_surplus(&mut self, now: Instant) {
+    /// After a pool has shrunk, too many of its members may be ejected: readmits those ejected first.
+    fn readmit_surplus(&mut self, now: Instant) {
         let (ejected, most) = self.ejected();
         let mut since: Vec<_> =
             self.registered().filter_map(|one| one.ejection.since().map(|since| (since, one.key))).collect();
@@ -87,17 +87,17 @@ impl Members {
     }
 
     pub(super) fn report_check(&mut self, id: &str, report: CheckResult, now: Instant) {
-        let slowly = self.has_settled(now);
+        let slow_start = self.has_settled(now);
         for replica in self.replicas.iter_mut().filter(|replica| replica.instance.id == id) {
             let was_available = replica.is_available();
             replica.report(report);
-            if slowly && !was_available && replica.is_available() {
-                replica.start_slowly(now);
+            if slow_start && !was_available && replica.is_available() {
+                replica.begin_slow_start(now);
             }
         }
     }
 
-    /// An ejected replica whose time for a probe has come.
+    /// An ejected replica that is due for a probe.
     pub(super) fn due_probe(&self, tried: &[ReplicaKey], now: Instant) -> Option<ReplicaKey> {
         let mut due = self.all().filter(|one| one.wants_probe(now) && !tried.contains(&one.key));
         due.next().map(|replica| replica.key)
@@ -119,8 +119,8 @@ impl Members {
         picker.pick(&candidates, affinity, now).ok_or(NoReplica::Busy)
     }
 
-    /// The best of these groups that is not empty: the available ones that do not push back, the
-    /// available ones, all but the last resort, all.
+    /// The first of these groups that is not empty: available replicas that do not push back, available
+    /// replicas, all but the last resort, all. A panicking pool skips the first two.
     fn candidates(&self, tried: &[ReplicaKey], now: Instant) -> Vec<&Member> {
         let groups: [&dyn Fn(&Member) -> bool; 4] = [
             &|one| one.is_available() && !one.is_pushing_back(now),
@@ -137,14 +137,14 @@ impl Members {
         groups.find(|group| !group.is_empty()).unwrap_or_default()
     }
 
-    /// With less than half of the pool available, these alone would be overrun: then the whole pool is
-    /// used (Envoy's panic threshold).
+    /// Whether less than half of the pool is available. The few available replicas would be overloaded, so
+    /// the whole pool is used (Envoy's panic threshold).
     fn is_panicking(&self) -> bool {
         let expected = self.registered().filter(|one| one.is_expected());
         2 * self.registered().filter(|one| one.is_available()).count() < expected.count()
     }
 
-    /// How many are ejected and how many may be: half of the pool, and never its only member.
+    /// The number of ejected replicas, and its maximum: half of the pool, rounded down.
     fn ejected(&self) -> (usize, usize) {
         let ejected = self.registered().filter(|replica| !replica.ejection.is_closed()).count();
         (ejected, self.registered().count() / 2)
@@ -152,14 +152,15 @@ impl Members {
 
     pub(super) fn record(&mut self, key: ReplicaKey, outcome: RequestOutcome, sent: Instant, now: Instant) {
         let (ejected, most) = self.ejected();
-        let (slowly, mean) = (self.has_settled(now), self.mean_latency(now));
+        let (slow_start, mean) = (self.has_settled(now), self.mean_latency(now));
         let Some(replica) = self.get(key) else { return };
-        // One that fails fast must not look like the best: an error costs ten times the mean. The cap
-        // keeps errors, which raise that mean, from raising each other.
+        // A replica that fails fast must not look fast: an error counts as ten times the mean latency. The
+        // cap is needed because errors raise that mean.
         let took = now.saturating_duration_since(sent);
-        replica.ewma.observe(if outcome.is_failure() { took.max(10 * mean.min(SLOW)) } else { took }, now);
-        if replica.record(outcome, sent, ejected < most, now) && slowly {
-            replica.start_slowly(now);
+        let latency = if outcome.is_failure() { took.max(10 * mean.min(MEAN_CAP)) } else { took };
+        replica.ewma.observe(latency, now);
+        if replica.record(outcome, sent, ejected < most, now) && slow_start {
+            replica.begin_slow_start(now);
         }
     }
 
@@ -170,10 +171,10 @@ impl Members {
                 replica.ejection.probe_again();
             }
         }
-        self.forget_who_is_gone();
+        self.remove_departed();
     }
 
-    fn forget_who_is_gone(&mut self) {
+    fn remove_departed(&mut self) {
         self.replicas.retain(|replica| !replica.leaving || replica.in_flight > 0);
     }
 
@@ -181,7 +182,7 @@ impl Members {
         self.replicas.iter().filter(|replica| !replica.leaving)
     }
 
-    /// Whether somebody can carry the load while another starts slowly.
+    /// Whether another replica can carry the load during a slow start.
     fn has_settled(&self, now: Instant) -> bool {
         self.replicas.iter().any(|replica| replica.is_settled(now))
     }

@@ -1,4 +1,4 @@
-//! The strategies: which of the candidates is next.
+//! Balancing strategies: choose one of the candidates.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,28 +10,25 @@ use serde::{Deserialize, Serialize};
 use super::replica::{Member, ReplicaKey};
 use super::ring::hash;
 
-/// How the next replica is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// In turn.
     #[default]
     RoundRobin,
-    /// By chance.
     Random,
-    /// The one with the fewest requests in flight.
+    /// The replica with the fewest requests in flight; equals take turns.
     LeastConnections,
-    /// In turn, in proportion to the `weight` of each instance's metadata (1 if absent), smoothly
-    /// (nginx's algorithm).
+    /// Smooth weighted round robin (nginx's algorithm), by the `weight` in each instance's metadata (1 if
+    /// absent).
     WeightedRoundRobin,
-    /// The better of two taken by chance, by latency times requests in flight (Mitzenmacher 2001;
-    /// Finagle's peak EWMA).
+    /// Power of two choices (Mitzenmacher 2001): of two random replicas the one with the lower product of
+    /// latency (Finagle's peak EWMA) and requests in flight.
     P2cEwma,
-    /// The same one for the same key, with little change when replicas come and go (Karger 1997).
+    /// The same replica for the same key; few keys move when replicas come and go (Karger 1997).
     ConsistentHash,
 }
 
-/// One route's strategy, switchable while it runs, and where it stands.
+/// The strategy of one route and its state. The strategy can be switched at run time.
 #[derive(Debug)]
 pub struct Picker {
     strategy: ArcSwap<Strategy>,
@@ -45,22 +42,19 @@ struct Turn {
 }
 
 impl Picker {
-    /// A picker that begins with `strategy`.
     pub fn new(strategy: Strategy) -> Self {
         Self { strategy: ArcSwap::from_pointee(strategy), turn: Mutex::default() }
     }
 
-    /// The strategy in force.
     pub fn strategy(&self) -> Strategy {
         **self.strategy.load()
     }
 
-    /// Picks by `strategy` from the next request on.
     pub fn switch(&self, strategy: Strategy) {
         self.strategy.store(strategy.into());
     }
 
-    /// One of `candidates`, which are sorted by key; `None` if there are none.
+    /// Picks one of `candidates`, which must be sorted by key; `None` if there are none.
     pub(super) fn pick(
         &self,
         candidates: &[&Member],
@@ -73,13 +67,13 @@ impl Picker {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let picked = match self.strategy() {
             Strategy::RoundRobin => turn.next(candidates, |one| rand::random::<f64>() < one.weight(now)),
-            Strategy::Random => by_chance(candidates, now),
+            Strategy::Random => random(candidates, now),
             Strategy::LeastConnections => turn.fewest(candidates, now),
             Strategy::WeightedRoundRobin => turn.weighted(candidates, now),
             Strategy::P2cEwma => better_of_two(candidates, now),
             Strategy::ConsistentHash => match affinity {
                 Some(text) => on_ring(candidates, hash(text)),
-                None => by_chance(candidates, now),
+                None => random(candidates, now),
             },
         };
         turn.last = picked;
@@ -88,7 +82,7 @@ impl Picker {
 }
 
 impl Turn {
-    /// The first after the last one that `accepts`, or just the next.
+    /// The next candidate in turn for which `accepts` is true; if there is none, the next candidate.
     fn next(&self, candidates: &[&Member], accepts: impl Fn(&Member) -> bool) -> Option<ReplicaKey> {
         let start = candidates.partition_point(|one| Some(one.key) <= self.last);
         let (before, after) = candidates.split_at(start);
@@ -100,7 +94,7 @@ impl Turn {
     fn fewest(&self, candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
         let load = |one: &Member| (one.in_flight + 1) as f64 / one.weight(now);
         let least = candidates.iter().map(|one| load(one)).min_by(f64::total_cmp)?;
-        // Equals take turns: the first would get all when requests come one at a time.
+        // Equals take turns. Otherwise the first would get every request of sequential traffic.
         self.next(candidates, |one| load(one) <= least)
     }
 
@@ -118,7 +112,7 @@ impl Turn {
     }
 }
 
-fn by_chance(candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
+fn random(candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
     let total: f64 = candidates.iter().map(|one| one.weight(now)).sum();
     let mut point = rand::random::<f64>() * total;
     let hit = candidates.iter().find(|one| {
@@ -133,7 +127,7 @@ fn better_of_two(candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
     let second = (first + rand::random_range(1..candidates.len())) % candidates.len();
     let (first, second) = (candidates[first], candidates[second]);
     let (one, other) = (first.ewma.seconds(now), second.ewma.seconds(now));
-    // Nobody knows how fast a newcomer is: it counts as fast as the other, not as infinitely fast.
+    // A newcomer has no latency yet: it counts as equally fast, not as infinitely fast.
     let [one, other] = [one.or(other), other.or(one)].map(|seconds| seconds.unwrap_or_default() + 1e-6);
     let load = |one: &Member, seconds: f64| seconds * (one.in_flight + 1) as f64 / one.weight(now);
     let (one, other) = (load(first, one), load(second, other));

@@ -1,4 +1,8 @@
-//! The replicas of one service, as all threads share them.
+//! The pool of one service's replicas, shared by all threads.
+//!
+//! [`Pool::pick`] chooses a replica and returns a [`Hold`], which counts as one request in flight until it
+//! is dropped. The caller reports the outcome with [`Hold::record`]; this drives the circuit breaker and the
+//! latency average of the replica.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,12 +15,11 @@ use super::picker::Picker;
 use super::replica::{CheckResult, Health, Member, ReplicaKey, RequestOutcome, Snapshot};
 use crate::metrics::Readings;
 
-/// How a pool treats its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Requests that one replica may have at once.
+    /// Concurrent requests per replica; above it [`Pool::pick`] answers [`NoReplica::Busy`].
     pub max_in_flight: usize,
-    /// When a replica that just registered gets its first request.
+    /// When a newly registered replica gets its first request.
     pub newcomers: Newcomers,
 }
 
@@ -26,7 +29,6 @@ impl Default for Settings {
     }
 }
 
-/// The replicas of one service. All threads share it.
 #[derive(Debug)]
 pub struct Pool {
     service: String,
@@ -42,51 +44,50 @@ impl Pool {
         Arc::new(Self { service, settings, members, changed })
     }
 
-    /// The service.
     pub fn service(&self) -> &str {
         &self.service
     }
 
-    /// Takes in who is registered now. One that left finishes what it has.
+    /// Sets the registered instances. A deregistered replica gets no new requests; its running ones finish.
     pub fn update(&self, instances: &[Instance], now: Instant) {
         self.members().update(instances, self.settings.newcomers, now);
         self.changed.notify_waiters();
     }
 
-    /// Takes in what an active check of the instance `id` found.
+    /// Records the result of an active health check of the instance `id`.
     pub fn report_check(&self, id: &str, report: CheckResult, now: Instant) {
         self.members().report_check(id, report, now);
         self.changed.notify_waiters();
     }
 
-    /// Every replica as it is seen now.
+    /// The current state of every replica.
     pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
         self.members().all().map(|replica| replica.snapshot(now)).collect()
     }
 
-    /// Tells how every replica does. The label is not called `instance`: that is what Prometheus calls
-    /// whom it asks.
+    /// Adds gauges for every replica. The label is `peer_instance`, because Prometheus uses `instance` for
+    /// the scraped program.
     pub fn measure(&self, readings: &mut Readings, now: Instant) {
         for seen in self.snapshot(now) {
             let replica = [("peer_service", self.service()), ("peer_instance", seen.instance.id.as_str())];
-            let help = "Requests that a replica has now.";
+            let help = "Requests in flight per replica.";
             readings.gauge("http_client_active_requests", help, &replica, seen.active_requests as f64);
             for health in Health::ALL {
                 let [service, instance] = replica;
-                let help = "How a replica is seen: 1 for the state that it is in.";
+                let help = "Health of a replica: 1 for its current state, 0 for the others.";
                 let state = [service, instance, ("state", health.as_str())];
-                let is_so = if seen.health == health { 1.0 } else { 0.0 };
-                readings.gauge("http_client_replica_state", help, &state, is_so);
+                let value = if seen.health == health { 1.0 } else { 0.0 };
+                readings.gauge("http_client_replica_state", help, &state, value);
             }
         }
     }
 
-    /// Whether any replica may be asked in the ordinary way.
+    /// Whether any replica is healthy.
     pub fn is_available(&self) -> bool {
         self.members().all().any(Member::is_available)
     }
 
-    /// Waits until a replica is available, for at most `timeout`.
+    /// Waits until a replica is healthy, for at most `timeout`.
     pub async fn available(&self, timeout: Duration) {
         let available = async {
             loop {
@@ -99,15 +100,12 @@ impl Pool {
                 changed.await;
             }
         };
-        // If none comes, the pick that follows says so.
+        // After the timeout, the caller's `pick` reports the error.
         tokio::time::timeout(timeout, available).await.unwrap_or_default();
     }
 
-    /// The replica for the next request: never one of `tried`. `affinity` is the text that
-    /// consistent hashing goes by.
-    ///
-    /// # Errors
-    /// [`NoReplica`] if there is none left.
+    /// Picks a replica for the next request, never one of `tried`. `affinity` is the key for consistent
+    /// hashing. If an ejected replica is due for a probe, it is picked first, whatever the strategy.
     pub fn pick(
         self: &Arc<Self>,
         picker: &Picker,
@@ -135,44 +133,43 @@ impl Pool {
     }
 }
 
-/// One request's hold on a replica, which has one request less when this is dropped.
+/// A picked replica with one request in flight, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Hold {
     pool: Arc<Pool>,
     key: ReplicaKey,
     instance: Arc<Instance>,
     picked: Instant,
-    /// It is a probe, and has not told anything yet.
+    /// This request is a probe, and its outcome is not known yet.
     probing: bool,
 }
 
 impl Hold {
-    /// Whom to ask.
     pub fn instance(&self) -> &Instance {
         &self.instance
     }
 
-    /// The replica, for the list of those tried.
+    /// Identifies the replica, for the `tried` list of the next [`Pool::pick`].
     pub fn key(&self) -> ReplicaKey {
         self.key
     }
 
-    /// Whether this request is to find out if an ejected replica has recovered.
+    /// Whether this request probes an ejected replica.
     pub fn is_probe(&self) -> bool {
         self.probing
     }
 
-    /// Tells how the request went, when the head of the answer is there: the time since the pick is
-    /// the replica's latency.
+    /// Records the outcome. Call it when the head of the response has arrived: the time since the pick
+    /// counts as the replica's latency.
     pub fn record(&mut self, outcome: RequestOutcome, now: Instant) {
-        if outcome.is_telling() {
+        if outcome.is_conclusive() {
             self.probing = false;
             self.pool.members().record(self.key, outcome, self.picked, now);
         }
     }
 }
 
-/// A probe that told nothing is sent again.
+/// A probe without a conclusive outcome is repeated with the next request.
 impl Drop for Hold {
     fn drop(&mut self) {
         self.pool.members().give_back(self.key, self.probing);

@@ -1,4 +1,4 @@
-//! What a pool promises, rule by rule.
+//! Tests of the pool's rules.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ fn random_is_even_within_four_standard_deviations() {
 }
 
 #[test]
-fn least_connections_avoids_who_is_busy_and_takes_turns_among_equals() {
+fn least_connections_avoids_busy_replicas_and_takes_turns_among_equals() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::LeastConnections));
     assert_eq!(shares(&pool, &picker, 10, now).len(), 2);
@@ -97,7 +97,7 @@ fn weighted_round_robin_gives_shares_by_weight() {
 }
 
 #[test]
-fn p2c_prefers_the_fast_and_an_error_that_comes_fast_is_not_fast() {
+fn p2c_prefers_fast_replicas_and_a_fast_error_does_not_count_as_fast() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::P2cEwma));
     let mut bad_share = 0;
@@ -136,18 +136,18 @@ fn consistent_hash_keeps_a_key_on_its_replica_and_moves_few_when_one_leaves() {
 }
 
 #[test]
-fn p2c_takes_a_newcomer_for_as_fast_as_the_others() {
+fn p2c_treats_a_new_replica_as_fast_as_the_others() {
     let now = Instant::now();
     let (pool, picker) = (pool(1, now), Picker::new(Strategy::P2cEwma));
     shares(&pool, &picker, 1, now);
     pool.update(&instances(2), now);
     let holds: Vec<_> = (0..100).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
     let newcomers = holds.iter().filter(|hold| hold.instance().id == "1").count();
-    assert!((40..=60).contains(&newcomers), "not all, though it has not taken any time yet: {newcomers}");
+    assert!((40..=60).contains(&newcomers), "about half, not all: {newcomers}");
 }
 
 #[test]
-fn an_unreachable_replica_is_ejected_at_once_probed_and_comes_back_slowly() {
+fn an_unreachable_replica_is_ejected_at_once_probed_and_readmitted_with_a_slow_start() {
     let began = Instant::now();
     let (pool, picker) = (pool(2, began), Picker::new(Strategy::RoundRobin));
     let now = began + Duration::from_secs(10);
@@ -168,7 +168,7 @@ fn an_unreachable_replica_is_ejected_at_once_probed_and_comes_back_slowly() {
 }
 
 #[test]
-fn bad_answers_eject_after_five_in_a_row_and_stragglers_do_not_bring_back() {
+fn five_failures_in_a_row_eject_and_a_late_success_does_not_readmit() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
     let mut holds: Vec<_> = (0..12).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
@@ -180,11 +180,11 @@ fn bad_answers_eject_after_five_in_a_row_and_stragglers_do_not_bring_back() {
     }
     assert_eq!(health(&pool, "0", now), Health::Ejected);
     bad[5].record(ok(), later + FAST);
-    assert_eq!(health(&pool, "0", now), Health::Ejected, "that was sent before");
+    assert_eq!(health(&pool, "0", now), Health::Ejected, "it was sent before the ejection");
 }
 
 #[test]
-fn a_newcomer_starts_slowly_only_beside_somebody_who_has_settled() {
+fn a_new_replica_starts_slowly_only_beside_an_established_one() {
     let began = Instant::now();
     let (pool, picker) = (pool(1, began), Picker::new(Strategy::RoundRobin));
     let now = began + Duration::from_secs(9);
@@ -197,7 +197,7 @@ fn a_newcomer_starts_slowly_only_beside_somebody_who_has_settled() {
 }
 
 #[test]
-fn nothing_is_charged_to_a_replica_that_it_has_not_done() {
+fn only_failures_of_a_replica_count_against_it() {
     let now = Instant::now();
     let pool = pool(2, now);
     fail(&pool, "0", RequestOutcome::OwnFault, 50, now);
@@ -219,20 +219,20 @@ fn a_replica_whose_checks_fail_is_not_probed_with_requests() {
 }
 
 #[test]
-fn a_replica_that_says_it_will_stop_gets_nothing_more_at_once() {
+fn a_draining_replica_gets_no_more_requests() {
     let now = Instant::now();
     let (pool, picker) = (pool(3, now), Picker::new(Strategy::RoundRobin));
     pool.report_check("0", CheckResult::Draining, now);
     assert_eq!(health(&pool, "0", now), Health::Draining);
     assert_eq!(shares(&pool, &picker, 10, now).len(), 2);
     pool.report_check("1", CheckResult::Draining, now);
-    assert_eq!(shares(&pool, &picker, 10, now).len(), 1, "who goes is not missed: no panic");
+    assert_eq!(shares(&pool, &picker, 10, now).len(), 1, "draining replicas do not cause a panic");
     pool.report_check("2", CheckResult::Draining, now);
-    assert_eq!(shares(&pool, &picker, 9, now).len(), 3, "it still answers, and nobody else does");
+    assert_eq!(shares(&pool, &picker, 9, now).len(), 3, "if all are draining, all are used");
 }
 
 #[test]
-fn newcomers_that_were_never_checked_do_not_make_a_pool_panic() {
+fn unchecked_new_replicas_do_not_cause_a_panic() {
     let now = Instant::now();
     let settings = Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() };
     let pool = Pool::new("a-service", settings);
@@ -242,7 +242,7 @@ fn newcomers_that_were_never_checked_do_not_make_a_pool_panic() {
 }
 
 #[test]
-fn a_pool_that_shrinks_takes_back_whom_it_ejected() {
+fn a_shrinking_pool_readmits_ejected_replicas() {
     let now = Instant::now();
     let pool = pool(4, now);
     fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
@@ -255,7 +255,7 @@ fn a_pool_that_shrinks_takes_back_whom_it_ejected() {
 }
 
 #[test]
-fn a_probe_that_told_nothing_is_sent_again() {
+fn an_inconclusive_probe_is_repeated() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
     fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
@@ -269,7 +269,7 @@ fn a_probe_that_told_nothing_is_sent_again() {
 }
 
 #[test]
-fn pushback_steers_away_but_never_ejects() {
+fn back_pressure_diverts_requests_but_never_ejects() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
     let busy = RequestOutcome::Answered {
@@ -291,7 +291,7 @@ fn the_only_replica_is_never_ejected() {
 }
 
 #[test]
-fn below_half_available_the_whole_pool_is_used_and_who_refused_comes_last() {
+fn with_less_than_half_available_the_whole_pool_is_used_and_refusing_replicas_come_last() {
     let now = Instant::now();
     let pool = Pool::new("a-service", Settings::default());
     pool.update(&instances(4), now);
@@ -304,7 +304,7 @@ fn below_half_available_the_whole_pool_is_used_and_who_refused_comes_last() {
 }
 
 #[test]
-fn active_checks_take_down_after_three_and_up_after_two() {
+fn three_failed_checks_make_unhealthy_and_two_passed_ones_healthy() {
     let now = Instant::now();
     let pool = pool(2, now);
     let after = |report| {
@@ -319,7 +319,7 @@ fn active_checks_take_down_after_three_and_up_after_two() {
 }
 
 #[test]
-fn a_newcomer_waits_for_its_first_check_where_newcomers_are_not_trusted() {
+fn an_untrusted_new_replica_waits_for_its_first_check() {
     let now = Instant::now();
     let pool = Pool::new("a-service", Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() });
     pool.update(&instances(1), now);
@@ -329,7 +329,7 @@ fn a_newcomer_waits_for_its_first_check_where_newcomers_are_not_trusted() {
 }
 
 #[test]
-fn who_left_the_registry_finishes_what_it_has() {
+fn a_deregistered_replica_finishes_its_requests() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
     let running = pool.pick(&picker, None, &[], now).unwrap();
@@ -354,7 +354,7 @@ fn a_retry_goes_to_another_replica_or_nowhere() {
 }
 
 #[test]
-fn a_replica_gets_no_more_than_it_may_have_at_once() {
+fn a_replica_gets_at_most_its_maximum_of_concurrent_requests() {
     let now = Instant::now();
     let pool = Pool::new("a-service", Settings { max_in_flight: 2, ..Settings::default() });
     pool.update(&instances(1), now);
@@ -365,7 +365,7 @@ fn a_replica_gets_no_more_than_it_may_have_at_once() {
     assert!(pool.pick(&picker, None, &[], now).is_ok());
 }
 
-/// What may happen to a pool.
+/// An input of a pool.
 #[derive(Debug, Clone)]
 enum Step {
     Request(RequestOutcome),
@@ -398,7 +398,7 @@ fn event() -> impl proptest::strategy::Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn whatever_happens_at_most_half_is_ejected_and_somebody_is_picked(
+    fn in_any_case_at_most_half_the_pool_is_ejected_and_a_replica_is_picked(
         events in prop::collection::vec((event(), 0u64..4000), 1..200),
     ) {
         let (mut now, mut size) = (Instant::now(), 3);
@@ -421,7 +421,7 @@ proptest! {
     }
 
     #[test]
-    fn round_robin_stays_exactly_even_whatever_runs_at_once(
+    fn round_robin_is_exactly_even_with_any_concurrency(
         size in 1usize..8,
         finished in prop::collection::vec(any::<prop::sample::Index>(), 1..300),
     ) {

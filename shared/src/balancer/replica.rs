@@ -1,4 +1,4 @@
-//! One replica: what is known of it, and whether it should be asked.
+//! The state of one replica: health checks, circuit breaker, latency, slow start, back-pressure.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,64 +10,55 @@ use super::ejection::{Ejection, Verdict};
 use super::ewma::PeakEwma;
 use super::ring::points;
 
-/// One replica, from its arrival until it is gone; one that comes back is another.
+/// Identifies a replica from its registration to its removal. A restarted replica gets a new key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaKey(pub(super) u64);
 
-/// How a request went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// It answered.
     Answered {
-        /// With this status,
         status: StatusCode,
-        /// and, if it said so, when to come back.
         retry_after: Option<Duration>,
     },
-    /// A fresh connection was refused or timed out.
+    /// A new connection was refused or timed out.
     Unreachable,
-    /// The connection broke before the answer was complete.
+    /// The connection broke before the response was complete.
     Reset,
-    /// It had the time that it should need, and did not answer.
+    /// No response within a reasonable time.
     TimedOut,
-    /// A connection kept from earlier turned out to be closed: that tells nothing about the replica.
+    /// An idle connection turned out to be closed. It says nothing about the replica's health.
     StaleConnection,
-    /// What went wrong was not its doing: the caller went away, had hardly any time left, or was
-    /// itself refused.
+    /// The caller caused the failure: it went away, left too little time, or sent a bad request.
     OwnFault,
 }
 
-/// What an active check found.
+/// Result of an active health check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckResult {
-    /// It is ready.
     Passed,
-    /// It is not, or did not answer.
+    /// Not ready, or no response in time.
     Failed,
-    /// It says that it is about to stop.
+    /// The replica reports that it is shutting down.
     Draining,
-    /// It refused the connection.
+    /// Connection refused.
     Refused,
 }
 
-/// How a replica is seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// It gets its share.
+    /// Gets requests.
     Healthy,
-    /// Active checks fail, or none has passed yet.
+    /// Active health checks fail, or none has succeeded yet.
     Unhealthy,
-    /// Requests failed: it only gets a probe now and then.
+    /// The circuit breaker is open: the replica gets only probes.
     Ejected,
-    /// It is about to stop, or has left the registry, and finishes what it has.
+    /// Shutting down or deregistered: running requests finish.
     Draining,
 }
 
 impl Health {
-    /// Every way in which a replica can be seen.
     pub const ALL: [Self; 4] = [Self::Healthy, Self::Unhealthy, Self::Ejected, Self::Draining];
 
-    /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
@@ -78,28 +69,28 @@ impl Health {
     }
 }
 
-/// A replica as others see it.
+/// State of a replica at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Who and where it is.
     pub instance: Arc<Instance>,
-    /// How it is seen.
     pub health: Health,
-    /// Requests that it has now.
+    /// Requests in flight.
     pub active_requests: usize,
-    /// Requests that it got so far.
+    /// Requests since registration.
     pub requests: u64,
-    /// Its average latency.
+    /// Moving average; zero if unknown.
     pub latency: Duration,
 }
 
+/// Failed checks in a row until a replica is unhealthy.
 const DOWN_AFTER: u32 = 3;
+/// Successful checks in a row until it is healthy again.
 const UP_AFTER: u32 = 2;
-/// A newcomer's share grows from a tenth to all over this time.
+/// During this time the share of a new or recovered replica grows from 10 % to 100 %.
 const SLOW_START: Duration = Duration::from_secs(10);
-/// A pushback without a time.
-const PUSHBACK: Duration = Duration::from_secs(1);
-const LONGEST_PUSHBACK: Duration = Duration::from_secs(30);
+/// Back-pressure of a response without `Retry-After`.
+const DEFAULT_PUSHBACK: Duration = Duration::from_secs(1);
+const MAX_PUSHBACK: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -108,21 +99,23 @@ pub(super) struct Member {
     pub(super) in_flight: usize,
     pub(super) ejection: Ejection,
     pub(super) ewma: PeakEwma,
-    /// It is not registered any more.
+    /// Deregistered.
     pub(super) leaving: bool,
-    /// Where it stands on the ring of consistent hashing.
+    /// Points on the hash ring.
     pub(super) points: Vec<u64>,
     since: Instant,
     requests: u64,
     check: CheckState,
-    /// The last connection to it was refused.
+    /// The last connection attempt was refused.
     refused: bool,
+    /// Begin of the slow start.
     slow_start: Option<Instant>,
+    /// The replica asked for no requests until then.
     pushback: Option<Instant>,
 }
 
-/// What active checks say: `Up` falls after three failures, `Down` rises after two passes, and a
-/// newcomer after one.
+/// Result of the active checks: `Up` becomes `Down` after three failures, `Down` becomes `Up` after two
+/// successes, and `New` after one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CheckState {
     New,
@@ -150,16 +143,16 @@ impl Member {
         }
     }
 
-    /// Whether it has been here long enough that a newcomer need not take a full share at once.
+    /// Whether it has been registered for so long that others can start slowly beside it.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
         self.is_available() && now.saturating_duration_since(self.since) >= SLOW_START
     }
 
-    pub(super) fn start_slowly(&mut self, now: Instant) {
+    pub(super) fn begin_slow_start(&mut self, now: Instant) {
         self.slow_start = Some(now);
     }
 
-    /// Its share of the traffic, 0.1 to 1.
+    /// Its share of the traffic, 0.1 to 1; below 1 during the slow start.
     pub(super) fn weight(&self, now: Instant) -> f64 {
         self.slow_start.map_or(1.0, |began| {
             let share = now.saturating_duration_since(began).as_secs_f64() / SLOW_START.as_secs_f64();
@@ -167,17 +160,16 @@ impl Member {
         })
     }
 
-    /// Whether it may be picked in the ordinary way.
     pub(super) fn is_available(&self) -> bool {
         matches!(self.check, CheckState::Up { .. }) && self.ejection.is_closed() && !self.leaving
     }
 
-    /// Whether a replica that is not available is missed: who was never there, or goes, is not.
+    /// Whether it counts in the panic threshold. A replica that was never up, or that leaves, does not.
     pub(super) fn is_expected(&self) -> bool {
         matches!(self.check, CheckState::Up { .. } | CheckState::Down { .. }) && !self.leaving
     }
 
-    /// Whether a real request should find out if it has recovered. Not while active checks fail.
+    /// Whether a request should probe it. Not while active checks fail.
     pub(super) fn wants_probe(&self, now: Instant) -> bool {
         matches!(self.check, CheckState::Up { .. }) && self.ejection.wants_probe(now) && !self.leaving
     }
@@ -186,7 +178,7 @@ impl Member {
         self.pushback.is_some_and(|until| now < until)
     }
 
-    /// Whether even a pool in panic had better ask somebody else.
+    /// Whether even a panicking pool should prefer others.
     pub(super) fn is_last_resort(&self) -> bool {
         self.refused || self.check == CheckState::Draining
     }
@@ -213,7 +205,7 @@ impl Member {
         };
     }
 
-    /// Takes in how a request that was sent at `sent` went; tells whether the replica just came back.
+    /// Records the outcome of a request sent at `sent`; returns whether it closed the circuit breaker.
     pub(super) fn record(
         &mut self,
         outcome: RequestOutcome,
@@ -224,9 +216,9 @@ impl Member {
         self.refused = outcome == RequestOutcome::Unreachable;
         let verdict = match outcome {
             RequestOutcome::Answered { status, retry_after } if is_pushback(status, retry_after) => {
-                let pause = retry_after.unwrap_or(PUSHBACK).min(LONGEST_PUSHBACK);
+                let pause = retry_after.unwrap_or(DEFAULT_PUSHBACK).min(MAX_PUSHBACK);
                 self.pushback = Some(now + pause);
-                // It answers: for a probe that is enough.
+                // For a probe any response is good enough.
                 if self.ejection.is_closed() {
                     return false;
                 }
@@ -260,18 +252,17 @@ impl Member {
 }
 
 impl RequestOutcome {
-    /// Whether it tells anything about the replica.
-    pub(super) fn is_telling(self) -> bool {
+    /// Whether it says anything about the replica's health.
+    pub(super) fn is_conclusive(self) -> bool {
         !matches!(self, Self::StaleConnection | Self::OwnFault)
     }
 
-    /// Whether the request failed.
     pub(super) fn is_failure(self) -> bool {
         !matches!(self, Self::Answered { status, .. } if !status.is_server_error())
     }
 }
 
-/// "Not now": 429, or 503 that says when to come back.
+/// Back-pressure: 429, or 503 with `Retry-After`.
 fn is_pushback(status: StatusCode, retry_after: Option<Duration>) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS
         || (status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some())

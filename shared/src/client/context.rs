@@ -1,4 +1,4 @@
-//! What a request hands on to the calls that are made for it.
+//! The context of a request: what is propagated to the calls made for it.
 
 use std::future::{Ready, ready};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::problem::Problem;
 use crate::resilience::Deadline;
 use crate::trace::trace_id;
 
-/// The name by which a hop tells the next that it retries itself; its value counts the retries.
+/// Tells the next hop that this hop retries, so that the next does not. Its value counts the retries.
 pub const ATTEMPT_HEADER: &str = "x-retry-attempt";
 
-/// Request id, trace, deadline, and whether an outer hop retries. An extractor for handlers.
+/// Request id, trace, deadline, and whether an outer hop retries. Handlers extract it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Context {
     request_id: Option<String>,
@@ -24,17 +24,17 @@ pub struct Context {
 }
 
 impl Context {
-    /// No request: a background task at work.
+    /// For a background task: no request id, no trace and no deadline.
     pub fn background() -> Self {
         Self::default()
     }
 
-    /// A background task at work on something that began in the trace `traceparent`.
+    /// For a background task that continues the trace `traceparent`.
     pub fn in_trace(traceparent: Option<String>) -> Self {
         Self { traceparent, ..Self::default() }
     }
 
-    /// The context of a request, which the request middleware has completed.
+    /// From the headers of a request, after the request middleware has completed them.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Self {
@@ -45,32 +45,30 @@ impl Context {
         }
     }
 
-    /// The request's id, if there is a request.
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
     }
 
-    /// The W3C trace context, to be kept with what is done later for this request.
+    /// W3C trace context, to store with work that is done later.
     pub fn traceparent(&self) -> Option<&str> {
         self.traceparent.as_deref()
     }
 
-    /// The trace's id.
     pub fn trace_id(&self) -> Option<&str> {
         self.traceparent.as_deref().and_then(trace_id)
     }
 
-    /// The time that the caller still waits, if it said.
+    /// The time until the caller's deadline, if it sent one.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.remaining())
     }
 
-    /// Whether nobody before this hop retries.
+    /// Whether no hop before this one retries.
     pub(super) fn is_outermost(&self) -> bool {
         !self.retried_outside
     }
 
-    /// The headers of a call within this context that may take `time`.
+    /// The headers of a call that may take `time`.
     pub(super) fn headers(&self, time: Duration, attempt: u32) -> Vec<(&'static str, String)> {
         let mut headers = vec![
             ("x-request-deadline", Deadline::after(time).header_value()),
@@ -100,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_trace_is_not_passed_on() {
+    fn a_malformed_trace_is_not_propagated() {
         for bad in ["", "a-b", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", "00-x\n-y-01"] {
             let context = Context::in_trace(Some(bad.to_owned()));
             assert_eq!(context.trace_id(), None, "{bad}");

@@ -1,4 +1,4 @@
-//! A call being put together, and its attempts.
+//! Builds a call, and runs its attempts.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,17 @@ use super::{ClientError, Context, ServiceClient};
 use crate::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
 use crate::http::{Call, ExchangeError, IDEMPOTENCY_KEY, Response, exchange, retry_after};
 use crate::metrics;
+use crate::resilience::Budget;
 use crate::resilience::retry::{Attempts, Decision, Failure, Request, is_safe};
 
-/// How long a call may take in all, unless the caller says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call waits for the first replica to appear: a stack starts all at once.
-const FIRST_REPLICA: Duration = Duration::from_secs(1);
-/// A replica that had less time than this is not blamed for missing a deadline.
-const FAIR: Duration = Duration::from_millis(500);
+/// Total time of a call, including retries.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call waits for a replica to register: all services start at the same time.
+const REPLICA_WAIT: Duration = Duration::from_secs(1);
+/// A replica that had less time is not blamed for a timeout.
+const MIN_FAIR_TIME: Duration = Duration::from_millis(500);
 
-/// A call being put together.
+/// Builder of one call.
 #[must_use]
 pub struct RequestBuilder<'a> {
     client: &'a ServiceClient,
@@ -33,7 +34,7 @@ pub struct RequestBuilder<'a> {
     headers: Vec<(&'static str, String)>,
     repeatable: bool,
     timeout: Duration,
-    /// Why it cannot be sent.
+    /// Why the call cannot be sent; returned by [`RequestBuilder::send`].
     fault: Option<String>,
 }
 
@@ -49,24 +50,23 @@ impl<'a> RequestBuilder<'a> {
             body: None,
             content_type: "application/json",
             headers: Vec::new(),
-            timeout: TIMEOUT,
+            timeout: DEFAULT_TIMEOUT,
             fault: None,
         }
     }
 
-    /// Makes this call part of the request behind `context`.
+    /// Propagates the request id, trace and deadline of `context`.
     pub fn context(mut self, context: &Context) -> Self {
         self.context = context.clone();
         self
     }
 
-    /// Acts for this person.
+    /// Calls on behalf of this person.
     pub fn person(mut self, person: Uuid) -> Self {
         self.person = Some(person);
         self
     }
 
-    /// Sends `body` as JSON.
     pub fn json(mut self, body: &impl Serialize) -> Self {
         match serde_json::to_string(body) {
             Ok(body) => self.body = Some(body),
@@ -75,43 +75,38 @@ impl<'a> RequestBuilder<'a> {
         self
     }
 
-    /// Says that the body is of another JSON type.
+    /// Replaces the content type `application/json`.
     pub fn content_type(mut self, content_type: &'static str) -> Self {
         self.content_type = content_type;
         self
     }
 
-    /// Sends a header.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         let value = value.into();
         if HeaderValue::from_str(&value).is_err() {
-            self.fault = Some(format!("{name} has a value that no header can have"));
+            self.fault = Some(format!("{name} has a value that is not allowed in a header"));
         }
         self.headers.push((name, value));
         self
     }
 
-    /// Sends an `Idempotency-Key`, with which the call may be tried again.
+    /// Sends an `Idempotency-Key`, and so allows retries.
     pub fn idempotency_key(self, key: impl Into<String>) -> Self {
         self.header(IDEMPOTENCY_KEY, key).repeatable()
     }
 
-    /// Says that the callee notices repetitions by itself.
+    /// Allows retries of a call that is idempotent without a key.
     pub fn repeatable(mut self) -> Self {
         self.repeatable = true;
         self
     }
 
-    /// Allows so much time in all, instead of 5 s; the caller's deadline counts too.
+    /// Total time including retries; 5 s by default. The caller's deadline may end the call earlier.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sends it.
-    ///
-    /// # Errors
-    /// Any [`ClientError`]; an answer of any status is none.
     pub async fn send(mut self) -> Result<Response, ClientError> {
         let service = self.client.service().to_owned();
         if let Some(fault) = self.fault.take() {
@@ -130,7 +125,7 @@ impl<'a> RequestBuilder<'a> {
 
     async fn attempts(self, end: Instant) -> Result<Response, ClientError> {
         let client = self.client;
-        client.pool.available(FIRST_REPLICA.min(end.saturating_duration_since(Instant::now()))).await;
+        client.pool.available(REPLICA_WAIT.min(end.saturating_duration_since(Instant::now()))).await;
         client.budget.request(Instant::now());
         let request =
             Request { repeatable: self.repeatable, replayable: true, outermost: self.context.is_outermost() };
@@ -144,20 +139,13 @@ impl<'a> RequestBuilder<'a> {
             if failure == Failure::Unreachable {
                 unreachable.push(key);
             }
-            let now = Instant::now();
-            let left = end.saturating_duration_since(now);
-            match attempts.decide(request, failure, left, &client.budget, now) {
-                Decision::Again(pause) => {
-                    metrics::retry(client.service(), failure);
-                    tokio::time::sleep(pause).await;
-                }
-                Decision::GiveUp => return result,
+            if !is_retried(client.service(), &mut attempts, request, failure, end, &client.budget).await {
+                return result;
             }
         }
     }
 
-    /// A replica that was not tried yet. If there is none, one that could be reached may do better the
-    /// second time.
+    /// Picks a replica that was not tried yet. If there is none, picks one again that was reachable.
     fn pick(&self, tried: &[ReplicaKey], unreachable: &[ReplicaKey]) -> Result<Hold, ClientError> {
         let ServiceClient { pool, picker, .. } = self.client;
         let now = Instant::now();
@@ -172,7 +160,7 @@ impl<'a> RequestBuilder<'a> {
         })
     }
 
-    /// One attempt, and how it failed if another might go better.
+    /// Makes one attempt; also returns the failure if the retry policy should decide about it.
     async fn attempt(
         &self,
         mut hold: Hold,
@@ -200,7 +188,8 @@ impl<'a> RequestBuilder<'a> {
                 (RequestOutcome::Reset, Err(ClientError::Broken(service())), Some(Failure::Reset))
             }
             Err(ExchangeError::TimedOut) => {
-                let outcome = if time < FAIR { RequestOutcome::OwnFault } else { RequestOutcome::TimedOut };
+                let outcome =
+                    if time < MIN_FAIR_TIME { RequestOutcome::OwnFault } else { RequestOutcome::TimedOut };
                 (outcome, Err(ClientError::TimedOut(service())), Some(Failure::TimedOut))
             }
             Err(ExchangeError::TooLarge) => {
@@ -224,5 +213,25 @@ impl<'a> RequestBuilder<'a> {
             Some(body) => call.body(self.content_type, body.clone()),
             None => call,
         }
+    }
+}
+
+/// Asks the retry policy about a failed attempt. If there is to be another, counts it and returns when it is due.
+pub async fn is_retried(
+    service: &str,
+    attempts: &mut Attempts,
+    request: Request,
+    failure: Failure,
+    end: Instant,
+    budget: &Budget,
+) -> bool {
+    let now = Instant::now();
+    match attempts.decide(request, failure, end.saturating_duration_since(now), budget, now) {
+        Decision::Again(pause) => {
+            metrics::retry(service, failure);
+            tokio::time::sleep(pause).await;
+            true
+        }
+        Decision::GiveUp => false,
     }
 }

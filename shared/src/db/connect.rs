@@ -1,4 +1,4 @@
-//! Which database to open, the schema that this program was built with, and why opening fails.
+//! Configuration, migrations and errors of opening a database.
 
 use std::time::Duration;
 
@@ -6,16 +6,15 @@ use sqlx::migrate::{MigrateError, Migrator};
 
 use crate::config::Vars;
 
-/// Which database, and how it is used.
 #[derive(Clone)]
 pub struct DbConfig {
     /// `sqlite://…` or `postgres://…`.
     pub url: String,
-    /// Connections of this process at most: for everything (PostgreSQL) or for reading (SQLite).
+    /// Maximum connections of this process: in total (PostgreSQL), or for reading (SQLite).
     pub connections: u32,
-    /// How long to wait for a free connection, or for a lock that another holds.
+    /// How long to wait for a free connection, or for a row lock.
     pub acquire_timeout: Duration,
-    /// How long a statement may take, and a transaction be left alone; PostgreSQL ends it then.
+    /// PostgreSQL cancels a statement that runs longer, and a transaction that is idle for longer.
     pub statement_timeout: Duration,
 }
 
@@ -35,8 +34,8 @@ impl DbConfig {
         config
     }
 
-    /// The database at `url`, for tests and tools: with longer timeouts than a service has, because a disk
-    /// that many databases are made on stands still now and then.
+    /// For tests and tools: longer timeouts than in a service, because creating many databases can stall
+    /// the disk.
     pub fn at(url: &str) -> Self {
         Self {
             url: url.to_owned(),
@@ -50,14 +49,12 @@ impl DbConfig {
 /// A service's migrations, one folder per database: `migrations/sqlite`, `migrations/postgres`.
 #[derive(Debug)]
 pub struct Migrations {
-    /// For SQLite.
     pub sqlite: Migrator,
-    /// For PostgreSQL.
     pub postgres: Migrator,
 }
 
 impl Migrations {
-    /// No tables but the chassis' own; those of others are left as they are.
+    /// No migrations but the chassis' own; other tables stay as they are.
     pub fn none() -> Self {
         let none = || {
             let mut none = Migrator::with_migrations(Vec::new());
@@ -68,29 +65,22 @@ impl Migrations {
     }
 }
 
-/// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The URL names no database this program knows.
+    /// Unknown scheme, or this program was built without that database.
     #[error("DATABASE_URL must start with sqlite:// or postgres://, and the program be built with it")]
     Scheme,
-    /// The file or its folder cannot be made or opened.
+    /// The file or its folder cannot be created or opened.
     #[error("the database file {path} cannot be opened: {source}")]
-    File {
-        /// Which file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The database refused, or cannot be reached.
+    File { path: String, source: std::io::Error },
+    /// The database refuses the connection, or cannot be reached.
     #[error("the database cannot be opened: {0}")]
     Database(#[from] sqlx::Error),
-    /// The schema could not be brought up to date.
     #[error("the database cannot be migrated: {0}")]
     Migrate(#[from] MigrateError),
 }
 
-/// The chassis keeps its own list of what it has run, apart from the service's.
+/// The chassis records its migrations in a table of its own, apart from the service's.
 pub(super) fn chassis(mut migrations: Migrator) -> Migrator {
     migrations.dangerous_set_table_name("_chassis_migrations");
     migrations
@@ -109,7 +99,7 @@ mod tests {
                 ("DATABASE_STATEMENT_TIMEOUT", "2s"),
             ]);
             let config = DbConfig::from_vars(&mut vars, "sqlite://data/things.db");
-            vars.finish(config)
+            vars.finish(Some(config))
         };
         let config = read("20").unwrap();
         assert_eq!((config.url.as_str(), config.connections), ("sqlite://data/things.db", 20));

@@ -1,26 +1,25 @@
-//! What can go wrong with a database, as far as a service cares.
+//! Database errors, as far as a service treats them differently.
 
 use crate::problem::Problem;
 
-/// Why a query did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// It cannot be reached, or is too busy: the same may work in a moment.
+    /// Unreachable or overloaded: a retry may succeed.
     #[error("the database is unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// A row with the same unique value is there.
+    /// Violates a unique constraint; see [`DbError::is_taken`].
     #[error("a unique value is taken: {0}")]
     Taken(#[source] sqlx::Error),
-    /// Another transaction held a lock for too long.
+    /// Timeout while waiting for a lock of another transaction.
     #[error("a row stayed locked: {0}")]
     Locked(#[source] sqlx::Error),
-    /// A mistake in the store.
+    /// A bug in the store's SQL.
     #[error("the database refused: {0}")]
     Refused(#[source] sqlx::Error),
 }
 
 impl DbError {
-    /// Whether a unique `column` of `table` is what was taken.
+    /// Whether the unique `column` of `table` was violated.
     pub fn is_taken(&self, table: &str, column: &str) -> bool {
         let Self::Taken(sqlx::Error::Database(error)) = self else { return false };
         // PostgreSQL names the constraint, SQLite the column.
@@ -28,7 +27,7 @@ impl DbError {
             || error.message().ends_with(&format!("{table}.{column}"))
     }
 
-    /// How a client sees it: 503 if it may work in a moment, else 500.
+    /// 503 with `Retry-After` if a retry may succeed, else 500.
     pub fn problem(&self) -> Problem {
         match self {
             Self::Unavailable(_) | Self::Locked(_) => Problem::unavailable(1),
@@ -63,9 +62,9 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
-/// Codes of PostgreSQL (connection lost, shutting down, too many connections, deadlock, time-outs, and
-/// read-only, which a server is that another takes over from) and
-/// of SQLite (busy, locked, I/O, full, cannot open, with their extended codes), which pass.
+/// Error codes of temporary conditions. PostgreSQL: connection lost, shutting down, too many connections,
+/// deadlock, timeouts, and read-only (a server during failover). SQLite: busy, locked, I/O, full, cannot
+/// open, with their extended codes.
 fn is_transient(code: &str) -> bool {
     let postgres = ["08", "57P", "53", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
         || ["57014", "25P03", "25006"].contains(&code);

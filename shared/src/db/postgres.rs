@@ -1,4 +1,4 @@
-//! PostgreSQL: opening a database and running statements.
+//! PostgreSQL: opens a database and runs statements.
 
 use std::future::Future;
 use std::str::FromStr as _;
@@ -14,16 +14,17 @@ use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 use super::connect::{DbConfig, OpenError, chassis};
 use super::value::Value;
 
-/// How soon a connection must answer that is given back to its pool.
-const ALIVE: Duration = Duration::from_secs(1);
+/// For the ping of a released connection.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The pool, and the longest that anything may take.
+/// Returns the pool and the client-side timeout of every statement.
 pub(super) async fn open(config: &DbConfig, migrations: Migrator) -> Result<(PgPool, Duration), OpenError> {
     let options = PgConnectOptions::from_str(&config.url)?;
     let pool = |connections: u32| {
         PgPoolOptions::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
     };
-    // sqlx holds an advisory lock while it migrates. Who waits for it waits longer than a request may.
+    // sqlx holds an advisory lock while it migrates. Waiting for it may take longer than the lock timeout
+    // of requests, so migrations run without these timeouts.
     let migrating = pool(1).connect_with(options.clone()).await?;
     chassis(sqlx::migrate!("migrations/postgres")).run(&migrating).await?;
     migrations.run(&migrating).await?;
@@ -34,20 +35,20 @@ pub(super) async fn open(config: &DbConfig, migrations: Migrator) -> Result<(PgP
     let options = options.options([
         ("statement_timeout", ms(statement_timeout)),
         ("lock_timeout", ms(acquire_timeout)),
-        // Or a replica that is paused or cut off keeps the locks that it holds.
+        // Otherwise a replica that hangs or is cut off would keep its locks.
         ("idle_in_transaction_session_timeout", ms(statement_timeout)),
     ]);
     let pool = pool(connections)
         .idle_timeout(Duration::from_secs(300))
-        // sqlx asks a connection that comes back whether it lives, and would wait for as long as TCP does.
-        .after_release(|connection, _| within(ALIVE, connection.ping()).map_ok(|()| true).boxed())
+        // sqlx pings a released connection, without a timeout of its own.
+        .after_release(|connection, _| within(PING_TIMEOUT, connection.ping()).map_ok(|()| true).boxed())
         .connect_with(options)
         .await?;
     let timeout = acquire_timeout + statement_timeout + Duration::from_secs(1);
     Ok((pool, timeout))
 }
 
-/// A limit on this side: a server that cannot be reached any more keeps none of its own.
+/// A client-side timeout, for a server that has become unreachable.
 pub(super) async fn within<T>(
     timeout: Duration,
     statement: impl Future<Output = Result<T, sqlx::Error>>,
@@ -123,23 +124,23 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_replica_that_stands_still_in_a_transaction_loses_its_locks() {
+    async fn a_replica_that_hangs_in_a_transaction_loses_its_locks() {
         let Some(url) = testing::postgres_url().await else { return };
-        let stands_still = Db::open(&impatient(&url), Migrations::none()).await.unwrap();
-        let goes_on = Db::open(&DbConfig::at(&url), Migrations::none()).await.unwrap();
-        query("CREATE TABLE things (at timestamptz)").execute(&goes_on).await.unwrap();
-        query("INSERT INTO things VALUES ($1)").bind(now()).execute(&goes_on).await.unwrap();
-        let mut holder = stands_still.begin().await.unwrap();
+        let hanging = Db::open(&impatient(&url), Migrations::none()).await.unwrap();
+        let running = Db::open(&DbConfig::at(&url), Migrations::none()).await.unwrap();
+        query("CREATE TABLE things (at timestamptz)").execute(&running).await.unwrap();
+        query("INSERT INTO things VALUES ($1)").bind(now()).execute(&running).await.unwrap();
+        let mut holder = hanging.begin().await.unwrap();
         query("SELECT at FROM things FOR UPDATE").fetch_all(&mut holder).await.unwrap();
 
-        let mut waiter = goes_on.begin().await.unwrap();
+        let mut waiter = running.begin().await.unwrap();
         query("SELECT at FROM things FOR UPDATE").fetch_all(&mut waiter).await.unwrap();
         let late = query("UPDATE things SET at = $1").bind(now()).execute(&mut holder).await;
         assert!(matches!(late, Err(DbError::Unavailable(_))), "{late:?}");
     }
 
     #[actix_web::test]
-    async fn nobody_waits_long_for_a_server_that_cannot_be_reached_any_more() {
+    async fn a_statement_to_an_unreachable_server_fails_within_its_timeout() {
         let Some(url) = testing::postgres_url().await else { return };
         let gate = Gate::before(&url).await;
         let db = Db::open(&impatient(&gate.url(&url)), Migrations::none()).await.unwrap();
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn when_the_network_is_back_no_connection_is_lost_that_was_used_when_it_went() {
+    async fn after_a_network_outage_the_pool_has_its_full_size_again() {
         let Some(url) = testing::postgres_url().await else { return };
         let mut gate = Gate::before(&url).await;
         let config = DbConfig { connections: 1, ..impatient(&gate.url(&url)) };

@@ -1,4 +1,4 @@
-//! A query: SQL with `$1` placeholders, its parameters, and where it runs.
+//! Queries: SQL with `$1` placeholders, and parameters.
 
 #[cfg(feature = "postgres")]
 use super::postgres;
@@ -6,11 +6,8 @@ use super::postgres;
 use super::sqlite;
 use super::{Column, Db, DbError, Pools, Tx, TxInner, Value, about_to};
 
-/// Where a query runs: on its own, or within a transaction.
 pub enum Conn<'c> {
-    /// On any free connection.
     Pool(&'c Db),
-    /// Within this transaction.
     Tx(&'c mut Tx),
 }
 
@@ -26,19 +23,17 @@ impl<'c> From<&'c mut Tx> for Conn<'c> {
     }
 }
 
-/// SQL and its parameters.
 #[must_use]
 pub struct Query {
     sql: String,
     values: Vec<Value>,
 }
 
-/// A query of `sql`, which is written for PostgreSQL and must hold no text from outside.
+/// `sql` is written for PostgreSQL, and must not contain input: that is bound as parameters.
 pub fn query(sql: impl Into<String>) -> Query {
     Query { sql: sql.into(), values: Vec::new() }
 }
 
-/// A row of either database.
 #[derive(Debug)]
 pub enum Row {
     #[cfg(feature = "postgres")]
@@ -48,10 +43,7 @@ pub enum Row {
 }
 
 impl Row {
-    /// The column `name`.
-    ///
-    /// # Errors
-    /// When there is no such column or it holds something else, which is a mistake in the store.
+    /// Reads the column `name`. An error means a bug in the store: a wrong name or type.
     pub fn get<T: Column>(&self, name: &str) -> Result<T, DbError> {
         match self {
             #[cfg(feature = "postgres")]
@@ -64,16 +56,13 @@ impl Row {
 }
 
 impl Query {
-    /// Gives the next placeholder its value.
+    /// Binds the next placeholder.
     pub fn bind(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
         self
     }
 
-    /// Runs it; answers how many rows it changed.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Returns the number of changed rows.
     pub async fn execute<'c>(self, conn: impl Into<Conn<'c>>) -> Result<u64, DbError> {
         about_to(&self.sql);
         Ok(match conn.into() {
@@ -98,10 +87,7 @@ impl Query {
         })
     }
 
-    /// Runs it; answers every row. Outside a transaction it must only read.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Returns all rows. On a pool it must be read-only, because it runs on a reader of SQLite.
     pub async fn fetch_all<'c>(self, conn: impl Into<Conn<'c>>) -> Result<Vec<Row>, DbError> {
         about_to(&self.sql);
         Ok(match conn.into() {
@@ -128,18 +114,12 @@ impl Query {
         })
     }
 
-    /// Runs it; answers the first row, if any.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Returns the first row, if any.
     pub async fn fetch_optional<'c>(self, conn: impl Into<Conn<'c>>) -> Result<Option<Row>, DbError> {
         Ok(self.fetch_all(conn).await?.into_iter().next())
     }
 
-    /// Runs it; answers the first row, which must be there.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// Returns the first row, which must exist.
     pub async fn fetch_one<'c>(self, conn: impl Into<Conn<'c>>) -> Result<Row, DbError> {
         self.fetch_optional(conn).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
     }

@@ -1,4 +1,4 @@
-//! SQLite: opening a file, and running statements that are written for PostgreSQL.
+//! SQLite: opens a file, and runs statements written for PostgreSQL.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::connect::{DbConfig, OpenError, chassis};
 use super::text::format_time;
 use super::value::Value;
 
-/// The pools of readers and of the one writer.
+/// Returns the pool of readers and the pool of the single writer.
 pub(super) async fn open(
     config: &DbConfig,
     migrations: Migrator,
@@ -24,18 +24,18 @@ pub(super) async fn open(
     let options = SqliteConnectOptions::from_str(&config.url)?
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // In WAL mode a commit survives the end of the process; only a power cut can undo the last ones.
+        // In WAL mode a commit survives a crash of the process; only a power failure can undo the last ones.
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(true)
-        // Or `INSERT OR REPLACE` would get past the triggers that keep a ledger as it is.
+        // Otherwise `INSERT OR REPLACE` would bypass the triggers that protect append-only tables.
         .pragma("recursive_triggers", "on")
         .busy_timeout(config.acquire_timeout);
     let lock = migration_lock(options.get_filename())?;
     let pool = |connections: u32| {
         SqlitePoolOptions::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
     };
-    // After an I/O error or on a full disk SQLite ends a transaction by itself, which sqlx does not notice:
-    // it would begin no other on that connection.
+    // After an I/O error or on a full disk SQLite itself ends the transaction. sqlx does not notice that and
+    // could begin no other on that connection.
     let writer = pool(1).before_acquire(|writer, _| ready(Ok(!writer.is_in_transaction())).boxed());
     let writer = writer.connect_with(options.clone()).await?;
     chassis(sqlx::migrate!("migrations/sqlite")).run(&writer).await?;
@@ -45,7 +45,7 @@ pub(super) async fn open(
     Ok((readers, writer))
 }
 
-/// Held while migrating: sqlx has no lock for SQLite, and two replicas may start at once.
+/// Lock for the time of the migrations: sqlx has none for SQLite, and two replicas may start together.
 fn migration_lock(database: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::File { path: database.display().to_string(), source };
     if let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -58,7 +58,7 @@ fn migration_lock(database: &Path) -> Result<File, OpenError> {
     Ok(lock)
 }
 
-/// `sql` with its parameters, as SQLite takes both.
+/// Adapts `sql` and its parameters to SQLite.
 pub(super) fn statement(sql: String, values: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
     let sql = sql.replace("FOR UPDATE SKIP LOCKED", "").replace("FOR UPDATE", "");
     let mut query = sqlx::query(AssertSqlSafe(sql));
@@ -80,7 +80,7 @@ mod tests {
     use crate::db::{Db, DbConfig, DbError, Migrations, query, testing};
 
     #[actix_web::test]
-    async fn after_a_full_disk_the_next_transaction_is_as_good_as_any() {
+    async fn after_a_full_disk_the_next_transaction_succeeds() {
         let db = Db::open(&DbConfig::at(&testing::sqlite_url()), Migrations::none()).await.unwrap();
         query("CREATE TABLE things (name text)").execute(&db).await.unwrap();
         let insert = |length: usize| query("INSERT INTO things VALUES ($1)").bind("x".repeat(length));

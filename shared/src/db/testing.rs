@@ -1,8 +1,8 @@
-//! Databases for tests: a new one each time, on every engine that this machine has. It is dropped when the
-//! thread that made it ends, which is when its test ends.
+//! Databases for tests: a new one for each call, on every available engine. It is dropped when the thread that
+//! created it ends, that is, at the end of the test.
 //!
-//! SQLite is always there. PostgreSQL is the server at `TEST_POSTGRES_URL`; without that variable
-//! its half of a test is skipped with a line that says so, and with `CI=true` the test fails.
+//! SQLite is always available. PostgreSQL is the server at `TEST_POSTGRES_URL`. Without that variable the
+//! PostgreSQL part of a test is skipped with a message; with `CI=true` the test fails.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ enum Made {
     },
 }
 
-/// Without a word of what fails: the test is over, and its result is known.
+/// Ignores errors, because the test is over.
 impl Drop for Made {
     fn drop(&mut self) {
         match self {
@@ -33,7 +33,7 @@ impl Drop for Made {
             #[cfg(feature = "postgres")]
             Self::Database { server, name } => {
                 let (server, drop_it) = (server.clone(), format!("DROP DATABASE {name} WITH (FORCE)"));
-                // Another thread, because this one's runtime is gone.
+                // In another thread, because this thread's runtime has ended.
                 let dropping = std::thread::spawn(move || {
                     let system = actix_web::rt::System::new();
                     system.block_on(run(&server, drop_it))
@@ -52,7 +52,7 @@ async fn run(server: &str, sql: String) -> Result<(), sqlx::Error> {
     connection.close().await
 }
 
-/// A new database on each engine, with the chassis' tables only.
+/// A new database on each engine, with the chassis' tables.
 pub async fn databases() -> Vec<Db> {
     let mut databases = Vec::new();
     for url in urls().await {
@@ -63,13 +63,12 @@ pub async fn databases() -> Vec<Db> {
     databases
 }
 
-/// The URL of a new, empty database on each engine.
+/// URLs of new, empty databases, one per engine.
 pub async fn urls() -> Vec<String> {
     let sqlite = cfg!(feature = "sqlite").then(sqlite_url);
     sqlite.into_iter().chain(postgres_url().await).collect()
 }
 
-/// The URL of a new SQLite file.
 pub fn sqlite_url() -> String {
     let folder = std::env::temp_dir().join(format!("test-{}", Uuid::now_v7()));
     let url = format!("sqlite://{}", folder.join("test.db").display());
@@ -77,7 +76,7 @@ pub fn sqlite_url() -> String {
     url
 }
 
-/// The URL of a new database on the PostgreSQL server for tests, if there is one and the feature is on.
+/// `None` without a PostgreSQL server for tests, or without the feature `postgres`.
 pub async fn postgres_url() -> Option<String> {
     #[cfg(not(feature = "postgres"))]
     return None;

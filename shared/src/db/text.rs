@@ -1,4 +1,4 @@
-//! What SQLite keeps as text: ids, times and JSON.
+//! Text representations of ids, times and JSON in SQLite.
 
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -8,7 +8,7 @@ pub(super) fn undecodable(name: &str, why: impl std::error::Error + Send + Sync 
     sqlx::Error::ColumnDecode { index: name.to_owned(), source: Box::new(why) }
 }
 
-/// Fixed width, so that text sorts as time does.
+/// Fixed width, so that texts sort by time.
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 

@@ -1,4 +1,4 @@
-//! The types that go into queries and come out of rows.
+//! Types of query parameters and columns.
 
 use sqlx::Row as _;
 #[cfg(feature = "postgres")]
@@ -11,7 +11,7 @@ use uuid::Uuid;
 #[cfg(feature = "sqlite")]
 use super::text;
 
-/// A parameter of a query; `None` is NULL of that type.
+/// A query parameter; `None` is NULL of that type.
 #[derive(Debug, Clone)]
 pub enum Value {
     /// `text`
@@ -102,7 +102,7 @@ macro_rules! text_column_on_sqlite {
 }
 text_column_on_sqlite!(Uuid: Uuid::parse_str, OffsetDateTime: text::parse_time, serde_json::Value: serde_json::from_str);
 
-/// The time in UTC, to the microsecond: what both databases keep.
+/// The current time in UTC, truncated to the microseconds that both databases store.
 pub fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now - time::Duration::nanoseconds(i64::from(now.nanosecond() % 1_000))

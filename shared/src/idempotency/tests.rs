@@ -1,4 +1,4 @@
-//! What a key promises, on every database. Each claim here is another replica's, unless a test says
+//! Tests of idempotency keys on every database. Each claim comes from another replica, unless a test says
 //! otherwise.
 
 use actix_web::ResponseError as _;
@@ -22,7 +22,7 @@ fn claim_of(caller: Option<Uuid>, request: TestRequest, key: &str, body: &str) -
     key.required().unwrap().claim(caller, body.as_bytes()).unwrap()
 }
 
-/// What a database would write in another way, if it read it as JSON.
+/// A database that parses JSON would change this text.
 #[derive(Serialize)]
 struct Made {
     size: f64,
@@ -70,7 +70,6 @@ async fn effects(db: &Db) -> i64 {
     counted.get("effects").unwrap()
 }
 
-/// What a client gets.
 async fn sent(answer: &Answer) -> (StatusCode, HeaderMap, Bytes) {
     let response = answer.response();
     let (status, headers) = (response.status(), response.headers().clone());
@@ -93,7 +92,7 @@ impl From<Problem> for Failed {
 }
 
 #[actix_web::test]
-async fn the_same_request_happens_once_and_its_answer_is_replayed_byte_for_byte() {
+async fn a_repeated_request_has_one_effect_and_its_answer_is_replayed_byte_for_byte() {
     for db in databases().await {
         let (status, headers, body) = sent(&happen(&db, claim("k", "{}")).await.unwrap()).await;
         let (again, mut replayed, bytes) = sent(&happen(&db, claim("k", "{}")).await.unwrap()).await;
@@ -107,7 +106,7 @@ async fn the_same_request_happens_once_and_its_answer_is_replayed_byte_for_byte(
 }
 
 #[actix_web::test]
-async fn a_key_is_good_for_one_body() {
+async fn a_key_is_valid_for_one_body_only() {
     for db in databases().await {
         happen(&db, claim("k", "{}")).await.unwrap();
         let refused = happen(&db, claim("k", "{ }")).await.unwrap_err();
@@ -176,7 +175,7 @@ async fn an_answer_is_kept_for_a_day_and_then_the_key_is_free() {
 }
 
 #[actix_web::test]
-async fn the_same_request_at_once_on_two_replicas_happens_once() {
+async fn concurrent_duplicates_on_two_replicas_have_one_effect() {
     for replicas in pairs().await {
         let many = (0..8).map(|number| {
             let db = &replicas[number % 2];
@@ -190,7 +189,7 @@ async fn the_same_request_at_once_on_two_replicas_happens_once() {
 }
 
 #[actix_web::test]
-async fn the_twin_of_a_request_that_is_refused_does_it_itself() {
+async fn after_a_refused_request_a_concurrent_duplicate_is_executed() {
     for [one, other] in pairs().await {
         let (claimed, asked) = (Notify::new(), Notify::new());
         let first_claim = claim("k", "{}");
@@ -215,7 +214,7 @@ async fn the_twin_of_a_request_that_is_refused_does_it_itself() {
     }
 }
 
-/// A future that is dropped goes as far as a process that is killed, and no further.
+/// Dropping the future simulates a crash.
 #[actix_web::test]
 async fn a_crash_between_the_claim_and_the_commit_leaves_no_effect_and_the_key_free() {
     for db in databases().await {
@@ -245,7 +244,7 @@ async fn a_crash_between_the_claim_and_the_commit_leaves_no_effect_and_the_key_f
 }
 
 #[actix_web::test]
-async fn while_another_replica_is_busy_with_it_a_request_is_told_when_to_come_back() {
+async fn a_request_that_another_replica_is_processing_is_refused_with_retry_after() {
     for url in testing::urls().await {
         let busy = open(&DbConfig::at(&url)).await;
         let soon = std::time::Duration::from_millis(200);
@@ -254,7 +253,7 @@ async fn while_another_replica_is_busy_with_it_a_request_is_told_when_to_come_ba
         assert_eq!(claim("k", "{}").begin(&mut tx).await.unwrap(), Claimed::First);
 
         let refused = happen(&impatient, claim("k", "{}")).await.unwrap_err();
-        // SQLite locks all that it has, and cannot tell what is locked.
+        // SQLite locks the whole database, and does not report which row.
         let expected =
             if busy.kind() == "sqlite" { (503, "unavailable") } else { (409, "idempotency_in_progress") };
         assert_eq!((refused.status().as_u16(), refused.code()), expected);

@@ -1,4 +1,4 @@
-//! What an admin can see and do about messages.
+//! Admin endpoints for the outbox and for dead letters.
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
@@ -20,7 +20,7 @@ pub(super) fn configure(app: &mut web::ServiceConfig) {
         .service(resource("/admin/dead-letters/{id}/replay").post(replay));
 }
 
-/// Unsent events, and the age of the oldest in seconds.
+/// The number of unsent events, and the age of the oldest in seconds.
 pub(super) async fn backlog(db: &Db) -> Result<(i64, i64), DbError> {
     let row =
         query("SELECT COUNT(*) AS pending, MIN(created_at) AS oldest FROM outbox WHERE sent_at IS NULL")
@@ -47,7 +47,7 @@ async fn discard(_: Admin, id: PathId, inbox: web::Data<Inbox>) -> Result<HttpRe
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// One of ours goes to the outbox again; one that was sent to us is handled again.
+/// Puts a dead letter of this sender into the outbox again; handles one that this service received.
 async fn replay(
     admin: Admin,
     id: PathId,
@@ -64,7 +64,7 @@ async fn replay(
             let taken = dead_letters::take(tx, id.0).await?;
             let (destination, event) = taken.ok_or_else(Problem::not_found)?;
             if destination == inbox.service() {
-                inbox.again(tx, &event).await.map_err(|error| super::http::problem(&error))?;
+                inbox.replay(tx, &event).await.map_err(|error| super::http::problem(&error))?;
             } else {
                 outbox.put(tx, &destination, event).await?;
             }

@@ -1,4 +1,4 @@
-//! Events that could not be delivered or understood, kept for a person to decide about.
+//! Dead letters: events that could not be delivered or handled, stored until an admin decides.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::Event;
 use crate::db::{Db, DbError, Row, Tx, now, query};
 
-/// A dead letter, as an admin sees it.
+/// A dead letter in the admin's list.
 #[derive(Debug, Serialize)]
 pub(super) struct DeadLetter {
     id: Uuid,
@@ -20,8 +20,8 @@ pub(super) struct DeadLetter {
     at: OffsetDateTime,
 }
 
-/// Keeps `event`, on its way to `destination`. PostgreSQL keeps no NUL: there is another sign in its
-/// place.
+/// Stores `event`, which was addressed to the service `destination`. PostgreSQL cannot store NUL
+/// characters; they are replaced by U+FFFD.
 pub(super) async fn keep(
     tx: &mut Tx,
     destination: &str,
@@ -37,7 +37,7 @@ pub(super) async fn keep(
     .bind(destination)
     .bind(without_nul(&event.kind))
     .bind(without_nul(&event.subject))
-    .bind(keepable(event.to_json()))
+    .bind(json_without_nul(event.to_json()))
     .bind(attempts)
     .bind(without_nul(why))
     .bind(now())
@@ -46,7 +46,7 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// The newest hundred.
+/// The newest 100.
 pub(super) async fn list(db: &Db) -> Result<Vec<DeadLetter>, DbError> {
     let rows = query(
         "SELECT id, type, subject, attempts, last_error, at FROM dead_letters ORDER BY at DESC LIMIT 100",
@@ -67,7 +67,7 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, DbError> {
     })
 }
 
-/// Takes one out: its destination and the event.
+/// Deletes a dead letter; returns its destination and the event, or `None` if there is no such one.
 pub(super) async fn take(tx: &mut Tx, id: Uuid) -> Result<Option<(String, Event)>, DbError> {
     let taken = query("DELETE FROM dead_letters WHERE id = $1 RETURNING destination, event").bind(id);
     let Some(row) = taken.fetch_optional(tx).await? else { return Ok(None) };
@@ -80,12 +80,12 @@ pub(super) async fn take(tx: &mut Tx, id: Uuid) -> Result<Option<(String, Event)
     }
 }
 
-fn keepable(json: Value) -> Value {
+fn json_without_nul(json: Value) -> Value {
     match json {
         Value::String(text) => without_nul(&text).into(),
-        Value::Array(values) => values.into_iter().map(keepable).collect(),
+        Value::Array(values) => values.into_iter().map(json_without_nul).collect(),
         Value::Object(fields) => {
-            fields.into_iter().map(|(name, value)| (without_nul(&name), keepable(value))).collect()
+            fields.into_iter().map(|(name, value)| (without_nul(&name), json_without_nul(value))).collect()
         }
         json @ (Value::Null | Value::Bool(_) | Value::Number(_)) => json,
     }

@@ -1,4 +1,4 @@
-//! CloudEvents 1.0 in JSON.
+//! The envelope of a message: CloudEvents 1.0 as structured JSON.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,28 +7,26 @@ use uuid::Uuid;
 
 use crate::client::Context;
 
-/// Something that happened, or is to be done (CloudEvents 1.0, structured JSON).
+/// An event or a command to another service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     specversion: SpecVersion,
-    /// Its id, by which repetitions are noticed.
+    /// The inbox detects repeated deliveries by it.
     pub id: Uuid,
-    /// The service that sent it.
+    /// Name of the sending service.
     pub source: String,
-    /// What it is, with the version of its data: `thing.done.v1`.
+    /// Type and version of the data: `thing.done.v1`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What it is about: the id of an aggregate. Events of one subject stay in order.
+    /// Id of the aggregate. Events of one subject stay in order.
     pub subject: String,
-    /// When it was written.
     #[serde(with = "time::serde::rfc3339")]
     pub time: OffsetDateTime,
-    /// The W3C trace it belongs to (CloudEvents' distributed tracing extension).
+    /// W3C trace context (CloudEvents' distributed tracing extension).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
     #[serde(default = "json")]
     datacontenttype: String,
-    /// What the type says it is.
     #[serde(default)]
     pub data: Value,
 }
@@ -44,7 +42,6 @@ fn json() -> String {
 }
 
 impl Event {
-    /// A new event of `source`.
     pub fn new(source: &str, kind: &str, subject: impl ToString, data: impl Serialize) -> Self {
         Self {
             specversion: SpecVersion::V1,
@@ -59,18 +56,17 @@ impl Event {
         }
     }
 
-    /// Makes it part of the trace of `context`.
+    /// Makes the event part of the trace of `context`.
     pub fn within(mut self, context: &Context) -> Self {
         self.traceparent = context.traceparent().map(str::to_owned);
         self
     }
 
-    /// The trace it belongs to, for what is done because of it.
+    /// The trace of the event, for calls made while handling it.
     pub fn context(&self) -> Context {
         Context::in_trace(self.traceparent.clone())
     }
 
-    /// As JSON.
     pub fn to_json(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
@@ -102,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cloud_event_1_0_is_refused_and_other_extensions_are_ignored() {
+    fn a_malformed_event_is_refused_and_unknown_extensions_are_ignored() {
         let good = Event::new("a", "b", "c", ()).to_json();
         let with = |name: &str, value: Value| {
             let mut event = good.clone();

@@ -1,4 +1,4 @@
-//! The transport by HTTP: events are pushed to a healthy replica of the receiver.
+//! Transport over HTTP: pushes events to a healthy replica of the receiver.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const ATTEMPT: &str = "x-message-attempt";
 pub struct HttpTransport(BTreeMap<String, ServiceClient>);
 
 impl HttpTransport {
-    /// A transport to these services.
+    /// `destinations` are the services that can receive.
     pub fn new(stack: &Stack, destinations: &[&str]) -> Self {
         Self(destinations.iter().map(|name| ((*name).to_owned(), stack.client(name))).collect())
     }
@@ -38,7 +38,7 @@ impl HttpTransport {
                 200..=299 => Ok(()),
                 429 | 502..=504 => Err(SendError::Unavailable(answer.status.to_string())),
                 400 | 413 | 422 => Err(SendError::Rejected(answer.status.to_string())),
-                // Also a 404: somebody else may have got the receiver's address.
+                // Also 404: another program may now listen at the receiver's address.
                 _ => Err(SendError::Failed(answer.status.to_string())),
             },
             Err(error @ ClientError::Malformed(..)) => Err(SendError::Failed(error.to_string())),
@@ -76,7 +76,7 @@ async fn receive(
     }
 }
 
-/// How the sender sees that an event had no effect.
+/// The response to the sender if the event had no effect.
 pub(super) fn problem(error: &HandleError) -> Problem {
     match error {
         HandleError::UnknownType | HandleError::Rejected(_) => {

@@ -1,4 +1,4 @@
-//! The inbox: what has been received, so that its effect happens once.
+//! The inbox: records the ids of received events, so that a repeated delivery has no second effect.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::{Event, Upcast, dead_letters};
 use crate::db::{Db, DbError, Tx, now, query};
 use crate::trace::{Kind, Span};
 
-/// What a service does with the events it receives.
+/// A service's event handler.
 pub trait Handler {
-    /// Does the work of `event` in `tx`, quickly: what takes long is written down there and done
-    /// after. Repetitions have been sorted out, but events may be late or out of order.
+    /// Applies `event` in `tx`, which the inbox commits. It must be quick: for long work, write a task in
+    /// `tx` and do it later. Duplicates are filtered out, but events may be late or out of order.
     fn handle<'a>(
         &'a self,
         tx: &'a mut Tx,
@@ -22,58 +22,56 @@ pub trait Handler {
         delivery: Delivery,
     ) -> LocalBoxFuture<'a, Result<(), HandleError>>;
 
-    /// How events of old versions become those that are handled, oldest step first.
+    /// Conversions of old event versions, oldest first.
     fn upcasts(&self) -> &[Upcast] {
         &[]
     }
 }
 
-/// How an event came.
+/// Metadata of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
-    /// The try at which it came, from 1.
+    /// Number of this delivery attempt, from 1.
     pub attempt: i64,
 }
 
-/// Why an event had no effect.
+/// Why an event was not handled; decides what the transport does next.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError {
-    /// This version does not know its type: it is kept until one does.
+    /// This version of the service does not know the type: the event becomes a dead letter.
     #[error("the type is not known here")]
     UnknownType,
-    /// It can never be handled.
+    /// The event can never be handled: it becomes a dead letter.
     #[error("it cannot be handled: {0}")]
     Rejected(String),
-    /// It cannot be handled now; it comes again within a second.
+    /// The event cannot be handled now, for example after an optimistic lock conflict: it is redelivered
+    /// within a second.
     #[error("it lost a race and is tried again")]
     Retry,
-    /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
 }
 
 impl Event {
-    /// The data as a `T`; unknown fields are ignored, so that a sender may add some.
-    ///
-    /// # Errors
-    /// [`HandleError::Rejected`] if it is no `T`.
+    /// Deserializes the data; [`HandleError::Rejected`] if that fails. Unknown fields are ignored, so that a
+    /// sender may add some.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, HandleError> {
         T::deserialize(&self.data).map_err(|error| HandleError::Rejected(format!("{}: {error}", self.kind)))
     }
 }
 
-/// What became of an event.
+/// Result of receiving an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// Its effect happened now.
+    /// The handler ran.
     Done,
-    /// It had happened before.
+    /// The event had been received before.
     Duplicate,
-    /// It is kept as a dead letter, because its type is not known.
+    /// The type is unknown: stored as a dead letter.
     Kept,
 }
 
-/// Where events arrive, by whatever transport.
+/// Receives the events of every transport.
 pub(super) struct Inbox {
     service: &'static str,
     db: Db,
@@ -93,15 +91,15 @@ impl Inbox {
         self.service
     }
 
-    /// Takes in one event: inbox row and effect in one transaction.
+    /// Handles one event, with inbox row and effect in one transaction.
     pub(super) async fn receive(&self, event: &Event, delivery: Delivery) -> Result<Received, HandleError> {
         let (span, began) = (Span::below(event.traceparent.as_deref()), Instant::now());
-        let received = self.take_in(event, delivery).await;
+        let received = self.handle_once(event, delivery).await;
         span.end(Kind::Consumer, || format!("handle {}", event.kind), began.elapsed(), received.is_err());
         received
     }
 
-    async fn take_in(&self, event: &Event, delivery: Delivery) -> Result<Received, HandleError> {
+    async fn handle_once(&self, event: &Event, delivery: Delivery) -> Result<Received, HandleError> {
         let mut tx = self.db.begin().await?;
         if !self.record(&mut tx, event).await? {
             return Ok(Received::Duplicate);
@@ -112,7 +110,7 @@ impl Inbox {
                 Ok(Received::Done)
             }
             Err(error @ HandleError::UnknownType) => {
-                // Not in the transaction of the handler, which may have written something.
+                // In a new transaction, because the handler may have written something in this one.
                 drop(tx);
                 self.keep(event, delivery, &error).await?;
                 Ok(Received::Kept)
@@ -121,19 +119,19 @@ impl Inbox {
         }
     }
 
-    /// Handles an event again that was kept; it is in the inbox already.
-    pub(super) async fn again(&self, tx: &mut Tx, event: &Event) -> Result<(), HandleError> {
+    /// Handles a dead letter. Its id is in the inbox already.
+    pub(super) async fn replay(&self, tx: &mut Tx, event: &Event) -> Result<(), HandleError> {
         self.handle(tx, event, Delivery { attempt: 1 }).await
     }
 
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
         let newest = event.upcast(self.handler.upcasts());
         let handled = AssertUnwindSafe(self.handler.handle(tx, &newest, delivery)).catch_unwind().await;
-        // An event that makes the handler panic must not take down one replica after the other.
+        // An event that makes the handler panic must not crash one replica after the other.
         handled.unwrap_or_else(|_| Err(HandleError::Rejected("the handler panicked".to_owned())))
     }
 
-    /// Keeps an event as a dead letter, because of `why`.
+    /// Stores the event as a dead letter with the error `why`.
     pub(super) async fn keep(
         &self,
         event: &Event,
@@ -148,7 +146,7 @@ impl Inbox {
         tx.commit().await
     }
 
-    /// Whether this is the first time.
+    /// Inserts the inbox row; returns whether it is new.
     async fn record(&self, tx: &mut Tx, event: &Event) -> Result<bool, DbError> {
         let recorded = query(
             "INSERT INTO inbox (consumer, id, seen_at) VALUES ($1, $2, $3) \

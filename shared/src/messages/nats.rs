@@ -1,25 +1,25 @@
-//! The transport by NATS JetStream: a broker keeps the events until the receiver has handled them.
+//! Transport over NATS JetStream: the broker stores events until the receiver has handled them.
 //!
 //! ```text
 //! relay ──► stream (subject STREAM.<service>.<partition>) ──► consumer <service>-<partition> ──► inbox
-//!       ◄── ack, then the row is marked                   ◄── ack, after the commit
+//!       ◄── ack, then the row is marked as sent           ◄── ack, after the commit
 //! ```
 //!
-//! | promise | kept by |
+//! | guarantee | mechanism |
 //! |---|---|
-//! | nothing is lost | the relay goes on until the stream has acknowledged; the stream until the receiver has |
-//! | the effect happens once | the inbox; the stream also drops what it got twice within two minutes |
-//! | the events of a subject are handled in order | a subject has one partition, a partition one consumer, a consumer one event at a time, whatever replica has it |
-//! | the receiver's replicas share the work | they fetch from the same durable consumers |
-//! | what cannot be handled stops nobody | a dead letter of the receiver's, after the tries of `nats/consumer.rs` |
+//! | no event is lost | the relay retries until the stream acknowledges; the stream redelivers until the receiver acknowledges |
+//! | one effect per event | the receiver's inbox; the stream also drops duplicates within two minutes |
+//! | order per subject | a subject maps to one partition, a partition to one consumer, and a consumer delivers one event at a time |
+//! | replicas share the work | they pull from the same durable consumers |
+//! | a bad event does not block others | it becomes a dead letter of the receiver, after the retries in `nats/consumer.rs` |
 //!
-//! A dead letter that is replayed comes after its subject's next events: receivers guard their state,
-//! not the order alone.
+//! A replayed dead letter arrives after later events of its subject. So receivers must check their own
+//! state, and not rely on the order alone.
 //!
-//! While the broker is away the outbox grows, and drains when it is back; the service is degraded, not
-//! down. Who may send is the broker's to decide, by its users: service tokens are for HTTP.
+//! While the broker is unavailable the outbox grows and the service reports `degraded`. The broker's own
+//! users and passwords decide who may send; service tokens are used over HTTP only.
 
-mod consumer; // the receiving end
+mod consumer; // receives
 
 pub use async_nats::ConnectError;
 
@@ -42,33 +42,33 @@ use super::{Outgoing, SendError, Transport, outbox, prune};
 use crate::config::Secret;
 use crate::resilience::Backoff;
 
-/// Subjects are spread over so many consumers of a service, which work side by side. The number must
-/// not shrink while events wait.
+/// Consumers per receiving service. They work in parallel; each handles the subjects of one partition. The
+/// number must not shrink while events are stored.
 const PARTITIONS: u8 = 16;
-/// For an answer of the broker; shorter than a claim of the relay.
+/// For a response of the broker; shorter than the relay's [`LEASE`](outbox::LEASE).
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Two of these without an answer, and the connection counts as lost.
+/// After two pings without a response the connection counts as lost.
 const PING: Duration = Duration::from_secs(5);
 const RECONNECT: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(2) };
-/// A stream that holds so many events takes no more: the outbox does.
-const MOST_EVENTS: i64 = 1_000_000;
-const DUPLICATES: Duration = Duration::from_secs(120);
-/// The stream of a URL that names none.
-const STREAM: &str = "messages";
+/// A full stream refuses events; they then wait in the outbox.
+const MAX_EVENTS: i64 = 1_000_000;
+/// The stream drops a second copy of an event within this time.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+const DEFAULT_STREAM: &str = "messages";
 
-/// Where a NATS server is, and the stream to use there.
+/// A parsed `nats://` URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsUrl {
     /// `host:port`.
     pub(super) address: String,
     /// User and password.
     pub(super) login: Option<(String, Secret)>,
-    /// The name of the stream, with which every subject begins.
+    /// Name of the stream, and first token of every subject.
     pub(super) stream: String,
 }
 
 impl NatsUrl {
-    /// `nats://[user:password@]host:port[/stream]`.
+    /// Parses `nats://[user:password@]host:port[/stream]`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok().filter(|url| url.scheme() == "nats")?;
         let address = format!("{}:{}", url.host_str().filter(|host| !host.is_empty())?, url.port()?);
@@ -79,7 +79,7 @@ impl NatsUrl {
             _ => return None,
         };
         let stream = match url.path().trim_start_matches('/') {
-            "" => STREAM,
+            "" => DEFAULT_STREAM,
             stream if stream.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) => stream,
             _ => return None,
         };
@@ -88,31 +88,28 @@ impl NatsUrl {
     }
 }
 
-/// A NATS server. Clones share one connection.
+/// A connection to a NATS server, shared by clones.
 #[derive(Clone)]
 pub struct Nats {
     jetstream: Context,
     stream: String,
-    /// Whether there is a connection; each new one is announced.
+    /// Changes with each connect and disconnect.
     connected: watch::Receiver<bool>,
     retry: Backoff,
 }
 
 impl Nats {
-    /// A server that is connected to in the background, again and again until it is there.
-    ///
-    /// # Errors
-    /// When the URL cannot be used.
+    /// Connects in the background, and reconnects without limit. Fails only if the URL cannot be used.
     pub async fn connect(url: &NatsUrl) -> Result<Self, ConnectError> {
-        let (announce, connected) = watch::channel(false);
-        let announce = Arc::new(announce);
+        let (connection_state, connected) = watch::channel(false);
+        let connection_state = Arc::new(connection_state);
         let mut options = ConnectOptions::new()
             .retry_on_initial_connect()
             .ping_interval(PING)
             .reconnect_delay_callback(|attempts| RECONNECT.delay(attempts.try_into().unwrap_or(u32::MAX)))
             .event_callback(move |change| {
-                let announce = announce.clone();
-                async move { heard(&announce, &change) }
+                let connection_state = connection_state.clone();
+                async move { connection_changed(&connection_state, &change) }
             });
         if let Some((user, password)) = &url.login {
             options = options.user_and_password(user.clone(), password.expose().to_owned());
@@ -122,12 +119,12 @@ impl Nats {
         Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: outbox::RETRY })
     }
 
-    /// Tries again after `retry` what failed at the receiver, for tests that will not wait longer.
+    /// Replaces the backoff between redeliveries of failed events, for tests.
     pub fn retrying(self, retry: Backoff) -> Self {
         Self { retry, ..self }
     }
 
-    /// Whether the stream can be used now, or what keeps it from that.
+    /// Checks that the stream can be used now.
     pub(super) async fn ping(&self) -> Result<(), String> {
         self.is_connected()?;
         self.jetstream.get_stream(&self.stream).await.map(drop).map_err(|error| error.to_string())
@@ -137,19 +134,19 @@ impl Nats {
         if *self.connected.borrow() { Ok(()) } else { Err("NATS is away".to_owned()) }
     }
 
-    /// The stream, which is made if it is missing. One that somebody else made stays as it is.
+    /// Creates the stream if it is missing. An existing stream keeps its configuration.
     async fn stream(&self) -> Result<Stream, CreateStreamError> {
         let config = Config {
             name: self.stream.clone(),
             subjects: vec![format!("{}.>", self.stream)],
-            // What is acknowledged is gone.
+            // Acknowledged events are deleted.
             retention: RetentionPolicy::WorkQueue,
             storage: StorageType::File,
-            // An event must not outlive the inbox's memory of it.
-            max_age: prune::SEEN.unsigned_abs(),
-            max_messages: MOST_EVENTS,
+            // An event must not be stored longer than the inbox remembers its id.
+            max_age: prune::INBOX_RETENTION.unsigned_abs(),
+            max_messages: MAX_EVENTS,
             discard: DiscardPolicy::New,
-            duplicate_window: DUPLICATES,
+            duplicate_window: DUPLICATE_WINDOW,
             ..Config::default()
         };
         self.jetstream.get_or_create_stream(config).await
@@ -171,7 +168,7 @@ impl Nats {
     }
 
     async fn deliver(&self, outgoing: &Outgoing) -> Result<(), SendError> {
-        // The client would keep what it cannot send; the outbox does that better.
+        // Without a connection the client would buffer the event; it is safer in the outbox.
         self.is_connected().map_err(SendError::Unavailable)?;
         let mut result = self.publish(outgoing).await;
         if result.as_ref().is_err_and(|error| error.kind() == PublishErrorKind::StreamNotFound) {
@@ -195,21 +192,21 @@ impl Transport for Nats {
     }
 }
 
-fn heard(announce: &watch::Sender<bool>, change: &ConnectionEvent) {
+fn connection_changed(connection_state: &watch::Sender<bool>, change: &ConnectionEvent) {
     match change {
         ConnectionEvent::Connected => {
             log::info!("connected to NATS");
-            announce.send_replace(true);
+            connection_state.send_replace(true);
         }
         ConnectionEvent::Disconnected | ConnectionEvent::Closed => {
             log::warn!("the connection to NATS is lost");
-            announce.send_replace(false);
+            connection_state.send_replace(false);
         }
         other => log::warn!(event = other.to_string(); "NATS"),
     }
 }
 
-/// The same for a subject in every version of this program.
+/// Must never change for a subject: events of two versions of a program would lose their order.
 fn partition(subject: &str) -> u8 {
     Sha256::digest(subject)[0] % PARTITIONS
 }
@@ -219,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_keeps_its_partition_for_ever_and_subjects_are_spread() {
+    fn a_subject_never_changes_its_partition_and_subjects_are_spread() {
         assert_eq!(["", "a", "b"].map(partition), [3, 10, 14]);
         let used: std::collections::BTreeSet<_> = (0..500).map(|n| partition(&n.to_string())).collect();
         assert_eq!(used.len(), usize::from(PARTITIONS));

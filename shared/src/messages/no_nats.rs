@@ -1,5 +1,5 @@
-//! Stands in for `nats.rs` in a program that is built without the feature `nats`: there is no [`NatsUrl`],
-//! so no [`Nats`] is ever made.
+//! Replaces `nats.rs` in a build without the feature `nats`. No [`NatsUrl`] can be parsed, so no [`Nats`] is
+//! ever created.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The outbox: events written with the change they tell of (the transactional outbox pattern).
+//! The transactional outbox: a service writes an event in the same transaction as the change it announces.
+//! The [relay](super::relay) sends it after the commit.
 
 use time::{Duration, OffsetDateTime};
 use tokio::sync::mpsc::UnboundedSender;
@@ -7,35 +8,36 @@ use super::Event;
 use crate::db::{DbError, Tx, now, query};
 use crate::resilience::Backoff;
 
-/// How long whoever claimed an event may take to send it before another relay may. Sending twice is
-/// harmless: receivers notice.
+/// How long a relay's claim on an event lasts; then another relay may send it. Sending it twice is harmless,
+/// because the receiver's inbox detects duplicates.
 pub(super) const LEASE: Duration = Duration::seconds(5);
-/// An event that fails at the receiver so often becomes a dead letter.
-pub(super) const ATTEMPTS: i64 = 10;
+/// After so many failures at the receiver an event becomes a dead letter.
+pub(super) const MAX_ATTEMPTS: i64 = 10;
+/// After a failure at the receiver.
 pub(super) const RETRY: Backoff =
     Backoff { first: std::time::Duration::from_millis(200), longest: std::time::Duration::from_secs(10) };
+/// While the receiver is unavailable.
 pub(super) const UNAVAILABLE: Backoff =
     Backoff { first: std::time::Duration::from_secs(1), longest: std::time::Duration::from_secs(1) };
 
-/// Writes events to be sent. Clones share the relay.
+/// Writes events to the outbox table, and hands them to this process's relay.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     relay: String,
     claimed: UnboundedSender<Outgoing>,
 }
 
-/// An event on its way.
+/// An event claimed by a relay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
-    /// Its place in the order of writing.
+    /// Position in the outbox.
     pub seq: i64,
-    /// The service it goes to.
+    /// Name of the receiving service.
     pub destination: String,
-    /// How often sending failed before.
+    /// Failures at the receiver so far.
     pub attempts: i64,
-    /// When its claim runs out, which tells the claim from all others.
+    /// End of the claim. It also identifies the claim: a relay updates the row only if this is unchanged.
     pub claimed_until: OffsetDateTime,
-    /// The event.
     pub event: Event,
 }
 
@@ -44,15 +46,12 @@ impl Outbox {
         Self { relay, claimed }
     }
 
-    /// Writes `event` in `tx`; it is sent to the service `destination` right after the commit, or by
-    /// another replica if this one dies.
+    /// Writes `event` in `tx`. The relay sends it to the service `destination` right after the commit; if
+    /// this replica dies, another replica's relay does.
     ///
-    /// The writer claims the event for its own relay, which saves a transaction, unless earlier
-    /// events of the subject are still on their way: then the relay takes it when its turn comes.
-    /// Writers of one subject must hold a lock on it, or the order among them is by chance.
-    ///
-    /// # Errors
-    /// Any [`DbError`].
+    /// The insert also claims the event for this process's relay, which saves a transaction. If earlier
+    /// events of the subject are unsent, the event stays unclaimed until they are sent. Concurrent writers
+    /// of one subject must hold a lock on it, or the order of their events is undefined.
     pub async fn put(&self, tx: &mut Tx, destination: &str, event: Event) -> Result<(), DbError> {
         let now = now();
         let claimed_until = now + LEASE;
@@ -78,7 +77,7 @@ impl Outbox {
             let destination = destination.to_owned();
             let outgoing = Outgoing { seq: row.get("seq")?, destination, attempts: 0, claimed_until, event };
             let claimed = self.claimed.clone();
-            // Without a relay the claim runs out, and another replica's relay sends the event.
+            // If the relay has ended, the claim expires and another replica's relay sends the event.
             tx.on_commit(move || claimed.send(outgoing).unwrap_or_default());
         }
         Ok(())

@@ -1,11 +1,11 @@
-//! Retention: nothing in the chassis' tables grows without bound.
+//! Retention: deletes old rows of the chassis' tables, and counts the unsent events.
 //!
 //! | rows | kept for | because |
 //! |---|---|---|
-//! | sent events | 1 hour | to look at |
-//! | inbox | 7 days | longer than a message can be on its way without a person noticing |
-//! | idempotency keys | 24 hours | what clients are promised |
-//! | dead letters | until a person decides | |
+//! | sent events | 1 hour | debugging |
+//! | inbox | 7 days | a duplicate may arrive that late |
+//! | idempotency keys | 24 hours | the promise to clients |
+//! | dead letters | until an admin decides | |
 
 use std::time::Duration;
 
@@ -16,17 +16,18 @@ use crate::db::{Db, DbError, now, query};
 use crate::metrics;
 use crate::stop::Stop;
 
-const SENT: time::Duration = time::Duration::hours(1);
-pub(super) const SEEN: time::Duration = time::Duration::days(7);
-/// Between two looks at the backlog; every twelfth also prunes.
-const LOOK: Duration = Duration::from_secs(5);
-
-/// Rows deleted in one transaction: few, so that nobody waits long.
+const SENT_RETENTION: time::Duration = time::Duration::hours(1);
+pub(super) const INBOX_RETENTION: time::Duration = time::Duration::days(7);
+/// Between two counts of the backlog.
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+/// Prunes after so many counts.
+const COUNTS_PER_PRUNE: u64 = 12;
+/// Rows deleted in one transaction; few, to keep locks short.
 const BATCH: u64 = 500;
 
 pub(super) async fn run(db: Db, stop: Stop) {
-    for look in 0u64.. {
-        stop.sleep(LOOK).await;
+    for count in 1u64.. {
+        stop.sleep(COUNT_INTERVAL).await;
         if stop.is_requested() {
             return;
         }
@@ -34,7 +35,7 @@ pub(super) async fn run(db: Db, stop: Stop) {
             Ok((pending, oldest_age_s)) => metrics::outbox(pending, oldest_age_s),
             Err(error) => log::warn!(error:%; "the outbox cannot be counted"),
         }
-        if look % 12 == 11
+        if count.is_multiple_of(COUNTS_PER_PRUNE)
             && let Err(error) = prune(&db, now()).await
         {
             log::warn!(error:%; "old rows cannot be pruned");
@@ -43,10 +44,10 @@ pub(super) async fn run(db: Db, stop: Stop) {
 }
 
 async fn prune(db: &Db, now: OffsetDateTime) -> Result<(), DbError> {
-    // Each time is asked for twice: a key may be claimed anew between the look and the delete.
+    // The condition is repeated outside of the subquery, because a key may be claimed again in between.
     for (table, key, time, before) in [
-        ("outbox", "seq", "sent_at", now - SENT),
-        ("inbox", "consumer, id", "seen_at", now - SEEN),
+        ("outbox", "seq", "sent_at", now - SENT_RETENTION),
+        ("inbox", "consumer, id", "seen_at", now - INBOX_RETENTION),
         ("idempotency_keys", "scope, key", "expires_at", now),
     ] {
         let delete = format!(
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn what_is_old_goes_and_what_is_new_unsent_or_for_a_person_to_decide_stays() {
+    async fn pruning_deletes_old_rows_and_keeps_new_unsent_and_undecided_ones() {
         let minute = Duration::minutes(1);
         for db in testing::databases().await {
             let now = now();
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn nothing_that_is_old_is_left_for_the_next_time_however_much_it_is() {
+    async fn one_pruning_run_deletes_all_old_rows_however_many() {
         for db in testing::databases().await {
             let mut tx = db.begin().await.unwrap();
             for _ in 0..2 * BATCH + 1 {

@@ -1,20 +1,22 @@
-//! The relay: takes events from the outbox and hands them to the transport.
+//! The relay: claims events in the outbox, sends them with the transport, and marks them as sent.
 //!
-//! Only the *head* of a subject, its oldest unsent event, is ever claimed, so that events of one
-//! subject arrive in order; many subjects are sent at once. What came of the sends so far is marked,
-//! and the next heads are claimed, in one transaction. Several relays share an outbox by their claims:
-//! each holds for a while and is then free for another.
+//! **Order.** A relay claims only the *head* of a subject: its oldest unsent event. So the events of one
+//! subject are sent one after the other, and different subjects in parallel.
 //!
-//! | sending | then |
+//! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]; if the relay dies, another
+//! relay claims the event after that. One transaction records the results of finished sends and claims the
+//! next heads.
+//!
+//! | result of a send | action |
 //! |---|---|
-//! | succeeds | marked as sent |
-//! | finds nobody, or somebody who cannot work now | tried again within a second, for ever |
-//! | fails at the receiver | tried again later and later; after ten times a dead letter |
-//! | is rejected | a dead letter at once |
+//! | success | mark as sent |
+//! | receiver or broker unavailable | retry within a second, without limit |
+//! | failure at the receiver | retry with backoff; after ten failures a dead letter |
+//! | rejected | a dead letter at once |
 //!
-//! By HTTP sending succeeds when the receiver has handled the event, with a broker when that has it.
-//! A dead letter lets the subject's next events pass. When it is replayed it arrives after them, so
-//! receivers guard their state, not the order alone.
+//! Over HTTP, success means that the receiver has handled the event; with a broker, that the broker has
+//! stored it. A dead letter does not block later events of its subject. When it is replayed it arrives after
+//! them, so receivers must check their own state, and not rely on the order alone.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -23,31 +25,35 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
-use super::outbox::{ATTEMPTS, LEASE, Outbox, Outgoing, RETRY, UNAVAILABLE};
+use super::outbox::{LEASE, MAX_ATTEMPTS, Outbox, Outgoing, RETRY, UNAVAILABLE};
 use super::{Nats, SendError, Transport, dead_letters};
 use crate::db::{Db, DbError, Tx, now, query};
 use crate::stop::Stop;
 
+/// Concurrent sends.
 const MAX_IN_FLIGHT: usize = 32;
-/// How often to look for events that no commit in this process told of.
-const POLL: Duration = Duration::from_secs(1);
+/// Finds events that no commit in this process announced: retries, and events of other replicas.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends what is in an outbox.
+/// Sends the events of an outbox.
 pub struct Relay {
+    /// Unique; the owner of this relay's claims.
     name: String,
     db: Db,
     transport: Rc<dyn Transport>,
     outbox: Outbox,
+    /// Events that [`Outbox::put`] claimed for this relay, after their commit.
     claimed: UnboundedReceiver<Outgoing>,
 }
 
+/// A finished send.
 struct Sent {
     outgoing: Outgoing,
     result: Result<(), SendError>,
 }
 
 impl Relay {
-    /// A relay, and the outbox whose writers wake it.
+    /// A relay, and the outbox that wakes it after each commit.
     pub fn new(db: Db, transport: Rc<dyn Transport>) -> (Outbox, Self) {
         let name = Uuid::now_v7().to_string();
         let (sender, claimed) = unbounded_channel();
@@ -63,17 +69,17 @@ impl Relay {
         &self.outbox
     }
 
-    /// The broker that events are fetched from, if they are not pushed.
+    /// The broker to consume events from; `None` if the transport pushes them.
     pub(super) fn broker(&self) -> Option<Nats> {
         self.transport.broker()
     }
 
-    /// Sends events until told to stop, and then finishes those it is sending.
+    /// Sends events until `stop`; then finishes the sends in flight.
     pub async fn run(mut self, stop: Stop) {
         let (results, mut finished) = unbounded_channel::<Sent>();
         let mut waiting = VecDeque::new();
         let mut sending = 0;
-        let mut poll = tokio::time::interval(POLL);
+        let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while sending > 0 || !stop.is_requested() {
             let mut sent = Vec::new();
@@ -88,18 +94,18 @@ impl Relay {
                 _ = poll.tick() => {}
                 () = stop.requested(), if !stop.is_requested() => {}
             }
-            let woken_to_send = !waiting.is_empty();
+            let has_claimed = !waiting.is_empty();
             sending -= sent.len();
-            if !sent.is_empty() || !woken_to_send {
+            if !sent.is_empty() || !has_claimed {
                 let room = MAX_IN_FLIGHT.saturating_sub(sending + waiting.len());
                 let wanted = if stop.is_requested() { 0 } else { room };
                 match self.settle(sent, wanted).await {
                     Ok(heads) => waiting.extend(heads),
-                    // Nothing is lost: the claims run out, and the events are sent again.
-                    Err(error) => log::warn!(error:%; "the outbox cannot be read or marked"),
+                    // No event is lost: the claims expire, and the events are sent again.
+                    Err(error) => log::warn!(error:%; "the outbox cannot be read or updated"),
                 }
             }
-            // What waited for longer than its claim is somebody else's by now.
+            // Another relay may have claimed an event whose claim has expired here.
             waiting.retain(|outgoing: &Outgoing| outgoing.claimed_until > now());
             while sending < MAX_IN_FLIGHT {
                 let Some(outgoing) = waiting.pop_front() else { break };
@@ -113,32 +119,33 @@ impl Relay {
         let transport = self.transport.clone();
         actix_web::rt::spawn(async move {
             let result = transport.send(&outgoing).await;
-            // The receiver lives as long as the relay, which waits for every send.
+            // Cannot fail: the relay receives until the last send has ended.
             results.send(Sent { outgoing, result }).unwrap_or_default();
         });
     }
 
-    /// Marks what came of `sent`, and claims up to `wanted` heads.
+    /// Records the results of `sent`, and claims up to `wanted` heads.
     async fn settle(&self, sent: Vec<Sent>, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
         if sent.is_empty() && !self.is_any_due().await? {
             return Ok(Vec::new());
         }
         let mut tx = self.db.begin().await?;
         for Sent { outgoing, result } in sent {
-            self.mark(&mut tx, &outgoing, result).await?;
+            self.record(&mut tx, &outgoing, result).await?;
         }
         let heads = if wanted > 0 { self.claim(&mut tx, wanted).await? } else { Vec::new() };
         tx.commit().await?;
         Ok(heads)
     }
 
-    /// A look that locks nothing, because mostly there is nothing to do.
+    /// Reads without a lock, because mostly nothing is due.
     async fn is_any_due(&self) -> Result<bool, DbError> {
         let due = query("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1 LIMIT 1").bind(now());
         Ok(due.fetch_optional(&self.db).await?.is_some())
     }
 
-    async fn mark(
+    /// Marks an event as sent, schedules its retry, or makes it a dead letter.
+    async fn record(
         &self,
         tx: &mut Tx,
         outgoing: &Outgoing,
@@ -146,22 +153,22 @@ impl Relay {
     ) -> Result<(), DbError> {
         let attempts = outgoing.attempts + 1;
         let (error, pause) = match result {
-            Ok(()) => return done(tx, outgoing).await,
+            Ok(()) => return mark_sent(tx, outgoing).await,
             Err(error @ SendError::Unavailable(_)) => (error, UNAVAILABLE.delay(1)),
-            Err(error @ SendError::Failed(_)) if attempts < ATTEMPTS => {
+            Err(error @ SendError::Failed(_)) if attempts < MAX_ATTEMPTS => {
                 let pause = RETRY.delay(attempts.try_into().unwrap_or(u32::MAX));
                 (error, pause)
             }
             Err(error) => return self.give_up(tx, outgoing, attempts, &error).await,
         };
-        let counted = if matches!(error, SendError::Failed(_)) { attempts } else { outgoing.attempts };
+        let failures = if matches!(error, SendError::Failed(_)) { attempts } else { outgoing.attempts };
         log::info!(seq = outgoing.seq, kind = outgoing.event.kind, error:%; "a message is tried again");
         query(
             "UPDATE outbox SET attempts = $2, last_error = $3, next_at = $4, claimed_by = NULL \
              WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $5 AND next_at = $6",
         )
         .bind(outgoing.seq)
-        .bind(counted)
+        .bind(failures)
         .bind(error.to_string())
         .bind(now() + pause)
         .bind(self.name.as_str())
@@ -171,7 +178,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Makes a dead letter of the event, unless its claim is somebody else's by now, who may yet send it.
+    /// Makes the event a dead letter, unless the claim has expired: then another relay may still deliver it.
     async fn give_up(
         &self,
         tx: &mut Tx,
@@ -180,19 +187,19 @@ impl Relay {
         error: &SendError,
     ) -> Result<(), DbError> {
         let Outgoing { seq, destination, event, claimed_until, .. } = outgoing;
-        let ours = query(
+        let claimed = query(
             "UPDATE outbox SET sent_at = $2 \
              WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $3 AND next_at = $4",
         );
-        let ours = ours.bind(*seq).bind(now()).bind(self.name.as_str()).bind(*claimed_until);
-        if ours.execute(&mut *tx).await? == 1 {
+        let claimed = claimed.bind(*seq).bind(now()).bind(self.name.as_str()).bind(*claimed_until);
+        if claimed.execute(&mut *tx).await? == 1 {
             log::error!(seq, destination, kind = event.kind, error:%; "a message becomes a dead letter");
             dead_letters::keep(tx, destination, event, attempts, &error.to_string()).await?;
         }
         Ok(())
     }
 
-    /// The heads that nobody holds now.
+    /// Claims up to `wanted` heads that are due and that no other relay holds.
     async fn claim(&self, tx: &mut Tx, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
         let now = now();
         let claimed_until = now + LEASE;
@@ -221,7 +228,7 @@ impl Relay {
                     claimed_until,
                     event,
                 }),
-                // Only a hand in the database can do this; the claim keeps it from blocking others.
+                // Only a manual change of the row can cause this. The claim keeps it out of the next polls.
                 Err(error) => log::error!(seq, error:%; "an event in the outbox cannot be read"),
             }
         }
@@ -229,7 +236,8 @@ impl Relay {
     }
 }
 
-async fn done(tx: &mut Tx, outgoing: &Outgoing) -> Result<(), DbError> {
+/// Also if the claim has expired: the event was delivered.
+async fn mark_sent(tx: &mut Tx, outgoing: &Outgoing) -> Result<(), DbError> {
     query("UPDATE outbox SET sent_at = $2 WHERE seq = $1 AND sent_at IS NULL")
         .bind(outgoing.seq)
         .bind(now())

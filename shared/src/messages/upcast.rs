@@ -1,8 +1,8 @@
-//! Old versions of events, read as new ones (the upcaster pattern).
+//! Converts events of old versions to the newest version (the upcaster pattern).
 //!
-//! A sender may add fields to a type's data at any time. What changes more is a new version of the
-//! type, which receivers learn to read before anybody sends it. Handlers know the newest version only:
-//! an event of an older one, still on its way or kept as a dead letter, is raised to it step by step.
+//! A sender may add fields to the data of a type at any time. Any other change needs a new version of the
+//! type, and receivers must be able to read it before senders use it. Handlers know the newest version
+//! only: older events, in transit or stored as dead letters, are converted step by step.
 
 use std::borrow::Cow;
 
@@ -10,19 +10,19 @@ use serde_json::{Map, Value};
 
 use super::Event;
 
-/// How one version of a type becomes the next.
+/// Converts one version of a type to the next.
 #[derive(Debug, Clone, Copy)]
 pub struct Upcast {
     /// The old version: `thing.done.v1`.
     pub from: &'static str,
-    /// The next: `thing.done.v2`.
+    /// The next version: `thing.done.v2`.
     pub to: &'static str,
-    /// Makes the data of the old version that of the next.
+    /// Changes the data in place.
     pub data: fn(&mut Map<String, Value>),
 }
 
 impl Event {
-    /// This event in the newest version that `steps`, oldest first, lead to.
+    /// Applies those of `steps` that match, in order. Id, subject and time stay the same.
     pub(super) fn upcast(&self, steps: &[Upcast]) -> Cow<'_, Self> {
         let mut newest = Cow::Borrowed(self);
         for step in steps {
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_version_is_raised_step_by_step_to_the_newest_and_stays_the_same_event() {
+    fn an_old_version_is_converted_step_by_step_and_keeps_its_id() {
         let (event, newest) = upcast("thing.done.v1", json!({ "size": 1 }));
         assert_eq!(newest.kind, "thing.done.v3");
         assert_eq!(newest.data, json!({ "size": 1, "people": ["somebody"] }));

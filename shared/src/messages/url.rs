@@ -1,4 +1,4 @@
-//! Which transport carries the messages, by URL.
+//! `MESSAGES_URL` chooses the transport.
 
 use std::rc::Rc;
 
@@ -7,12 +7,12 @@ use crate::config::{Variable, Vars};
 use crate::db::Db;
 use crate::stack::Stack;
 
-/// Which transport carries the messages.
+/// The transport, by the URL's scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessagesUrl {
-    /// They are pushed to a healthy replica of the receiver.
+    /// Pushes events to a healthy replica of the receiver.
     Http,
-    /// A broker keeps them until the receiver has handled them.
+    /// Publishes events to NATS JetStream.
     Nats(NatsUrl),
 }
 
@@ -26,10 +26,8 @@ impl MessagesUrl {
         )
     }
 
-    /// An outbox in `db` whose events go to `receivers`, and the relay that sends them.
-    ///
-    /// # Errors
-    /// When the URL cannot be used. A broker that does not answer is no error: it may come back.
+    /// An outbox in `db`, and the relay that sends its events to `receivers`. Fails if the URL cannot be
+    /// used; a broker that does not respond is no error, because it may start later.
     pub async fn open(
         &self,
         stack: &Stack,
@@ -49,15 +47,11 @@ impl Variable for MessagesUrl {
         if text == "http://" {
             return Ok(Self::Http);
         }
-        // The text may hold a password: what is wrong is said without it.
+        // The message does not repeat the text, because it may contain a password.
         NatsUrl::parse(text).map(Self::Nats).ok_or_else(|| {
             "write http://, or nats://[user:password@]host:port[/stream], the stream in letters, digits, - and _"
                 .to_owned()
         })
-    }
-
-    fn placeholder() -> Self {
-        Self::Http
     }
 }
 
@@ -67,7 +61,7 @@ mod tests {
     use crate::config::Secret;
 
     #[test]
-    fn a_transport_is_named_by_its_url() {
+    fn the_url_selects_the_transport() {
         assert_eq!(MessagesUrl::parse("http://"), Ok(MessagesUrl::Http));
         let plain = NatsUrl { address: "h:4222".to_owned(), login: None, stream: "messages".to_owned() };
         assert_eq!(MessagesUrl::parse("nats://h:4222"), Ok(MessagesUrl::Nats(plain.clone())));

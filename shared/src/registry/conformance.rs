@@ -1,12 +1,12 @@
-//! What every registry must do; run against the real one. Its instances are real, because a registry
-//! may ask whether they are ready.
+//! Conformance tests for every registry, run against real ones. The instances are running servers, because a
+//! registry may check their health.
 
 use std::time::Duration;
 
 use super::{Instance, Registry};
 use crate::service::{HttpConfig, ServerHandle, Service};
 
-/// Registers, renews, finds and deregisters instances of a service of its own.
+/// Registers, renews, finds and deregisters instances of a new service.
 ///
 /// # Panics
 /// When a promise is broken.
@@ -15,8 +15,8 @@ pub async fn keeps_its_promises(registry: &dyn Registry) {
     let (one, first) = replica("one").await;
     let (two, second) = replica("two").await;
 
-    let nobody = registry.instances(&service, None).await.expect("an unknown service has no instances");
-    assert!(nobody.instances.is_empty());
+    let none = registry.instances(&service, None).await.expect("an unknown service has no instances");
+    assert!(none.instances.is_empty());
 
     let lease = registry.register(&service, &one).await.expect("registers");
     assert!(lease > Duration::ZERO);
@@ -33,35 +33,35 @@ pub async fn keeps_its_promises(registry: &dyn Registry) {
 
     registry.deregister(&service, "one").await.expect("deregisters");
     assert_eq!(found(registry, &service, 1).await, [again]);
-    registry.deregister(&service, "one").await.expect("deregisters who is not there");
+    registry.deregister(&service, "one").await.expect("deregisters an unknown instance");
     registry.deregister(&service, "two").await.expect("deregisters");
     first.stop().await;
     second.stop().await;
 }
 
-/// For a registry that only reads: finds `listed`, whatever anybody registers.
+/// For a registry without registration: finds `listed`, and ignores registrations.
 ///
 /// # Panics
 /// When a promise is broken.
-pub async fn finds_who_is_listed(registry: &dyn Registry, service: &str, listed: &[Instance]) {
-    let nobody = registry.instances("unknown", None).await.expect("an unknown service has no instances");
-    assert!(nobody.instances.is_empty());
+pub async fn finds_listed_instances(registry: &dyn Registry, service: &str, listed: &[Instance]) {
+    let none = registry.instances("unknown", None).await.expect("an unknown service has no instances");
+    assert!(none.instances.is_empty());
 
     let other = Instance::new("other", "http://127.0.0.1:1");
-    assert!(registry.register(service, &other).await.expect("does not mind") > Duration::ZERO);
+    assert!(registry.register(service, &other).await.expect("ignores it") > Duration::ZERO);
     assert_eq!(registry.instances(service, None).await.expect("answers").instances, listed);
-    registry.deregister(service, &listed[0].id).await.expect("does not mind");
+    registry.deregister(service, &listed[0].id).await.expect("ignores it");
     let seen = registry.instances(service, None).await.expect("answers");
     assert_eq!(seen.instances, listed);
 
-    let at_once = Duration::from_millis(100);
-    let changed = tokio::time::timeout(at_once, registry.instances(service, Some(&seen))).await;
+    let short = Duration::from_millis(100);
+    let changed = tokio::time::timeout(short, registry.instances(service, Some(&seen))).await;
     assert!(changed.is_err(), "it does not wait for a change");
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A running replica that is ready.
+/// A running, ready replica.
 pub(super) async fn replica(id: &'static str) -> (Instance, ServerHandle) {
     let server = Service::bind("conformance", HttpConfig::for_tests())
         .expect("a free port")
@@ -73,7 +73,7 @@ pub(super) async fn replica(id: &'static str) -> (Instance, ServerHandle) {
     (instance, handle)
 }
 
-/// The instances, when there are `count`.
+/// Waits until there are `count` instances.
 pub(super) async fn found(registry: &dyn Registry, service: &str, count: usize) -> Vec<Instance> {
     let deadline = tokio::time::Instant::now() + TIMEOUT;
     let mut seen = registry.instances(service, None).await.expect("answers");

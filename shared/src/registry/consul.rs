@@ -1,11 +1,11 @@
-//! `consul://`: Consul, asked through the HTTP API of an agent (1.8 or newer).
+//! `consul://`: client of a Consul agent's HTTP API (1.8 or newer).
 //!
-//! - **Registering** asks the agent whether it knows this replica as it is, and tells it if not. So a
-//!   renewal only reads, because a registration would start the check's clock anew, and an agent that
-//!   has forgotten everything is told again.
-//! - **Health.** The agent asks `/health/ready` every 10 s. A replica passes from the start: it
-//!   registers only when it serves. It is forgotten when it has failed for a minute.
-//! - **Finding** returns passing instances only, by a query that waits until they are others.
+//! - **Registration.** First a query whether the agent knows this replica unchanged; only if not, a
+//!   registration. So a renewal only reads (a registration would reset the health check), and an agent that
+//!   has lost its data gets a new registration.
+//! - **Health.** The agent calls `/health/ready` every 10 s. The initial status is passing, because a replica
+//!   registers only when it serves. Consul deregisters it after a minute of failures.
+//! - **Discovery** returns only passing instances, with blocking queries.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -22,12 +22,12 @@ use super::{Instance, Instances, LEASE, Registry, RegistryError};
 use crate::config::Secret;
 use crate::http::{Call, Response, exchange};
 
-/// How long a query waits for a change. Consul adds up to a sixteenth.
+/// Duration of a blocking query. Consul adds up to a sixteenth.
 const WAIT: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A client of the agent at an address, `host:port`, or `host:port/prefix` for several systems in one
-/// Consul: the service `name` is called `prefix-name` there.
+/// Parsed from `host:port` or `host:port/prefix`. With a prefix, the service `name` is registered as
+/// `prefix-name`, so that several systems can share a Consul.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsulRegistry {
     address: String,
@@ -36,7 +36,7 @@ pub struct ConsulRegistry {
     token: Option<Secret>,
 }
 
-/// A service instance, as the agent is told of it and as it is found.
+/// A service instance in the agent's API, in requests and responses.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Registration {
@@ -77,7 +77,7 @@ impl FromStr for ConsulRegistry {
 }
 
 impl ConsulRegistry {
-    /// Shows Consul this ACL token, if there is one.
+    /// Sends this ACL token, if there is one.
     pub fn with_token(self, token: Option<Secret>) -> Self {
         Self { token, ..self }
     }
@@ -90,7 +90,7 @@ impl ConsulRegistry {
         format!("{}-{id}", self.name(service))
     }
 
-    /// Calls the agent. "Not found" is an answer.
+    /// Calls the agent. 404 is not an error.
     async fn call(
         &self,
         method: Method,
@@ -125,7 +125,7 @@ impl ConsulRegistry {
         Ok(Registration {
             id: self.id(service, &instance.id),
             service: self.name(service),
-            // An address of version 6 stands in brackets in a URL only.
+            // Only a URL has brackets around an IPv6 address.
             address: host.trim_matches(['[', ']']).to_owned(),
             port,
             meta: Some(instance.metadata.clone()),
@@ -138,11 +138,11 @@ impl ConsulRegistry {
         Ok(answer.status.is_success() && parsed::<Registration>(&answer)? == *registration)
     }
 
-    async fn tell(&self, registration: &Registration, url: &str) -> Result<(), RegistryError> {
+    async fn put_registration(&self, registration: &Registration, url: &str) -> Result<(), RegistryError> {
         let mut body = json!(registration);
         body["Check"] = json!({
-            // A check of its own for each registration. One that the agent knows would keep its last
-            // status, which is critical for who died and came back.
+            // A new check id for each registration. An existing check would keep its last status, which
+            // is critical after a crash.
             "CheckID": Uuid::now_v7(),
             "Name": "ready",
             "HTTP": format!("{url}/health/ready"),
@@ -165,7 +165,7 @@ impl Registry for ConsulRegistry {
         async move {
             let registration = self.registration(service, instance)?;
             if !self.knows(&registration).await? {
-                self.tell(&registration, &instance.url).await?;
+                self.put_registration(&registration, &instance.url).await?;
             }
             Ok(LEASE)
         }
@@ -211,8 +211,8 @@ impl Registry for ConsulRegistry {
     }
 }
 
-/// The index to wait for a change of. One that went backwards is of a Consul that started anew: then
-/// the next query does not wait. None is below 1, or the next query would never wait.
+/// The index for the next blocking query. An index that went backwards means that Consul has restarted: 0,
+/// so that the next query does not block. Otherwise at least 1, or the query would never block.
 fn next(seen: u64, index: u64) -> u64 {
     if index < seen { 0 } else { index.max(1) }
 }
@@ -221,7 +221,7 @@ fn parsed<'a, T: Deserialize<'a>>(answer: &'a Response) -> Result<T, RegistryErr
     serde_json::from_slice(&answer.body).map_err(|error| RegistryError::Refused(error.to_string()))
 }
 
-/// Who registered without an address is at its agent's.
+/// A service registered without an address has its agent's address.
 fn instance(HealthyInstance { node, service }: HealthyInstance) -> Option<Instance> {
     let Registration { id, service, address, port, meta } = service;
     let address = if address.is_empty() { node.address } else { address };

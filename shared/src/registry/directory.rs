@@ -1,4 +1,4 @@
-//! Follows the replicas of services.
+//! Watches the replicas of services, and keeps their pools up to date.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use crate::resilience::Backoff;
 
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 
-/// A pool for each service that somebody asked for, kept up to date in the background. Used on the
-/// main thread; the pools go to all.
+/// One pool for each watched service, updated in the background. Used on the main thread; all threads share
+/// the pools.
 #[derive(Clone)]
 pub struct Directory {
     registry: Rc<dyn Registry>,
@@ -22,12 +22,11 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// A directory that follows nothing yet.
     pub fn new(registry: Rc<dyn Registry>, settings: Settings) -> Self {
         Self { registry, settings, pools: Rc::default() }
     }
 
-    /// The pool of `service`, followed from now on.
+    /// The pool of `service`, which is watched from now on.
     pub fn watch(&self, service: &str) -> Arc<Pool> {
         if let Some(pool) = self.pools.borrow().get(service) {
             return pool.clone();
@@ -39,7 +38,7 @@ impl Directory {
     }
 }
 
-/// While the registry is away, the pool keeps the last known replicas.
+/// While the registry is unavailable, the pool keeps the last known replicas.
 async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
     let (mut seen, mut known) = (None, Known::default());
     let mut failures = 0;
@@ -55,10 +54,10 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
             }
             Err(error) => {
                 failures += 1;
-                // It may have started anew, and count its versions from the beginning.
+                // It may have restarted, and may count its versions from the beginning.
                 seen = None;
                 if failures % 10 == 5 {
-                    log::warn!(error:%, service = pool.service(), failures; "the replicas cannot be looked up");
+                    log::warn!(error:%, service = pool.service(), failures; "the registry cannot be reached");
                 }
                 tokio::time::sleep(RETRY.delay(failures)).await;
             }
@@ -66,30 +65,30 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
     }
 }
 
-/// What is believed of what the registry says.
+/// The instances that are believed to exist.
 #[derive(Debug, Default)]
 struct Known {
     instances: Vec<Instance>,
-    /// Since when the registry says that there is nobody.
-    nobody_since: Option<Instant>,
+    /// Since when the registry has reported no instance.
+    empty_since: Option<Instant>,
 }
 
 impl Known {
-    /// Takes in what the registry says; tells whether it is to be believed, and news. That all have
-    /// gone is believed after a lease: a registry that lost its memory says the same, and who is alive
-    /// has registered again by then. Asking somebody who is gone does no harm.
+    /// Records the result of a query; returns whether it changes the instances. An empty result is believed
+    /// only after a lease: a registry that has lost its data also returns none, and within a lease all
+    /// running replicas have registered again. Until then a request to a lost replica does no harm.
     fn learn(&mut self, found: &[Instance], now: Instant) -> bool {
         if found.is_empty() {
-            let since = *self.nobody_since.get_or_insert(now);
+            let since = *self.empty_since.get_or_insert(now);
             if now.saturating_duration_since(since) < LEASE {
                 return false;
             }
         } else {
-            self.nobody_since = None;
+            self.empty_since = None;
         }
-        let news = self.instances != found;
+        let changed = self.instances != found;
         self.instances = found.to_vec();
-        news
+        changed
     }
 }
 
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
     use crate::registry::{Instances, RegistryError};
 
-    /// Answers, fails, answers for ever; remembers with what it was asked.
+    /// Fails at the second query; records the `seen` version of each query.
     #[derive(Default)]
     struct Forgetful(RefCell<Vec<Option<u64>>>);
 
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn after_an_outage_nothing_that_was_seen_counts() {
+    async fn after_an_outage_the_seen_version_is_reset() {
         let registry = Rc::new(Forgetful::default());
         let _pool = Directory::new(registry.clone(), Settings::default()).watch("a");
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn that_all_have_gone_is_believed_after_a_lease() {
+    fn an_empty_answer_is_believed_after_a_lease() {
         let now = Instant::now();
         let some = [Instance::new("1", "http://h:1")];
         let mut known = Known::default();
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn that_one_of_several_has_gone_is_believed_at_once() {
+    fn the_removal_of_one_of_several_is_believed_at_once() {
         let now = Instant::now();
         let both = [Instance::new("1", "http://h:1"), Instance::new("2", "http://h:2")];
         let mut known = Known::default();

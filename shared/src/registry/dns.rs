@@ -1,8 +1,8 @@
-//! `dns://`: every address that a name has is an instance, as with headless services on Kubernetes and
+//! `dns://`: every address of a name is an instance, as for headless services on Kubernetes and
 //! `docker compose --scale`.
 //!
-//! Nobody registers. Names are looked up again every few seconds, because the system's resolver does
-//! not tell how long an answer holds; who has gone is noticed by its health checks before that.
+//! Replicas do not register. Names are looked up every two seconds, because the system's resolver does not
+//! return a time to live. Health checks and the circuit breaker notice a lost replica earlier.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use super::{Instance, Instances, Registry, RegistryError};
 const POLL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The name and port of each service: `user-service=users:3001;order-service=orders:3011`.
+/// The name and port of each service: `a-service=a-host:3001;b-service=b-host:3011`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DnsRegistry(BTreeMap<String, String>);
 
@@ -34,8 +34,8 @@ impl FromStr for DnsRegistry {
     }
 }
 
-/// The instances of a service, each named by its address.
-async fn looked_up(name: &str) -> Result<Vec<Instance>, RegistryError> {
+/// Each instance has its address as id.
+async fn look_up(name: &str) -> Result<Vec<Instance>, RegistryError> {
     let found = tokio::time::timeout(TIMEOUT, tokio::net::lookup_host(name)).await;
     let found = found.map_err(|_| RegistryError::Unavailable("the name server is slow".to_owned()))?;
     let found = found.map_err(|error| RegistryError::Unavailable(error.to_string()))?;
@@ -57,7 +57,7 @@ impl Registry for DnsRegistry {
                 tokio::time::sleep(POLL).await;
             }
             let instances = match self.0.get(service) {
-                Some(name) => looked_up(name).await?,
+                Some(name) => look_up(name).await?,
                 None => Vec::new(),
             };
             Ok(Instances { instances, version: 0 })
@@ -69,25 +69,25 @@ impl Registry for DnsRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::conformance::finds_who_is_listed;
+    use crate::registry::conformance::finds_listed_instances;
 
     #[actix_web::test]
     async fn every_address_of_a_name_is_an_instance() {
         let dns: DnsRegistry = "a=127.0.0.1:3001;b=127.0.0.2:3001".parse().unwrap();
         let listed = [Instance::new("127.0.0.1:3001", "http://127.0.0.1:3001")];
-        finds_who_is_listed(&dns, "a", &listed).await;
+        finds_listed_instances(&dns, "a", &listed).await;
         let dns: DnsRegistry = "a=localhost:3001".parse().unwrap();
         assert!(dns.instances("a", None).await.unwrap().instances.contains(&listed[0]));
     }
 
     #[actix_web::test]
-    async fn a_name_without_an_address_is_no_answer_so_that_the_last_known_ones_stay() {
+    async fn a_name_without_an_address_is_an_error_so_that_the_last_known_ones_stay() {
         let dns: DnsRegistry = "a=nobody.invalid:3001".parse().unwrap();
         assert!(matches!(dns.instances("a", None).await, Err(RegistryError::Unavailable(_))));
     }
 
     #[test]
-    fn what_is_no_name_and_port_is_refused() {
+    fn anything_but_a_name_and_a_port_is_refused() {
         for bad in ["a", "a=", "a=h:x", "a=h:1/path", "a=u@h:1"] {
             assert!(bad.parse::<DnsRegistry>().is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! Keeps this replica registered.
+//! Registers this replica and renews its registration.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,42 +11,41 @@ use super::{Instance, Registry};
 use crate::resilience::Backoff;
 use crate::stop::Stop;
 
-/// A registration that is renewed until it is stopped.
+/// The registration of one replica.
 #[derive(Clone)]
 pub struct Heartbeat {
     registry: Rc<dyn Registry>,
     service: String,
     instance: Instance,
     registered: Arc<AtomicBool>,
-    /// One request at a time: a renewal under way must not overtake the farewell.
-    turn: Rc<Mutex<()>>,
+    /// One request at a time: a renewal in flight must not overtake the deregistration.
+    request_lock: Rc<Mutex<()>>,
 }
 
-/// Between tries to register: quick at first, because a stack starts all at once.
+/// Quick at first, because all services start at the same time.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 
 impl Heartbeat {
-    /// A heartbeat of `instance`, not started yet.
     pub fn new(registry: Rc<dyn Registry>, service: &str, instance: Instance) -> Self {
-        let (service, registered, turn) = (service.to_owned(), Arc::default(), Rc::default());
-        Self { registry, service, instance, registered, turn }
+        let (service, registered, request_lock) = (service.to_owned(), Arc::default(), Rc::default());
+        Self { registry, service, instance, registered, request_lock }
     }
 
-    /// Whether the registry knew this replica when it was last asked.
+    /// Whether the last registration or renewal succeeded.
     pub fn registered(&self) -> Arc<AtomicBool> {
         self.registered.clone()
     }
 
-    /// Registers and renews until told to stop.
+    /// Registers, and renews at a third of the lease, until `stop`.
     pub async fn run(self, stop: Stop) {
         let mut failures = 0;
         loop {
-            let turn = self.turn.lock().await;
+            let lock = self.request_lock.lock().await;
             if stop.is_requested() {
                 break;
             }
             let renewed = self.registry.register(&self.service, &self.instance).await;
-            drop(turn);
+            drop(lock);
             self.registered.store(renewed.is_ok(), Ordering::Relaxed);
             let pause = match renewed {
                 Ok(lease) => {
@@ -65,11 +64,11 @@ impl Heartbeat {
         }
     }
 
-    /// Takes this replica out of the registry; only after [`Heartbeat::run`] was told to stop.
+    /// Deregisters this replica. [`Heartbeat::run`] must have been stopped before, or it registers again.
     pub async fn leave(self) {
-        let _turn = self.turn.lock().await;
+        let _lock = self.request_lock.lock().await;
         if let Err(error) = self.registry.deregister(&self.service, &self.instance.id).await {
-            log::warn!(error:%; "this replica cannot deregister; its lease will end");
+            log::warn!(error:%; "this replica cannot deregister; its lease will expire");
         }
     }
 }

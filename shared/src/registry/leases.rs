@@ -1,33 +1,33 @@
-//! The registry in memory: who registers holds a lease, and is gone when it is not renewed.
+//! The in-memory registry: a registration is a lease, and expires if it is not renewed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Instance;
 
-/// How long a registration holds: three heartbeats.
+/// Duration of a lease: three heartbeats.
 pub const LEASE: Duration = Duration::from_secs(15);
 
-/// All registered instances, by service and id, with the end of their leases.
+/// All registered instances by service and id, with the end of each lease.
 #[derive(Debug, Default)]
 pub struct Leases {
     services: BTreeMap<String, BTreeMap<String, (Instance, Instant)>>,
 }
 
 impl Leases {
-    /// Registers or renews; tells whether anything but the lease changed.
+    /// Registers or renews; returns whether the instance is new or changed.
     pub fn register(&mut self, service: &str, instance: Instance, now: Instant) -> bool {
         let instances = self.services.entry(service.to_owned()).or_default();
         let earlier = instances.insert(instance.id.clone(), (instance.clone(), now + LEASE));
         earlier.is_none_or(|(earlier, _)| earlier != instance)
     }
 
-    /// Takes an instance out; tells whether it was there.
+    /// Removes an instance; returns whether it was registered.
     pub fn deregister(&mut self, service: &str, id: &str) -> bool {
         self.services.get_mut(service).is_some_and(|instances| instances.remove(id).is_some())
     }
 
-    /// Takes out whose lease is over; tells whether there was any.
+    /// Removes instances with expired leases; returns whether there was any.
     pub fn expire(&mut self, now: Instant) -> bool {
         let mut expired = false;
         for instances in self.services.values_mut() {
@@ -38,13 +38,13 @@ impl Leases {
         expired
     }
 
-    /// The instances of `service`, by id.
+    /// Sorted by id.
     pub fn instances(&self, service: &str) -> Vec<Instance> {
         let instances = self.services.get(service).into_iter().flatten();
         instances.map(|(_, (instance, _))| instance.clone()).collect()
     }
 
-    /// The services that have, or had, instances.
+    /// All services that ever had an instance.
     pub fn services(&self) -> Vec<String> {
         self.services.keys().cloned().collect()
     }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn who_restarts_is_a_change() {
+    fn a_restart_is_a_change() {
         let now = Instant::now();
         let mut leases = Leases::default();
         let started = |at: &str| Instance::new("1", "http://h:1").with("started_at", at);

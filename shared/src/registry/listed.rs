@@ -1,4 +1,4 @@
-//! `static://`: the instances are listed, and that is that.
+//! `static://`: a fixed list of instances.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
 use super::{Instance, Instances, Registry, RegistryError};
 
-/// Listed instances: `user-service=http://a:1,http://b:1;order-service=http://c:1`.
+/// Listed instances: `a-service=http://a:1,http://b:1;b-service=http://c:1`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListedRegistry(BTreeMap<String, Vec<Instance>>);
 
@@ -27,7 +27,7 @@ impl FromStr for ListedRegistry {
     }
 }
 
-/// A listed instance is named by its address.
+/// The id is `host:port`.
 fn listed(url: &str) -> Result<Instance, String> {
     let instance = Instance::parse("", url).map_err(|error| error.to_string())?;
     Ok(Instance { id: instance.authority().to_owned(), ..instance })
@@ -53,13 +53,13 @@ impl Registry for ListedRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::conformance::finds_who_is_listed;
+    use crate::registry::conformance::finds_listed_instances;
 
     #[actix_web::test]
-    async fn a_list_is_read_and_what_is_no_address_is_refused() {
+    async fn a_list_is_parsed_and_a_malformed_address_is_refused() {
         let listed: ListedRegistry = "a=http://h:1,http://h:2;b=http://i:1".parse().unwrap();
         let there = [Instance::new("h:1", "http://h:1"), Instance::new("h:2", "http://h:2")];
-        finds_who_is_listed(&listed, "a", &there).await;
+        finds_listed_instances(&listed, "a", &there).await;
         for bad in ["a", "a=h:1", "a=ftp://h:1", "a="] {
             assert!(bad.parse::<ListedRegistry>().is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! `memory://`: the registry in the gateway, asked over its admin port.
+//! `memory://`: client of the in-memory registry in the gateway, over its admin port.
 
 use std::time::Duration;
 
@@ -11,13 +11,10 @@ use super::{Instance, Instances, Registry, RegistryError};
 use crate::client::TokenSource;
 use crate::http::{Call, exchange};
 
-/// How often the gateway is asked for changes.
 const POLL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Whom the service tokens are for.
 const AUDIENCE: &str = "gateway";
 
-/// A client of the registry in the gateway.
 pub struct MemoryRegistry {
     address: String,
     tokens: TokenSource,
@@ -34,7 +31,7 @@ struct Found {
 }
 
 impl MemoryRegistry {
-    /// The registry at `address`, `host:port` of the gateway's admin listener.
+    /// `address`: `host:port` of the gateway's admin listener.
     pub fn new(address: &str, tokens: TokenSource) -> Self {
         Self { address: address.to_owned(), tokens }
     }

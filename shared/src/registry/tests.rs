@@ -1,5 +1,4 @@
-//! Registries over real connections. Behind `memory://` stands what the gateway does with [`Leases`],
-//! without its other duties.
+//! Tests of registries over real connections. For `memory://` they use a minimal server with [`Leases`].
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,21 +15,21 @@ use crate::auth::{Secret, ServiceKey};
 use crate::balancer::{Pool, Settings};
 use crate::stop::Stop;
 
-/// What a registry keeps.
+/// State of the minimal registry server.
 #[derive(Default)]
-struct Keeper {
+struct Server {
     leases: Mutex<Leases>,
-    /// How often it was asked who is there.
-    asked: AtomicUsize,
-    /// Registrations that came in,
-    began: AtomicUsize,
-    /// and what they wait for.
+    /// Number of queries.
+    queries: AtomicUsize,
+    /// Number of registrations received.
+    registrations: AtomicUsize,
+    /// Registrations wait for this.
     gate: tokio::sync::RwLock<()>,
 }
 
-type Kept = Data<Keeper>;
+type State = Data<Server>;
 
-impl Keeper {
+impl Server {
     fn register(&self, instance: Instance) {
         self.leases.lock().unwrap().register("a-service", instance, Instant::now());
     }
@@ -59,12 +58,12 @@ async fn put(
     request: HttpRequest,
     path: Path<(String, String)>,
     body: Json<Value>,
-    kept: Kept,
+    kept: State,
 ) -> HttpResponse {
     if !is_service(&request) {
         return HttpResponse::Unauthorized().finish();
     }
-    kept.began.fetch_add(1, Ordering::Relaxed);
+    kept.registrations.fetch_add(1, Ordering::Relaxed);
     let _open = kept.gate.read().await;
     let metadata = serde_json::from_value(body["metadata"].clone()).unwrap();
     let instance = Instance { metadata, ..Instance::new(&path.1, body["url"].as_str().unwrap()) };
@@ -72,20 +71,20 @@ async fn put(
     HttpResponse::Ok().json(json!({ "lease_s": LEASE.as_secs() }))
 }
 
-async fn delete(request: HttpRequest, path: Path<(String, String)>, kept: Kept) -> HttpResponse {
+async fn delete(request: HttpRequest, path: Path<(String, String)>, kept: State) -> HttpResponse {
     match is_service(&request) && kept.leases.lock().unwrap().deregister(&path.0, &path.1) {
         true => HttpResponse::NoContent().finish(),
         false => HttpResponse::NotFound().finish(),
     }
 }
 
-async fn get(name: Path<String>, kept: Kept) -> HttpResponse {
-    kept.asked.fetch_add(1, Ordering::Relaxed);
+async fn get(name: Path<String>, kept: State) -> HttpResponse {
+    kept.queries.fetch_add(1, Ordering::Relaxed);
     HttpResponse::Ok().json(json!({ "instances": kept.leases.lock().unwrap().instances(&name) }))
 }
 
-/// A registry at `address`; where it listens, and its end.
-fn run(address: &str, kept: &Kept) -> (String, ServerHandle) {
+/// Starts a registry at `address`; returns its address and handle.
+fn run(address: &str, kept: &State) -> (String, ServerHandle) {
     let kept = kept.clone();
     let app = move || {
         let instance = web::resource("/registry/services/{name}/instances/{id}");
@@ -120,13 +119,13 @@ fn known(pool: &Pool) -> usize {
 
 #[actix_web::test]
 async fn the_registry_in_memory_keeps_its_promises() {
-    let (address, _server) = run("127.0.0.1:0", &Kept::default());
+    let (address, _server) = run("127.0.0.1:0", &State::default());
     conformance::keeps_its_promises(&*client(&address)).await;
 }
 
 #[actix_web::test]
-async fn who_has_no_service_token_is_refused() {
-    let (address, _server) = run("127.0.0.1:0", &Kept::default());
+async fn a_registration_without_a_service_token_is_refused() {
+    let (address, _server) = run("127.0.0.1:0", &State::default());
     let secret = base64::engine::general_purpose::STANDARD.encode([8; 32]);
     let other = TokenSource::new("a-service", ServiceKey::from_base64(&Secret::new(secret)).unwrap());
     let instance = Instance::new("1", "http://127.0.0.1:1");
@@ -135,8 +134,8 @@ async fn who_has_no_service_token_is_refused() {
 }
 
 #[actix_web::test]
-async fn while_the_registry_is_away_or_has_forgotten_all_the_last_known_replicas_stay() {
-    let kept = Kept::default();
+async fn during_an_outage_or_data_loss_of_the_registry_the_last_known_replicas_stay() {
+    let kept = State::default();
     kept.register(Instance::new("1", "http://127.0.0.1:1"));
     let (address, server) = run("127.0.0.1:0", &kept);
     let registry = client(&address);
@@ -151,9 +150,10 @@ async fn while_the_registry_is_away_or_has_forgotten_all_the_last_known_replicas
     }
     assert_eq!(known(&pool), 1);
 
-    let empty = Kept::default();
+    let empty = State::default();
     let (_, _server) = run(&address, &empty);
-    until("the directory asks the one that has forgotten", || empty.asked.load(Ordering::Relaxed) > 1).await;
+    until("the directory asks the one that has forgotten", || empty.queries.load(Ordering::Relaxed) > 1)
+        .await;
     assert_eq!(known(&pool), 1);
     for id in ["1", "2"] {
         empty.register(Instance::new(id, &format!("http://127.0.0.1:{id}")));
@@ -173,7 +173,7 @@ async fn a_replica_registers_when_the_registry_comes_up_and_leaves_when_it_stops
     drop(listener);
     assert!(!heartbeat.registered().load(Ordering::Relaxed), "it is not up yet");
 
-    let kept = Kept::default();
+    let kept = State::default();
     let (_, _server) = run(&address, &kept);
     until("it registers", || kept.instances() == [instance.clone()]).await;
     stopper.stop();
@@ -183,14 +183,14 @@ async fn a_replica_registers_when_the_registry_comes_up_and_leaves_when_it_stops
 }
 
 #[actix_web::test]
-async fn a_renewal_under_way_does_not_bring_back_who_leaves() {
-    let kept = Kept::default();
+async fn a_renewal_in_flight_does_not_undo_a_deregistration() {
+    let kept = State::default();
     let (address, _server) = run("127.0.0.1:0", &kept);
     let shut = kept.gate.write().await;
     let heartbeat = Heartbeat::new(client(&address), "a-service", Instance::new("1", "http://127.0.0.1:1"));
     let (stopper, stop) = Stop::pair();
     let running = actix_web::rt::spawn(heartbeat.clone().run(stop));
-    until("it registers", || kept.began.load(Ordering::Relaxed) == 1).await;
+    until("it registers", || kept.registrations.load(Ordering::Relaxed) == 1).await;
     stopper.stop();
     let mut leaving = actix_web::rt::spawn(heartbeat.leave());
     let left = tokio::time::timeout(Duration::from_millis(100), &mut leaving).await;
@@ -202,7 +202,7 @@ async fn a_renewal_under_way_does_not_bring_back_who_leaves() {
 }
 
 #[test]
-fn a_registry_is_named_by_its_url() {
+fn the_url_selects_the_registry() {
     assert_eq!(RegistryUrl::parse("memory://h:9090"), Ok(RegistryUrl::Memory("h:9090".to_owned())));
     assert!(matches!(RegistryUrl::parse("static://a=http://h:1"), Ok(RegistryUrl::Static(_))));
     assert!(matches!(RegistryUrl::parse("dns://a=h:1"), Ok(RegistryUrl::Dns(_))));

@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-/// Waits between 0 and a ceiling that doubles with each attempt ("full jitter": Brooker,
-/// "Exponential Backoff And Jitter", AWS 2015), so that those who failed together do not return
+/// A random delay between 0 and a ceiling that doubles with each attempt ("full jitter": Brooker,
+/// "Exponential Backoff And Jitter", AWS 2015). The jitter spreads the retries of clients that failed
 /// together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The ceiling after the first attempt.
     pub first: Duration,
-    /// The highest ceiling.
+    /// Upper bound of the ceiling.
     pub longest: Duration,
 }
 
 impl Backoff {
-    /// The ceiling after `attempts` attempts (1 is the first).
+    /// The ceiling after `attempts` failed attempts; 1 is the first.
     pub fn ceiling(&self, attempts: u32) -> Duration {
         let doublings = attempts.saturating_sub(1).min(20);
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    /// How long to wait after `attempts` attempts.
+    /// A random delay after `attempts` failed attempts.
     pub fn delay(&self, attempts: u32) -> Duration {
         self.ceiling(attempts).mul_f64(rand::random())
     }

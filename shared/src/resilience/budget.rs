@@ -1,10 +1,10 @@
-//! A retry budget: retries are a share of the traffic, so that they cannot bury a service that fails.
+//! Retry budget: limits retries to a share of the traffic, so that they cannot overload a failing service.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Retries in 10 seconds: at most a fifth of the requests, and 3 a second for quiet times (the rule
-/// of Finagle and linkerd). Threads share it.
+/// Allows in 10 seconds as many retries as a fifth of the requests, plus 3 per second for low traffic (the
+/// rule of Finagle and linkerd). Threads share it.
 #[derive(Debug)]
 pub struct Budget(Mutex<Window>);
 
@@ -27,17 +27,16 @@ const SHARE: f64 = 0.2;
 const PER_SECOND: f64 = 3.0;
 
 impl Budget {
-    /// An empty window that begins `now`.
     pub fn new(now: Instant) -> Self {
         Self(Mutex::new(Window { started: now, seconds: [Second::default(); SECONDS] }))
     }
 
-    /// Counts a request (not a retry).
+    /// Counts a request; not for retries.
     pub fn request(&self, now: Instant) {
         self.window().second(now).requests += 1;
     }
 
-    /// Takes one retry out of the budget; `false` if there is none left.
+    /// Withdraws one retry; `false` if the budget is exhausted.
     pub fn take(&self, now: Instant) -> bool {
         let mut window = self.window();
         let (requests, retries) = window.sums(now);
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_ten_seconds_does_not_count() {
+    fn requests_older_than_ten_seconds_do_not_count() {
         let now = Instant::now();
         let budget = Budget::new(now);
         assert_eq!(takes(&budget, now), 30);

@@ -1,4 +1,4 @@
-//! Deadlines travel: each hop knows until when its caller waits.
+//! Deadline propagation: a header tells each hop how long its caller still waits.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
-/// A moment after which nobody waits for the answer.
+/// The time after which the caller no longer waits for the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(OffsetDateTime);
 
@@ -16,26 +16,24 @@ const FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 impl Deadline {
-    /// The header that carries it: RFC 3339 in UTC, with milliseconds.
+    /// Value: RFC 3339 in UTC, with milliseconds.
     pub const HEADER: HeaderName = HeaderName::from_static("x-request-deadline");
 
-    /// So far from now.
     pub fn after(timeout: Duration) -> Self {
         Self(OffsetDateTime::now_utc() + timeout)
     }
 
-    /// The caller's deadline, if it sent one that can be read.
+    /// The caller's deadline; `None` if it is absent or malformed.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let text = headers.get(Self::HEADER)?.to_str().ok()?;
         OffsetDateTime::parse(text, &Rfc3339).ok().map(Self)
     }
 
-    /// The time left; zero when it is past.
+    /// The time left; zero if the deadline has passed.
     pub fn remaining(&self) -> Duration {
         (self.0 - OffsetDateTime::now_utc()).try_into().unwrap_or_default()
     }
 
-    /// As the header's value.
     pub fn header_value(&self) -> String {
         self.0.to_offset(time::UtcOffset::UTC).format(FORMAT).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! A limit on what runs at once, with a short queue: work that would wait long is refused early.
+//! Concurrency limit with a short queue: refuses a request early instead of letting it wait long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// At most so many at once, and so many waiting for so long. Clones share it.
+/// Limits concurrent and queued requests; clones share the limits.
 #[derive(Debug, Clone)]
 pub struct Limiter {
     running: Arc<Semaphore>,
@@ -15,27 +15,23 @@ pub struct Limiter {
     timeout: Duration,
 }
 
-/// The right to run; dropping it lets the next one in.
+/// Permission to run; dropping it admits the next request.
 #[derive(Debug)]
 pub struct Permit {
     _place: OwnedSemaphorePermit,
 }
 
-/// Everything is in use and the queue is full or too slow.
+/// The limit is reached, and the queue is full or too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests are running")]
 pub struct Busy;
 
 impl Limiter {
-    /// `running` at once, `queue` waiting for at most `timeout`.
+    /// Allows `running` concurrent requests, and `queue` more that wait for at most `timeout`.
     pub fn new(running: usize, queue: usize, timeout: Duration) -> Self {
         Self { running: Arc::new(Semaphore::new(running)), waiting: Arc::default(), queue, timeout }
     }
 
-    /// Waits for its turn.
-    ///
-    /// # Errors
-    /// [`Busy`] if the queue is full, or the turn does not come in time.
     pub async fn enter(&self) -> Result<Permit, Busy> {
         if let Ok(permit) = self.running.clone().try_acquire_owned() {
             return Ok(Permit { _place: permit });
@@ -68,7 +64,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_too_long_or_finds_the_queue_full_is_refused() {
+    async fn a_full_queue_or_a_long_wait_is_refused() {
         let limiter = Limiter::new(1, 1, Duration::from_millis(100));
         let running = limiter.enter().await.unwrap();
         let waiting = tokio::spawn({
@@ -83,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_gets_the_next_place() {
+    async fn a_waiting_request_gets_the_next_permit() {
         let limiter = Limiter::new(1, 1, Duration::from_millis(100));
         let running = limiter.enter().await.unwrap();
         let (entered, ()) = tokio::join!(limiter.enter(), async { drop(running) });

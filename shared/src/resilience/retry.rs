@@ -1,10 +1,11 @@
-//! What may be tried again. Pure: the gateway and the service client ask the same rule.
+//! Retry policy, shared by the gateway and the service client. Pure: the caller does the I/O and passes the
+//! time.
 //!
-//! | what happened | who may be retried | how often |
+//! | failure | which requests are retried | retries |
 //! |---|---|---|
-//! | no connection could be made | everything: nothing was sent | at once, on another replica, twice |
-//! | a reset before the answer, or 502, 503, 504 | safe methods and requests with a key, if the body can be sent again, by the outermost hop only, within the budget | once, after a jittered pause |
-//! | anything else | nothing | never |
+//! | no connection | all, because nothing was sent | two, at once, on other replicas |
+//! | connection reset before the response, or 502, 503, 504 | safe methods and requests with an idempotency key, if the body can be sent again; only by the outermost hop, and within the retry budget | one, after a jittered pause |
+//! | anything else | none | |
 
 use std::time::{Duration, Instant};
 
@@ -12,27 +13,25 @@ use actix_web::http::{Method, StatusCode};
 
 use super::{Backoff, Budget};
 
-/// What is known about a request before it is sent.
+/// The properties of a request that decide whether it may be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// Sending it twice does no more than sending it once.
+    /// Sending it twice has the same effect as sending it once.
     pub repeatable: bool,
-    /// Its body is kept, so that it can be sent again.
+    /// Its body is buffered, so that it can be sent again.
     pub replayable: bool,
-    /// Nobody before this hop retries.
+    /// No hop before this one retries.
     pub outermost: bool,
 }
 
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection could be made.
+    /// No connection.
     Unreachable,
-    /// The connection broke before the answer.
+    /// The connection broke before the response.
     Reset,
-    /// An answer came.
     Answered(StatusCode),
-    /// No answer came in time.
     TimedOut,
 }
 
@@ -47,31 +46,30 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Try another replica after this pause.
+    /// Retry after this pause.
     Again(Duration),
-    /// Give the failure to the caller.
+    /// Return the failure to the caller.
     GiveUp,
 }
 
-/// The attempts of one request so far.
+/// Counts the failed attempts of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attempts {
     unreachable: u32,
     others: u32,
 }
 
-/// Tries that fail to connect, beside the first.
-const RECONNECTS: u32 = 2;
-/// Bodies up to this size are kept for a retry, in bytes.
+/// Retries after failed connections.
+const MAX_RECONNECTS: u32 = 2;
+/// Bodies up to this size, in bytes, are buffered for a retry.
 pub const REPLAY_LIMIT: usize = 64 * 1024;
 
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(25), longest: Duration::from_millis(25) };
 
 impl Attempts {
-    /// What to do about `failure`; a retry is taken out of the `budget`.
+    /// Decides about a retry after `failure`, with `left` until the deadline. Withdraws a retry from `budget`.
     pub fn decide(
         &mut self,
         request: Request,
@@ -81,12 +79,15 @@ impl Attempts {
         now: Instant,
     ) -> Decision {
         let pause = match failure {
-            Failure::Unreachable if self.unreachable < RECONNECTS => {
+            Failure::Unreachable if self.unreachable < MAX_RECONNECTS => {
                 self.unreachable += 1;
                 Duration::ZERO
             }
             Failure::Reset | Failure::Answered(_)
-                if self.others == 0 && request.allows_another() && failure.passes() && budget.take(now) =>
+                if self.others == 0
+                    && request.is_retryable()
+                    && failure.is_transient()
+                    && budget.take(now) =>
             {
                 self.others += 1;
                 PAUSE.delay(1)
@@ -96,20 +97,19 @@ impl Attempts {
         if pause < left { Decision::Again(pause) } else { Decision::GiveUp }
     }
 
-    /// How many attempts failed.
     pub fn count(&self) -> u32 {
         self.unreachable + self.others
     }
 }
 
 impl Request {
-    fn allows_another(self) -> bool {
+    fn is_retryable(self) -> bool {
         self.repeatable && self.replayable && self.outermost
     }
 }
 
 impl Failure {
-    fn passes(self) -> bool {
+    fn is_transient(self) -> bool {
         match self {
             Self::Answered(status) => matches!(status.as_u16(), 502..=504),
             Self::Reset | Self::Unreachable => true,
@@ -140,20 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_sent_is_tried_on_two_more_replicas_whatever_it_is() {
+    fn a_refused_connection_is_retried_on_two_more_replicas_for_any_request() {
         let unsafe_request = Request { repeatable: false, replayable: false, outermost: false };
         assert_eq!(decisions(unsafe_request, Failure::Unreachable), 2);
     }
 
     #[test]
-    fn a_repeatable_request_is_tried_once_more_after_a_reset_or_a_passing_failure() {
+    fn a_repeatable_request_is_retried_once_after_a_reset_or_a_transient_failure() {
         for failure in [Failure::Reset, BAD, Failure::Answered(StatusCode::SERVICE_UNAVAILABLE)] {
             assert_eq!(decisions(KEYED, failure), 1, "{failure:?}");
         }
     }
 
     #[test]
-    fn nothing_else_is_tried_again() {
+    fn nothing_else_is_retried() {
         for failure in [Failure::TimedOut, Failure::Answered(StatusCode::INTERNAL_SERVER_ERROR)] {
             assert_eq!(decisions(KEYED, failure), 0, "{failure:?}");
         }

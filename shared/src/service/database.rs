@@ -1,12 +1,12 @@
-//! A service with a database.
+//! Connects a service with its database.
 
 use super::Service;
 use crate::db::Db;
 use crate::idempotency::Running;
 
 impl Service {
-    /// Depends on this database: while it does not answer, the service is not ready. `/metrics` shows its
-    /// connections, and handlers may claim idempotency keys in it.
+    /// Adds the database as a critical health check and its connection pool to `/metrics`. Handlers can
+    /// then claim idempotency keys.
     pub fn database(self, db: &Db) -> Self {
         let (checked, measured) = (db.clone(), db.clone());
         self.data(Running::default())

@@ -1,9 +1,9 @@
-//! Draining: how a program ends without failing a request.
+//! Graceful shutdown: a program drains without failing a request.
 //!
-//! 1. Readiness turns 503 and the replica leaves the registry.
-//! 2. For the grace time it goes on accepting, answering with `Connection: close`, so that whoever
-//!    has not noticed yet is still served and then goes elsewhere.
-//! 3. It stops accepting, and finishes what runs.
+//! 1. `/health/ready` answers 503, and the replica deregisters.
+//! 2. During the grace time it still accepts connections, for clients that have not noticed yet, and
+//!    answers with `Connection: close`, so that they connect to another replica next time.
+//! 3. It stops accepting, and finishes the running requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,14 +15,14 @@ use tokio::time::Instant;
 
 use crate::stop::Stop;
 
-/// Whether this program drains, and how many requests run.
+/// Whether the drain has begun, and how many requests are running.
 #[derive(Debug, Clone)]
 pub(super) struct Drain {
     begun: Stop,
     in_flight: Arc<AtomicUsize>,
 }
 
-/// One running request, from its head to the end of its answer's body.
+/// Counts one running request, from its head to the end of its response body.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<AtomicUsize>);
 
@@ -40,7 +40,7 @@ impl Drain {
         InFlight(self.in_flight.clone())
     }
 
-    /// Steps 2 and 3.
+    /// Steps 2 and 3 above. Cuts off requests that still run after `grace` and `limit`.
     pub(super) async fn finish(&self, server: &ServerHandle, grace: Duration, limit: Duration) {
         tokio::time::sleep(grace).await;
         server.pause().await;
@@ -50,7 +50,7 @@ impl Drain {
         }
         let left = self.in_flight.load(Ordering::Relaxed);
         if left > 0 {
-            log::warn!(requests = left; "the drain limit is over, what still runs is cut off");
+            log::warn!(requests = left; "drain limit exceeded: running requests are cut off");
         }
         server.stop(false).await;
     }
@@ -62,7 +62,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Waits for SIGTERM, SIGINT or a handle's call.
+/// Waits for SIGTERM, SIGINT or [`ServerHandle::stop`](super::ServerHandle::stop).
 pub(super) async fn requested(stop: &Stop, signals: bool) {
     tokio::select! {
         () = signalled(SignalKind::terminate()), if signals => {}

@@ -14,13 +14,13 @@ use super::resource::resource;
 use crate::metrics::Readings;
 use crate::problem::Problem;
 
-/// A dependency that takes longer than this has failed its check.
+/// A check that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The check that fails from the moment a drain begins, which tells it from a failure.
+/// Name of the check that is `down` during a drain. The gateway tells a drain from a failure by it.
 pub const DRAIN: &str = "drain";
 
-/// Something this service depends on.
+/// Health check of one dependency.
 pub struct Check {
     name: &'static str,
     critical: bool,
@@ -122,7 +122,7 @@ async fn ready(health: web::Data<Health>) -> HttpResponse {
     health.response(checks)
 }
 
-/// Asks no dependency: an outage elsewhere is no reason to restart this.
+/// Checks no dependency: restarting this service would not repair one.
 async fn live(health: web::Data<Health>) -> HttpResponse {
     HttpResponse::Ok().json(Report {
         status: Status::Ok,
@@ -141,7 +141,7 @@ async fn openapi(document: web::Data<OpenApiDocument>) -> Result<HttpResponse, P
     Ok(HttpResponse::Ok().content_type("application/json").body(document))
 }
 
-/// Something with numbers to be read.
+/// Adds gauges at each scrape.
 pub(super) type Source = Box<dyn Fn(&mut Readings) + Send + Sync>;
 
 async fn metrics(sources: web::Data<Vec<Source>>) -> HttpResponse {
@@ -150,7 +150,7 @@ async fn metrics(sources: web::Data<Vec<Source>>) -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(crate::metrics::text(&readings))
 }
 
-/// The public port of an edge service shows neither numbers nor, unless it has one, a document.
+/// An edge service does not publish its metrics.
 pub(super) fn configure(app: &mut web::ServiceConfig, edge: bool, documented: bool) {
     app.service(resource("/health").get(ready))
         .service(resource("/health/ready").get(ready))

@@ -1,4 +1,5 @@
-//! A port is bound before anything else is made, so that all the rest can know which replica it is part of.
+//! Binds the port. This comes first in every program, so that everything made later knows its replica
+//! (name and address).
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -13,15 +14,15 @@ pub struct HttpConfig {
     pub host: String,
     /// 0 picks a free port.
     pub port: u16,
-    /// This replica's name; `$HOSTNAME-<port>` if absent.
+    /// Name of this replica; `$HOSTNAME-<port>` if absent.
     pub instance: Option<String>,
-    /// How long a draining program goes on accepting, so that balancers notice.
+    /// How long a draining program still accepts connections, so that load balancers notice.
     pub drain_grace: Duration,
-    /// How long running requests may take to finish after the grace.
+    /// How long running requests may take after the grace time.
     pub drain_limit: Duration,
-    /// The machine's name: part of the replica's name, and how others reach it.
+    /// The machine's name: part of the replica's default name, and of its URL if it listens on all addresses.
     pub hostname: String,
-    /// The collector of traces; they are not recorded if absent.
+    /// Base URL of the OTLP collector; without it no spans are recorded.
     pub traces: Option<url::Url>,
 }
 
@@ -40,7 +41,7 @@ impl HttpConfig {
         }
     }
 
-    /// A free port on loopback and no grace, for tests.
+    /// For tests: a free port on loopback, and no grace time.
     pub fn for_tests() -> Self {
         Self {
             host: "127.0.0.1".to_owned(),
@@ -58,14 +59,14 @@ impl HttpConfig {
 #[derive(Debug, Clone)]
 pub struct Replica {
     pub service: &'static str,
-    /// This replica's name, unique within the service.
+    /// Name of the replica, unique within the service.
     pub instance: String,
     pub address: SocketAddr,
     pub hostname: String,
 }
 
 impl Replica {
-    /// Where others reach it: where it listens or, if that is every address, its machine's name.
+    /// The base URL for other services: the listening address, or the host name if it listens on all addresses.
     pub fn url(&self) -> String {
         match self.address.ip().is_unspecified() {
             true => format!("http://{}:{}", self.hostname, self.address.port()),
@@ -74,7 +75,7 @@ impl Replica {
     }
 }
 
-/// A bound port. It refuses connections until the service is built.
+/// A bound port. It refuses connections until [`Service::build`](super::Service::build).
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
@@ -82,7 +83,6 @@ pub struct Listener {
     pub(super) config: HttpConfig,
 }
 
-/// Why a service could not start.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {
@@ -90,21 +90,19 @@ pub struct BindError {
     source: std::io::Error,
 }
 
-/// Pending connections the system keeps; std's 128 overflow in a burst.
+/// Connections that the kernel queues; the standard library's 128 overflow in a burst.
 const BACKLOG: i32 = 1024;
 
 impl Listener {
-    /// Binds the port of a replica of `service`.
     pub fn bind(service: &'static str, config: HttpConfig) -> Result<Self, BindError> {
         Self::with_socket(service, config, false)
     }
 
-    /// Lets another process bind the same port, so that a new one can start before this one ends.
+    /// Sets `SO_REUSEPORT`: a new process can bind the same port before this one ends.
     pub fn bind_shared(service: &'static str, config: HttpConfig) -> Result<Self, BindError> {
         Self::with_socket(service, config, true)
     }
 
-    /// The replica that will answer at this port.
     pub fn replica(&self) -> &Replica {
         &self.replica
     }
@@ -141,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_is_reached_where_it_listens_or_if_that_is_everywhere_by_its_machines_name() {
+    fn the_url_of_a_replica_is_its_listening_address_or_its_host_name() {
         for (address, url) in [
             ("127.0.0.1:3001", "http://127.0.0.1:3001"),
             ("[::1]:3001", "http://[::1]:3001"),

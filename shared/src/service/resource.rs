@@ -1,4 +1,5 @@
-//! A resource that answers every method: its own, HEAD where it has GET, OPTIONS, and 405.
+//! A resource: one path and the handlers of its methods. It adds HEAD where there is GET, answers OPTIONS,
+//! and answers every other method with 405 and `Allow`.
 
 use actix_web::dev::{AppService, HttpServiceFactory};
 use actix_web::http::header::ALLOW;
@@ -7,13 +8,13 @@ use actix_web::{FromRequest, Handler, HttpResponse, Responder, web};
 
 use crate::problem::Problem;
 
-/// The methods of one path.
+/// One path and its handlers.
 pub struct Resource {
     resource: actix_web::Resource,
     allow: Vec<&'static str>,
 }
 
-/// The resource at `path`, such as `/things/{id}`.
+/// A resource without methods at `path`, such as `/things/{id}`.
 pub fn resource(path: &str) -> Resource {
     Resource { resource: web::resource(path), allow: vec!["OPTIONS"] }
 }
@@ -40,7 +41,7 @@ impl Resource {
         delete DELETE "Answers DELETE with `handler`."
     );
 
-    /// Answers GET with `handler`, and HEAD with the head of that.
+    /// Answers GET and HEAD with `handler`; for HEAD the body is dropped.
     pub fn get<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,

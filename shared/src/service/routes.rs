@@ -1,7 +1,7 @@
-//! The routing table of a service, and its OpenAPI document.
+//! The routing table of a service, and the OpenAPI document made from it.
 //!
-//! Method and path stand once, in the `#[utoipa::path]` over a handler; [`routes!`](crate::routes) lists
-//! the handlers. What is served and what is documented cannot differ.
+//! Method and path are declared once, in the `#[utoipa::path]` of a handler, and [`routes!`](crate::routes)
+//! lists the handlers. So the document cannot differ from the routes.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::openapi::Conventions;
 
 /// Declares the module of each use case and `pub fn routes() -> Routes`.
 ///
-/// Every name is a file `routes/<name>.rs` with a handler `<name>` under a `#[utoipa::path(…)]`. `api`
-/// routes are in the service's OpenAPI document, `admin` routes are not.
+/// For each name there is a file `routes/<name>.rs` with a handler `<name>` that has a `#[utoipa::path(…)]`.
+/// The OpenAPI document contains the `api` routes, not the `admin` routes.
 ///
 /// ```text
 /// shared::routes! {
@@ -37,7 +37,7 @@ macro_rules! routes {
     };
 }
 
-/// Handlers by path and method, with their OpenAPI descriptions. Clones share them.
+/// Handlers by path and method, with their OpenAPI descriptions.
 #[derive(Clone)]
 pub struct Routes {
     resources: Vec<(String, Vec<AddMethod>)>,
@@ -57,7 +57,7 @@ impl Routes {
         Self { resources: Vec::new(), document: document.build() }
     }
 
-    /// Adds a route of the public API.
+    /// Adds a documented route.
     pub fn api<P, F, Args>(mut self, handler: F) -> Self
     where
         P: Path + SchemaReferences + for<'t> Tags<'t>,
@@ -76,7 +76,7 @@ impl Routes {
         self.admin::<P, F, Args>(handler)
     }
 
-    /// Adds a route for operators, which is served and not documented.
+    /// Adds a route for operators, without documenting it.
     pub fn admin<P, F, Args>(mut self, handler: F) -> Self
     where
         P: Path,
@@ -94,7 +94,7 @@ impl Routes {
                     HttpMethod::Put => resource.put(handler),
                     HttpMethod::Patch => resource.patch(handler),
                     HttpMethod::Delete => resource.delete(handler),
-                    // A resource answers these by itself.
+                    // Resource itself answers HEAD and OPTIONS; there is no TRACE.
                     HttpMethod::Head | HttpMethod::Options | HttpMethod::Trace => resource,
                 }
             });
@@ -107,7 +107,7 @@ impl Routes {
         self
     }
 
-    /// The OpenAPI 3.1 document, under the title `service`.
+    /// The OpenAPI 3.1 document with the title `service`.
     pub fn document(&self, service: &str) -> OpenApi {
         let mut document = self.document.clone();
         document.info.title = service.to_owned();

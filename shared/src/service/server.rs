@@ -1,4 +1,4 @@
-//! A running service: it serves, runs the background tasks, and drains.
+//! Runs a service: serves requests, runs the background tasks, and drains.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::body::BODY_LIMIT;
 use crate::stop::{Stop, Stopper};
 use crate::trace;
 
-/// What an app's `build` returns. Boxed, it is compiled with the app, and not again in the program and in
-/// every test.
+/// Result of `app::build`. The future is boxed, so that it is compiled once with the app's library, and not
+/// again in the program and in every test.
 pub type BuildFuture<E> = LocalBoxFuture<'static, Result<Server, E>>;
 
-/// A service that listens and waits to be run.
+/// A service that listens and is ready to [`run`](Server::run).
 pub struct Server {
     parts: Parts,
     http: HttpConfig,
@@ -29,7 +29,7 @@ pub struct Server {
     drained: (Stopper, Stop),
 }
 
-/// Ends a running [`Server`], as SIGTERM would.
+/// Stops a running [`Server`], as SIGTERM does.
 #[derive(Debug, Clone)]
 pub struct ServerHandle {
     drain: Arc<Stopper>,
@@ -37,7 +37,7 @@ pub struct ServerHandle {
 }
 
 impl ServerHandle {
-    /// Drains the server and waits until it is gone.
+    /// Drains the server and waits until it has stopped.
     pub async fn stop(&self) {
         self.drain.stop();
         self.drained.requested().await;
@@ -65,8 +65,8 @@ impl Server {
     /// Serves until SIGTERM, SIGINT or [`ServerHandle::stop`], then drains.
     ///
     /// # Errors
-    /// When serving fails, or a background task ends before it is told to: a replica without its
-    /// relay or its timers drains, so that it is started again.
+    /// When serving fails, or when a background task ends early. A replica without its relay or its timers
+    /// is of no use: it drains, and its supervisor restarts it.
     pub fn run(self) -> LocalBoxFuture<'static, Result<(), std::io::Error>> {
         // Boxed for the same reason as [`BuildFuture`].
         self.serve().boxed_local()
@@ -92,14 +92,14 @@ impl Server {
                 .app_data(stop_streams.clone())
                 .app_data(web::PayloadConfig::new(BODY_LIMIT))
                 .configure(|app| health::configure(app, edge, documented))
-                // Before the routes, which may bring a default of their own.
+                // Before the routes, because they may set a default service of their own.
                 .default_service(web::to(resource::not_found))
                 .configure(|app| configure.iter().for_each(|configure| configure(app)))
                 .wrap(from_fn(middleware::deadline))
                 .wrap(from_fn(middleware::middleware))
         })
         .workers(workers())
-        // Longer than clients keep idle connections (30 s), so that they close first.
+        // Longer than clients keep idle connections (30 s), so that clients close first.
         .keep_alive(Duration::from_secs(75))
         .client_request_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
@@ -151,7 +151,7 @@ impl Server {
     }
 }
 
-/// Waits until one of `tasks` ends, and takes it out.
+/// Waits until one of `tasks` ends, removes it and returns its name.
 async fn first_to_end(tasks: &mut Vec<(&'static str, JoinHandle<()>)>) -> &'static str {
     if tasks.is_empty() {
         return std::future::pending().await;

@@ -1,4 +1,4 @@
-//! A gate in front of a server: shut, the server is away.
+//! A TCP proxy in front of a server, with which tests make the server unavailable.
 
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Passes connections on to a server as long as it is open. In a tokio runtime only.
+/// Forwards connections to a server while it is open. Needs a tokio runtime.
 #[derive(Debug)]
 pub struct Gate {
     address: SocketAddr,
@@ -31,31 +31,30 @@ impl Gate {
         gate
     }
 
-    /// Where to connect instead of to the server.
+    /// The address to connect to instead of the server's.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL of the server, by way of this gate.
+    /// The server's `url`, with this gate's address.
     pub fn url(&self, url: &str) -> String {
         url.replacen(authority(url), &self.address.to_string(), 1)
     }
 
-    /// Breaks every connection and refuses new ones, as if the server had died.
+    /// Closes every connection and refuses new ones, as if the server had crashed.
     pub async fn shut(&mut self) {
         self.serving.shutdown().await;
     }
 
-    /// Lets nothing through any more, and tells nobody, as if the network were gone. Connections of
-    /// before never work again.
+    /// Silently drops all traffic, as if the network had failed. Existing connections never work again.
     pub fn stall(&self) {
         self.stalled.send_replace(true);
     }
 
-    /// Lets new connections through again.
+    /// Forwards new connections again.
     ///
     /// # Panics
-    /// When somebody else took the port.
+    /// When another program has taken the port.
     pub async fn open(&mut self) {
         self.stalled.send_replace(false);
         if self.serving.is_empty() {
@@ -71,14 +70,14 @@ impl Gate {
             while let Ok((client, _)) = listener.accept().await
                 && stalled.wait_for(|stalled| !stalled).await.is_ok()
             {
-                connections.spawn(pass(client, target.clone(), stalled.clone()));
+                connections.spawn(forward(client, target.clone(), stalled.clone()));
             }
         });
     }
 }
 
-/// Passes a connection on until either side ends it, or forgets it when the gate stalls.
-async fn pass(mut client: TcpStream, target: String, mut stalled: watch::Receiver<bool>) {
+/// Forwards a connection until either side ends it; drops its traffic when the gate stalls.
+async fn forward(mut client: TcpStream, target: String, mut stalled: watch::Receiver<bool>) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     let stalls = async { stalled.wait_for(|stalled| *stalled).await.is_ok() };
     tokio::select! {
@@ -87,7 +86,7 @@ async fn pass(mut client: TcpStream, target: String, mut stalled: watch::Receive
     }
 }
 
-/// `host:port` of a URL, or of itself.
+/// `host:port` of a URL, or the text itself.
 fn authority(target: &str) -> &str {
     let rest = target.split_once("://").map_or(target, |(_, rest)| rest);
     let rest = rest.split_once('/').map_or(rest, |(authority, _)| authority);

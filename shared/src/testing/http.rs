@@ -1,4 +1,4 @@
-//! HTTP as a client sees it: JSON in; status, headers and JSON out.
+//! A simple HTTP client for tests.
 
 use std::time::Duration;
 
@@ -12,12 +12,11 @@ use uuid::Uuid;
 use crate::http::IDEMPOTENCY_KEY;
 use crate::service::{Server, ServerHandle};
 
-/// One server, as one person, one service or an anonymous client uses it.
+/// A client of one server, with the token of a person or a service, or with none.
 #[derive(Clone)]
 pub struct Api {
     /// `http://host:port`.
     pub base: String,
-    /// The bearer token to send.
     pub token: Option<String>,
     headers: Vec<(String, String)>,
     client: awc::Client,
@@ -72,7 +71,7 @@ impl Api {
         self.with(IDEMPOTENCY_KEY, key)
     }
 
-    /// A request with the token and the headers, to be sent by the caller: for answers that stream.
+    /// A request with token and headers, not sent yet; for streaming responses.
     pub fn request(&self, method: Method, path: &str) -> awc::ClientRequest {
         let request = self.client.request(method, format!("{}{path}", self.base));
         let request = match &self.token {
@@ -84,7 +83,7 @@ impl Api {
             .fold(request, |request, (name, value)| request.append_header((name.as_str(), value.as_str())))
     }
 
-    /// `None` if no complete answer came.
+    /// `None` without a complete response.
     pub async fn try_send(&self, method: Method, path: &str, body: Option<&Value>) -> Option<Reply> {
         let request = self.request(method, path);
         let sent = match body {
@@ -95,7 +94,7 @@ impl Api {
     }
 
     /// # Panics
-    /// When no complete answer comes; so for every method below.
+    /// Without a complete response, like every method below.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
         let reply = self.try_send(method.clone(), path, body).await;
         reply.unwrap_or_else(|| panic!("no complete answer to {method} {path}"))
@@ -115,7 +114,7 @@ impl Api {
         self.send(Method::GET, path, None).await
     }
 
-    /// The body of the answer to a GET, whatever its status.
+    /// The body of the response to a GET, of any status.
     pub async fn text(&self, path: &str) -> String {
         self.get(path).await.text()
     }
@@ -143,16 +142,16 @@ impl Api {
 }
 
 impl Reply {
-    /// The body, if the status is as expected.
+    /// The body.
     ///
     /// # Panics
-    /// When it is another.
+    /// If the status is another.
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
         self.body
     }
 
-    /// The header's value, or an empty text.
+    /// The header's value, or "".
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -161,11 +160,8 @@ impl Reply {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// Asserts a complete problem document (RFC 9457) with this code and without internal text; returns
-    /// the fields that its `errors` name.
-    ///
-    /// # Panics
-    /// When the answer is anything else.
+    /// Asserts a complete problem document (RFC 9457) with this code and without internal details; returns
+    /// the invalid fields that it lists.
     pub fn expect_problem(&self, status: u16, code: &str) -> Vec<String> {
         let body = &self.body;
         assert_eq!((self.status, &body["code"]), (status, &code.into()), "{body}");

@@ -1,4 +1,4 @@
-//! Keys for tests, and the tokens signed with them.
+//! Keys and tokens for tests.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,23 +8,20 @@ use uuid::Uuid;
 
 use crate::auth::{KeySet, Secret, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE, UserClaims};
 
-/// New keys of one stack.
+/// The keys of one stack.
 #[derive(Clone)]
 pub struct Keys {
     /// The service that issues user tokens.
     pub issuer: String,
     pub signing: SigningKeys,
     pub service: ServiceKey,
-    /// What the file of `signing` would hold.
+    /// Content of the file of `signing`.
     pub signing_pem: String,
-    /// What the file of `service` would hold.
+    /// Content of the file of `service`.
     pub service_base64: String,
 }
 
 /// The Ed25519 private key with this seed, as PKCS#8 PEM.
-///
-/// # Panics
-/// Never: every seed makes a key.
 pub fn pem(seed: [u8; 32]) -> String {
     let pem = SigningKey::from_bytes(&seed).to_pkcs8_pem(LineEnding::LF);
     pem.expect("every seed makes a key").to_string()
@@ -35,10 +32,7 @@ impl Keys {
         Self::from_seed(issuer, rand::random())
     }
 
-    /// The same seed makes the same keys, also in another process.
-    ///
-    /// # Panics
-    /// Never: every seed makes keys.
+    /// The same seed gives the same keys.
     pub fn from_seed(issuer: &str, seed: [u8; 32]) -> Self {
         let (signing_pem, service_base64) = (pem(seed), STANDARD.encode(seed));
         let signing = SigningKeys::from_pem(&Secret::new(&signing_pem)).expect("a new key is well formed");
@@ -47,15 +41,12 @@ impl Keys {
         Self { issuer: issuer.to_owned(), signing, service, signing_pem, service_base64 }
     }
 
-    /// The public half of `signing`, as a service that checks user tokens knows it.
+    /// The public keys of `signing`, to verify user tokens.
     pub fn key_set(&self) -> KeySet {
         KeySet::of(&self.issuer, self.signing.jwks())
     }
 
-    /// A token that stays good for longer than any test.
-    ///
-    /// # Panics
-    /// Never: a loaded key signs.
+    /// A user token that does not expire during a test.
     pub fn user_token(&self, person: Uuid, roles: &[&str]) -> String {
         let claims = UserClaims {
             iss: self.issuer.clone(),
@@ -69,7 +60,7 @@ impl Keys {
         self.signing.sign(&claims).expect("a loaded key signs")
     }
 
-    /// A token for one call from `caller` to `callee`, acting for `person` if given.
+    /// A token for calls from `caller` to `callee`, on behalf of `person` if given.
     pub fn service_token(&self, caller: &str, callee: &str, person: Option<Uuid>) -> String {
         self.service.mint(caller, callee, person)
     }

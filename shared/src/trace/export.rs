@@ -1,7 +1,6 @@
-//! Sends spans to a collector: OTLP over HTTP, as JSON, every second.
+//! Exports spans to a collector every second: OTLP over HTTP, as JSON.
 //!
-//! Nothing waits for it. Spans that come faster than they can be sent, or while the collector is away, are
-//! dropped.
+//! Recording a span never blocks. Spans are dropped if the queue is full or the collector is unavailable.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,15 +13,15 @@ use super::{Kind, Span};
 use crate::http::{Call, exchange};
 use crate::stop::Stop;
 
-/// Spans that wait to be sent.
-const WAITING: usize = 2048;
-const EVERY: Duration = Duration::from_secs(1);
+/// Spans in the queue.
+const QUEUE_LIMIT: usize = 2048;
+const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where this process records its spans, once an exporter runs.
+/// The queue of this process; set by [`start`].
 static SPANS: OnceLock<Sender<Ended>> = OnceLock::new();
 
-/// A span that is over.
+/// A finished span.
 pub(super) struct Ended {
     pub(super) span: Span,
     pub(super) kind: Kind,
@@ -37,17 +36,17 @@ pub(super) fn record(ended: impl FnOnce() -> Ended) {
     }
 }
 
-/// What sends the spans of this process.
+/// Sends the spans of this process.
 pub struct Exporter {
     url: String,
     resource: Value,
     spans: Receiver<Ended>,
 }
 
-/// The exporter of this process, to the collector at `endpoint`, in the name of a replica of `service`;
-/// `None` if there is one already.
+/// Creates the exporter to the collector at `endpoint`; `None` if this process has one already. `service` and
+/// `instance` are its resource attributes.
 pub fn start(endpoint: &url::Url, service: &str, instance: &str) -> Option<Exporter> {
-    let (sender, spans) = channel(WAITING);
+    let (sender, spans) = channel(QUEUE_LIMIT);
     SPANS.set(sender).ok()?;
     let url = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
     let resource = json!([text("service.name", service), text("service.instance.id", instance)]);
@@ -55,11 +54,11 @@ pub fn start(endpoint: &url::Url, service: &str, instance: &str) -> Option<Expor
 }
 
 impl Exporter {
-    /// Sends until told to stop, and then what is left.
+    /// Sends until `stop`, and then the remaining spans.
     pub async fn run(mut self, stop: Stop) {
         let mut was_away = false;
         while !stop.is_requested() {
-            stop.sleep(EVERY).await;
+            stop.sleep(EXPORT_INTERVAL).await;
             let mut spans = Vec::new();
             while let Ok(ended) = self.spans.try_recv() {
                 spans.push(described(&ended));

@@ -1,4 +1,4 @@
-//! What every transport promises, on every database.
+//! Conformance tests for every transport, on every database.
 
 use std::cell::Cell;
 use std::process::Command;
@@ -32,7 +32,7 @@ async fn the_events_of_a_subject_arrive_in_order_and_once() {
 }
 
 #[actix_web::test]
-async fn two_relays_side_by_side_send_each_event_once_in_effect_and_in_order() {
+async fn two_relays_cause_one_effect_per_event_in_order() {
     for Case { sender, receives, transport: way } in cases().await {
         let receiver = receiver(&receives, &way).await;
         let (one, _one) = relay(&sender, transport(&receiver.url).await);
@@ -47,7 +47,7 @@ async fn two_relays_side_by_side_send_each_event_once_in_effect_and_in_order() {
 }
 
 #[actix_web::test]
-async fn two_replicas_share_the_events_and_each_has_its_effect_once_and_in_order() {
+async fn two_replicas_share_the_events_with_one_effect_each_in_order() {
     for Case { sender, receives, transport: way } in cases().await {
         let (one, two) = (receiver(&receives, &way).await, receiver(&receives, &way).await);
         let both = if way == "http://" { format!("{},{}", one.url, two.url) } else { way };
@@ -68,7 +68,7 @@ async fn two_replicas_share_the_events_and_each_has_its_effect_once_and_in_order
 }
 
 #[actix_web::test]
-async fn a_replica_that_stops_finishes_what_it_handles_and_the_other_goes_on() {
+async fn a_stopping_replica_finishes_its_events_and_the_other_continues() {
     for Case { sender, receives, transport: way } in cases().await {
         let (one, two) = (receiver(&receives, &way).await, receiver(&receives, &way).await);
         let both = if way == "http://" { format!("{},{}", one.url, two.url) } else { way };
@@ -85,13 +85,13 @@ async fn a_replica_that_stops_finishes_what_it_handles_and_the_other_goes_on() {
     }
 }
 
-/// Delivers on the second try only: the receiver has it then, but nobody hears so the first time.
-struct Forgetful {
+/// Delivers every event, but reports the first send as failed.
+struct LosesFirstAnswer {
     transport: Rc<dyn Transport>,
     tries: Cell<u32>,
 }
 
-impl Transport for Forgetful {
+impl Transport for LosesFirstAnswer {
     fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
         async move {
             self.tries.set(self.tries.get() + 1);
@@ -103,10 +103,10 @@ impl Transport for Forgetful {
 }
 
 #[actix_web::test]
-async fn an_answer_that_is_lost_means_a_second_delivery_and_one_effect() {
+async fn a_lost_answer_causes_a_second_delivery_and_one_effect() {
     for Case { sender, receives, transport: way } in cases().await {
         let transport = transport(&receiver(&receives, &way).await.url).await;
-        let (outbox, _relay) = relay(&sender, Rc::new(Forgetful { transport, tries: Cell::new(0) }));
+        let (outbox, _relay) = relay(&sender, Rc::new(LosesFirstAnswer { transport, tries: Cell::new(0) }));
         put(&sender, &outbox, event("thing.done.v1", "a", 1)).await;
         put(&sender, &outbox, event("thing.done.v1", "a", 2)).await;
         drained(&sender).await;
@@ -114,13 +114,13 @@ async fn an_answer_that_is_lost_means_a_second_delivery_and_one_effect() {
     }
 }
 
-/// Finds nobody the first time.
-struct Stumbles {
+/// Fails at the first send.
+struct FailsOnce {
     transport: Rc<dyn Transport>,
     tries: Cell<u32>,
 }
 
-impl Transport for Stumbles {
+impl Transport for FailsOnce {
     fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
         self.tries.set(self.tries.get() + 1);
         match self.tries.get() {
@@ -131,10 +131,10 @@ impl Transport for Stumbles {
 }
 
 #[actix_web::test]
-async fn an_event_that_has_to_wait_is_not_overtaken_by_the_next_of_its_subject() {
+async fn a_delayed_event_is_not_overtaken_by_the_next_event_of_its_subject() {
     for Case { sender, receives, transport: way } in cases().await {
         let transport = transport(&receiver(&receives, &way).await.url).await;
-        let (outbox, _relay) = relay(&sender, Rc::new(Stumbles { transport, tries: Cell::new(0) }));
+        let (outbox, _relay) = relay(&sender, Rc::new(FailsOnce { transport, tries: Cell::new(0) }));
         for number in 0..3 {
             put(&sender, &outbox, event("thing.done.v1", "a", number)).await;
         }
@@ -144,7 +144,7 @@ async fn an_event_that_has_to_wait_is_not_overtaken_by_the_next_of_its_subject()
 }
 
 #[actix_web::test]
-async fn what_is_rejected_or_makes_the_handler_panic_becomes_a_dead_letter_and_the_next_events_pass() {
+async fn a_rejected_event_or_a_panic_becomes_a_dead_letter_and_later_events_pass() {
     for Case { sender, receives, transport: way } in cases().await {
         let (outbox, _relay) = relay(&sender, transport(&receiver(&receives, &way).await.url).await);
         put(&sender, &outbox, event("thing.spoilt.v1", "a", 1)).await;
@@ -152,7 +152,7 @@ async fn what_is_rejected_or_makes_the_handler_panic_becomes_a_dead_letter_and_t
         put(&sender, &outbox, event("thing.done.v1", "a", 3)).await;
         drained(&sender).await;
         assert_eq!(effects(&receives, "a", 1).await, [3]);
-        // Whoever hears of the rejection keeps it.
+        // Over HTTP the sender stores the dead letter, with NATS the receiver.
         let keeper = if way == "http://" { &sender } else { &receives };
         let kept = ["thing.spoilt.v1", "thing.deadly.v1"];
         assert_eq!(dead_letters(keeper).await, kept.map(|kind| (kind.to_owned(), 1, "receiver".to_owned())));
@@ -160,7 +160,7 @@ async fn what_is_rejected_or_makes_the_handler_panic_becomes_a_dead_letter_and_t
 }
 
 #[actix_web::test]
-async fn an_event_of_an_unknown_type_is_kept_by_the_receiver() {
+async fn an_event_of_an_unknown_type_becomes_a_dead_letter_of_the_receiver() {
     for Case { sender, receives, transport: way } in cases().await {
         let (outbox, _relay) = relay(&sender, transport(&receiver(&receives, &way).await.url).await);
         put(&sender, &outbox, event("thing.invented.v9", "a", 1)).await;
@@ -172,7 +172,7 @@ async fn an_event_of_an_unknown_type_is_kept_by_the_receiver() {
 }
 
 #[actix_web::test]
-async fn a_dead_letter_is_shown_and_what_is_still_not_handled_stays_when_it_is_replayed() {
+async fn a_dead_letter_is_listed_and_a_failed_replay_keeps_it() {
     for Case { sender: sends, receives, transport: way } in cases().await {
         let receiver = receiver(&receives, &way).await;
         let (outbox, sender) = sender(&sends, transport(&receiver.url).await).await;
@@ -192,7 +192,7 @@ async fn a_dead_letter_is_shown_and_what_is_still_not_handled_stays_when_it_is_r
             assert_eq!(letter["attempts"], 1);
             assert!(letter["last_error"].is_string() && letter["at"].is_string(), "{letter}");
 
-            // A sender's goes out once more; a receiver's is handled at once.
+            // A sender's dead letter is sent again; a receiver's is handled at once.
             let expected = if std::ptr::eq(keeper, &sender) { 204 } else { 422 };
             assert_eq!(keeper.replay(event.id).await, expected);
             assert_eq!(eventually("it is shown again", shown).await["type"], event.kind);
@@ -213,7 +213,7 @@ async fn a_dead_letter_is_replayed_once_and_by_a_version_that_can_handle_it() {
         assert_eq!(effects(&receives, "a", 1).await, [3]);
         drained(&sends).await;
 
-        receiver.learned.store(true, Ordering::Relaxed);
+        receiver.next_version.store(true, Ordering::Relaxed);
         let keeper = if way == "http://" { &sender } else { &receiver };
         for (event, keeper, effects_then) in
             [(&invented, &receiver, vec![3, 2]), (&spoilt, keeper, vec![3, 2, 1])]
@@ -230,14 +230,14 @@ async fn a_dead_letter_is_replayed_once_and_by_a_version_that_can_handle_it() {
 }
 
 #[actix_web::test]
-async fn a_replay_that_is_asked_for_twice_with_one_key_happens_once_and_is_answered_twice() {
+async fn a_repeated_replay_with_the_same_key_has_one_effect_and_the_same_answer() {
     for Case { sender: sends, receives, transport: way } in cases().await {
         let receiver = receiver(&receives, &way).await;
         let (outbox, _relay) = relay(&sends, transport(&receiver.url).await);
         let invented = event("thing.invented.v9", "a", 1);
         put(&sends, &outbox, invented.clone()).await;
         eventually("it is kept", || async { (dead_letters(&receives).await.len() == 1).then_some(()) }).await;
-        receiver.learned.store(true, Ordering::Relaxed);
+        receiver.next_version.store(true, Ordering::Relaxed);
         for is_replayed in [false, true] {
             let path = format!("/admin/dead-letters/{}/replay", invented.id);
             let answer = receiver.admin.with_key("one").send(Method::POST, &path, None).await;
@@ -249,7 +249,7 @@ async fn a_replay_that_is_asked_for_twice_with_one_key_happens_once_and_is_answe
 }
 
 #[actix_web::test]
-async fn a_dead_letter_that_is_discarded_is_gone_and_others_stay() {
+async fn a_discarded_dead_letter_is_deleted_and_others_stay() {
     for Case { sender: sends, receives, transport: way } in cases().await {
         let receiver = receiver(&receives, &way).await;
         let (outbox, _relay) = relay(&sends, transport(&receiver.url).await);
@@ -259,7 +259,7 @@ async fn a_dead_letter_that_is_discarded_is_gone_and_others_stay() {
         put(&sends, &outbox, event("thing.done.v1", "a", 3)).await;
         assert_eq!(effects(&receives, "a", 1).await, [3]);
 
-        receiver.learned.store(true, Ordering::Relaxed);
+        receiver.next_version.store(true, Ordering::Relaxed);
         assert_eq!(receiver.discard(one.id).await, 204);
         assert_eq!((receiver.discard(one.id).await, receiver.replay(one.id).await), (404, 404));
         let left: Vec<_> = receiver.dead_letters().await.iter().map(|letter| letter["id"].clone()).collect();
@@ -283,10 +283,10 @@ async fn the_trace_and_the_attempt_come_with_the_event() {
 }
 
 #[actix_web::test]
-async fn while_nobody_can_be_reached_events_wait_and_none_is_lost() {
+async fn while_the_receiver_is_unreachable_events_wait_and_none_is_lost() {
     for Case { sender, receives, transport: way } in cases().await {
-        let nobody = if way == "http://" { "http://127.0.0.1:9" } else { "nats://127.0.0.1:9" };
-        let (outbox, first) = relay(&sender, transport(nobody).await);
+        let unreachable = if way == "http://" { "http://127.0.0.1:9" } else { "nats://127.0.0.1:9" };
+        let (outbox, first) = relay(&sender, transport(unreachable).await);
         for number in 0..3 {
             put(&sender, &outbox, event("thing.done.v1", "a", number)).await;
         }
@@ -300,10 +300,10 @@ async fn while_nobody_can_be_reached_events_wait_and_none_is_lost() {
 const DATABASE: &str = "MESSAGES_TEST_DATABASE";
 const RECEIVER: &str = "MESSAGES_TEST_RECEIVER";
 
-/// Delivers, and is killed before it can say so.
-struct Dies(Rc<dyn Transport>);
+/// Kills the process after a send, before the relay can mark it.
+struct KilledAfterSend(Rc<dyn Transport>);
 
-impl Transport for Dies {
+impl Transport for KilledAfterSend {
     fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
         async move {
             self.0.send(outgoing).await?;
@@ -318,32 +318,32 @@ fn kill_this_process() {
     Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status().unwrap();
 }
 
-/// Not a test by itself: the program that the two tests below kill.
+/// Not a test: the program that the two tests below start and kill.
 #[actix_web::test]
 async fn program_to_be_killed() {
     let (Ok(database), Ok(url)) = (std::env::var(DATABASE), std::env::var(RECEIVER)) else { return };
     let db = open(&database).await;
     if url.is_empty() {
-        // Its relay never runs: it is killed between the commit and the sending.
-        let (outbox, _relay) = Relay::new(db.clone(), Rc::new(Nowhere));
+        // No relay runs: the process is killed between commit and send.
+        let (outbox, _relay) = Relay::new(db.clone(), Rc::new(UnavailableTransport));
         put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
         kill_this_process();
     } else {
-        let (outbox, _relay) = relay(&db, Rc::new(Dies(transport(&url).await)));
+        let (outbox, _relay) = relay(&db, Rc::new(KilledAfterSend(transport(&url).await)));
         put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
         std::future::pending::<()>().await;
     }
 }
 
-/// Runs the program above until it is killed; then another takes over the outbox, when the claim has
-/// run out.
-async fn killed_then_taken_over(dies_after_sending: bool) {
+/// Runs the program above until it is killed; then another relay sends its outbox, after the claim has
+/// expired.
+async fn killed_then_taken_over(after_send: bool) {
     let killed = cases().await.into_iter().map(async |Case { receives, transport: way, .. }| {
         let (database, receiver) = (sqlite_url(), receiver(&receives, &way).await);
-        let told = if dies_after_sending { receiver.url.as_str() } else { "" };
+        let send_to = if after_send { receiver.url.as_str() } else { "" };
         let mut program = Command::new(std::env::current_exe().unwrap());
         program.args(["--exact", "conformance::program_to_be_killed"]);
-        program.env(DATABASE, &database).env(RECEIVER, told);
+        program.env(DATABASE, &database).env(RECEIVER, send_to);
         let killed = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
         assert!(!killed.status.success(), "it was not killed");
 

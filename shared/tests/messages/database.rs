@@ -1,4 +1,4 @@
-//! What a relay does while its database is away.
+//! A relay during an outage of its database.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use shared::testing::Gate;
 use crate::harness::*;
 
 #[actix_web::test]
-async fn a_relay_whose_database_was_away_goes_on_when_it_is_back() {
+async fn a_relay_continues_after_an_outage_of_its_database() {
     let Some(url) = postgres_url().await else { return };
     let mut gate = Gate::before(&url).await;
     let soon = Duration::from_millis(300);
@@ -20,21 +20,21 @@ async fn a_relay_whose_database_was_away_goes_on_when_it_is_back() {
     let theirs = open(&url).await;
     let receives = open(&shared::db::testing::sqlite_url()).await;
     let (outbox, _relay) = relay(&ours, transport(&receiver(&receives, "http://").await.url).await);
-    // Another replica, which writes and then dies.
-    let (dead, _) = Relay::new(theirs.clone(), Rc::new(Nowhere));
+    // Another replica, which writes and then crashes.
+    let (dead, _) = Relay::new(theirs.clone(), Rc::new(UnavailableTransport));
     let numbered = |number| event("thing.done.v1", "a", number);
     put(&ours, &outbox, numbered(1)).await;
     assert_eq!(effects(&receives, "a", 1).await, [1]);
 
     gate.shut().await;
     put(&theirs, &dead, numbered(2)).await;
-    assert!(ours.ping().await.is_err(), "it is away");
+    assert!(ours.ping().await.is_err(), "the database is unavailable");
     gate.open().await;
     assert_eq!(effects(&receives, "a", 2).await, [1, 2]);
 
     gate.stall();
     put(&theirs, &dead, numbered(3)).await;
-    assert!(ours.ping().await.is_err(), "it is away");
+    assert!(ours.ping().await.is_err(), "the database is unavailable");
     gate.open().await;
     assert_eq!(effects(&receives, "a", 3).await, [1, 2, 3]);
 }

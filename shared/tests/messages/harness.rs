@@ -1,4 +1,4 @@
-//! Senders and receivers, with real databases and a real transport between them.
+//! Senders and receivers with real databases and a real transport.
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,14 +24,14 @@ use shared::stop::{Stop, Stopper};
 use shared::testing::{self, Api, Keys, nats_url};
 use uuid::Uuid;
 
-/// A sender's and a receiver's database, and the URL of the transport between them.
+/// The databases of a sender and a receiver, and the URL of the transport between them.
 pub(crate) struct Case {
     pub(crate) sender: Db,
     pub(crate) receives: Db,
     pub(crate) transport: String,
 }
 
-/// Every transport with every database that this machine has.
+/// Every available transport with every available database.
 pub(crate) async fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let transports: [fn() -> Option<String>; 2] = [|| Some("http://".to_owned()), nats_url];
@@ -43,7 +43,7 @@ pub(crate) async fn cases() -> Vec<Case> {
     cases
 }
 
-/// NATS alone, for what does not depend on the database.
+/// NATS with SQLite, for tests that do not depend on the database.
 pub(crate) async fn nats_case() -> Option<Case> {
     let transport = nats_url()?;
     let [sender, receives] = [open(&sqlite_url()).await, open(&sqlite_url()).await];
@@ -55,19 +55,19 @@ pub(crate) async fn open(url: &str) -> Db {
     Db::open(&DbConfig::at(url), Migrations::none()).await.unwrap()
 }
 
-/// Writes down each event that it gets, in the order of their effects.
-struct WritesDown {
+/// Records each event in the table `effects`.
+struct RecordingHandler {
     handled: Arc<AtomicUsize>,
-    learned: Arc<AtomicBool>,
+    next_version: Arc<AtomicBool>,
 }
 
-/// What the next version makes of events that this one rejects, or does not know.
-const LEARNED: [Upcast; 2] = [
+/// With these the next version handles events that this version rejects or does not know.
+const NEXT_VERSION: [Upcast; 2] = [
     Upcast { from: "thing.spoilt.v1", to: "thing.done.v1", data: |_| {} },
     Upcast { from: "thing.invented.v9", to: "thing.done.v1", data: |_| {} },
 ];
 
-impl Handler for WritesDown {
+impl Handler for RecordingHandler {
     fn handle<'a>(
         &'a self,
         tx: &'a mut Tx,
@@ -94,33 +94,33 @@ impl Handler for WritesDown {
     }
 
     fn upcasts(&self) -> &[Upcast] {
-        if self.learned.load(Ordering::Relaxed) { &LEARNED } else { &[] }
+        if self.next_version.load(Ordering::Relaxed) { &NEXT_VERSION } else { &[] }
     }
 }
 
-/// Delivers nothing: the receivers of these tests send nothing.
-pub(crate) struct Nowhere;
+/// Delivers nothing. For receivers, which send nothing in these tests.
+pub(crate) struct UnavailableTransport;
 
-impl Transport for Nowhere {
+impl Transport for UnavailableTransport {
     fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
         async { Err(SendError::Unavailable("nowhere".to_owned())) }.boxed_local()
     }
 }
 
-/// One replica of the receiver, or of another program that handles the same events.
+/// A replica of the receiver, or of another program that handles the same events.
 pub(crate) struct Receiver {
-    /// The replica as an admin sees it.
+    /// A client with an admin's token.
     pub(crate) admin: Api,
-    /// The URL by which [`transport`] reaches it.
+    /// The URL for [`transport`].
     pub(crate) url: String,
-    /// How many events had their effect here.
+    /// Number of events handled by this replica.
     pub(crate) handled: Arc<AtomicUsize>,
-    /// Whether the next version runs here, which can handle more.
-    pub(crate) learned: Arc<AtomicBool>,
+    /// Set to true to behave like the next version.
+    pub(crate) next_version: Arc<AtomicBool>,
     pub(crate) handle: ServerHandle,
 }
 
-/// Starts a replica of the receiver on `db`, which events reach by `url`.
+/// Starts a replica of the receiver on `db`, with the transport `url`.
 pub(crate) async fn receiver(db: &Db, url: &str) -> Receiver {
     let position = match db.kind() {
         "sqlite" => "INTEGER PRIMARY KEY",
@@ -133,20 +133,21 @@ pub(crate) async fn receiver(db: &Db, url: &str) -> Receiver {
     .execute(db)
     .await
     .unwrap();
-    let fetches: Rc<dyn Transport> = if url == "http://" { Rc::new(Nowhere) } else { transport(url).await };
-    let (_, receiver) = program("receiver", db, fetches).await;
+    let receives: Rc<dyn Transport> =
+        if url == "http://" { Rc::new(UnavailableTransport) } else { transport(url).await };
+    let (_, receiver) = program("receiver", db, receives).await;
     let url = if url == "http://" { receiver.url.clone() } else { url.to_owned() };
     Receiver { url, ..receiver }
 }
 
-/// Starts a replica of the sender on `db`, as admins see it, and its outbox.
+/// Starts a replica of the sender on `db`; returns its outbox, too.
 pub(crate) async fn sender(db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Receiver) {
     program("sender", db, transport).await
 }
 
 async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Receiver) {
-    let (handled, learned) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-    let handler = WritesDown { handled: handled.clone(), learned: learned.clone() };
+    let (handled, next_version) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let handler = RecordingHandler { handled: handled.clone(), next_version: next_version.clone() };
     let (outbox, relay) = Relay::new(db.clone(), transport);
     let server = Service::bind(service, HttpConfig::for_tests())
         .unwrap()
@@ -156,30 +157,30 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
         .unwrap();
     let (api, handle) = testing::run(server);
     let admin = api.with_token(KEYS.user_token(Uuid::nil(), &["admin"]));
-    (outbox, Receiver { url: api.base, admin, handled, learned, handle })
+    (outbox, Receiver { url: api.base, admin, handled, next_version, handle })
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::from_seed("an-issuer", [7; 32]));
 
 impl Receiver {
-    /// The dead letters that an admin sees, newest first.
+    /// Newest first.
     pub(crate) async fn dead_letters(&self) -> Vec<Value> {
         let body = self.admin.get("/admin/dead-letters").await.expect(200);
         body["dead_letters"].as_array().unwrap().clone()
     }
 
-    /// The status that an admin gets for replaying the dead letter.
+    /// Returns the response's status.
     pub(crate) async fn replay(&self, id: Uuid) -> u16 {
         self.admin.send(Method::POST, &format!("/admin/dead-letters/{id}/replay"), None).await.status
     }
 
-    /// The status that an admin gets for discarding the dead letter.
+    /// Returns the response's status.
     pub(crate) async fn discard(&self, id: Uuid) -> u16 {
         self.admin.delete(&format!("/admin/dead-letters/{id}")).await.status
     }
 }
 
-/// What carries events to the receiver at `url`; by HTTP there may be several, with commas.
+/// A transport to the receiver at `url`; for HTTP, several URLs separated by commas.
 pub(crate) async fn transport(url: &str) -> Rc<dyn Transport> {
     if url.starts_with("http://") {
         let registry = RegistryUrl::parse(&format!("static://receiver={url}")).unwrap();
@@ -188,11 +189,11 @@ pub(crate) async fn transport(url: &str) -> Rc<dyn Transport> {
         return Rc::new(HttpTransport::new(&Stack::new(listener.replica(), config), &["receiver"]));
     }
     let Ok(MessagesUrl::Nats(url)) = MessagesUrl::parse(url) else { panic!("{url}") };
-    let at_once = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
-    Rc::new(Nats::connect(&url).await.unwrap().retrying(at_once))
+    let no_backoff = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
+    Rc::new(Nats::connect(&url).await.unwrap().retrying(no_backoff))
 }
 
-/// A running relay on `db`.
+/// Starts a relay on `db`.
 pub(crate) fn relay(db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Stopper) {
     let (outbox, relay) = Relay::new(db.clone(), transport);
     let (stopper, stop) = Stop::pair();
@@ -210,7 +211,7 @@ pub(crate) async fn put(db: &Db, outbox: &Outbox, event: Event) {
     tx.commit().await.unwrap();
 }
 
-/// The effects on `subject`, in order, when there are at least `count`.
+/// Waits for at least `count` effects on `subject`; returns their numbers in order.
 pub(crate) async fn effects(db: &Db, subject: &str, count: usize) -> Vec<i64> {
     eventually(&format!("{count} effects on {subject}"), || async {
         let rows = query("SELECT number FROM effects WHERE subject = $1 ORDER BY position").bind(subject);
@@ -221,7 +222,7 @@ pub(crate) async fn effects(db: &Db, subject: &str, count: usize) -> Vec<i64> {
     .await
 }
 
-/// Waits until nothing is left to send.
+/// Waits until the outbox has no unsent event.
 pub(crate) async fn drained(db: &Db) {
     eventually("the outbox drains", || async {
         let pending = query("SELECT COUNT(*) AS pending FROM outbox WHERE sent_at IS NULL");
@@ -231,7 +232,7 @@ pub(crate) async fn drained(db: &Db) {
     .await;
 }
 
-/// The type of each dead letter in `db`, the tries that it had, and whose it is, oldest first.
+/// Type, attempts and destination of each dead letter in `db`, oldest first.
 pub(crate) async fn dead_letters(db: &Db) -> Vec<(String, i64, String)> {
     let kept = query("SELECT type, attempts, destination FROM dead_letters ORDER BY at");
     let rows = kept.fetch_all(db).await.unwrap();

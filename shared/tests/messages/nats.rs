@@ -1,4 +1,4 @@
-//! What only a broker can do: be away, be cut off, and keep what nobody handles.
+//! Outages of the broker, redelivery, and events that cannot be handled.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::harness::*;
 
-/// The broker itself, and the name of the case's stream in it.
+/// A connection to the broker, and the name of the case's stream.
 async fn broker(case: &Case) -> (async_nats::Client, String) {
     let url = Url::parse(&case.transport).unwrap();
     let client = async_nats::connect(&url[..url::Position::BeforePath]).await.unwrap();
@@ -24,7 +24,7 @@ async fn health(receiver: &Receiver) -> (u16, Value) {
 }
 
 #[actix_web::test]
-async fn while_nats_is_away_a_program_starts_and_works_degraded_and_sends_when_it_is_there() {
+async fn a_service_starts_degraded_without_nats_and_sends_its_events_when_nats_is_up() {
     let Some(case) = nats_case().await else { return };
     let mut gate = Gate::before(&case.transport).await;
     let url = gate.url(&case.transport);
@@ -45,7 +45,7 @@ async fn while_nats_is_away_a_program_starts_and_works_degraded_and_sends_when_i
 }
 
 #[actix_web::test]
-async fn when_nats_goes_away_in_the_middle_no_event_is_lost_and_they_stay_in_order() {
+async fn an_outage_of_nats_loses_no_event_and_keeps_the_order() {
     let Some(case) = nats_case().await else { return };
     let mut gate = Gate::before(&case.transport).await;
     let url = gate.url(&case.transport);
@@ -68,7 +68,7 @@ async fn when_nats_goes_away_in_the_middle_no_event_is_lost_and_they_stay_in_ord
 }
 
 #[actix_web::test]
-async fn what_fails_every_time_becomes_a_dead_letter_at_the_tenth_delivery_and_the_next_events_pass() {
+async fn an_event_that_always_fails_becomes_a_dead_letter_at_the_tenth_delivery_and_later_events_pass() {
     let Some(case) = nats_case().await else { return };
     let receiver = receiver(&case.receives, &case.transport).await;
     let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
@@ -80,7 +80,7 @@ async fn what_fails_every_time_becomes_a_dead_letter_at_the_tenth_delivery_and_t
 }
 
 #[actix_web::test]
-async fn what_is_no_event_becomes_a_dead_letter() {
+async fn a_payload_that_is_no_event_becomes_a_dead_letter() {
     let Some(case) = nats_case().await else { return };
     let receiver = receiver(&case.receives, &case.transport).await;
     let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
@@ -103,7 +103,7 @@ async fn what_is_no_event_becomes_a_dead_letter() {
 }
 
 #[actix_web::test]
-async fn an_event_with_what_a_database_does_not_keep_stops_nobody() {
+async fn an_event_that_the_database_cannot_store_does_not_block_others() {
     for case in cases().await.into_iter().filter(|case| case.transport != "http://") {
         let receiver = receiver(&case.receives, &case.transport).await;
         let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
@@ -117,7 +117,7 @@ async fn an_event_with_what_a_database_does_not_keep_stops_nobody() {
         for kind in ["thing.invented.v9", "thing.spoilt.v1", "thing.\0.v1"] {
             let mut strange = event(kind, "a\0", 2);
             strange.data = json!({ "a\0": ["b\0"] });
-            // Acknowledged, so that the relay's next event comes after it.
+            // Wait for the acknowledgement, so that the relay's next event comes later.
             let stored = jetstream.publish(subject.clone(), strange.to_json().to_string().into());
             stored.await.unwrap().await.unwrap();
         }
@@ -130,7 +130,7 @@ async fn an_event_with_what_a_database_does_not_keep_stops_nobody() {
 }
 
 #[actix_web::test]
-async fn an_event_that_a_dead_replica_took_comes_to_another_at_the_second_attempt() {
+async fn an_event_of_a_crashed_replica_is_redelivered_to_another_as_the_second_attempt() {
     let Some(case) = nats_case().await else { return };
     let first = receiver(&case.receives, &case.transport).await;
     let (outbox, _relay) = relay(&case.sender, transport(&first.url).await);

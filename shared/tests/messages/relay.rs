@@ -1,4 +1,4 @@
-//! What a relay makes of an answer, and of one that comes too late.
+//! How a relay treats the result of a send, also after its claim has expired.
 
 use std::rc::Rc;
 
@@ -15,17 +15,17 @@ use tokio::sync::Notify;
 
 use crate::harness::*;
 
-/// Says that it has begun, and at a word that the receiver refuses.
-struct Refuses {
+/// Signals `begun`, waits for `reject`, and then rejects the event.
+struct RejectsOnSignal {
     begun: Notify,
-    word: Stop,
+    reject: Stop,
 }
 
-impl Transport for Refuses {
+impl Transport for RejectsOnSignal {
     fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
         async {
             self.begun.notify_one();
-            self.word.requested().await;
+            self.reject.requested().await;
             Err(SendError::Rejected("no".to_owned()))
         }
         .boxed_local()
@@ -33,21 +33,21 @@ impl Transport for Refuses {
 }
 
 #[actix_web::test]
-async fn a_relay_that_lost_its_claim_makes_no_dead_letter_of_what_another_may_have_sent() {
+async fn a_relay_whose_claim_has_expired_makes_no_dead_letter() {
     for db in databases().await {
-        let (speaker, word) = Stop::pair();
-        let refuses = Rc::new(Refuses { begun: Notify::new(), word });
-        let (outbox, paused) = Relay::new(db.clone(), refuses.clone());
+        let (rejecter, reject) = Stop::pair();
+        let transport = Rc::new(RejectsOnSignal { begun: Notify::new(), reject });
+        let (outbox, paused) = Relay::new(db.clone(), transport.clone());
         let (stopper, stop) = Stop::pair();
         let paused = actix_web::rt::spawn(paused.run(stop));
         put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
-        refuses.begun.notified().await;
-        // As another relay does when the claim has run out.
+        transport.begun.notified().await;
+        // Like another relay after the claim has expired.
         let claim = query("UPDATE outbox SET claimed_by = 'another', next_at = $1");
         claim.bind(now() + Duration::MINUTE).execute(&db).await.unwrap();
 
         stopper.stop();
-        speaker.stop();
+        rejecter.stop();
         paused.await.unwrap();
         assert!(dead_letters(&db).await.is_empty());
         let unsent = query("SELECT claimed_by FROM outbox WHERE sent_at IS NULL").fetch_one(&db).await;
@@ -56,7 +56,7 @@ async fn a_relay_that_lost_its_claim_makes_no_dead_letter_of_what_another_may_ha
 }
 
 #[actix_web::test]
-async fn only_what_the_receiver_itself_refuses_is_rejected() {
+async fn only_a_refusal_by_the_receiver_itself_is_a_rejection() {
     let receiver = HttpServer::new(|| {
         App::new().default_service(web::to(|event: web::Bytes| async move {
             let event: Value = serde_json::from_slice(&event).unwrap();
@@ -76,7 +76,7 @@ async fn only_what_the_receiver_itself_refuses_is_rejected() {
     for refused in ["400", "413", "422"] {
         assert!(matches!(outcome(refused).await, Err(SendError::Rejected(_))), "{refused}");
     }
-    // Somebody else may have its address, or a proxy in between has its own reasons.
+    // The response may come from another program at the receiver's address, or from a proxy.
     for failed in ["401", "403", "404", "405", "408", "500"] {
         assert!(matches!(outcome(failed).await, Err(SendError::Failed(_))), "{failed}");
     }

@@ -28,15 +28,21 @@ struct Config {
 
 impl Config {
     fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
-        let config = Self {
-            deployment: DeploymentConfig::from_vars(&mut vars),
-            orders: vars.or("ORDERS", "3000", "how many orders are placed in a round"),
-            rounds: vars.or("ROUNDS", "1", "how many rounds"),
-            customers: vars.or("CUSTOMERS", "16", "how many order at a time"),
-            wait: vars.or("WAIT", "10", "how many seconds a customer waits for the confirmation, or 0"),
-            retention: vars.or("RETENTION", "false", "whether rows are made eight days old after each round"),
-        };
-        vars.finish(config)
+        let deployment = DeploymentConfig::from_vars(&mut vars);
+        let orders = vars.or("ORDERS", "3000", "how many orders are placed in a round");
+        let rounds = vars.or("ROUNDS", "1", "how many rounds");
+        let customers = vars.or("CUSTOMERS", "16", "how many order at a time");
+        let wait = vars.or("WAIT", "10", "how many seconds a customer waits for the confirmation, or 0");
+        let retention =
+            vars.or("RETENTION", "false", "whether rows are made eight days old after each round");
+        vars.finish(deployment.map(|deployment| Self {
+            deployment,
+            orders,
+            rounds,
+            customers,
+            wait,
+            retention,
+        }))
     }
 }
 

@@ -1,13 +1,13 @@
-//! The receiving end: one durable consumer for each partition, shared by the service's replicas.
+//! Receives events from NATS: one durable consumer per partition, shared by the service's replicas.
 //!
-//! | handling | then |
+//! | result of handling | action |
 //! |---|---|
-//! | succeeds, or had done before | acknowledged |
-//! | asks for a retry, or finds the database unavailable | again within a second, for ever |
-//! | fails | again later and later; at the tenth delivery a dead letter |
-//! | rejects the event, or it cannot be read | a dead letter at once |
+//! | success, or a duplicate | acknowledge |
+//! | `Retry`, or the database is unavailable | redeliver within a second, without limit |
+//! | any other database error | redeliver with backoff; a dead letter at the tenth delivery |
+//! | rejected, or the event cannot be parsed | a dead letter at once |
 //!
-//! A delivery that is not answered within a claim's time, because its replica died, is repeated.
+//! If a replica dies, the broker redelivers its unacknowledged events after [`outbox::LEASE`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,16 +22,16 @@ use super::{Nats, PARTITIONS, TIMEOUT};
 use crate::db::DbError;
 use crate::messages::Event;
 use crate::messages::inbox::{Delivery, HandleError, Inbox};
-use crate::messages::outbox::{self, ATTEMPTS, UNAVAILABLE};
+use crate::messages::outbox::{self, MAX_ATTEMPTS, UNAVAILABLE};
 use crate::resilience::Backoff;
 use crate::stop::Stop;
 
-/// Before the broker is asked again for what it could not do.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Between attempts to create the consumers.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Nats {
-    /// Brings this service's events to `inbox` until told to stop, and then finishes those it handles.
-    /// Each connection begins anew: the broker may have forgotten everything.
+    /// Passes this service's events to `inbox` until `stop`; then finishes those in progress. Creates stream
+    /// and consumers again after each reconnect, because the broker may have lost them.
     pub(in crate::messages) async fn consume(&self, inbox: Arc<Inbox>, stop: Stop) {
         let mut connected = self.connected.clone();
         while !stop.is_requested() {
@@ -40,7 +40,7 @@ impl Nats {
                     Ok(consumers) => {
                         let (stopper, over) = Stop::pair();
                         let handling = consumers.into_iter().map(async |events| {
-                            take(events, &inbox, &over, self.retry).await;
+                            receive(events, &inbox, &over, self.retry).await;
                             stopper.stop();
                         });
                         let watching = async {
@@ -59,14 +59,14 @@ impl Nats {
             }
             tokio::select! {
                 _ = connected.changed() => {}
-                () = stop.sleep(PAUSE) => {}
+                () = stop.sleep(RETRY_PAUSE) => {}
             }
         }
-        // The last acknowledgements. Without them the events come again, and are known.
+        // Sends the last acknowledgements. If one is lost, the inbox drops the redelivered event.
         tokio::time::timeout(TIMEOUT, self.jetstream.client().flush()).await.map(drop).unwrap_or_default();
     }
 
-    /// What comes for each partition, of consumers that are made if they are missing.
+    /// One stream of events per partition. Creates missing consumers.
     async fn consumers(&self, service: &str) -> Result<Vec<Stream>, async_nats::Error> {
         let stream = self.stream().await?;
         let mut consumers = Vec::new();
@@ -76,19 +76,19 @@ impl Nats {
                 durable_name: Some(name.clone()),
                 filter_subject: self.subject(service, partition),
                 ack_wait: outbox::LEASE.unsigned_abs(),
-                // One at a time, also while it waits to come again: this is what keeps the order.
+                // One event at a time, also while it waits for redelivery: this preserves the order.
                 max_ack_pending: 1,
                 ..pull::Config::default()
             };
             let consumer = stream.get_or_create_consumer(&name, config).await?;
-            // One by one, so that a replica that is paused holds no more than it handles.
+            // No prefetching: a replica that hangs must not hold events that others could handle.
             consumers.push(consumer.stream().max_messages_per_batch(1).messages().await?);
         }
         Ok(consumers)
     }
 }
 
-async fn take(mut events: Stream, inbox: &Inbox, over: &Stop, retry: Backoff) {
+async fn receive(mut events: Stream, inbox: &Inbox, over: &Stop, retry: Backoff) {
     loop {
         let message = tokio::select! {
             message = events.next() => message,
@@ -96,13 +96,13 @@ async fn take(mut events: Stream, inbox: &Inbox, over: &Stop, retry: Backoff) {
         };
         match message {
             Some(Ok(message)) => {
-                let verdict = handle(inbox, &message, retry).await;
-                if let Err(error) = message.ack_with(verdict).await {
-                    log::warn!(error:%; "an event is not acknowledged, and will come again");
+                let acknowledgement = handle(inbox, &message, retry).await;
+                if let Err(error) = message.ack_with(acknowledgement).await {
+                    log::warn!(error:%; "an event could not be acknowledged, and will be redelivered");
                 }
             }
             Some(Err(error)) => {
-                log::warn!(error:%; "no more events come");
+                log::warn!(error:%; "the consumer failed");
                 return;
             }
             None => return,
@@ -110,7 +110,7 @@ async fn take(mut events: Stream, inbox: &Inbox, over: &Stop, retry: Backoff) {
     }
 }
 
-/// Takes in one event; what the broker is to hear.
+/// Handles one event; returns the acknowledgement for the broker.
 async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
     let attempt = message.info().map_or(1, |info| info.delivered);
     let delivery = Delivery { attempt };
@@ -131,21 +131,21 @@ async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
     log::warn!(kind = event.kind, id = event.id.to_string(), attempt, error:%; "a message was not handled");
     match &error {
         HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
-            again(UNAVAILABLE, attempt)
+            redeliver(UNAVAILABLE, attempt)
         }
-        HandleError::Db(_) if attempt < ATTEMPTS => again(retry, attempt),
+        HandleError::Db(_) if attempt < MAX_ATTEMPTS => redeliver(retry, attempt),
         _ => match inbox.keep(&event, delivery, &error).await {
             Ok(()) => AckKind::Term,
-            Err(_) => again(UNAVAILABLE, attempt),
+            Err(_) => redeliver(UNAVAILABLE, attempt),
         },
     }
 }
 
-fn again(backoff: Backoff, attempt: i64) -> AckKind {
+fn redeliver(backoff: Backoff, attempt: i64) -> AckKind {
     AckKind::Nak(Some(backoff.delay(attempt.try_into().unwrap_or(u32::MAX))))
 }
 
-/// What is no event, as one that can be kept. The same bytes have the same id.
+/// Wraps an unparsable payload into an event, to store it as a dead letter. Equal payloads get the same id.
 fn unreadable(payload: &[u8]) -> Event {
     let text = String::from_utf8_lossy(payload);
     let mut event = Event::new("unknown", "unreadable", "", text);

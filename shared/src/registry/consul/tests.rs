@@ -1,4 +1,4 @@
-//! Against the real Consul at `TEST_CONSUL_URL`.
+//! Tests with the real Consul at `TEST_CONSUL_URL`.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -13,13 +13,13 @@ use crate::registry::{Directory, Heartbeat};
 use crate::stop::Stop;
 use crate::testing::{Gate, consul_url};
 
-/// The Consul for tests, with a prefix of its own.
+/// The Consul for tests, with a new prefix.
 fn consul() -> Option<ConsulRegistry> {
     let url = consul_url()?;
     Some(url.strip_prefix("consul://").unwrap().parse().unwrap())
 }
 
-/// Polls until it holds. Consul looks at a replica every 10 s.
+/// Polls. Consul checks a replica every 10 s, so this may take long.
 async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
     let deadline = Instant::now() + Duration::from_secs(40);
     while !holds().await {
@@ -49,7 +49,7 @@ async fn systems_with_different_prefixes_do_not_see_each_other() {
 }
 
 #[actix_web::test]
-async fn who_the_agent_forgot_registers_again_and_a_renewal_leaves_the_check_alone() {
+async fn a_forgotten_replica_registers_again_and_a_renewal_does_not_reset_its_check() {
     let Some(consul) = consul() else { return };
     let (one, _running) = replica("one").await;
     let check = async || {
@@ -72,7 +72,7 @@ async fn who_the_agent_forgot_registers_again_and_a_renewal_leaves_the_check_alo
 }
 
 #[actix_web::test]
-async fn a_replica_that_fails_its_check_is_not_found_and_one_that_comes_back_is_at_once() {
+async fn a_replica_with_a_failing_check_is_not_found_and_a_restarted_one_is_found_at_once() {
     let Some(consul) = consul() else { return };
     let (one, running) = replica("one").await;
     consul.register("a-service", &one).await.unwrap();
@@ -87,12 +87,12 @@ async fn a_replica_that_fails_its_check_is_not_found_and_one_that_comes_back_is_
     consul.register("a-service", &again).await.unwrap();
     let began = Instant::now();
     assert_eq!(found(&consul, "a-service", 1).await, [again]);
-    assert!(began.elapsed() < Duration::from_secs(1), "its last status is not its fault");
+    assert!(began.elapsed() < Duration::from_secs(1), "the critical status of its last run is not kept");
     consul.deregister("a-service", "one").await.unwrap();
 }
 
 #[actix_web::test]
-async fn while_consul_is_away_the_last_known_replicas_stay_and_then_newcomers_are_found() {
+async fn during_an_outage_of_consul_the_last_known_replicas_stay_and_new_ones_are_found_afterwards() {
     let Some(direct) = consul() else { return };
     let mut gate = Gate::before(&direct.address).await;
     let consul = Rc::new(ConsulRegistry { address: gate.address().to_string(), ..direct.clone() });
@@ -121,7 +121,7 @@ async fn while_consul_is_away_the_last_known_replicas_stay_and_then_newcomers_ar
 }
 
 #[actix_web::test]
-async fn the_token_is_shown_and_what_consul_refuses_is_told() {
+async fn the_token_is_sent_and_consuls_error_is_returned() {
     async fn agent(request: HttpRequest) -> HttpResponse {
         match request.headers().get("x-consul-token").map(|token| token.as_bytes()) {
             Some(b"secret") => HttpResponse::Ok().insert_header(("x-consul-index", "7")).body("[]"),
@@ -139,7 +139,7 @@ async fn the_token_is_shown_and_what_consul_refuses_is_told() {
 }
 
 #[test]
-fn an_index_that_goes_backwards_starts_over_and_none_is_below_one() {
+fn an_index_that_goes_backwards_is_reset_and_never_below_one() {
     assert_eq!(next(0, 7), 7);
     assert_eq!(next(7, 9), 9);
     assert_eq!(next(7, 7), 7, "the wait is over, and nothing has changed");
@@ -148,7 +148,7 @@ fn an_index_that_goes_backwards_starts_over_and_none_is_below_one() {
 }
 
 #[test]
-fn addresses_of_both_versions_and_names_go_there_and_back() {
+fn ipv4_ipv6_and_host_names_survive_the_round_trip() {
     let consul: ConsulRegistry = "h:8500/shop".parse().unwrap();
     for url in ["http://127.0.0.1:3001", "http://[::1]:3001", "http://a-host:3001"] {
         let one = Instance::new("one", url).with("version", "1");
