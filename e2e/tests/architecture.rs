@@ -34,11 +34,14 @@ fn name(file: &Path) -> String {
     file.strip_prefix(root()).unwrap().display().to_string()
 }
 
-/// The crates of the workspace, by the list in the root's Cargo.toml.
+/// The crates of the workspace: every folder of the root with a manifest. The list in the root's Cargo.toml has
+/// a pattern for the services.
 fn members() -> Vec<String> {
-    let manifest = text("Cargo.toml").parse::<toml::Table>().unwrap();
-    let members = manifest["workspace"]["members"].as_array().unwrap().clone();
-    members.iter().map(|member| member.as_str().unwrap().to_owned()).collect()
+    let folders = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    let crates = folders.filter(|folder| folder.join("Cargo.toml").is_file());
+    let mut members: Vec<_> = crates.map(|folder| name(&folder)).collect();
+    members.sort();
+    members
 }
 
 fn services() -> Vec<String> {

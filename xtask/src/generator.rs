@@ -108,12 +108,12 @@ fn print_requests(names: &Names) {
     let login = r#""email":"ann@example.com","password":"correct horse""#;
     let (path, value) = (names.path(), "cargo run --profile quick --quiet -p xtask -- json");
     let token = r#"-H "authorization: Bearer $TOKEN""#;
-    println!("  curl -sS {url}/users {json} -d '{{{login},\"name\":\"Ann\"}}'");
+    println!("  curl -sS -w '\\n' {url}/users {json} -d '{{{login},\"name\":\"Ann\"}}'");
     println!("  TOKEN=$(curl -sS {url}/sessions {json} -d '{{{login}}}' | {value} access_token)");
     println!(
         "  ID=$(curl -sS {url}/{path} {token} -H 'idempotency-key: 1' {json} -d '{{\"name\":\"First\"}}' | {value} id)"
     );
-    println!("  curl -sS {url}/{path}/$ID {token}");
+    println!("  curl -sS -w '\\n' {url}/{path}/$ID {token}");
 }
 
 /// The template's files under their new names, with their new text.
