@@ -125,7 +125,10 @@ impl<'a> RequestBuilder<'a> {
 
     async fn attempts(self, end: Instant) -> Result<Response, ClientError> {
         let client = self.client;
-        client.pool.wait_until_available(REPLICA_WAIT.min(end.saturating_duration_since(Instant::now()))).await;
+        client
+            .pool
+            .wait_until_available(REPLICA_WAIT.min(end.saturating_duration_since(Instant::now())))
+            .await;
         client.budget.request(Instant::now());
         let request =
             Request { repeatable: self.repeatable, replayable: true, outermost: self.context.is_outermost() };

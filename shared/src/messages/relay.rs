@@ -127,7 +127,11 @@ impl Relay {
     }
 
     /// Claims up to `wanted` heads.
-    async fn record_and_claim(&self, finished: Vec<Finished>, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
+    async fn record_and_claim(
+        &self,
+        finished: Vec<Finished>,
+        wanted: usize,
+    ) -> Result<Vec<Outgoing>, DbError> {
         if finished.is_empty() && !self.is_any_due().await? {
             return Ok(Vec::new());
         }
