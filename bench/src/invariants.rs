@@ -50,7 +50,7 @@ impl Invariant {
     }
 }
 
-const STANDING: [&str; 3] = ["confirmed", "shipped", "delivered"];
+const PAID: [&str; 3] = ["confirmed", "shipped", "delivered"];
 const UNDONE: [&str; 3] = ["rejected", "cancelled", "refunded"];
 const STUCK: &str = "needs_attention";
 /// Reasons for which an order may be rejected though its card is good: a fault outlasted the checkout's
@@ -102,7 +102,7 @@ pub fn check(snapshot: &Snapshot, log: &ClientLog, customers: &BTreeSet<String>)
         }),
         Invariant::new("unsettled", "every order is settled", &snapshot.orders, |order| {
             let status = text(order, "status");
-            let is_settled = STANDING.contains(&status) || UNDONE.contains(&status) || status == STUCK;
+            let is_settled = PAID.contains(&status) || UNDONE.contains(&status) || status == STUCK;
             (!is_settled).then(|| format!("order {} is {status}", order["id"]))
         }),
         Invariant::new("card", "every order ends as its card decides, or times out", &ours, |order| {
@@ -138,7 +138,7 @@ pub fn check(snapshot: &Snapshot, log: &ClientLog, customers: &BTreeSet<String>)
             let (made, answered) =
                 (refunded(text(order, "id")), log.refunds.get(payment).copied().unwrap_or(0));
             // What is left of an undone order is refunded too.
-            let exactly = STANDING.contains(&text(order, "status")) && log.unanswered == 0;
+            let exactly = PAID.contains(&text(order, "status")) && log.unanswered == 0;
             let wrong = made < answered || exactly && made != answered;
             wrong.then(|| format!("order {}: {made} refunded, {answered} answered", order["id"]))
         }),
@@ -210,9 +210,9 @@ fn late(orders: &[&Value], of: usize) -> Invariant {
 
 /// The goods of an order that needs attention are reserved or released, not sold.
 fn sold(snapshot: &Snapshot) -> Invariant {
-    let standing = goods(snapshot, &STANDING);
+    let paid = goods(snapshot, &PAID);
     Invariant::new("sold", "goods sold match the confirmed and later orders", &snapshot.stock, |product| {
-        let (is, should) = (int(product, "sold"), of(&standing, product));
+        let (is, should) = (int(product, "sold"), of(&paid, product));
         (is != should).then(|| format!("{is} of {} instead of {should}", product["product_id"]))
     })
 }

@@ -213,8 +213,8 @@ fn a_service_names_itself_and_its_errors_in_one_place() {
         let error = format!("{service}/src/error.rs");
         assert!(text(&error).contains("pub enum Error {"), "{error}: without enum Error");
         let files = sources_of(&service);
-        let elsewhere = |file: &&PathBuf| ![&config, &error].contains(&&name(file));
-        let others: Vec<_> = files.iter().filter(elsewhere).cloned().collect();
+        let not_here = |file: &&PathBuf| ![&config, &error].contains(&&name(file));
+        let others: Vec<_> = files.iter().filter(not_here).cloned().collect();
         let rule = format!("{service}: SERVICE stands in config.rs, Error in error.rs");
         assert_none(&rule, &lines_with(&others, &["const SERVICE", "enum Error"]));
     }

@@ -31,7 +31,7 @@ static REQUESTS: LazyLock<HistogramVec> = LazyLock::new(|| {
     register_histogram_vec!(name, help, &labels, SECONDS.to_vec()).expect(REGISTERED)
 });
 
-/// The methods that are told apart.
+/// Methods with a label of their own; others are `_OTHER`.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
 
 /// Counts one answered request; `route` is the pattern, never a concrete path.

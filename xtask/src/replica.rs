@@ -9,7 +9,7 @@ use crate::process::{self, Process};
 use crate::programs::{Kind, Program, programs};
 use crate::secrets::Secrets;
 
-/// Where the programs of one stack are, and what they are told.
+/// Where the programs of one stack are, and their variables.
 pub struct Layout<'a> {
     /// Where cargo has put the programs.
     pub binaries: &'a Path,

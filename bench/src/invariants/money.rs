@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Invariant, LATE, STANDING, STUCK, UNDONE, amount, int, text};
+use super::{Invariant, LATE, PAID, STUCK, UNDONE, amount, int, text};
 use crate::database::Entries;
 use crate::snapshot::Snapshot;
 
@@ -37,7 +37,7 @@ impl Charged {
     pub(super) fn contradicts(self, order: &Value, refunds: i64) -> Option<String> {
         let total = amount(&order["total"]);
         let right = match text(order, "status") {
-            status if STANDING.contains(&status) => {
+            status if PAID.contains(&status) => {
                 Self { captured: total, refunded: refunds, held: 0, ..self }
             }
             "refunded" => Self { captured: total, refunded: total, held: 0, ..self },
@@ -61,7 +61,7 @@ pub(super) fn contradicts_card(order: &Value, token: &str, charged: Charged) -> 
         "tok_insufficient_funds" => Some("insufficient_funds"),
         _ => None,
     };
-    let has_paid = STANDING.contains(&status) || status == "refunded" || charged.captured != 0;
+    let has_paid = PAID.contains(&status) || status == "refunded" || charged.captured != 0;
     if refusal.is_some() && has_paid {
         return Some(format!("{} captured", charged.captured));
     }

@@ -177,7 +177,7 @@ impl KeySet {
             .map_err(|error| token_error(&error).into())
     }
 
-    /// Asks whoever refreshes this set to do it now, and resolves at the next change.
+    /// Requests a refresh of this set, and resolves at the next change.
     pub async fn refreshed(&self) {
         let changed = self.0.changed.notified();
         self.0.wanted.notify_one();
