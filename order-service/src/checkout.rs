@@ -1,21 +1,22 @@
-//! The checkout saga: from a cart to a paid order, or to an order that costs nothing.
+//! The checkout saga: from a cart to a paid order, or to a rejected or cancelled order that is not charged.
 //!
 //! | step | action | compensation |
 //! |---|---|---|
 //! | 1 check | ask user-service whether the customer is active ([`crate::clients::users`]) | – |
 //! | 2 reserve | create the order and reserve its stock ([`begin`]) | `ReleaseStock` |
 //! | 3 authorize | `Send(Authorize)` | `Send(Void)` |
-//! | 4 capture | `Send(Capture)`: the pivot | `Send(Refund)` |
+//! | 4 capture | `Send(Capture)`; the pivot is the event `Captured` | `Send(Refund)` |
 //! | 5 confirm | `CommitStock` | `ReturnStock` |
 //!
 //! Before the pivot, every step can be undone and the customer pays nothing. After the pivot, the saga
 //! completes or refunds. Steps 3 and 4 are commands to payment-service. Its events may be late, duplicated or
-//! out of order. [`handle`] defines what each event does at each step. To enter a step means to send its command.
+//! out of order. [`handle`] defines what each event does at each step. To enter a step
+//! means to send its command, if it has one.
 //!
 //! | timer | limits | when it expires |
 //! |---|---|---|
 //! | [`AUTHORIZE_TIMEOUT`](saga::AUTHORIZE_TIMEOUT) | step 3 | the order is rejected, its stock released, its payment voided |
-//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | steps 3 and 4 together; a void or a refund has the same time again | the saga is stuck: a late event or an admin continues it. A capture that is being cancelled is voided instead |
+//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | 60 s for steps 3 and 4 together; a void and a refund have 60 s each | the saga is stuck: a late event or an admin continues it. A capture that is being cancelled is voided instead |
 //! | [`RETRY`](saga::RETRY) | one attempt of a capture, void or refund | the command is sent again |
 //!
 //! This module is pure. The store locks the order, calls [`handle`], and writes the changed order, its saga
@@ -90,7 +91,8 @@ pub fn handle(
             next.enter(Void)
         }
 
-        // Compensation. The stock was released when it began. A rejected order stays rejected.
+        // Compensation. These steps move no stock: that was done when the compensation began. A rejected order
+        // stays rejected.
         (Void, Voided | Declined(_) | Refunded) => next.status_unless_final(Cancelled).enter(Done),
         (Void, Captured) => next.status_unless_final(Refunding).enter(Refund),
         (Refund, Refunded) => next.status_unless_final(Status::Refunded).enter(Done),
@@ -128,8 +130,8 @@ pub fn handle(
     draft.decide()
 }
 
-/// Whether the attempts of the current step are over: payment-service reports this very operation as stuck, or
-/// the timer is due after the deadline. A stuck saga has no timer.
+/// Whether the attempts of the current step are over: payment-service reports this step, or no step in
+/// particular, as stuck, or the timer is due and the deadline has passed. False if the saga is stuck already.
 fn attempts_are_over(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
     match trigger {
         Trigger::Stuck { operation, .. } => {

@@ -37,9 +37,7 @@ impl Charged {
     pub(super) fn contradicts(self, order: &Value, refunds: i64) -> Option<String> {
         let total = amount(&order["total"]);
         let right = match text(order, "status") {
-            status if PAID.contains(&status) => {
-                Self { captured: total, refunded: refunds, held: 0, ..self }
-            }
+            status if PAID.contains(&status) => Self { captured: total, refunded: refunds, held: 0, ..self },
             "refunded" => Self { captured: total, refunded: total, held: 0, ..self },
             // A capture that came too late was refunded.
             status if UNDONE.contains(&status) => {

@@ -1,4 +1,4 @@
-//! `POST /api/orders`: places an order. Its payment follows by messages.
+//! `POST /api/orders`: places an order. The saga then takes the payment, through messages to payment-service.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -24,14 +24,14 @@ use crate::views::OrderView;
     request_body(content = PlaceOrder),
     params(
         ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the checkout has ended, or after N seconds"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the order is settled, or after N seconds"),
     ),
     responses(
         (status = 201, body = OrderView),
         (status = 403, description = "`customer_inactive`"),
         (status = 409, description = "`out_of_stock`, naming the lines"),
         (status = 422, description = "`unknown_product`, `validation_failed`"),
-        (status = 503, description = "user-service cannot be reached to check the customer"),
+        (status = 503, description = "user-service gives no usable answer about the customer"),
     ))]
 pub(crate) async fn place_order(
     caller: Caller,
@@ -45,10 +45,10 @@ pub(crate) async fn place_order(
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
-    // user-service is asked before the transaction begins: a transaction must not wait for another service.
+    // user-service is asked before the transaction begins: a transaction must not wait for another service. A
+    // replay asks too, and ignores the result.
     let customer_check = users.must_be_active(caller.id, &context).await;
     let placed = claim.once(store.db(), created, async |tx| {
-        // This runs for a new key only. A replay gets its saved answer, whatever the check says now.
         customer_check?;
         store.place(tx, caller.id, &cart, payment_token, &cause).await
     });

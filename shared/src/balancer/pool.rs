@@ -84,7 +84,7 @@ impl Pool {
         }
     }
 
-    /// Whether any replica passes its checks and is not ejected.
+    /// Whether at least one replica passes its checks and is not ejected.
     pub fn is_available(&self) -> bool {
         self.members().all().any(Member::is_available)
     }
@@ -102,7 +102,7 @@ impl Pool {
                 changed.await;
             }
         };
-        // A time-out is no error here: the caller's `pick` may fall back to a replica that is not available.
+        // The caller's `pick` decides what happens without an available replica.
         tokio::time::timeout(timeout, available).await.unwrap_or_default();
     }
 
@@ -161,8 +161,8 @@ impl Hold {
         self.probing
     }
 
-    /// Records the outcome. Call it when the head of the response has arrived: the time since the pick
-    /// counts as the replica's latency. An outcome that says nothing about the replica, such as a stale
+    /// Records the outcome. Call it when the head of the response has arrived, or the attempt has failed: the
+    /// time since the pick counts as the replica's latency. An outcome that says nothing about the replica, such as a stale
     /// connection, is not recorded.
     pub fn record(&mut self, outcome: RequestOutcome, now: Instant) {
         if outcome.is_conclusive() {
@@ -174,7 +174,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // After a probe without a conclusive outcome, the next request is the probe.
+        // After a probe without a conclusive outcome, the next request probes again.
         self.pool.members().give_back(self.key, self.probing);
     }
 }

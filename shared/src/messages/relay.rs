@@ -1,12 +1,11 @@
 //! The relay: claims events in the outbox, sends them with the transport, and marks them as sent.
 //!
 //! **Order.** Only the *head* of a subject, its oldest unsent event, can be claimed. So the events of one
-//! subject are sent one after the other, and different subjects in parallel. [`Outbox::put`] claims a new head
-//! for the relay of its own process, which saves a transaction.
+//! subject are sent one after the other, and different subjects in parallel. [`Outbox::put`] inserts a new
+//! head already claimed for the relay of its own process, so that no second transaction has to claim it.
 //!
-//! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]. If a relay dies, its claims
-//! end, and another relay claims these events. One transaction records the results of finished sends and
-//! claims the next heads.
+//! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]. Claims of a dead relay
+//! expire, and another relay claims the events.
 //!
 //! | result of a send | action |
 //! |---|---|
@@ -33,8 +32,8 @@ use crate::stop::Stop;
 
 /// Concurrent sends.
 const MAX_IN_FLIGHT: usize = 32;
-/// How often the relay looks for due events that no commit in this process announced: retries, and events
-/// whose relay has died.
+/// How often the relay looks for due events that no commit in this process announced: retries, events that
+/// became heads, and events whose relay has died.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sends the events of an outbox.
@@ -126,7 +125,7 @@ impl Relay {
         });
     }
 
-    /// Claims up to `wanted` heads.
+    /// Records the results of `finished` and claims up to `wanted` heads, in one transaction.
     async fn record_and_claim(
         &self,
         finished: Vec<Finished>,
@@ -144,7 +143,8 @@ impl Relay {
         Ok(heads)
     }
 
-    /// Whether any event is due. A read without a lock is enough, because mostly none is.
+    /// Whether any event is due. This read comes first, because mostly none is, and a write transaction every
+    /// second would be wasted.
     async fn is_any_due(&self) -> Result<bool, DbError> {
         let due = query("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1 LIMIT 1").bind(now());
         Ok(due.fetch_optional(&self.db).await?.is_some())
@@ -205,7 +205,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Claims up to `wanted` heads that are due and that no other relay holds.
+    /// Claims up to `wanted` heads whose `next_at` has passed: new ones, retries, and expired claims.
     async fn claim(&self, tx: &mut Tx, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
         let now = now();
         let claimed_until = now + LEASE;
@@ -234,8 +234,7 @@ impl Relay {
                     claimed_until,
                     event,
                 }),
-                // Only a manual change of the row can cause this. It is logged again when the claim ends, and
-                // holds up its subject until somebody repairs it.
+                // Such an event blocks its subject, and is logged at each claim, until somebody repairs the row.
                 Err(error) => log::error!(seq, error:%; "an event in the outbox cannot be read"),
             }
         }
