@@ -57,7 +57,7 @@ compose_up() {
     COMPOSE_FILE+=:deploy/compose.$overlay.yml
   done
   export COMPOSE_FILE
-  case " $* " in *" observability "*) export OTEL_EXPORTER_OTLP_ENDPOINT=http://jaeger:4318 ;; esac
+  case " $* " in *" observability "*) export TRACES_URL=http://jaeger:4318 ;; esac
   [ -n "$(containers)" ] || ports_are_free gateway:8080 gateway:9090 prometheus:9091
 
   echo "Building (the first time takes some minutes) …"

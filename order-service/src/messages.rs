@@ -136,10 +136,18 @@ fn trigger(kind: Kind, payment: &PaymentEvent) -> Trigger {
         Kind::Stuck => {
             let reason = payment.reason.clone();
             Trigger::Stuck {
-                operation: payment.operation.as_deref().and_then(Step::named),
+                operation: payment.operation(),
                 reason: reason.unwrap_or_else(|| "the payment makes no progress".to_owned()),
             }
         }
+    }
+}
+
+impl PaymentEvent {
+    /// The step that makes no progress. Before events had the field `operation`, the reason began with its name.
+    fn operation(&self) -> Option<Step> {
+        let named = |text: &String| Step::named(text.split('_').next().unwrap_or_default());
+        self.operation.as_ref().or(self.reason.as_ref()).and_then(named)
     }
 }
 
@@ -180,6 +188,19 @@ mod tests {
         }
         let unknown = Event::new(PAYMENTS, "payment.authorized.v9", "x", ());
         assert!(matches!(kind(&unknown), Err(HandleError::UnknownType)));
+    }
+
+    #[test]
+    fn a_stuck_payment_names_its_operation_and_before_that_field_existed_its_reason_does() {
+        let operation = |mut data: serde_json::Value| {
+            data["payment_id"] = json!(Uuid::now_v7());
+            data["order_id"] = json!(Uuid::now_v7());
+            Event::new(PAYMENTS, "payment.stuck.v1", "x", data).read::<PaymentEvent>().unwrap().operation()
+        };
+        let both = json!({ "operation": "void", "reason": "capture_unanswered" });
+        assert_eq!(operation(both), Some(Step::Void));
+        assert_eq!(operation(json!({ "reason": "capture_unanswered" })), Some(Step::Capture));
+        assert_eq!(operation(json!({ "reason": "five times 500" })), None);
     }
 
     #[test]

@@ -15,6 +15,18 @@ pub use sessions::Refreshed;
 
 use shared::db::{Db, DbError, Migrations, Tx, now, query};
 
+/// Rows that are deleted when their time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pruned {
+    Sessions,
+    LoginFailures,
+    IdempotencyKeys,
+}
+
+impl Pruned {
+    pub const ALL: [Self; 3] = [Self::Sessions, Self::LoginFailures, Self::IdempotencyKeys];
+}
+
 /// Clones share the database.
 #[derive(Clone)]
 pub struct Store {
@@ -40,14 +52,12 @@ impl Store {
 
     /// Deletes expired sessions with their tokens, failures that no longer count, and idempotency keys
     /// that are no longer promised.
-    pub async fn prune(&self, tx: &mut Tx) -> Result<(), DbError> {
-        for (table, before) in [
-            ("sessions WHERE expires_at < $1", now()),
-            ("login_failures WHERE began_at < $1", now() - login_attempts::WINDOW),
-            ("idempotency_keys WHERE expires_at < $1", now()),
-        ] {
-            query(format!("DELETE FROM {table}")).bind(before).execute(&mut *tx).await?;
-        }
-        Ok(())
+    pub async fn prune(&self, tx: &mut Tx, what: Pruned) -> Result<(), DbError> {
+        let (rows, before) = match what {
+            Pruned::Sessions => ("sessions WHERE expires_at < $1", now()),
+            Pruned::LoginFailures => ("login_failures WHERE began_at < $1", now() - login_attempts::WINDOW),
+            Pruned::IdempotencyKeys => ("idempotency_keys WHERE expires_at < $1", now()),
+        };
+        query(format!("DELETE FROM {rows}")).bind(before).execute(tx).await.map(drop)
     }
 }

@@ -29,6 +29,7 @@ pub const ADMIN_PORT: u16 = 9090;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longer than any drain.
 const STOP_TIMEOUT: Duration = Duration::from_secs(45);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between a program's end and its next start. Doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -156,7 +157,10 @@ fn start(replica: &mut Replica) -> io::Result<()> {
     let _lock = lock()?;
     replica.start()?;
     let Some(process) = replica.process() else { return Ok(()) };
-    process.record(Path::new(RUN), &replica.name)
+    process.record(Path::new(RUN), &replica.name).inspect_err(|_| {
+        // `down` would not find it.
+        process.signal("-KILL");
+    })
 }
 
 /// Held while a process is started and recorded, and by `down`.
@@ -178,8 +182,8 @@ pub fn down(wipe: bool) -> io::Result<()> {
         let gateways: Vec<_> = gateways.flat_map(|gateway| gateway.replica_names()).collect();
         let (gateways, others) = recorded()?.into_iter().partition(|name| gateways.contains(name));
         // The gateway last: the services leave its registry.
-        stop(others);
-        stop(gateways);
+        stop(others)?;
+        stop(gateways)?;
     }
     if wipe {
         for folder in [DATA, SECRETS] {
@@ -197,7 +201,7 @@ fn recorded() -> io::Result<Vec<String>> {
     Ok(files.filter_map(|file| Some(file.strip_suffix(".pid")?.to_owned())).collect())
 }
 
-fn stop(names: Vec<String>) {
+fn stop(names: Vec<String>) -> io::Result<()> {
     let running: Vec<_> = names.iter().filter_map(|name| process(name)).collect();
     for process in &running {
         process.signal("-TERM");
@@ -206,13 +210,20 @@ fn stop(names: Vec<String>) {
     while running.iter().any(Process::is_running) && began.elapsed() < STOP_TIMEOUT {
         thread::sleep(Duration::from_millis(50));
     }
-    // What still runs hangs.
-    for process in running {
+    for process in &running {
         process.signal("-KILL");
+    }
+    let began = Instant::now();
+    while let Some(process) = running.iter().find(|process| process.is_running()) {
+        if began.elapsed() > KILL_TIMEOUT {
+            return Err(io::Error::other(format!("The process {} cannot be ended.", process.id)));
+        }
+        thread::sleep(Duration::from_millis(20));
     }
     for name in names {
         Process::forget(Path::new(RUN), &name);
     }
+    Ok(())
 }
 
 /// The memory of all replicas together, in bytes.
