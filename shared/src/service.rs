@@ -87,18 +87,12 @@ impl Service {
     }
 
     /// Serves `routes`, and their OpenAPI document at `/openapi.json`.
-    pub fn routes(self, routes: Routes) -> Self {
-        let document = routes.document(self.listener.replica().service);
-        self.openapi(&document).configure(move |app| routes.configure(app))
-    }
-
-    /// Serves this document at `/openapi.json`.
-    pub fn openapi(mut self, document: &utoipa::openapi::OpenApi) -> Self {
-        match document.to_json() {
+    pub fn routes(mut self, routes: Routes) -> Self {
+        match routes.document(self.listener.replica().service).to_json() {
             Ok(json) => self.parts.openapi = Some(json),
             Err(error) => log::error!(error:%; "the OpenAPI document cannot be written"),
         }
-        self
+        self.configure(move |app| routes.configure(app))
     }
 
     /// Lets handlers extract the authenticated caller; see [`crate::auth`].
