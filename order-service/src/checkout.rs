@@ -16,7 +16,7 @@
 //! | timer | limits | when it expires |
 //! |---|---|---|
 //! | [`AUTHORIZE_TIMEOUT`](saga::AUTHORIZE_TIMEOUT) | step 3 | the order is rejected, its stock released, its payment voided |
-//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | 60 s for steps 3 and 4 together; a void and a refund have 60 s each | the saga is stuck: a late event or an admin continues it. A capture that is being cancelled is voided instead |
+//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | 60 s for steps 3 and 4 together; a void and a refund have 60 s each | the saga is stuck: a late event or an admin continues it. If the customer has cancelled during step 4, the saga voids the payment instead |
 //! | [`RETRY`](saga::RETRY) | one attempt of a capture, void or refund | the command is sent again |
 //!
 //! This module is pure. The store locks the order, calls [`handle`], and writes the changed order, its saga
@@ -112,7 +112,7 @@ pub fn handle(
         (Done, Captured) if matches!(status, Rejected(_) | Cancelled) => next.enter(Refund),
         (Done, Authorized) if matches!(status, Rejected(_) | Cancelled) => next.enter(Void),
 
-        // `decide` refuses a status that the order cannot have now.
+        // `decide` refuses the change if the order's present status does not allow it.
         (_, Ship) => next.status(Status::Shipped),
         (_, Deliver) => next.status(Status::Delivered),
         (_, Cancel | Compensate) => return decision::repeated_cancel(status),
@@ -130,8 +130,9 @@ pub fn handle(
     draft.decide()
 }
 
-/// Whether the attempts of the current step are over: payment-service reports this step, or no step in
-/// particular, as stuck, or the timer is due and the deadline has passed. False if the saga is stuck already.
+/// Whether the command of the current step is not sent again. True if payment-service reports the step as stuck;
+/// a report that names no step means the current one. Also true if the timer and the deadline have expired.
+/// False if the saga is stuck already.
 fn attempts_are_over(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
     match trigger {
         Trigger::Stuck { operation, .. } => {

@@ -1,4 +1,4 @@
-//! Wires the service, top to bottom: what stands higher does not know what stands lower.
+//! Wires the service, top to bottom: each part uses only the parts above it.
 
 use shared::db::Db;
 use shared::service::{BuildFuture, Listener, Server, Service};

@@ -24,7 +24,7 @@ use crate::views::OrderView;
     request_body(content = PlaceOrder),
     params(
         ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the order is settled, or after N seconds"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the order is settled, or after N seconds (at most 30)"),
     ),
     responses(
         (status = 201, body = OrderView),
@@ -46,7 +46,7 @@ pub(crate) async fn place_order(
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
     // user-service is asked before the transaction begins: a transaction must not wait for another service. A
-    // replay asks too, and ignores the result.
+    // request with a used key asks too, but it gets the stored response, whatever the result.
     let customer_check = users.must_be_active(caller.id, &context).await;
     let placed = claim.once(store.db(), created, async |tx| {
         customer_check?;

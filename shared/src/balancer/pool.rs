@@ -17,10 +17,10 @@ use crate::metrics::Readings;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Concurrent requests per replica. A replica with this many is skipped; if all have, [`Pool::pick`] returns
-    /// [`NoReplica::Busy`].
+    /// Concurrent requests per replica. [`Pool::pick`] skips a replica that has reached this limit, and returns
+    /// [`NoReplica::Busy`] if every candidate has. Probes of ejected replicas are not limited.
     pub max_in_flight: usize,
-    /// When a newly registered replica gets its first request.
+    /// Decides when a newly registered replica gets its first request.
     pub newcomers: Newcomers,
 }
 
@@ -102,7 +102,7 @@ impl Pool {
                 changed.await;
             }
         };
-        // The caller's `pick` decides what happens without an available replica.
+        // A timeout is no error here: the caller then calls `pick`, which handles the lack of an available replica.
         tokio::time::timeout(timeout, available).await.unwrap_or_default();
     }
 
@@ -135,7 +135,7 @@ impl Pool {
     }
 }
 
-/// A picked replica. It has one request in flight until this is dropped.
+/// A picked replica. The hold counts as one of its requests in flight until it is dropped.
 #[derive(Debug)]
 pub struct Hold {
     pool: Arc<Pool>,

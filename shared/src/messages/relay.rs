@@ -1,8 +1,9 @@
 //! The relay: claims events in the outbox, sends them with the transport, and marks them as sent.
 //!
 //! **Order.** Only the *head* of a subject, its oldest unsent event, can be claimed. So the events of one
-//! subject are sent one after the other, and different subjects in parallel. [`Outbox::put`] inserts a new
-//! head already claimed for the relay of its own process, so that no second transaction has to claim it.
+//! subject are sent one after the other, and different subjects in parallel. If a subject has no
+//! unsent event, [`Outbox::put`] inserts the event already claimed for the relay of its own process. This saves
+//! the transaction that would claim it.
 //!
 //! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]. Claims of a dead relay
 //! expire, and another relay claims the events.
@@ -32,8 +33,8 @@ use crate::stop::Stop;
 
 /// Concurrent sends.
 const MAX_IN_FLIGHT: usize = 32;
-/// How often the relay looks for due events that no commit in this process announced: retries, events that
-/// became heads, and events whose relay has died.
+/// How often the relay looks in the table for due events that [`Outbox::put`] did not hand to it: retries, events
+/// that became heads later, and events whose relay has died.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sends the events of an outbox.
@@ -143,8 +144,7 @@ impl Relay {
         Ok(heads)
     }
 
-    /// Whether any event is due. This read comes first, because mostly none is, and a write transaction every
-    /// second would be wasted.
+    /// Whether any event is due. Usually none is; this read saves a write transaction at every poll.
     async fn is_any_due(&self) -> Result<bool, DbError> {
         let due = query("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1 LIMIT 1").bind(now());
         Ok(due.fetch_optional(&self.db).await?.is_some())
@@ -184,7 +184,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Makes the event a dead letter, unless another relay has claimed it since: then that one decides.
+    /// Makes the event a dead letter if this relay still has the claim. Otherwise the relay that has it decides.
     async fn give_up(
         &self,
         tx: &mut Tx,
