@@ -18,6 +18,7 @@
 //! | `nats://host:port` | publishes events to NATS JetStream, which stores them for the receiver |
 
 mod admin; // /admin/outbox, /admin/dead-letters
+mod backlog; // metrics of what waits
 mod dead_letters; // events that could not be delivered or handled
 mod event; // CloudEvents
 mod http; // transport over HTTP, both ends
@@ -29,6 +30,7 @@ mod prune; // deletes old rows
 mod relay; // sends the outbox
 mod upcast; // converts old event versions
 mod url; // MESSAGES_URL
+mod waiting; // how much waits, and for how long
 
 pub use event::Event;
 pub use http::HttpTransport;
@@ -44,6 +46,7 @@ use std::sync::Arc;
 use actix_web::web;
 use futures_util::future::{LocalBoxFuture, join};
 
+use self::backlog::Backlog;
 use crate::service::Service;
 use crate::stop::Stop;
 
@@ -92,6 +95,8 @@ impl Service {
         let Messages { inbox, relay } = messages;
         let (db, broker) = (relay.db().clone(), relay.broker());
         let (shared_inbox, outbox) = (web::Data::from(inbox.clone()), web::Data::new(relay.outbox().clone()));
+        let (backlog, name) = (Backlog::default(), inbox.service());
+        let (measured, counted, counted_broker) = (backlog.clone(), db.clone(), broker.clone());
         let service = match broker.clone() {
             None => self,
             Some(broker) => self.advisory("nats", move || {
@@ -117,6 +122,8 @@ impl Service {
                 };
                 join(consuming, relay.run(relay_stop)).await;
             })
+            .measure(move |readings| measured.measure(readings))
+            .task("backlog", move |stop| backlog.run(counted, counted_broker, name, stop))
             .task("pruning", move |stop| prune::run(db, stop))
     }
 }

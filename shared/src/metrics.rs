@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, GaugeVec, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-    register_histogram_vec, register_int_counter_vec, register_int_gauge,
+    Encoder as _, GaugeVec, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder, register_histogram_vec,
+    register_int_counter_vec,
 };
 
 use crate::resilience::retry::Failure;
@@ -49,20 +49,6 @@ static RETRIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
 /// Counts one more attempt at a request to `service`, after `failure`.
 pub fn retry(service: &str, failure: Failure) {
     RETRIES.with_label_values(&[service, &failure.to_string()]).inc();
-}
-
-static OUTBOX_PENDING: LazyLock<IntGauge> = LazyLock::new(|| {
-    register_int_gauge!("outbox_pending", "Events that wait to be sent.").expect(REGISTERED)
-});
-static OUTBOX_AGE: LazyLock<IntGauge> = LazyLock::new(|| {
-    let help = "How long the oldest of them has waited.";
-    register_int_gauge!("outbox_oldest_age_seconds", help).expect(REGISTERED)
-});
-
-/// Tells how many events wait to be sent, and for how long the oldest has.
-pub fn outbox(pending: i64, oldest_age_s: i64) {
-    OUTBOX_PENDING.set(pending);
-    OUTBOX_AGE.set(oldest_age_s);
 }
 
 /// What is read when somebody asks.

@@ -23,14 +23,18 @@ mod consumer; // receives
 
 pub use async_nats::ConnectError;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{ContextBuilder, CreateStreamError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, RawMessageErrorKind, RetentionPolicy, StorageType, Stream,
+};
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, Event as ConnectionEvent};
+use futures_util::TryStreamExt as _;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
@@ -38,8 +42,10 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::http::CLOUD_EVENT;
+use super::waiting::{Stored, Waiting};
 use super::{Outgoing, SendError, Transport, outbox, prune};
 use crate::config::Secret;
+use crate::db::now;
 use crate::resilience::Backoff;
 
 /// Consumers per receiving service. They work in parallel; each handles the subjects of one partition. The
@@ -130,6 +136,25 @@ impl Nats {
         self.jetstream.get_stream(&self.stream).await.map(drop).map_err(|error| error.to_string())
     }
 
+    /// The events that the stream stores for `service`. Handled ones are deleted.
+    pub(super) async fn stored_for(&self, service: &str) -> Result<Stored, String> {
+        self.is_connected()?;
+        let all = self.subject(service, "*");
+        let stream = self.jetstream.get_stream(&self.stream).await.map_err(|error| error.to_string())?;
+        let max_age =
+            Some(stream.cached_info().config.max_age).filter(|age| !age.is_zero()).unwrap_or(Duration::MAX);
+        let subjects = stream.info_with_subjects(&all).await.map_err(|error| error.to_string())?;
+        let counts: Vec<(String, usize)> = subjects.try_collect().await.map_err(|error| error.to_string())?;
+        let count = counts.iter().map(|(_, count)| *count as i64).sum();
+        let age = match stream.get_first_raw_message_by_subject(&all, 1).await {
+            Ok(oldest) => Duration::try_from(now() - oldest.time).unwrap_or_default(),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Duration::ZERO,
+            Err(error) => return Err(error.to_string()),
+        };
+        let oldest_age_s = age.as_secs().try_into().unwrap_or(i64::MAX);
+        Ok(Stored { waiting: Waiting { count, oldest_age_s }, expires_in: max_age.saturating_sub(age) })
+    }
+
     fn is_connected(&self) -> Result<(), String> {
         if *self.connected.borrow() { Ok(()) } else { Err("NATS is away".to_owned()) }
     }
@@ -152,7 +177,7 @@ impl Nats {
         self.jetstream.get_or_create_stream(config).await
     }
 
-    fn subject(&self, service: &str, partition: u8) -> String {
+    fn subject(&self, service: &str, partition: impl Display) -> String {
         format!("{}.{service}.{partition}", self.stream)
     }
 

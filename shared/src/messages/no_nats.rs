@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 
 use super::inbox::Inbox;
+use super::waiting::Stored;
 use super::{Outgoing, SendError, Transport};
 use crate::stop::Stop;
 
@@ -31,6 +32,10 @@ impl Nats {
 
     pub(super) async fn ping(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    pub(super) async fn stored_for(&self, _: &str) -> Result<Stored, String> {
+        Err("built without NATS".to_owned())
     }
 
     pub(super) async fn consume(&self, _: Arc<Inbox>, _: Stop) {}

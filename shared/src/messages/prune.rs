@@ -1,9 +1,9 @@
-//! Retention: deletes old rows of the chassis' tables, and counts the unsent events.
+//! Retention: deletes old rows of the chassis' tables.
 //!
 //! | rows | kept for | because |
 //! |---|---|---|
 //! | sent events | 1 hour | debugging |
-//! | inbox | 7 days | a duplicate may arrive that late |
+//! | inbox, and failures of handlers | 7 days | a duplicate may arrive that late |
 //! | idempotency keys | 24 hours | the promise to clients |
 //! | dead letters | until an admin decides | |
 
@@ -11,33 +11,22 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::admin::backlog;
 use crate::db::{Db, DbError, now, query};
-use crate::metrics;
 use crate::stop::Stop;
 
 const SENT_RETENTION: time::Duration = time::Duration::hours(1);
 pub(super) const INBOX_RETENTION: time::Duration = time::Duration::days(7);
-/// Between two counts of the backlog.
-const COUNT_INTERVAL: Duration = Duration::from_secs(5);
-/// Prunes after so many counts.
-const COUNTS_PER_PRUNE: u64 = 12;
+const INTERVAL: Duration = Duration::from_secs(60);
 /// Rows deleted in one transaction; few, to keep locks short.
 const BATCH: u64 = 500;
 
 pub(super) async fn run(db: Db, stop: Stop) {
-    for count in 1u64.. {
-        stop.sleep(COUNT_INTERVAL).await;
+    loop {
+        stop.sleep(INTERVAL).await;
         if stop.is_requested() {
             return;
         }
-        match backlog(&db).await {
-            Ok((pending, oldest_age_s)) => metrics::outbox(pending, oldest_age_s),
-            Err(error) => log::warn!(error:%; "the outbox cannot be counted"),
-        }
-        if count.is_multiple_of(COUNTS_PER_PRUNE)
-            && let Err(error) = prune(&db, now()).await
-        {
+        if let Err(error) = prune(&db, now()).await {
             log::warn!(error:%; "old rows cannot be pruned");
         }
     }
@@ -48,6 +37,7 @@ async fn prune(db: &Db, now: OffsetDateTime) -> Result<(), DbError> {
     for (table, key, time, before) in [
         ("outbox", "seq", "sent_at", now - SENT_RETENTION),
         ("inbox", "consumer, id", "seen_at", now - INBOX_RETENTION),
+        ("inbox_failures", "consumer, id", "at", now - INBOX_RETENTION),
         ("idempotency_keys", "scope, key", "expires_at", now),
     ] {
         let delete = format!(
@@ -86,6 +76,9 @@ mod tests {
         }
         for at in [now - week - minute, now - week + minute] {
             seen(&mut tx, at).await;
+            let insert =
+                query("INSERT INTO inbox_failures (consumer, id, failures, at) VALUES ('a', $1, 1, $2)");
+            insert.bind(Uuid::now_v7()).bind(at).execute(&mut tx).await.unwrap();
         }
         for expires_at in [now - minute, now + minute] {
             let insert = query(
@@ -113,6 +106,7 @@ mod tests {
             for (table, time, left, oldest) in [
                 ("outbox", "sent_at", 2, now - Duration::hours(1) + minute),
                 ("inbox", "seen_at", 1, now - Duration::days(7) + minute),
+                ("inbox_failures", "at", 1, now - Duration::days(7) + minute),
                 ("idempotency_keys", "expires_at", 1, now + minute),
                 ("dead_letters", "at", 1, now - Duration::days(365)),
             ] {

@@ -172,6 +172,21 @@ async fn an_event_of_an_unknown_type_becomes_a_dead_letter_of_the_receiver() {
 }
 
 #[actix_web::test]
+async fn dead_letters_are_in_the_metrics_of_who_keeps_them() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (outbox, _relay) = relay(&sender, transport(&receiver.url).await);
+        receiver.metric("dead_letters", |count| count == 0.0).await;
+        let invented = event("thing.invented.v9", "a", 1);
+        put(&sender, &outbox, invented.clone()).await;
+        receiver.metric("dead_letters", |count| count == 1.0).await;
+        receiver.metric("dead_letters_oldest_age_seconds", |age| (1.0..60.0).contains(&age)).await;
+        assert_eq!(receiver.discard(invented.id).await, 204);
+        receiver.metric("dead_letters", |count| count == 0.0).await;
+    }
+}
+
+#[actix_web::test]
 async fn a_dead_letter_is_listed_and_a_failed_replay_keeps_it() {
     for Case { sender: sends, receives, transport: way } in cases().await {
         let receiver = receiver(&receives, &way).await;

@@ -57,9 +57,15 @@ pub(crate) async fn open(url: &str) -> Db {
 
 /// Records each event in the table `effects`.
 struct RecordingHandler {
+    begun: Arc<AtomicUsize>,
     handled: Arc<AtomicUsize>,
     next_version: Arc<AtomicBool>,
 }
+
+/// How often `thing.late.v1` is answered with [`HandleError::Retry`] before it fails.
+pub(crate) const LATE: usize = 12;
+/// How long `thing.slow.v1` takes: longer than the broker waits for an acknowledgement.
+const SLOW: Duration = Duration::from_secs(7);
 
 /// With these the next version handles events that this version rejects or does not know.
 const NEXT_VERSION: [Upcast; 2] = [
@@ -75,8 +81,13 @@ impl Handler for RecordingHandler {
         delivery: Delivery,
     ) -> LocalBoxFuture<'a, Result<(), HandleError>> {
         async move {
+            let begun = self.begun.fetch_add(1, Ordering::Relaxed);
             match event.kind.as_str() {
                 "thing.done.v1" => {}
+                "thing.slow.v1" => tokio::time::sleep(SLOW).await,
+                "thing.stuck.v1" => return Err(HandleError::Retry),
+                "thing.late.v1" if begun < LATE => return Err(HandleError::Retry),
+                "thing.late.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
                 "thing.spoilt.v1" => return Err(HandleError::Rejected("spoilt".to_owned())),
                 "thing.deadly.v1" => panic!("a mistake in the handler"),
                 "thing.broken.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
@@ -113,6 +124,8 @@ pub(crate) struct Receiver {
     pub(crate) admin: Api,
     /// The URL for [`transport`].
     pub(crate) url: String,
+    /// How often its handler was called.
+    pub(crate) begun: Arc<AtomicUsize>,
     /// Number of events handled by this replica.
     pub(crate) handled: Arc<AtomicUsize>,
     /// Set to true to behave like the next version.
@@ -146,8 +159,13 @@ pub(crate) async fn sender(db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Re
 }
 
 async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Receiver) {
-    let (handled, next_version) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-    let handler = RecordingHandler { handled: handled.clone(), next_version: next_version.clone() };
+    let [begun, handled] = [(); 2].map(|()| Arc::<AtomicUsize>::default());
+    let next_version = Arc::<AtomicBool>::default();
+    let handler = RecordingHandler {
+        begun: begun.clone(),
+        handled: handled.clone(),
+        next_version: next_version.clone(),
+    };
     let (outbox, relay) = Relay::new(db.clone(), transport);
     let server = Service::bind(service, HttpConfig::for_tests())
         .unwrap()
@@ -157,7 +175,7 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
         .unwrap();
     let (api, handle) = testing::run(server);
     let admin = api.with_token(KEYS.user_token(Uuid::nil(), &["admin"]));
-    (outbox, Receiver { url: api.base, admin, handled, next_version, handle })
+    (outbox, Receiver { url: api.base, admin, begun, handled, next_version, handle })
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::from_seed("an-issuer", [7; 32]));
@@ -167,6 +185,16 @@ impl Receiver {
     pub(crate) async fn dead_letters(&self) -> Vec<Value> {
         let body = self.admin.get("/admin/dead-letters").await.expect(200);
         body["dead_letters"].as_array().unwrap().clone()
+    }
+
+    /// Waits until the metric `name` fulfils the condition.
+    pub(crate) async fn metric(&self, name: &str, holds: impl Fn(f64) -> bool) {
+        eventually(&format!("{name} is as it should be"), || async {
+            let text = self.admin.text("/metrics").await;
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            holds(line.parse().unwrap()).then_some(())
+        })
+        .await;
     }
 
     /// Returns the response's status.

@@ -1,19 +1,23 @@
 //! How a relay treats the result of a send, also after its claim has expired.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use serde_json::Value;
 use shared::db::testing::databases;
-use shared::db::{now, query};
-use shared::messages::{Outgoing, Relay, SendError, Transport};
+use shared::db::{Db, now, query};
+use shared::messages::{Event, Outgoing, Relay, SendError, Transport};
 use shared::stop::Stop;
-use time::Duration;
 use tokio::sync::Notify;
 
 use crate::harness::*;
+
+/// Longer than a claim lasts.
+const WATCHED: Duration = Duration::from_secs(7);
 
 /// Signals `begun`, waits for `reject`, and then rejects the event.
 struct RejectsOnSignal {
@@ -44,7 +48,7 @@ async fn a_relay_whose_claim_has_expired_makes_no_dead_letter() {
         transport.begun.notified().await;
         // Like another relay after the claim has expired.
         let claim = query("UPDATE outbox SET claimed_by = 'another', next_at = $1");
-        claim.bind(now() + Duration::MINUTE).execute(&db).await.unwrap();
+        claim.bind(now() + time::Duration::MINUTE).execute(&db).await.unwrap();
 
         stopper.stop();
         rejecter.stop();
@@ -52,6 +56,129 @@ async fn a_relay_whose_claim_has_expired_makes_no_dead_letter() {
         assert!(dead_letters(&db).await.is_empty());
         let unsent = query("SELECT claimed_by FROM outbox WHERE sent_at IS NULL").fetch_one(&db).await;
         assert_eq!(unsent.unwrap().get::<String>("claimed_by").unwrap(), "another");
+    }
+}
+
+/// Delivers while `is_back`, and counts all sends.
+#[derive(Default)]
+struct Intermittent {
+    is_back: Cell<bool>,
+    sends: Cell<u32>,
+    delivered: RefCell<Vec<(String, i64)>>,
+}
+
+impl Transport for Intermittent {
+    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        self.sends.set(self.sends.get() + 1);
+        if !self.is_back.get() {
+            return async { Err(SendError::Unavailable("away".to_owned())) }.boxed_local();
+        }
+        let Event { subject, data, .. } = &outgoing.event;
+        self.delivered.borrow_mut().push((subject.clone(), data["number"].as_i64().unwrap()));
+        async { Ok(()) }.boxed_local()
+    }
+}
+
+/// Lets the database count the changes of rows of the outbox.
+async fn count_updates(db: &Db) {
+    let statements = match db.kind() {
+        "sqlite" => {
+            &["CREATE TRIGGER counted AFTER UPDATE ON outbox BEGIN UPDATE updates SET n = n + 1; END"][..]
+        }
+        _ => &[
+            "CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN UPDATE updates SET n = n + 1; RETURN NEW; END $$",
+            "CREATE TRIGGER counted AFTER UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION counted()",
+        ],
+    };
+    for sql in ["CREATE TABLE updates (n bigint NOT NULL)", "INSERT INTO updates VALUES (0)"]
+        .iter()
+        .chain(statements)
+    {
+        query(*sql).execute(db).await.unwrap();
+    }
+}
+
+async fn updates(db: &Db) -> i64 {
+    query("SELECT n FROM updates").fetch_one(db).await.unwrap().get("n").unwrap()
+}
+
+#[actix_web::test]
+async fn while_a_destination_is_away_its_rows_stay_as_they_are_and_all_are_sent_at_once_when_it_is_back() {
+    for db in databases().await {
+        count_updates(&db).await;
+        let transport = Rc::new(Intermittent::default());
+        let (outbox, _relay) = relay(&db, transport.clone());
+        let subjects: Vec<_> = (0..100).map(|number| format!("subject {number}")).collect();
+        for number in 0..3 {
+            for subject in &subjects {
+                put(&db, &outbox, event("thing.done.v1", subject, number)).await;
+            }
+        }
+        // By then every claim of the first hour has expired, and the events are in the database only.
+        let begun = Instant::now();
+        let (sends, rewritten) = (transport.sends.get(), updates(&db).await);
+        eventually("the relay looks for it", || async { (begun.elapsed() > WATCHED).then_some(()) }).await;
+        let probes = transport.sends.get() - sends;
+        assert!((3..=12).contains(&probes), "{probes} probes in {WATCHED:?}");
+        let rewritten = updates(&db).await - rewritten;
+        assert!(rewritten <= 24, "{rewritten} rows were rewritten for nothing");
+
+        transport.is_back.set(true);
+        let back = Instant::now();
+        drained(&db).await;
+        assert!(back.elapsed() < Duration::from_secs(4), "it took {:?}", back.elapsed());
+        for subject in &subjects {
+            let delivered = transport.delivered.borrow();
+            let numbers = delivered.iter().filter(|(of, _)| of == subject).map(|(_, number)| *number);
+            assert_eq!(numbers.collect::<Vec<_>>(), [0, 1, 2], "{subject}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_relay_that_stops_sends_all_events_that_it_has_claimed() {
+    for db in databases().await {
+        let transport = Rc::new(Intermittent::default());
+        transport.is_back.set(true);
+        let (outbox, relay) = Relay::new(db.clone(), transport.clone());
+        let (stopper, stop) = Stop::pair();
+        for number in 0..100 {
+            put(&db, &outbox, event("thing.done.v1", &number.to_string(), number)).await;
+        }
+        stopper.stop();
+        relay.run(stop).await;
+        assert_eq!(transport.delivered.borrow().len(), 100);
+        drained(&db).await;
+    }
+}
+
+/// Never takes the events of the subject "bad".
+struct RefusesOne(Intermittent);
+
+impl Transport for RefusesOne {
+    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+        match outgoing.event.subject.as_str() {
+            "bad" => async { Err(SendError::Unavailable("busy".to_owned())) }.boxed_local(),
+            _ => self.0.send(outgoing),
+        }
+    }
+}
+
+#[actix_web::test]
+async fn an_event_whose_receiver_is_always_busy_does_not_hold_up_others() {
+    for db in databases().await {
+        let transport = Rc::new(RefusesOne(Intermittent::default()));
+        let (outbox, _relay) = relay(&db, transport.clone());
+        put(&db, &outbox, event("thing.done.v1", "bad", 0)).await;
+        for number in 0..20 {
+            put(&db, &outbox, event("thing.done.v1", &number.to_string(), number)).await;
+        }
+        let sends = || async { (transport.0.sends.get() >= 5).then_some(()) };
+        eventually("the destination is away", sends).await;
+        transport.0.is_back.set(true);
+        let delivered = || async { (transport.0.delivered.borrow().len() == 20).then_some(()) };
+        eventually("all others are delivered", delivered).await;
     }
 }
 

@@ -4,11 +4,14 @@
 //! |---|---|
 //! | success, or a duplicate | acknowledge |
 //! | `Retry`, or the database is unavailable | redeliver within a second, without limit |
-//! | any other database error | redeliver with backoff; a dead letter at the tenth delivery |
+//! | any other database error | redeliver with backoff; a dead letter at the tenth such failure |
 //! | rejected, or the event cannot be parsed | a dead letter at once |
 //!
-//! If a replica dies, the broker redelivers its unacknowledged events after [`outbox::LEASE`].
+//! If a replica dies, the broker redelivers its unacknowledged events after [`outbox::LEASE`]. A replica that is
+//! still at work says so. The broker's own count of deliveries decides nothing: it grows in every outage. Failures
+//! of the handler are counted in the database.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +31,8 @@ use crate::stop::Stop;
 
 /// Between attempts to create the consumers.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How often the broker is told that a replica is still at work; a handler that hangs is not covered for ever.
+const MAX_PROGRESS_REPORTS: u32 = 12;
 
 impl Nats {
     /// Passes this service's events to `inbox` until `stop`; then finishes those in progress. Creates stream
@@ -96,7 +101,10 @@ async fn receive(mut events: Stream, inbox: &Inbox, over: &Stop, retry: Backoff)
         };
         match message {
             Some(Ok(message)) => {
-                let acknowledgement = handle(inbox, &message, retry).await;
+                let acknowledgement = tokio::select! {
+                    acknowledgement = handle(inbox, &message, retry) => acknowledgement,
+                    never = report_progress(&message) => match never {},
+                };
                 if let Err(error) = message.ack_with(acknowledgement).await {
                     log::warn!(error:%; "an event could not be acknowledged, and will be redelivered");
                 }
@@ -110,18 +118,34 @@ async fn receive(mut events: Stream, inbox: &Inbox, over: &Stop, retry: Backoff)
     }
 }
 
+/// Keeps the broker from redelivering an event that takes longer than [`outbox::LEASE`].
+async fn report_progress(message: &Message) -> Infallible {
+    for _ in 0..MAX_PROGRESS_REPORTS {
+        tokio::time::sleep(outbox::LEASE.unsigned_abs() / 2).await;
+        if let Err(error) = message.ack_with(AckKind::Progress).await {
+            log::debug!(error:%; "progress cannot be reported");
+        }
+    }
+    std::future::pending().await
+}
+
 /// Handles one event; returns the acknowledgement for the broker.
 async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
-    let attempt = message.info().map_or(1, |info| info.delivered);
-    let delivery = Delivery { attempt };
-    let (event, result) = match serde_json::from_slice::<Event>(&message.payload) {
-        Ok(event) => {
-            let received = inbox.receive(&event, delivery).await;
-            (event, received)
+    let event = match serde_json::from_slice::<Event>(&message.payload) {
+        Ok(event) => event,
+        Err(error) => {
+            let error = HandleError::Rejected(error.to_string());
+            return keep(inbox, &unreadable(&message.payload), 1, &error).await;
         }
-        Err(error) => (unreadable(&message.payload), Err(HandleError::Rejected(error.to_string()))),
     };
-    let error = match result {
+    let is_first = message.info().is_ok_and(|info| info.delivered == 1);
+    let failures = if is_first { Ok(0) } else { inbox.failures(event.id).await };
+    let attempt = failures.as_ref().map_or(1, |failures| failures + 1);
+    let received = match failures {
+        Ok(_) => inbox.receive(&event, Delivery { attempt }).await,
+        Err(error) => Err(error.into()),
+    };
+    let error = match received {
         Ok(received) => {
             log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
             return AckKind::Ack;
@@ -133,11 +157,20 @@ async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
         HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
             redeliver(UNAVAILABLE, attempt)
         }
-        HandleError::Db(_) if attempt < MAX_ATTEMPTS => redeliver(retry, attempt),
-        _ => match inbox.keep(&event, delivery, &error).await {
-            Ok(()) => AckKind::Term,
+        HandleError::Db(_) => match inbox.count_failure(event.id).await {
+            Ok(failures) if failures < MAX_ATTEMPTS => redeliver(retry, failures),
+            Ok(failures) => keep(inbox, &event, failures, &error).await,
             Err(_) => redeliver(UNAVAILABLE, attempt),
         },
+        HandleError::UnknownType | HandleError::Rejected(_) => keep(inbox, &event, attempt, &error).await,
+    }
+}
+
+/// Makes the event a dead letter.
+async fn keep(inbox: &Inbox, event: &Event, attempt: i64, why: &HandleError) -> AckKind {
+    match inbox.keep(event, Delivery { attempt }, why).await {
+        Ok(()) => AckKind::Term,
+        Err(_) => redeliver(UNAVAILABLE, attempt),
     }
 }
 
