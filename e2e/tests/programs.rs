@@ -79,6 +79,7 @@ fn problems_of_service(program: &Program, service: &Value, compose: &Value) -> V
         ("SERVICE_TOKEN_KEY_FILE", program.kind != Kind::External),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", program.kind != Kind::External),
         ("DATABASE_URL_FILE", program.database.is_some()),
+        ("DATABASE_MIGRATIONS_URL_FILE", program.database.is_some()),
         ("MESSAGES_URL_FILE", program.messages),
         ("SIGNING_KEY_FILE", program.secrets.contains(&"signing-key")),
         ("ADMIN_PASSWORD_FILE", program.secrets.contains(&"admin")),

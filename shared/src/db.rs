@@ -11,6 +11,8 @@
 //!
 //! Every store runs its contract tests on both.
 
+#[cfg(test)]
+mod changes_tests; // docs/expand-and-contract
 mod connect; // DATABASE_URL, migrations
 mod error; // errors a service handles
 #[cfg(feature = "postgres")]

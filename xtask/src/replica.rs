@@ -39,7 +39,7 @@ pub struct Replica {
 
 /// Variables that the caller's shell may have for other reasons, and that would move a program: conda exports
 /// `HOST`, for one.
-const NOT_INHERITED: [&str; 8] = [
+const NOT_INHERITED: [&str; 10] = [
     "HOST",
     "ADMIN_HOST",
     "INSTANCE",
@@ -48,6 +48,8 @@ const NOT_INHERITED: [&str; 8] = [
     "MESSAGES_URL",
     "DATABASE_URL",
     "DATABASE_URL_FILE",
+    "DATABASE_MIGRATIONS_URL",
+    "DATABASE_MIGRATIONS_URL_FILE",
 ];
 
 impl Layout<'_> {

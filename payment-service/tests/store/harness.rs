@@ -51,11 +51,20 @@ pub(crate) fn purchase() -> Purchase {
 }
 
 impl Replica {
+    /// On the database that `config` names.
+    pub(crate) async fn with(config: DbConfig) -> Self {
+        Self::open(config, LEASE).await
+    }
+
     async fn on(url: String, lease: Duration) -> Self {
-        let db = Db::open(&DbConfig::at(&url), migrations()).await.unwrap();
+        Self::open(DbConfig::at(&url), lease).await
+    }
+
+    async fn open(config: DbConfig, lease: Duration) -> Self {
+        let db = Db::open(&config, migrations()).await.unwrap();
         let (outbox, relay) = Relay::new(db.clone(), Rc::new(Nowhere));
         let (store, jobs) = Store::new(db.clone(), outbox, lease);
-        Self { store, db, url, jobs, _relay: relay }
+        Self { store, db, url: config.url, jobs, _relay: relay }
     }
 
     /// Another replica on the same database.

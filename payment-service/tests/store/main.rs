@@ -6,4 +6,5 @@ mod harness;
 mod ledger;
 mod listing;
 mod refunds;
+mod roles;
 mod work;
