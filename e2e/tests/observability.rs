@@ -11,7 +11,8 @@ use serde_json::Value;
 
 /// Prometheus itself makes `up`. The others need NATS: `the_events_that_the_broker_stores_are_in_the_metrics` finds
 /// them.
-const EXPORTED_ELSEWHERE: [&str; 3] = ["up", "broker_oldest_age_seconds", "broker_oldest_expires_seconds"];
+const EXPORTED_ELSEWHERE: [&str; 4] =
+    ["up", "broker_pending", "broker_oldest_age_seconds", "broker_oldest_expires_seconds"];
 
 /// A YAML or JSON file of deploy/; JSON is YAML too.
 fn deployed(path: &str) -> Value {

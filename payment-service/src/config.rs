@@ -22,6 +22,8 @@ pub struct Config {
     pub messages: MessagesUrl,
     pub database: DbConfig,
     pub card_network_url: Url,
+    /// Between two comparisons of the card network's statement with the books.
+    pub reconcile_every: Duration,
     pub timing: Timing,
 }
 
@@ -61,7 +63,20 @@ impl Config {
         let messages = MessagesUrl::from_vars(&mut vars);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/payments.db");
         let card_network_url = vars.or("CARD_NETWORK_URL", "http://127.0.0.1:3031", "the card network");
+        let reconcile_every = vars.or(
+            "RECONCILE_EVERY",
+            "60m",
+            "between two comparisons of the card network's statement with the books",
+        );
         let timing = Timing::default();
-        vars.finish(stack.map(|stack| Self { http, stack, messages, database, card_network_url, timing }))
+        vars.finish(stack.map(|stack| Self {
+            http,
+            stack,
+            messages,
+            database,
+            card_network_url,
+            reconcile_every,
+            timing,
+        }))
     }
 }

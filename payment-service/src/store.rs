@@ -7,14 +7,17 @@
 //! - Every change and every claim increments the version. A response is [recorded](Store::record) only
 //!   for the version that sent the request: a replica that was paused past its lease overwrites nothing.
 
+mod differences;
 mod events;
 mod ledger;
 mod refunds;
 mod rows;
 
+pub use differences::FoundDifference;
 pub use events::ORDERS;
 pub use ledger::{Balance, Ledger};
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::db::{Db, DbError, Migrations, Tx, now, query};
@@ -25,7 +28,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use self::rows::{Inserted, Updated};
-use crate::domain::{Change, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal};
+use crate::domain::{
+    Change, Difference, Figure, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal,
+};
 use crate::error::Error;
 
 pub fn migrations() -> Migrations {
@@ -189,6 +194,52 @@ impl Store {
     /// A page, newest first, and one payment more.
     pub async fn payments(&self, filter: Filter, paging: &Paging) -> Result<Vec<Payment>, DbError> {
         rows::list(&self.db, filter, paging).await
+    }
+
+    /// The first `limit` payments above `after`, in the order of their ids.
+    pub async fn payments_after(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Payment>, DbError> {
+        rows::after(&self.db, after, limit as i64).await
+    }
+
+    /// All payments above `after`, up to `up_to`.
+    pub async fn payments_between(
+        &self,
+        after: Option<Uuid>,
+        up_to: Option<Uuid>,
+    ) -> Result<Vec<Payment>, DbError> {
+        rows::between(&self.db, after, up_to).await
+    }
+
+    /// Records where the card network contradicts the books: key of the charge, payment, difference.
+    pub async fn write_differences(
+        &self,
+        tx: &mut Tx,
+        differences: &[(String, Option<Uuid>, Difference)],
+    ) -> Result<(), DbError> {
+        for (key, payment_id, difference) in differences {
+            differences::write(tx, key, *payment_id, difference).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn resolve_differences(&self, tx: &mut Tx, gone: &[(String, Figure)]) -> Result<(), DbError> {
+        for (key, figure) in gone {
+            differences::resolve(tx, key, *figure).await?;
+        }
+        Ok(())
+    }
+
+    /// The open or the resolved ones, newest first.
+    pub async fn differences(&self, is_open: bool, limit: i64) -> Result<Vec<FoundDifference>, DbError> {
+        differences::list(&self.db, is_open, limit).await
+    }
+
+    pub async fn open_differences(&self) -> Result<BTreeSet<(String, Figure)>, DbError> {
+        differences::open(&self.db).await
+    }
+
+    pub async fn count_open_differences(&self) -> Result<i64, DbError> {
+        differences::count_open(&self.db).await
     }
 
     pub async fn ledger(&self) -> Result<Ledger, DbError> {

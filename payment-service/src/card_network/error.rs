@@ -13,6 +13,8 @@ pub enum Error {
     KeyReused,
     #[error("declined: {0}")]
     Declined(String),
+    #[error("the key is in use")]
+    InProgress,
     #[error("voided")]
     Voided,
     #[error("captured")]
@@ -37,6 +39,7 @@ impl Error {
                 let code = if code == "insufficient_funds" { "insufficient_funds" } else { "card_declined" };
                 Problem::new(StatusCode::PAYMENT_REQUIRED, code, "The card was declined.")
             }
+            Self::InProgress => conflict("in_progress", "A request with this key is under way."),
             Self::Voided => conflict("voided", "The authorization was voided."),
             Self::Captured => conflict("captured", "The money was taken."),
             Self::ExceedsCaptured => conflict("exceeds_captured", "That is more than was captured."),

@@ -110,6 +110,22 @@ pub(super) async fn list(db: &Db, filter: Filter, paging: &Paging) -> Result<Vec
     select.bind(paging.fetch()).fetch_all(db).await?.iter().map(payment).collect()
 }
 
+pub(super) async fn after(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<Payment>, DbError> {
+    let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id > $1 ORDER BY id LIMIT $2"));
+    let rows = select.bind(after.unwrap_or(Uuid::nil())).bind(limit).fetch_all(db).await?;
+    rows.iter().map(payment).collect()
+}
+
+pub(super) async fn between(
+    db: &Db,
+    after: Option<Uuid>,
+    up_to: Option<Uuid>,
+) -> Result<Vec<Payment>, DbError> {
+    let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id > $1 AND id <= $2 ORDER BY id"));
+    let select = select.bind(after.unwrap_or(Uuid::nil())).bind(up_to.unwrap_or(Uuid::max()));
+    select.fetch_all(db).await?.iter().map(payment).collect()
+}
+
 /// Leases payments that are due, the longest waiting first, with the trace of each.
 pub(super) async fn claim(
     tx: &mut Tx,

@@ -17,15 +17,15 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{FusedFuture as _, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
-use shared::db::{DbError, now};
+use shared::db::{DbError, Tx, now};
 use shared::stop::Stop;
 use time::OffsetDateTime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
-use crate::clients::card_network::CardNetwork;
+use crate::clients::card_network::{Answer, CardNetwork, charge_key};
 use crate::config::Timing;
-use crate::domain::{Change, NetworkResponse};
+use crate::domain::{Change, Charge, NetworkResponse};
 use crate::store::{Job, Recorded, Store};
 
 /// Jobs of one replica.
@@ -94,9 +94,9 @@ async fn carry_out(store: &Store, network: &CardNetwork, timing: &Timing, job: J
     if now() >= job.leased_until {
         return Recorded::Fenced;
     }
-    let response = network.send(&job).await;
+    let Answer { response, charge } = network.send(&job).await;
     let logged = format!("{response:?}");
-    match record(store, timing, &job, response).await {
+    match record(store, timing, &job, response, charge).await {
         Ok(recorded) => {
             log::info!(payment = id, response = logged, recorded:?; "card network request");
             recorded
@@ -113,6 +113,7 @@ async fn record(
     timing: &Timing,
     job: &Job,
     response: NetworkResponse,
+    charge: Option<Charge>,
 ) -> Result<Recorded, DbError> {
     let apply = |response| job.payment.clone().apply_response(response, &timing.timeouts, now());
     let change = apply(response).or_else(|payment| {
@@ -121,7 +122,18 @@ async fn record(
     });
     let Ok(change) = change else { return Ok(Recorded::Fenced) };
     let pause = pause(timing, &change);
-    store.db().transaction(async |tx| store.record(tx, job, &change, pause).await).await
+    let key = charge_key(job.payment.id);
+    let differences = charge.map(|charge| change.payment.differences(Some(&charge))).unwrap_or_default();
+    let differences: Vec<_> =
+        differences.into_iter().map(|differs| (key.clone(), Some(job.payment.id), differs)).collect();
+    let recorded = async |tx: &mut Tx| {
+        let recorded = store.record(tx, job, &change, pause).await?;
+        if recorded != Recorded::Fenced {
+            store.write_differences(tx, &differences).await?;
+        }
+        Ok(recorded)
+    };
+    store.db().transaction(recorded).await
 }
 
 fn pause(timing: &Timing, change: &Change) -> Duration {
