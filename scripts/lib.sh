@@ -29,6 +29,16 @@ xtask() { cargo run --profile "$PROFILE" --quiet -p xtask -- "$@"; }
 # json [--each PATH] PATH...: values in the JSON on standard input, in columns. Only after `xtask`, which builds it.
 json() { "$BIN/xtask" json "$@"; }
 
+# build_programs: all programs and xtask, with what runs on one machine alone: neither PostgreSQL nor NATS.
+build_programs() {
+  local name package database packages=() features=''
+  while read -r name package _ _ _ database _; do
+    packages+=(-p "$package")
+    [ "$database" = - ] || features+=$package/sqlite,
+  done < <(programs)
+  cargo build --profile "$PROFILE" --quiet --bins -p xtask "${packages[@]}" --no-default-features --features "$features"
+}
+
 # Who listens on a port, as far as this user may know.
 owner_of() {
   local inode pid
@@ -45,6 +55,15 @@ ports_are_free() {
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || continue
     die "port $port, which ${entry%:*} needs, is taken by $(owner_of "$port")"
   done
+}
+
+# The ports of all replicas.
+all_ports_are_free() {
+  local name port replicas i ports=(gateway-admin:9090)
+  while read -r name _ _ port replicas _; do
+    for ((i = 0; i < replicas; i++)); do ports+=("$name:$((port + i))"); done
+  done < <(programs)
+  ports_are_free "${ports[@]}"
 }
 
 # Prints what a newcomer may do first.

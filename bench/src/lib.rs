@@ -8,6 +8,7 @@ pub mod environment; // where the stack runs: processes of this machine, or cont
 pub mod faults; // fault injection
 pub mod snapshot; // the state of every part of the stack
 pub mod invariants; // what must hold in it
+pub mod report; // the table of an account
 pub mod settled; // waits until all hold, and checks that nothing changes afterwards
 pub mod measure; // processor time and memory
 pub mod database; // rows, bytes and transactions
