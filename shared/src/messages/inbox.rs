@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use super::{Event, Upcast, dead_letters};
 use crate::db::{Db, DbError, Tx, now, query};
@@ -145,26 +144,6 @@ impl Inbox {
             dead_letters::keep(&mut tx, self.service, event, delivery.attempt, &why.to_string()).await?;
         }
         tx.commit().await
-    }
-
-    /// How often the handler of the event has failed.
-    pub(super) async fn failures(&self, id: Uuid) -> Result<i64, DbError> {
-        let failures = query("SELECT failures FROM inbox_failures WHERE consumer = $1 AND id = $2");
-        let row = failures.bind(self.service).bind(id).fetch_optional(&self.db).await?;
-        row.map_or(Ok(0), |row| row.get("failures"))
-    }
-
-    /// Counts a failure of the handler; returns how many there are now.
-    pub(super) async fn count_failure(&self, id: Uuid) -> Result<i64, DbError> {
-        let count = query(
-            "INSERT INTO inbox_failures (consumer, id, failures, at) VALUES ($1, $2, 1, $3) \
-             ON CONFLICT (consumer, id) DO UPDATE \
-             SET failures = inbox_failures.failures + 1, at = excluded.at RETURNING failures",
-        );
-        let mut tx = self.db.begin().await?;
-        let row = count.bind(self.service).bind(id).bind(now()).fetch_one(&mut tx).await?;
-        tx.commit().await?;
-        row.get("failures")
     }
 
     /// Inserts the inbox row; returns whether it is new.

@@ -20,6 +20,7 @@
 //! users and passwords decide who may send; service tokens are used over HTTP only.
 
 mod consumer; // receives
+mod failures; // counted by the database
 
 pub use async_nats::ConnectError;
 

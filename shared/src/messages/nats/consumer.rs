@@ -21,6 +21,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
 use uuid::Uuid;
 
+use super::failures::{count_failure, failures};
 use super::{Nats, PARTITIONS, TIMEOUT};
 use crate::db::DbError;
 use crate::messages::Event;
@@ -139,9 +140,9 @@ async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
         }
     };
     let is_first = message.info().is_ok_and(|info| info.delivered == 1);
-    let failures = if is_first { Ok(0) } else { inbox.failures(event.id).await };
-    let attempt = failures.as_ref().map_or(1, |failures| failures + 1);
-    let received = match failures {
+    let failed = if is_first { Ok(0) } else { failures(inbox, event.id).await };
+    let attempt = failed.as_ref().map_or(1, |failures| failures + 1);
+    let received = match failed {
         Ok(_) => inbox.receive(&event, Delivery { attempt }).await,
         Err(error) => Err(error.into()),
     };
@@ -157,7 +158,7 @@ async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
         HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
             redeliver(UNAVAILABLE, attempt)
         }
-        HandleError::Db(_) => match inbox.count_failure(event.id).await {
+        HandleError::Db(_) => match count_failure(inbox, event.id).await {
             Ok(failures) if failures < MAX_ATTEMPTS => redeliver(retry, failures),
             Ok(failures) => keep(inbox, &event, failures, &error).await,
             Err(_) => redeliver(UNAVAILABLE, attempt),
