@@ -66,6 +66,7 @@ pub struct Workload {
     pub seed: u64,
     /// The last may run out of stock.
     pub products: Vec<String>,
+    tokens: &'static [&'static str],
     next: Cell<usize>,
     begun: Instant,
 }
@@ -74,7 +75,12 @@ impl Workload {
     /// Begins now.
     pub fn begin(orders: usize, over: Duration, seed: u64, products: Vec<String>) -> Self {
         let spacing = over / u32::try_from(orders.max(1)).unwrap_or(u32::MAX);
-        Self { orders, spacing, seed, products, next: Cell::new(0), begun: Instant::now() }
+        Self { orders, spacing, seed, products, tokens: &TOKENS, next: Cell::new(0), begun: Instant::now() }
+    }
+
+    /// With these payment tokens only.
+    pub fn paid_with(self, tokens: &'static [&'static str]) -> Self {
+        Self { tokens, ..self }
     }
 
     /// Goes on at the same pace after the last order.
@@ -104,7 +110,7 @@ impl Workload {
             3 => Then::Refund(random.random_range(1..100), random.random()),
             _ => Then::Nothing,
         };
-        let token = TOKENS[random.random_range(0..TOKENS.len())];
+        let token = self.tokens[random.random_range(0..self.tokens.len())];
         let then = match then {
             // All of it cannot be given back: the card network took less.
             Then::Cancel(..) | Then::Refund(_, true) if token == "tok_other_amount" => {

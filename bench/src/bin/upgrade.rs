@@ -53,6 +53,9 @@ impl Config {
 
 /// The programs that the supervisor starts.
 const INSTALLED: &str = "bin";
+/// Those that every revision knows.
+const TOKENS: [&str; 6] =
+    ["tok_visa", "tok_visa", "tok_flaky", "tok_declined", "tok_timeout_after_charge", "tok_capture_flaky"];
 /// In which the orders would be placed if an upgrade took no longer.
 const ORDERING_TIME: Duration = Duration::from_secs(60);
 const HEALTHY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -71,7 +74,7 @@ async fn run(config: Config) -> Result<bool, String> {
     let product = deployment.product(1_000_000).await.ok_or("No product can be made.")?;
     let (log, interrupted) = (RefCell::new(ClientLog::default()), bench::stop_on_signals()?);
     let (stopper, over) = Stop::pair();
-    let workload = Workload::begin(orders, ORDERING_TIME, seed, vec![product]).endless();
+    let workload = Workload::begin(orders, ORDERING_TIME, seed, vec![product]).endless().paid_with(&TOKENS);
     let ordering = customers.iter().map(|customer| order(&workload, customer, &deployment, &log, &over));
     let upgrading = async {
         let done = up_and_down(&deployment, &old, &new, &interrupted).await;
