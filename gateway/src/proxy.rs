@@ -149,5 +149,5 @@ async fn body_of(request: &HttpRequest, mut payload: Payload) -> Result<Body, Pr
 }
 
 fn broken_body() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed_request", "The body did not arrive whole.")
+    Problem::malformed("The body did not arrive whole.")
 }

@@ -86,6 +86,11 @@ impl Problem {
             .field(name, message)
     }
 
+    /// 400 for a request that cannot be read, or that can be read in two ways.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+    }
+
     /// 422 with every invalid field.
     pub fn validation(errors: Vec<FieldError>) -> Self {
         Self { errors, ..Self::of_status(StatusCode::UNPROCESSABLE_ENTITY) }

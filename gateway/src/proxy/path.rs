@@ -68,7 +68,7 @@ fn well_encoded(path: &str) -> bool {
 }
 
 fn ambiguous(detail: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+    Problem::malformed(detail)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What every request passes, outside in: [`middleware`], then [`deadline`], then the handler.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -10,10 +11,11 @@ use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, web};
+use actix_web::{Error, HttpResponse, ResponseError as _, web};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::connection::{Answering, Exchange};
 use super::drain::{Drain, InFlight};
 use crate::client::ATTEMPT_HEADER;
 use crate::problem::{PROBLEM_JSON, Problem};
@@ -60,22 +62,28 @@ pub(super) async fn middleware(
         return Err(Problem::internal().into());
     };
     let in_flight = middleware.drain.enter();
+    let exchange = request.conn_data::<Rc<Exchange>>().cloned();
+    let answering = exchange.clone().map(Exchange::answering);
     let seen = Seen::new(&mut request, middleware.edge);
     let answered = match acceptable(&request) {
         true => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
         false => Ok(request.error_response(Problem::of_status(StatusCode::NOT_ACCEPTABLE))),
     };
+    // The handler has seen a body that breaks off.
+    let is_slow = exchange.is_some_and(|exchange| exchange.is_slow());
+    let late = is_slow.then(|| Problem::of_status(StatusCode::REQUEST_TIMEOUT).error_response());
     match answered {
         Ok(answered) => {
             let (request, response) = answered.into_parts();
+            let response = late.unwrap_or(response);
             let label = response.extensions().get::<RouteLabel>().map(|label| label.0.clone());
             let route = label.or_else(|| request.match_pattern()).unwrap_or_else(|| "-".to_owned());
             let response = middleware.finish(&seen, &route, response);
             Ok(ServiceResponse::new(request, response)
-                .map_body(|_, body| Counted { body, _in_flight: in_flight }))
+                .map_body(|_, body| Counted { body, _in_flight: in_flight, _answering: answering }))
         }
         Err(error) => {
-            let response = middleware.finish(&seen, "-", error.error_response());
+            let response = middleware.finish(&seen, "-", late.unwrap_or_else(|| error.error_response()));
             Err(InternalError::from_response(error, response).into())
         }
     }
@@ -208,6 +216,7 @@ pub(super) async fn deadline(
 struct Counted {
     body: BoxBody,
     _in_flight: InFlight,
+    _answering: Option<Answering>,
 }
 
 impl MessageBody for Counted {
