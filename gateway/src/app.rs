@@ -16,6 +16,7 @@ use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 use shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use crate::admin::{self, Console};
 use crate::checks;
@@ -63,6 +64,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         table: table.clone(),
         identity: Identity::new(authenticator.clone()),
         rates: RateLimits::new(&table.load(), config.rate_limits),
+        kept_bodies: Semaphore::new(table.load().file.kept_bodies_mib * 1024 * 1024),
     });
     let docs = Arc::new(Docs::default());
     let documented_services = tables.clients(&table.load());
@@ -71,7 +73,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let admin_server = admin_service(admin_listener, authenticator, console.clone()).build()?;
     let admin_handle = admin_server.handle();
     let checked = registrations.clone();
-    let server = public_service(listener, gateway.clone(), docs.clone())
+    let server = public_service(listener, gateway.clone(), docs.clone(), config.rate_limits)
         .task("leases", move |stop| async move { registrations.expire(stop).await })
         .task("checks", move |stop| checks::run(move || checked.pools(), stop))
         .task("rates", move |stop| async move { gateway.rates.prune(stop).await })
@@ -99,10 +101,12 @@ fn admin_service(listener: Listener, authenticator: Authenticator, console: web:
 }
 
 /// The public listener: documents, and the proxy for every other path.
-fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Docs>) -> Service {
-    let table = gateway.table.clone();
+fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Docs>, limits: bool) -> Service {
+    let (table, proxies) = (gateway.table.clone(), gateway.table.clone());
+    let max = if limits { table.load().file.connections_per_client } else { usize::MAX };
     Service::new(listener)
         .edge()
+        .limit_clients(max, move |client| proxies.load().is_trusted(&client))
         .check("routes", move || {
             let unserved = unserved(&table.load()).into_iter().collect::<Vec<_>>().join(", ");
             async move { if unserved.is_empty() { Ok(()) } else { Err(unserved) } }

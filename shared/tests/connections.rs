@@ -68,7 +68,10 @@ async fn every_head_of_a_connection_has_a_deadline_and_not_the_first_alone() {
         if !first.is_empty() {
             read_until(&mut client, "hello").await;
         }
-        client.write_all(format!("GET /text HTTP/1.1\r\nx-a: {}", "a".repeat(20_000)).as_bytes()).await.unwrap();
+        client
+            .write_all(format!("GET /text HTTP/1.1\r\nx-a: {}", "a".repeat(20_000)).as_bytes())
+            .await
+            .unwrap();
         let answered = rest(&mut client).await;
         assert!(answered.starts_with("HTTP/1.1 408") && answered.contains("request_timeout"), "{answered}");
     }
@@ -137,7 +140,8 @@ async fn a_request_that_cannot_be_read_in_one_way_gets_a_problem_document_and_th
     ] {
         // Nothing of the second request is served.
         let answered = exchange(address, &format!("{request}GET /text HTTP/1.1\r\nhost: h\r\n\r\n")).await;
-        let (head, body) = answered.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request:?}: {answered}"));
+        let (head, body) =
+            answered.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request:?}: {answered}"));
         assert!(head.starts_with("HTTP/1.1 400 Bad Request"), "{request:?}: {answered}");
         assert!(head.contains("content-type: application/problem+json"), "{request:?}: {answered}");
         assert!(head.contains("x-request-id: ") && head.contains("connection: close"), "{answered}");

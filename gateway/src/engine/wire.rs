@@ -40,6 +40,16 @@ impl Framing {
     }
 }
 
+/// A 103 for the client: the links of `headers`, nothing else.
+pub(super) fn early_hints(headers: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut head = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
+    for (_, link) in headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("link")) {
+        head.extend([b"link: ".as_slice(), link, b"\r\n"].concat());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
 /// Parses a response head at the beginning of `bytes`; returns it with its length. `None` if it is incomplete.
 pub(super) fn read_head(bytes: &[u8], is_head: bool) -> Result<Option<(Head, usize)>, UpstreamError> {
     let malformed = |why: &str| UpstreamError::Malformed(why.to_owned());

@@ -26,12 +26,27 @@ impl Gateway {
         Self::start_at([0, 0], upstreams).await.unwrap()
     }
 
+    /// `policies` are lines of gateway.toml above the routes.
+    pub(crate) async fn with(policies: &str, upstreams: &[&Upstream]) -> Self {
+        Self::start_with(policies, [0, 0], upstreams).await.unwrap()
+    }
+
     /// `public` and `admin` are ports.
-    pub(crate) async fn start_at([public, admin]: [u16; 2], upstreams: &[&Upstream]) -> anyhow::Result<Self> {
+    pub(crate) async fn start_at(ports: [u16; 2], upstreams: &[&Upstream]) -> anyhow::Result<Self> {
+        Self::start_with("", ports, upstreams).await
+    }
+
+    async fn start_with(
+        policies: &str,
+        [public, admin]: [u16; 2],
+        upstreams: &[&Upstream],
+    ) -> anyhow::Result<Self> {
         let file = std::env::temp_dir().join(format!("gateway-{}.toml", uuid::Uuid::now_v7()));
         std::fs::write(
             &file,
-            "[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nhead_timeout_s = 1\n",
+            format!(
+                "{policies}\n[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nhead_timeout_s = 1\n"
+            ),
         )
         .unwrap();
         let urls: Vec<_> =

@@ -66,6 +66,8 @@ const READ_SIZE: usize = 8 * 1024;
 pub struct Exchange {
     progress: Cell<Progress>,
     flushes: Cell<u64>,
+    waits_for_flush: Cell<bool>,
+    early: RefCell<Vec<u8>>,
     is_slow: Cell<bool>,
     is_evicted: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -95,10 +97,21 @@ impl Exchange {
         self.is_slow.get()
     }
 
-    /// Counts how often everything that was encoded has reached the socket. A response that breaks off waits for
-    /// the next flush, so that the client gets what came.
+    /// The number of times that everything encoded has reached the socket.
     pub fn flushes(&self) -> u64 {
         self.flushes.get()
+    }
+
+    /// Ready after the first flush since [`Exchange::flushes`] was `mark`. actix drops what is encoded when a body
+    /// fails; a body that waits here first lets the client have what came.
+    pub fn poll_flushed(&self, mark: u64) -> Poll<()> {
+        self.waits_for_flush.set(true);
+        if self.flushes.get() > mark { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Sends an informational head, such as 103, before the response.
+    pub fn send_early(&self, head: &[u8]) {
+        self.early.borrow_mut().extend_from_slice(head);
     }
 
     fn evict(&self) {
@@ -160,12 +173,7 @@ enum State {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
-    pub(super) fn new(
-        io: T,
-        service: &'static str,
-        limits: ClientLimits,
-        idle: Rc<IdleConnections>,
-    ) -> Self {
+    pub(super) fn new(io: T, service: &'static str, limits: ClientLimits, idle: Rc<IdleConnections>) -> Self {
         let exchange = Rc::new(Exchange::default());
         Self {
             io: io.take(u64::MAX),
@@ -286,6 +294,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Poll::Ready(Ok(()))
     }
 
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(self.io.get_mut()).poll_write(cx, bytes) {
+            Poll::Ready(written) => {
+                self.sending.moved(*written.as_ref().unwrap_or(&0));
+                Poll::Ready(written)
+            }
+            Poll::Pending => self.sending.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    /// Sends the informational heads.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let exchange = self.exchange.clone();
+        let mut early = exchange.early.borrow_mut();
+        while !early.is_empty() {
+            let written = ready!(self.poll_send(cx, &early))?;
+            early.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// The client sends nothing now. Ready if it has had its time.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.state {
@@ -351,20 +380,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match Pin::new(this.io.get_mut()).poll_write(cx, bytes) {
-            Poll::Ready(written) => {
-                this.sending.moved(*written.as_ref().unwrap_or(&0));
-                Poll::Ready(written)
-            }
-            Poll::Pending => this.sending.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
-        }
+        ready!(this.poll_early(cx))?;
+        this.poll_send(cx, bytes)
     }
 
     /// actix calls this when its buffer is empty.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_early(cx))?;
         ready!(Pin::new(this.io.get_mut()).poll_flush(cx))?;
         this.exchange.flushes.set(this.exchange.flushes.get() + 1);
+        if this.exchange.waits_for_flush.take() {
+            cx.waker().wake_by_ref();
+        }
         if this.exchange.progress.get() == Progress::Answered {
             this.exchange.progress.set(Progress::Written);
             // The next request is here already, or this is to be known as idle.

@@ -9,7 +9,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{ConnectionType, Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError as _, web};
 use time::OffsetDateTime;
@@ -62,6 +62,7 @@ pub(super) async fn middleware(
         return Err(Problem::internal().into());
     };
     let in_flight = middleware.drain.enter();
+    let is_old = request.version() == Version::HTTP_10;
     let exchange = request.conn_data::<Rc<Exchange>>().cloned();
     let answering = exchange.clone().map(Exchange::answering);
     let seen = Seen::new(&mut request, middleware.edge);
@@ -78,9 +79,17 @@ pub(super) async fn middleware(
             let response = late.unwrap_or(response);
             let label = response.extensions().get::<RouteLabel>().map(|label| label.0.clone());
             let route = label.or_else(|| request.match_pattern()).unwrap_or_else(|| "-".to_owned());
-            let response = middleware.finish(&seen, &route, response);
-            Ok(ServiceResponse::new(request, response)
-                .map_body(|_, body| Counted { body, _in_flight: in_flight, _answering: answering }))
+            let mut response = middleware.finish(&seen, &route, response);
+            // HTTP/1.0 has no chunks: the end of the connection is the end of the body.
+            if is_old && matches!(response.body().size(), BodySize::Stream) {
+                response.head_mut().no_chunking(true);
+                response.head_mut().set_connection_type(ConnectionType::Close);
+            }
+            Ok(ServiceResponse::new(request, response).map_body(|_, body| Counted {
+                body,
+                _in_flight: in_flight,
+                _answering: answering,
+            }))
         }
         Err(error) => {
             let response = middleware.finish(&seen, "-", late.unwrap_or_else(|| error.error_response()));

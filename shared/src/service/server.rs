@@ -82,7 +82,8 @@ impl Server {
 
     async fn serve(self) -> Result<(), std::io::Error> {
         let Self { parts, http, listener, replica, drain, drained } = self;
-        let Parts { configure, checks, sources, openapi, on_drain, tasks, edge, per_client, ignores_signals } = parts;
+        let Parts { configure, checks, sources, openapi, on_drain, tasks, edge, per_client, ignores_signals } =
+            parts;
         let name = replica.service;
         let draining = Drain::new(drain.1.clone());
         let middleware = web::Data::new(middleware::Middleware::new(name, draining.clone(), edge));
@@ -144,7 +145,8 @@ impl Server {
                 action.await;
             }
         };
-        let (_, _) = tokio::join!(tokio::time::timeout_at(end, actions), tokio::time::sleep(http.drain_grace));
+        let (_, _) =
+            tokio::join!(tokio::time::timeout_at(end, actions), tokio::time::sleep(http.drain_grace));
         closer.stop();
         let served = accepting.await.unwrap_or_else(|failed| Err(std::io::Error::other(failed)));
         while connections.open() > 0 && Instant::now() < end {
@@ -179,8 +181,13 @@ async fn serve<F, A, B>(
 ) -> Serve
 where
     A: IntoServiceFactory<F, Request>,
-    F: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse<B>, Error = Error, InitError = ()>
-        + 'static,
+    F: ServiceFactory<
+            Request,
+            Config = AppConfig,
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+        > + 'static,
     F::Service: 'static,
     B: MessageBody + 'static,
 {

@@ -167,7 +167,11 @@ mod tests {
             ("GET / HTTP/1.0\r\n\r\n", Framing::None, true),
             ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", Framing::None, false),
             ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", Framing::None, true),
-            ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n", Framing::Length(2), false),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n",
+                Framing::Length(2),
+                false,
+            ),
         ] {
             assert_eq!(head(text), Some(Head { length: text.len(), framing, is_last }), "{text}");
         }
@@ -195,7 +199,14 @@ mod tests {
         ] {
             assert_eq!(head(&format!("POST / HTTP/1.1\r\n{headers}\r\n")), None, "{headers:?}");
         }
-        for line in ["G T / HTTP/1.1", "GET /", "GET  / HTTP/1.1", "GET / HTTP/2.0", "GET a b HTTP/1.1", "\u{16}\u{3}\u{1}"] {
+        for line in [
+            "G T / HTTP/1.1",
+            "GET /",
+            "GET  / HTTP/1.1",
+            "GET / HTTP/2.0",
+            "GET a b HTTP/1.1",
+            "\u{16}\u{3}\u{1}",
+        ] {
             assert_eq!(head(&format!("{line}\r\nHost: a\r\n\r\n")), None, "{line:?}");
         }
         assert_eq!(head("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), None);
@@ -216,7 +227,10 @@ mod tests {
         for whole in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\nHost: a\n\n"] {
             for split in 1..whole.len() {
                 assert!(ends_after(whole.as_bytes(), split), "{split}");
-                assert!(!ends_after(&whole.as_bytes()[..whole.len() - 1], split.min(whole.len() - 1)), "{split}");
+                assert!(
+                    !ends_after(&whole.as_bytes()[..whole.len() - 1], split.min(whole.len() - 1)),
+                    "{split}"
+                );
             }
         }
     }

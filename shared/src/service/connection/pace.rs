@@ -52,8 +52,7 @@ pub(super) struct Alarm(Option<(Instant, Pin<Box<Sleep>>)>);
 
 impl Alarm {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let (set, sleep) =
-            self.0.get_or_insert_with(|| (at, Box::pin(tokio::time::sleep_until(at.into()))));
+        let (set, sleep) = self.0.get_or_insert_with(|| (at, Box::pin(tokio::time::sleep_until(at.into()))));
         if *set != at {
             *set = at;
             sleep.as_mut().reset(at.into());

@@ -51,7 +51,11 @@ impl Refusal {
     }
 
     /// Ready when the connection can be closed.
-    pub(super) fn poll(&mut self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(
+        &mut self,
+        io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         match self.poll_io(io, cx) {
             Poll::Ready(_) => Poll::Ready(()),
             Poll::Pending => self.alarm.poll(cx, self.until),
