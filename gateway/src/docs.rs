@@ -1,5 +1,6 @@
 //! Merges the OpenAPI documents of all services, and serves Swagger UI with embedded assets.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use shared::service::resource;
 use shared::stop::Stop;
 use utoipa_swagger_ui::Config;
 
-/// The last known document of each service, sorted by name.
+/// The last known document of each service, by name.
 #[derive(Default)]
-pub struct Docs(Mutex<Vec<(String, Value)>>);
+pub struct Docs(Mutex<BTreeMap<String, Value>>);
 
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// While a document is missing.
@@ -38,16 +39,14 @@ impl Docs {
 
     fn put(&self, service: &str, document: Value) {
         let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        documents.retain(|(name, _)| name != service);
-        documents.push((service.to_owned(), document));
-        documents.sort_by(|(name, _), (other, _)| name.cmp(other));
+        documents.insert(service.to_owned(), document);
     }
 
     /// All documents as one, with the public paths only.
     fn merged(&self) -> Value {
         let documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut paths, mut components) = (Map::new(), Map::new());
-        for (_, document) in documents.iter() {
+        for document in documents.values() {
             let public = document["paths"].as_object().into_iter().flatten();
             let public =
                 public.filter(|(path, _)| path.starts_with("/api/") || path.starts_with("/.well-known/"));

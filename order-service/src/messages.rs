@@ -12,7 +12,7 @@
 //! The subject is the order's id, so the events of one order are usually in sequence. The checkout does not
 //! rely on that. `payment.captured.v1`, without `amount`, is still accepted.
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
 use shared::db::{Tx, now};
@@ -57,8 +57,11 @@ impl PaymentEvents {
     pub fn new(store: Store) -> Self {
         Self { store }
     }
+}
 
-    async fn apply_event(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
+#[async_trait(?Send)]
+impl Handler for PaymentEvents {
+    async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
         let (kind, payment) = (kind(event)?, event.read::<PaymentEvent>()?);
         let trigger = trigger(kind, &payment);
         let locked = self.store.lock(tx, payment.order_id).await?;
@@ -76,17 +79,6 @@ impl PaymentEvents {
         };
         self.store.proceed(tx, locked, &trigger, &cause, now()).await?;
         Ok(())
-    }
-}
-
-impl Handler for PaymentEvents {
-    fn handle<'a>(
-        &'a self,
-        tx: &'a mut Tx,
-        event: &'a Event,
-        delivery: Delivery,
-    ) -> LocalBoxFuture<'a, Result<(), HandleError>> {
-        self.apply_event(tx, event, delivery).boxed_local()
     }
 
     fn upcasts(&self) -> &[Upcast] {
@@ -167,7 +159,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::PAYMENTS;
+    use crate::config::PAYMENTS;
 
     #[test]
     fn an_unknown_decline_code_is_card_declined_and_an_unknown_type_is_an_error() {

@@ -97,10 +97,6 @@ impl<'a> Fields<'a> {
         Err(Invalid)
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        self.object.contains_key(name)
-    }
-
     fn take(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.insert(name);
         self.object.get(name)

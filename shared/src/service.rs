@@ -20,6 +20,7 @@ mod resource; // one path: its methods, HEAD, OPTIONS and 405
 mod routes; // routing table and OpenAPI document
 mod server; // serves requests, runs background tasks, drains
 
+pub use drain::ended_by_signal;
 pub use health::{Check, DRAIN};
 pub use listener::{BindError, HttpConfig, Listener, Replica};
 pub use middleware::RouteLabel;
@@ -88,7 +89,7 @@ impl Service {
 
     /// Serves `routes`, and their OpenAPI document at `/openapi.json`.
     pub fn routes(mut self, routes: Routes) -> Self {
-        match routes.document(self.listener.replica().service).to_json() {
+        match routes.document().to_json() {
             Ok(json) => self.parts.openapi = Some(json),
             Err(error) => log::error!(error:%; "the OpenAPI document cannot be written"),
         }

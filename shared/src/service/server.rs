@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::middleware::from_fn;
 use actix_web::rt::task::JoinHandle;
@@ -54,10 +54,6 @@ impl Server {
         self.replica.address
     }
 
-    pub fn instance(&self) -> &str {
-        &self.replica.instance
-    }
-
     pub fn handle(&self) -> ServerHandle {
         ServerHandle { drain: self.drain.0.clone(), drained: self.drained.1.clone() }
     }
@@ -78,20 +74,21 @@ impl Server {
         let name = replica.service;
         let draining = Drain::new(drain.1.clone());
         let middleware = web::Data::new(middleware::Middleware::new(name, draining.clone(), edge));
-        let health = web::Data::new(health::Health::new(&replica, checks, draining.clone()));
-        let sources = web::Data::new(sources);
-        let documented = openapi.is_some();
-        let openapi = web::Data::new(health::OpenApiDocument(openapi));
+        let health = web::Data::new(health::Health {
+            replica: replica.clone(),
+            started: Instant::now(),
+            checks,
+            sources,
+            openapi,
+            drain: draining.clone(),
+        });
         let stop_streams = web::Data::new(drain.1.clone());
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(middleware.clone())
-                .app_data(health.clone())
-                .app_data(sources.clone())
-                .app_data(openapi.clone())
                 .app_data(stop_streams.clone())
                 .app_data(web::PayloadConfig::new(BODY_LIMIT))
-                .configure(|app| health::configure(app, edge, documented))
+                .configure(|app| health::configure(app, &health, edge))
                 // Before the routes, because they may set a default service of their own.
                 .default_service(web::to(resource::not_found))
                 .configure(|app| configure.iter().for_each(|configure| configure(app)))

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use actix_web::{HttpResponse, web};
-use payment_service::store::ORDERS;
+use payment_service::config::{ORDERS, USERS};
 use serde_json::Value;
 use shared::auth::{Authenticator, KeySet, ServiceCaller};
 use shared::service::{HttpConfig, Service, resource};
@@ -28,7 +28,7 @@ impl Others {
         let (inbox, jwks) = (web::Data::from(events.clone()), web::Data::new(keys.signing.jwks().clone()));
         let server = Service::bind(ORDERS, HttpConfig::for_tests())
             .unwrap()
-            .authenticate(Authenticator::new(ORDERS, keys.service.clone(), KeySet::empty("user-service")))
+            .authenticate(Authenticator::new(ORDERS, keys.service.clone(), KeySet::empty(USERS)))
             .configure(move |app| {
                 app.app_data(inbox.clone()).app_data(jwks.clone());
                 app.service(resource("/messages").post(receive))
