@@ -110,6 +110,7 @@ impl Db {
     }
 
     /// `sqlite` or `postgres`.
+    #[cfg(any(test, feature = "testing"))]
     pub fn kind(&self) -> &'static str {
         match &self.0 {
             #[cfg(feature = "sqlite")]

@@ -69,6 +69,7 @@ impl Service {
     }
 
     /// Shorthand for [`Listener::bind`] and [`Service::new`].
+    #[cfg(any(test, feature = "testing"))]
     pub fn bind(name: &'static str, http: HttpConfig) -> Result<Self, BindError> {
         Ok(Self::new(Listener::bind(name, http)?))
     }
