@@ -37,8 +37,8 @@ macro_rules! routes {
         /// The routing table of this service.
         pub fn routes() -> $crate::service::Routes {
             $crate::service::Routes::new(<Document as utoipa::OpenApi>::openapi())
-                $(.add::<$crate::paste!($api::[<__path_ $api>]), _, _>($api::$api))+
-                $($(.add::<$crate::paste!($admin::[<__path_ $admin>]), _, _>($admin::$admin))+)?
+                $(.route::<$crate::paste!($api::[<__path_ $api>]), _, _>($api::$api))+
+                $($(.route::<$crate::paste!($admin::[<__path_ $admin>]), _, _>($admin::$admin))+)?
         }
     };
 }
@@ -59,7 +59,7 @@ impl Routes {
         Self { resources: Vec::new(), document }
     }
 
-    pub fn add<P, F, Args>(mut self, handler: F) -> Self
+    pub fn route<P, F, Args>(mut self, handler: F) -> Self
     where
         P: Path,
         F: Handler<Args> + Send + Sync,
