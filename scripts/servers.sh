@@ -25,15 +25,7 @@ free_ports() {
   echo "${ports[@]}"
 }
 # answers WHAT COMMAND...: waits until the command ends well, for 30 s.
-answers() {
-  local what=$1
-  shift
-  for _ in $(seq 1 300); do
-    if "$@" >/dev/null 2>&1; then return; fi
-    sleep 0.1
-  done
-  die "$what does not answer: docker logs $server"
-}
+answers() { within 30 "${@:2}" >/dev/null 2>&1 || die "$1 does not answer: docker logs $server"; }
 connects() { (exec 3<>"/dev/tcp/${1%:*}/${1#*:}"); }
 
 start_servers() {

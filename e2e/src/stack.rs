@@ -12,8 +12,8 @@ use shared::client::TokenSource;
 use shared::config::Variable as _;
 use shared::registry::MemoryRegistry;
 use shared::testing::{Api, eventually};
-use xtask::stack::healthy_replicas;
-use xtask::{Kind, Layout, Program, Replica, Secrets, programs, services};
+use xtask::stack::{are_all_healthy, healthy_replicas};
+use xtask::{Kind, Layout, Program, Replica, Secrets, programs};
 
 use crate::person::Person;
 
@@ -91,13 +91,8 @@ impl Stack {
         let admin = &self.admin_port;
         eventually("every replica of every service is healthy", START_TIMEOUT, || async {
             let registry = admin.try_get("/registry/services").await?.body;
-            let found = registry["services"].as_array()?;
-            let is_whole = |service: &Program| {
-                let mut found = found.iter().filter(|found| found["name"] == service.name);
-                found.any(|found| healthy_replicas(found) == usize::from(service.replicas))
-            };
             let ready = self.public.try_get("/health/ready").await?.status == 200;
-            (ready && services().all(is_whole)).then_some(())
+            (ready && are_all_healthy(&registry)).then_some(())
         })
         .await;
     }

@@ -1,5 +1,6 @@
 //! Merges the OpenAPI documents of all services, and serves Swagger UI with embedded assets.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use crate::proxy::Gateway;
 
 /// The last known documents.
 pub struct Docs {
-    /// Of each service, sorted by name.
-    services: Mutex<Vec<(String, Value)>>,
+    /// Of each service, by name.
+    services: Mutex<BTreeMap<String, Value>>,
     /// All of them as one. Made when one of them changes, because a request must not pay for it.
     merged: ArcSwap<Document>,
 }
@@ -59,7 +60,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Default for Docs {
     fn default() -> Self {
-        let none = Document::new(merge(&[]).to_string().into());
+        let none = Document::new(merge(&BTreeMap::new()).to_string().into());
         Self { services: Mutex::default(), merged: ArcSwap::from_pointee(none) }
     }
 }
@@ -81,17 +82,15 @@ impl Docs {
 
     fn put(&self, service: &str, document: Value) {
         let mut documents = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        documents.retain(|(name, _)| name != service);
-        documents.push((service.to_owned(), document));
-        documents.sort_by(|(name, _), (other, _)| name.cmp(other));
+        documents.insert(service.to_owned(), document);
         self.merged.store(Arc::new(Document::new(merge(&documents).to_string().into())));
     }
 }
 
 /// All documents as one, with the public paths only.
-fn merge(documents: &[(String, Value)]) -> Value {
+fn merge(documents: &BTreeMap<String, Value>) -> Value {
     let (mut paths, mut components) = (Map::new(), Map::new());
-    for (_, document) in documents.iter() {
+    for document in documents.values() {
         let public = document["paths"].as_object().into_iter().flatten();
         let public =
             public.filter(|(path, _)| path.starts_with("/api/") || path.starts_with("/.well-known/"));

@@ -8,6 +8,9 @@ use shared::stack::StackConfig;
 
 /// The name in the registry, in tokens and in problems.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+/// The services that this one calls or sends messages to.
+pub const USERS: &str = "user-service";
+pub const PAYMENTS: &str = "payment-service";
 
 pub struct Config {
     pub http: HttpConfig,

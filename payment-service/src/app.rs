@@ -6,10 +6,10 @@ use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 
 use crate::clients::card_network::CardNetwork;
-use crate::config::{Config, SERVICE};
+use crate::config::{Config, ORDERS, SERVICE, USERS};
 use crate::messages::Commands;
 use crate::routes;
-use crate::store::{self, ORDERS, Store};
+use crate::store::{self, Store};
 use crate::tasks::network_worker::NetworkWorker;
 
 pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
@@ -29,10 +29,10 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let service = Service::new(listener)
         .data(store.clone())
         .routes(routes::routes())
-        .authenticate(stack.authenticator(stack.user_keys("user-service")))
+        .authenticate(stack.authenticator(stack.user_keys(USERS)))
         .database(&db)
         .messages(Messages::new(SERVICE, relay, Commands::new(store)))
-        .task("network worker", move |stop| worker.run(stop))
+        .task("network_worker", move |stop| worker.run(stop))
         .register(&stack);
     Ok(service.build()?)
 }

@@ -14,6 +14,10 @@ use crate::domain::Timeouts;
 
 /// The name of this service in the registry, in tokens and in events.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+/// Sends commands and gets the events.
+pub const ORDERS: &str = "order-service";
+/// Issues user tokens.
+pub const USERS: &str = "user-service";
 
 #[derive(Clone)]
 pub struct Config {

@@ -12,7 +12,6 @@ mod ledger;
 mod refunds;
 mod rows;
 
-pub use events::ORDERS;
 pub use ledger::{Balance, Ledger};
 
 use std::time::Duration;
@@ -25,6 +24,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use self::rows::{Inserted, Updated};
+use crate::config::ORDERS;
 use crate::domain::{Change, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal};
 use crate::error::Error;
 

@@ -15,7 +15,7 @@ pub mod service_token;
 pub mod user_token;
 
 pub use crate::config::Secret;
-pub use caller::{Admin, Authenticator, Caller, MaybeCaller, ServiceCaller};
+pub use caller::{Admin, Authenticator, Caller, MaybeCaller, ServiceCaller, token_of};
 pub use keys::{KeySet, SigningKeys};
 pub use service_token::{ServiceClaims, ServiceKey};
 pub use user_token::{USER_TOKEN_AUDIENCE, UserClaims};

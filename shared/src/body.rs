@@ -29,6 +29,23 @@ pub trait FromBody: Sized {
     fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid>;
 }
 
+/// Implements [`FromBody`](crate::body::FromBody) for a type whose fields have the names of those of the body.
+///
+/// ```text
+/// shared::from_body! { AddThing { required: name, size; optional: note; } }
+/// ```
+#[macro_export]
+macro_rules! from_body {
+    ($kind:ident { $($read:ident: $($field:ident),+;)+ }) => {
+        impl $crate::body::FromBody for $kind {
+            fn from_body(fields: &mut $crate::body::Fields<'_>) -> Result<Self, $crate::body::Invalid> {
+                $($(let $field = fields.$read(stringify!($field));)+)+
+                Ok(Self { $($($field: $field?),+),+ })
+            }
+        }
+    };
+}
+
 /// A field is missing or invalid; [`Fields`] holds the details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Invalid;
@@ -95,10 +112,6 @@ impl<'a> Fields<'a> {
     pub fn reject<T>(&mut self, name: &str, message: impl Into<String>) -> Result<T, Invalid> {
         self.errors.push(FieldError { field: self.path_of(name), message: message.into() });
         Err(Invalid)
-    }
-
-    pub fn has(&self, name: &str) -> bool {
-        self.object.contains_key(name)
     }
 
     fn take(&mut self, name: &'static str) -> Option<&'a Value> {

@@ -85,26 +85,10 @@ impl ServiceClient {
     }
 
     pub fn get(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::GET, path)
+        RequestBuilder::new(self, Method::GET, path.into())
     }
 
     pub fn post(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::POST, path)
-    }
-
-    pub fn put(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::PUT, path)
-    }
-
-    pub fn patch(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::PATCH, path)
-    }
-
-    pub fn delete(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::DELETE, path)
-    }
-
-    fn request(&self, method: Method, path: impl Into<String>) -> RequestBuilder<'_> {
-        RequestBuilder::new(self, method, path.into())
+        RequestBuilder::new(self, Method::POST, path.into())
     }
 }

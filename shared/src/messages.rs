@@ -25,7 +25,7 @@ mod inbox; // receives each event with one effect
 #[cfg_attr(not(feature = "nats"), path = "messages/no_nats.rs")]
 mod nats; // transport over NATS JetStream, both ends
 mod outbox; // events written in the transaction of a change
-mod prune; // deletes old rows
+mod prune; // retention, and the count of unsent events
 mod relay; // sends the outbox
 mod upcast; // converts old event versions
 mod url; // MESSAGES_URL
@@ -42,15 +42,17 @@ pub use url::MessagesUrl;
 use std::sync::Arc;
 
 use actix_web::web;
-use futures_util::future::{LocalBoxFuture, join};
+use async_trait::async_trait;
+use futures_util::future::join;
 
 use crate::service::Service;
 use crate::stop::Stop;
 
 /// Carries events to other services. Used on the main thread only.
+#[async_trait(?Send)]
 pub trait Transport {
     /// Delivers one event. `Ok` means that the receiver has handled it, or that the broker has stored it.
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>>;
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError>;
 
     /// The broker to consume events from; `None` if the transport pushes them to the receiver.
     fn broker(&self) -> Option<Nats> {
@@ -117,6 +119,7 @@ impl Service {
                 };
                 join(consuming, relay.run(relay_stop)).await;
             })
-            .task("pruning", move |stop| prune::run(db, stop))
+            .prune(&db, &prune::RETENTION)
+            .task("count_outbox", move |stop| prune::count(db, stop))
     }
 }

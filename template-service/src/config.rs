@@ -7,6 +7,8 @@ use shared::stack::StackConfig;
 
 /// The name of this service.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+/// Issues user tokens.
+pub const USERS: &str = "user-service";
 
 pub struct Config {
     pub http: HttpConfig,

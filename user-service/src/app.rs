@@ -11,7 +11,6 @@ use crate::error::Error;
 use crate::passwords::Passwords;
 use crate::routes;
 use crate::store::{self, Store};
-use crate::tasks::prune_sessions;
 use crate::tokens::Issuer;
 
 pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
@@ -31,13 +30,13 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     }
 
     let service = Service::new(listener)
-        .data(store.clone())
+        .data(store)
         .data(passwords)
         .data(Issuer::new(config.signing_keys, config.access_token_ttl))
         .routes(routes::routes())
         .authenticate(stack.authenticator(users))
         .database(&db)
-        .task("prune_sessions", move |stop| prune_sessions::run(store, stop))
+        .prune(&db, &store::RETENTION)
         .register(&stack);
     Ok(service.build()?)
 }

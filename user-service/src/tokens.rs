@@ -24,7 +24,7 @@ pub struct Tokens {
     pub access_token: String,
     /// Of the access token.
     pub ttl: Duration,
-    pub refresh_token: RefreshToken,
+    pub refresh_token: String,
 }
 
 /// 256 random bits. The database keeps only the hash.
@@ -53,7 +53,7 @@ impl Issuer {
             exp: now + self.ttl.as_secs(),
         };
         let access_token = self.keys.sign(&claims).map_err(|error| Error::Signing(error.to_string()))?;
-        Ok(Tokens { access_token, ttl: self.ttl, refresh_token })
+        Ok(Tokens { access_token, ttl: self.ttl, refresh_token: refresh_token.0 })
     }
 }
 
@@ -71,11 +71,5 @@ impl RefreshToken {
 impl From<String> for RefreshToken {
     fn from(text: String) -> Self {
         Self(text)
-    }
-}
-
-impl From<RefreshToken> for String {
-    fn from(token: RefreshToken) -> Self {
-        token.0
     }
 }

@@ -13,6 +13,6 @@ pub mod json; // values by path
 pub mod generator; // new-service and remove-service
 
 pub use process::Process;
-pub use programs::{Kind, Program, programs, services};
+pub use programs::{Kind, Program, gateway, programs, services};
 pub use replica::{Layout, Replica};
 pub use secrets::Secrets;

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use actix_web::http::Method;
 use order_service::app;
-use order_service::clients::users::USERS;
-use order_service::config::{Config, SERVICE};
-use order_service::store::PAYMENTS;
+use order_service::config::{Config, PAYMENTS, SERVICE, USERS};
 use serde_json::{Value, json};
 use shared::config::Variable as _;
 use shared::db::{DbConfig, testing};

@@ -85,10 +85,6 @@ impl Authenticator {
         Self { service: service.to_owned(), service_key, users }
     }
 
-    pub fn users(&self) -> &KeySet {
-        &self.users
-    }
-
     /// Verifies a user token, or a service token on behalf of a person.
     pub async fn caller(&self, token: &str) -> Result<Caller, TokenError> {
         let refused = match self.person(token).await {
@@ -103,22 +99,18 @@ impl Authenticator {
 
     /// Verifies a user token. If its key is unknown, waits up to a second for a refresh of the key set.
     pub async fn person(&self, token: &str) -> Result<Caller, TokenError> {
-        let claims = match self.users.verify(token) {
-            Err(Unverified::UnknownKey) => {
-                let refreshed = tokio::time::timeout(KEY_WAIT, self.users.refreshed()).await;
-                self.users.verify(token).map_err(|unverified| match unverified {
-                    Unverified::Refused(refused) => refused,
-                    Unverified::UnknownKey if refreshed.is_err() && self.users.is_empty() => {
-                        TokenError::KeysUnavailable
-                    }
-                    Unverified::UnknownKey => TokenError::Invalid,
-                })?
+        let mut verified = self.users.verify(token);
+        if verified == Err(Unverified::UnknownKey) {
+            let refreshed = tokio::time::timeout(KEY_WAIT, self.users.refreshed()).await;
+            if refreshed.is_err() && self.users.is_empty() {
+                return Err(TokenError::KeysUnavailable);
             }
-            verified => verified.map_err(|unverified| match unverified {
-                Unverified::Refused(refused) => refused,
-                Unverified::UnknownKey => TokenError::Invalid,
-            })?,
-        };
+            verified = self.users.verify(token);
+        }
+        let claims = verified.map_err(|unverified| match unverified {
+            Unverified::Refused(refused) => refused,
+            Unverified::UnknownKey => TokenError::Invalid,
+        })?;
         Ok(Caller::new(claims.sub, Some(claims.sid), claims.roles))
     }
 
@@ -129,7 +121,8 @@ impl Authenticator {
     }
 }
 
-fn token_of(request: &HttpRequest) -> Result<Option<String>, TokenError> {
+/// The bearer token of a request, if it has one.
+pub fn token_of(request: &HttpRequest) -> Result<Option<String>, TokenError> {
     let mut values = request.headers().get_all(AUTHORIZATION);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 
 use super::inbox::{Delivery, HandleError, Inbox};
 use super::{Event, Outgoing, SendError, Transport};
@@ -25,8 +25,11 @@ impl HttpTransport {
     pub fn new(stack: &Stack, destinations: &[&str]) -> Self {
         Self(destinations.iter().map(|name| ((*name).to_owned(), stack.client(name))).collect())
     }
+}
 
-    async fn push(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+#[async_trait(?Send)]
+impl Transport for HttpTransport {
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
         let Outgoing { destination, event, attempts, .. } = outgoing;
         let Some(receiver) = self.0.get(destination) else {
             return Err(SendError::Rejected(format!("{destination} is not a receiver")));
@@ -44,12 +47,6 @@ impl HttpTransport {
             Err(error @ ClientError::Malformed(..)) => Err(SendError::Failed(error.to_string())),
             Err(error) => Err(SendError::Unavailable(error.to_string())),
         }
-    }
-}
-
-impl Transport for HttpTransport {
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        self.push(outgoing).boxed_local()
     }
 }
 

@@ -31,7 +31,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, Event as ConnectionEvent};
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -119,7 +119,8 @@ impl Nats {
         Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: outbox::RETRY })
     }
 
-    /// Replaces the backoff between redeliveries of failed events, for tests.
+    /// Replaces the backoff between redeliveries of failed events.
+    #[cfg(any(test, feature = "testing"))]
     pub fn retrying(self, retry: Backoff) -> Self {
         Self { retry, ..self }
     }
@@ -166,8 +167,11 @@ impl Nats {
         self.jetstream.send_publish(subject, message).await?.await?;
         Ok(())
     }
+}
 
-    async fn deliver(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+#[async_trait(?Send)]
+impl Transport for Nats {
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
         // Without a connection the client would buffer the event; it is safer in the outbox.
         self.is_connected().map_err(SendError::Unavailable)?;
         let mut result = self.publish(outgoing).await;
@@ -179,12 +183,6 @@ impl Nats {
             PublishErrorKind::MaxPayloadExceeded => SendError::Rejected(error.to_string()),
             _ => SendError::Unavailable(error.to_string()),
         })
-    }
-}
-
-impl Transport for Nats {
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        self.deliver(outgoing).boxed_local()
     }
 
     fn broker(&self) -> Option<Nats> {

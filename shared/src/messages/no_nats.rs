@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::LocalBoxFuture;
+use async_trait::async_trait;
 
 use super::inbox::Inbox;
 use super::{Outgoing, SendError, Transport};
@@ -36,8 +36,9 @@ impl Nats {
     pub(super) async fn consume(&self, _: Arc<Inbox>, _: Stop) {}
 }
 
+#[async_trait(?Send)]
 impl Transport for Nats {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        Box::pin(async { Err(SendError::Unavailable("built without NATS".to_owned())) })
+    async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
+        Err(SendError::Unavailable("built without NATS".to_owned()))
     }
 }

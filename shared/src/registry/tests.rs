@@ -171,7 +171,6 @@ async fn a_replica_registers_when_the_registry_comes_up_and_leaves_when_it_stops
     let running = actix_web::rt::spawn(heartbeat.clone().run(stop));
     drop(listener.accept().await.unwrap());
     drop(listener);
-    assert!(!heartbeat.registered().load(Ordering::Relaxed), "it is not up yet");
 
     let kept = State::default();
     let (_, _server) = run(&address, &kept);

@@ -1,11 +1,13 @@
 //! Keys and tokens for tests.
 
+use actix_web::{HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::{EncodePrivateKey as _, spki::der::pem::LineEnding};
 use uuid::Uuid;
 
+use crate::auth::keys::Jwks;
 use crate::auth::{KeySet, Secret, ServiceKey, SigningKeys, USER_TOKEN_AUDIENCE, UserClaims};
 
 /// The keys of one stack.
@@ -25,6 +27,12 @@ pub struct Keys {
 pub fn pem(seed: [u8; 32]) -> String {
     let pem = SigningKey::from_bytes(&seed).to_pkcs8_pem(LineEnding::LF);
     pem.expect("every seed makes a key").to_string()
+}
+
+/// Serves the public halves of `keys`, as the service that issues user tokens does.
+pub fn publish_keys(app: &mut web::ServiceConfig, keys: &SigningKeys) {
+    let show = async |jwks: web::Data<Jwks>| HttpResponse::Ok().json(jwks.get_ref());
+    app.app_data(web::Data::new(keys.jwks().clone())).route("/.well-known/jwks.json", web::get().to(show));
 }
 
 impl Keys {

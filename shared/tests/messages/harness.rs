@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::http::Method;
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use serde_json::{Value, json};
 use shared::auth::Authenticator;
 use shared::config::Variable as _;
@@ -67,30 +67,23 @@ const NEXT_VERSION: [Upcast; 2] = [
     Upcast { from: "thing.invented.v9", to: "thing.done.v1", data: |_| {} },
 ];
 
+#[async_trait(?Send)]
 impl Handler for RecordingHandler {
-    fn handle<'a>(
-        &'a self,
-        tx: &'a mut Tx,
-        event: &'a Event,
-        delivery: Delivery,
-    ) -> LocalBoxFuture<'a, Result<(), HandleError>> {
-        async move {
-            match event.kind.as_str() {
-                "thing.done.v1" => {}
-                "thing.spoilt.v1" => return Err(HandleError::Rejected("spoilt".to_owned())),
-                "thing.deadly.v1" => panic!("a mistake in the handler"),
-                "thing.broken.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
-                _ => return Err(HandleError::UnknownType),
-            }
-            let insert =
-                query("INSERT INTO effects (subject, number, attempt, traceparent) VALUES ($1, $2, $3, $4)");
-            let number = event.data["number"].as_i64().unwrap_or_default();
-            let insert = insert.bind(event.subject.as_str()).bind(number).bind(delivery.attempt);
-            insert.bind(event.traceparent.clone()).execute(tx).await?;
-            self.handled.fetch_add(1, Ordering::Relaxed);
-            Ok(())
+    async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
+        match event.kind.as_str() {
+            "thing.done.v1" => {}
+            "thing.spoilt.v1" => return Err(HandleError::Rejected("spoilt".to_owned())),
+            "thing.deadly.v1" => panic!("a mistake in the handler"),
+            "thing.broken.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
+            _ => return Err(HandleError::UnknownType),
         }
-        .boxed_local()
+        let insert =
+            query("INSERT INTO effects (subject, number, attempt, traceparent) VALUES ($1, $2, $3, $4)");
+        let number = event.data["number"].as_i64().unwrap_or_default();
+        let insert = insert.bind(event.subject.as_str()).bind(number).bind(delivery.attempt);
+        insert.bind(event.traceparent.clone()).execute(tx).await?;
+        self.handled.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn upcasts(&self) -> &[Upcast] {
@@ -101,9 +94,10 @@ impl Handler for RecordingHandler {
 /// Delivers nothing. For receivers, which send nothing in these tests.
 pub(crate) struct UnavailableTransport;
 
+#[async_trait(?Send)]
 impl Transport for UnavailableTransport {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        async { Err(SendError::Unavailable("nowhere".to_owned())) }.boxed_local()
+    async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
+        Err(SendError::Unavailable("nowhere".to_owned()))
     }
 }
 

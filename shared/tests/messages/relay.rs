@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, web};
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use serde_json::Value;
 use shared::db::testing::databases;
 use shared::db::{now, query};
@@ -21,14 +21,12 @@ struct RejectsOnSignal {
     reject: Stop,
 }
 
+#[async_trait(?Send)]
 impl Transport for RejectsOnSignal {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        async {
-            self.begun.notify_one();
-            self.reject.requested().await;
-            Err(SendError::Rejected("no".to_owned()))
-        }
-        .boxed_local()
+    async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
+        self.begun.notify_one();
+        self.reject.requested().await;
+        Err(SendError::Rejected("no".to_owned()))
     }
 }
 
