@@ -1,6 +1,11 @@
 # What the scripts share. Bash and coreutils; no jq, no openssl.
 
+# What the caller's shell has must change nothing: its language, its proxies (everything here is on this machine),
+# aliases and functions that a file sets, and the folder of a link.
 set -euo pipefail
+shopt -u nocasematch nullglob failglob 2>/dev/null || true
+unset BASH_ENV ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT IFS
+export LC_ALL=C NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
 SELF=$(realpath "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -90,7 +90,8 @@ impl Docs {
 /// All documents as one, with the public paths only.
 fn merge(documents: &BTreeMap<String, Value>) -> Value {
     let (mut paths, mut components) = (Map::new(), Map::new());
-    for document in documents.values() {
+    for (service, document) in documents {
+        let document = &with_own_names(service, document, &components);
         let public = document["paths"].as_object().into_iter().flatten();
         let public =
             public.filter(|(path, _)| path.starts_with("/api/") || path.starts_with("/.well-known/"));
@@ -112,6 +113,25 @@ fn merge(documents: &BTreeMap<String, Value>) -> Value {
         "paths": paths,
         "components": components,
     })
+}
+
+/// `document` with the schemas renamed that differ from one of the same name in `others`: `Money` becomes
+/// `PaymentServiceMoney`.
+fn with_own_names(service: &str, document: &Value, others: &Map<String, Value>) -> Value {
+    let words = service.split('-').map(|word| word[..1].to_uppercase() + &word[1..]);
+    let prefix: String = words.collect();
+    let mut text = document.to_string();
+    for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
+        let other = others.get("schemas").and_then(|schemas| schemas.get(name));
+        if other.is_some_and(|other| other != schema) {
+            text = text.replace(
+                &format!("#/components/schemas/{name}\""),
+                &format!("#/components/schemas/{prefix}{name}\""),
+            );
+            text = text.replace(&format!("\"{name}\":{{"), &format!("\"{prefix}{name}\":{{"));
+        }
+    }
+    serde_json::from_str(&text).unwrap_or_else(|_| document.clone())
 }
 
 async fn document(service: &ServiceClient) -> Option<Value> {

@@ -11,6 +11,7 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -189,19 +190,18 @@ impl<T: FromBody + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let json = match request.mime_type() {
-            Ok(None) => true,
-            Ok(Some(mime)) => {
-                mime.essence_str() == "application/json"
-                    || mime.suffix().is_some_and(|suffix| suffix == "json")
-            }
-            Err(_) => false,
-        };
+        let kind = request.content_type().to_ascii_lowercase();
+        let json = kind.is_empty() || kind == "application/json" || kind.ends_with("+json");
+        let encoded = request.headers().get_all(CONTENT_ENCODING).any(|coding| coding != "identity");
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
             let bytes = bytes.await.map_err(|error| Problem::of_status(error.error_response().status()))?;
+            let unsupported = || Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            if encoded {
+                return Err(unsupported().header(ACCEPT_ENCODING, "identity"));
+            }
             if !json {
-                return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+                return Err(unsupported());
             }
             let value = parse(&bytes)?;
             Ok(Self { value, bytes })

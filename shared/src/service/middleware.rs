@@ -136,7 +136,10 @@ fn request_id(headers: &HeaderMap) -> String {
 /// Whether the client takes JSON, or the event stream that some resources have.
 fn acceptable(request: &ServiceRequest) -> bool {
     const SERVED: [&str; 5] = ["*/*", "application/*", "application/json", PROBLEM_JSON, "text/event-stream"];
-    if !request.path().starts_with("/api/") || !request.headers().contains_key(header::ACCEPT) {
+    let mut accepts = request.headers().get_all(header::ACCEPT);
+    // Without a value it means the same as without the header.
+    if !request.path().starts_with("/api/") || accepts.all(|accept| accept.as_bytes().trim_ascii().is_empty())
+    {
         return true;
     }
     let ranges = Accept::parse(request).map(|accept| accept.0).unwrap_or_default();
