@@ -174,3 +174,31 @@ async fn asset(
     let asset = asset.ok_or_else(Problem::not_found)?;
     Ok(Document::new(asset.bytes.into_owned().into()).response(&request, &asset.content_type))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_services_may_have_different_schemas_of_one_name() {
+        let document = |path: &str, kind: &str| {
+            let schema = json!({ "$ref": "#/components/schemas/Money" });
+            json!({
+                "paths": { path: { "get": { "schema": schema } } },
+                "components": { "schemas": { "Money": { "type": kind }, "Same": { "type": "string" } } },
+            })
+        };
+        let documents = [
+            ("order-service".to_owned(), document("/api/orders", "object")),
+            ("payment-service".to_owned(), document("/api/payments", "integer")),
+        ];
+        let merged = merge(&documents.into());
+        let reference = |path: &str| merged["paths"][path]["get"]["schema"]["$ref"].clone();
+        assert_eq!(reference("/api/orders"), "#/components/schemas/Money");
+        assert_eq!(reference("/api/payments"), "#/components/schemas/PaymentServiceMoney");
+        let schemas = merged["components"]["schemas"].as_object().unwrap();
+        assert_eq!(schemas["Money"]["type"], "object");
+        assert_eq!(schemas["PaymentServiceMoney"]["type"], "integer");
+        assert_eq!(schemas.len(), 3);
+    }
+}
