@@ -23,7 +23,7 @@ pub struct Layout<'a> {
     /// Of the gateway, for admins and the registry.
     pub admin_port: u16,
     pub secrets: &'a Secrets,
-    /// More variables, for all programs.
+    /// More variables, for all programs. `{program}` in a value stands for the program's name.
     pub variables: &'a [(&'a str, &'a str)],
 }
 
@@ -63,7 +63,9 @@ impl Layout<'_> {
             .collect();
         let replica = |(program, name, port)| {
             let mut command = self.command(program, port)?;
-            command.envs(urls.iter().cloned()).envs(self.variables.iter().copied());
+            let more = self.variables.iter();
+            let more = more.map(|(name, value)| (*name, value.replace("{program}", program.name)));
+            command.envs(urls.iter().cloned()).envs(more);
             Ok(Replica {
                 log: self.logs.join(format!("{name}.log")),
                 name,
@@ -85,7 +87,10 @@ impl Layout<'_> {
         command.current_dir(folder).stdin(Stdio::null());
         command.env("PORT", port.to_string()).env("ADMIN_PORT", admin_port.to_string());
         command.env("REGISTRY_URL", format!("memory://127.0.0.1:{admin_port}"));
-        command.env("SERVICE_TOKEN_KEY_FILE", &secrets.service_key);
+        if program.kind != Kind::External {
+            command.env("SERVICE_TOKEN_KEY_FILE", secrets.service_key(program.name));
+            command.env("SERVICE_TOKEN_PUBLIC_KEYS", secrets.public_keys());
+        }
         // A password hash needs 19 MiB for a moment. With a fixed threshold glibc gives such blocks back to the
         // system; by itself it would learn to keep them, in each thread.
         command.env("MALLOC_MMAP_THRESHOLD_", "1048576");
@@ -95,7 +100,8 @@ impl Layout<'_> {
         }
         for secret in &program.secrets {
             match *secret {
-                "signing-key" => command.env("SIGNING_KEY_FILE", &secrets.signing_key),
+                "signing-key" => command.env("SIGNING_KEY_FILE", secrets.signing_key()),
+                "seal-key" => command.env("SEAL_KEY_FILE", secrets.seal_key()),
                 "admin" => command.envs(secrets.admin()?),
                 _ => {
                     return Err(io::Error::other(format!(
