@@ -155,6 +155,7 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
 }
 
 const CALLS: &str = "\
+    another receiver EVENT thing.found -
     sender receiver EVENT thing.done -
     sender receiver EVENT thing.spoilt -
     sender receiver EVENT thing.deadly -
@@ -162,7 +163,7 @@ const CALLS: &str = "\
     sender receiver EVENT thing.invented -
     sender receiver EVENT thing.\0 -";
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::from_seed("an-issuer", [7; 32]));
+pub(crate) static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::from_seed("an-issuer", [7; 32]));
 
 impl Receiver {
     /// Newest first.
