@@ -56,20 +56,32 @@ start_servers() {
   fi
 }
 
-# NATS and Consul as docker-compose.yml starts them, with the logins and tokens that its service `secrets` makes.
-# TEST_COMPOSE_SECRETS is the folder with its volumes; there, nats-address and consul-address say who listens where.
+# PostgreSQL, NATS and Consul as docker-compose.yml starts them, with the logins and tokens that its service
+# `secrets` makes. TEST_COMPOSE_SECRETS is the folder with its volumes; there, NAME-address says where a server
+# listens, and `rotate STEP` does what scripts/rotate-secrets does.
 start_compose_servers() {
-  local http rpc gossip
+  local http rpc gossip make postgres
   SERVER_FILES=$(mktemp -d)
   export TEST_COMPOSE_SECRETS=$SERVER_FILES
   chmod 755 "$SERVER_FILES"
   programs | awk '$3 != "external" { print $1 }' | (cd "$SERVER_FILES" && xargs mkdir postgres nats consul prometheus public)
-  PROGRAMS=$PWD/programs.txt CALLS=$PWD/calls.txt docker run --rm --user "$(id -u):$(id -g)" --env PROGRAMS --env CALLS \
-    --volume "$PWD:$PWD:ro" --volume "$SERVER_FILES:/secrets" --entrypoint "$PWD/deploy/docker/secrets" postgres:17
+  make=(docker run --rm --user "$(id -u):$(id -g)" --env "PROGRAMS=$PWD/programs.txt" --env "CALLS=$PWD/calls.txt"
+    --volume "$PWD:$PWD:ro" --volume "$SERVER_FILES:/secrets" --entrypoint "$PWD/deploy/docker/secrets" postgres:17)
+  "${make[@]}"
+  serve postgres:17 -e POSTGRES_PASSWORD_FILE=/secrets/superuser -e PGHOST=127.0.0.1 -e PGUSER=postgres -p 127.0.0.1::5432 \
+    --volume "$SERVER_FILES/postgres:/secrets:ro" --volume "$PWD/deploy/postgres/databases.sh:/databases.sh:ro" \
+    --volume "$PWD/programs.txt:/programs.txt:ro" -- postgres -c fsync=off
+  postgres=$server
+  address 5432 >"$SERVER_FILES/postgres-address"
+  answers PostgreSQL docker exec "$postgres" pg_isready -U postgres
+  docker exec "$postgres" bash /databases.sh
   serve nats:2.10 -p 127.0.0.1::4222 --volume "$PWD/deploy/docker/nats.conf:/nats-server.conf:ro" \
     --volume "$SERVER_FILES/nats:/secrets:ro" --tmpfs /data -- --config /nats-server.conf
   address 4222 >"$SERVER_FILES/nats-address"
   answers NATS connects "$(<"$SERVER_FILES/nats-address")"
+  { echo '#!/usr/bin/env bash'; echo 'set -e'; printf '%q ' "${make[@]}"; echo '"$1"'
+    echo "docker exec $postgres bash /databases.sh; docker kill --signal HUP $server"; } >"$SERVER_FILES/rotate"
+  chmod +x "$SERVER_FILES/rotate"
   read -r http rpc gossip < <(free_ports)
   serve hashicorp/consul:1.20 --network host --user 100:1000 --tmpfs /consul/data:uid=100,gid=1000,mode=0700 --tmpfs /tmp \
     --volume "$SERVER_FILES/consul:/secrets:ro" --volume "$PWD/deploy/consul/start.sh:/start.sh:ro" \

@@ -110,6 +110,15 @@ impl Stack {
         self.replicas(service)[replica].kill().expect("a child can be killed");
     }
 
+    /// Ends a program as an operator does (SIGTERM), and starts it again.
+    pub async fn renew(&mut self, service: &str, replica: usize) {
+        self.signal(service, replica, "-TERM");
+        let replica = &mut self.replicas(service)[replica];
+        let ended = async || replica.try_wait().expect("a child can be waited for");
+        eventually("the program drains", START_TIMEOUT, ended).await;
+        start(replica);
+    }
+
     /// Starts a program that was killed.
     pub fn restart(&mut self, service: &str, replica: usize) {
         start(self.replicas(service)[replica]);

@@ -15,6 +15,10 @@ use futures_util::StreamExt as _;
 use shared::auth::Secret;
 use shared::registry::{ConsulRegistry, Instance, Registry as _, RegistryError};
 use shared::testing::server;
+use tokio::sync::Mutex;
+
+/// Two systems on one NATS would take each other's events.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The volumes that the service `secrets` of docker compose filled.
 fn secrets() -> Option<PathBuf> {
@@ -40,6 +44,7 @@ fn messages_url(secrets: &Path, service: &str) -> String {
 #[actix_web::test]
 async fn with_the_permissions_of_compose_orders_are_confirmed_and_replicas_are_found() {
     let Some(secrets) = secrets() else { return };
+    let _turn = ONE_AT_A_TIME.lock().await;
     let urls = std::env::temp_dir().join(format!("urls-{}", uuid::Uuid::now_v7()));
     fs::create_dir_all(&urls).unwrap();
     for service in ["order-service", "payment-service"] {
@@ -87,6 +92,7 @@ async fn consul_lets_a_service_register_only_itself() {
 #[actix_web::test]
 async fn nats_lets_a_service_send_what_the_table_lists_and_receive_only_its_own() {
     let Some(secrets) = secrets() else { return };
+    let _turn = ONE_AT_A_TIME.lock().await;
     let url = messages_url(&secrets, "payment-service");
     let (login, _) = url.strip_prefix("nats://").unwrap().split_once('@').unwrap();
     let (user, password) = login.split_once(':').unwrap();
@@ -136,7 +142,8 @@ async fn nats_lets_a_service_send_what_the_table_lists_and_receive_only_its_own(
     ] {
         assert!(stream.create_consumer(consumer(name, subject)).await.is_err(), "{name} {subject}");
     }
-    stream.create_consumer(consumer("payment-service-3", "messages.payment-service.3")).await.unwrap();
+    let own = consumer("payment-service-3", "messages.payment-service.3");
+    stream.get_or_create_consumer("payment-service-3", own).await.unwrap();
     assert!(nats.delete_stream("messages").await.is_err());
     assert!(stream.purge().await.is_err());
 }

@@ -63,7 +63,8 @@ impl Layout<'_> {
             .collect();
         let replica = |(program, name, port)| {
             let mut command = self.command(program, port)?;
-            let more = self.variables.iter();
+            let is_external = program.kind == Kind::External;
+            let more = self.variables.iter().filter(|(name, _)| !is_external || *name != "DATABASE_URL_FILE");
             let more = more.map(|(name, value)| (*name, value.replace("{program}", program.name)));
             command.envs(urls.iter().cloned()).envs(more);
             Ok(Replica {
@@ -94,7 +95,8 @@ impl Layout<'_> {
         // A password hash needs 19 MiB for a moment. With a fixed threshold glibc gives such blocks back to the
         // system; by itself it would learn to keep them, in each thread.
         command.env("MALLOC_MMAP_THRESHOLD_", "1048576");
-        if let Some(database) = program.database {
+        let has_url = self.variables.iter().any(|(name, _)| *name == "DATABASE_URL_FILE");
+        if let Some(database) = program.database.filter(|_| !has_url || program.kind == Kind::External) {
             command
                 .env("DATABASE_URL", format!("sqlite://{}", data.join(format!("{database}.db")).display()));
         }
@@ -130,6 +132,12 @@ impl Replica {
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         let child = self.child.as_mut().ok_or_else(|| io::Error::other("it was not started"))?;
         child.wait()
+    }
+
+    /// How it ended, if it has.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let child = self.child.as_mut().ok_or_else(|| io::Error::other("it was not started"))?;
+        child.try_wait()
     }
 
     /// Ends it as a crash would (`kill -9`).
