@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use shared::auth::Authenticator;
 use shared::balancer::Pool;
 use shared::client::ServiceClient;
-use shared::registry::RegistryUrl;
+use shared::registry::{Networks, RegistryUrl};
 use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 use shared::stop::Stop;
@@ -44,11 +44,13 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         RegistryUrl::Memory(_) => Registrations::new(config.state_file),
         _ => Registrations::following(),
     });
-    let stack = Stack::with_settings(listener.replica(), config.stack, settings());
+    let networks = Networks::default();
+    let stack = Stack::within(networks.clone(), listener.replica(), config.stack, settings());
     let tables = Rc::new(Tables {
         file: config.config_file,
         stack: stack.clone(),
         registrations: registrations.clone(),
+        networks,
         loads: Mutex::default(),
     });
     let table = Arc::new(ArcSwap::from_pointee(tables.read().map_err(anyhow::Error::msg)?));
@@ -131,6 +133,8 @@ struct Tables {
     file: PathBuf,
     stack: Stack,
     registrations: Arc<Registrations>,
+    /// Those of the file, for other registries than the one in memory.
+    networks: Networks,
     loads: Mutex<BTreeMap<String, Arc<Load>>>,
 }
 
@@ -139,7 +143,9 @@ impl Tables {
         let file = self.file.display();
         let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{file}: {error}"))?;
         let table = Table::read(&text, |service| self.pool(service), |service| self.load(service));
-        table.map_err(|why| format!("{file}: {why}"))
+        let table = table.map_err(|why| format!("{file}: {why}"))?;
+        self.networks.store(Arc::new(table.file.instance_networks.clone()));
+        Ok(table)
     }
 
     fn pool(&self, service: &str) -> Arc<Pool> {

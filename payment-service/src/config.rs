@@ -18,6 +18,8 @@ pub const SERVICE: &str = env!("CARGO_PKG_NAME");
 pub const ORDERS: &str = "order-service";
 /// Issues user tokens.
 pub const USERS: &str = "user-service";
+/// Who may call whom.
+pub const CALLS: &str = include_str!("../../calls.txt");
 
 #[derive(Clone)]
 pub struct Config {
@@ -61,7 +63,7 @@ impl Config {
     /// Names every variable that is missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "3021");
-        let stack = StackConfig::from_vars(&mut vars);
+        let stack = StackConfig::from_vars(&mut vars, CALLS);
         let messages = MessagesUrl::from_vars(&mut vars);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/payments.db");
         let card_network_url = vars.or("CARD_NETWORK_URL", "http://127.0.0.1:3031", "the card network");

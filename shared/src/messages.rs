@@ -63,7 +63,8 @@ pub trait Transport {
 /// Why an event was not delivered; decides whether the relay retries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The receiver or the broker is unavailable: retried without limit.
+    /// The receiver or the broker is unavailable, or refuses the sender and not the event: retried without
+    /// limit.
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// The receiver failed to handle this event: a dead letter after ten attempts.

@@ -18,6 +18,7 @@ mod heartbeat; // renews this replica's registration
 mod leases; // the in-memory registry
 mod listed; // static://
 mod memory; // memory://, over HTTP
+mod within; // believes instances in some networks only
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -31,6 +32,7 @@ pub use heartbeat::Heartbeat;
 pub use leases::{LEASE, Leases};
 pub use listed::ListedRegistry;
 pub use memory::MemoryRegistry;
+pub use within::{Networks, Within, is_within};
 
 use std::rc::Rc;
 use std::time::Duration;

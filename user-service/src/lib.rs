@@ -8,4 +8,5 @@ pub mod domain; // email addresses, names, passwords, users
 pub mod passwords; // hashing, slow on purpose
 pub mod tokens; // access tokens and refresh tokens
 pub mod store; // the promises of the database
+pub mod tasks; // background work
 pub mod error; // what can go wrong, and its status and code

@@ -1,7 +1,7 @@
 //! Runs the programs of `programs.txt` as processes of this machine: for `scripts/up` and `scripts/down`,
 //! for the end-to-end tests and for the bench.
 //!
-//! The standard library and a JSON reader only, so that it is built within seconds.
+//! Few dependencies, so that it is built within seconds.
 
 pub mod programs; // programs.txt
 pub mod secrets; // keys and passwords, made once

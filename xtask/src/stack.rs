@@ -21,7 +21,7 @@ use crate::secrets::Secrets;
 const DATA: &str = "data";
 const RUN: &str = "data/run";
 const LOGS: &str = "data/logs";
-const SECRETS: &str = ".secrets";
+pub const SECRETS: &str = ".secrets";
 const SUPERVISOR: &str = "supervisor";
 /// Of the gateway: its dashboard and the registry.
 pub const ADMIN_PORT: u16 = 9090;
@@ -53,7 +53,7 @@ pub fn up() -> io::Result<()> {
     }
     let secrets = Secrets::make(Path::new(SECRETS))?;
     // The login of the stack that was started last: this one, or that in docker compose.
-    fs::copy(&secrets.admin_env, Path::new(SECRETS).join("admin.env"))?;
+    fs::copy(secrets.admin_env(), Path::new(SECRETS).join("admin.env"))?;
 
     let began = Instant::now();
     let log = File::options().create(true).append(true).open(format!("{LOGS}/{SUPERVISOR}.log"))?;

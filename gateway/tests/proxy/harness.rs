@@ -6,12 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gateway::app;
-use gateway::config::Config;
+use gateway::config::{CALLS, Config};
 use serde_json::Value;
-use shared::config::Variable as _;
-use shared::registry::RegistryUrl;
 use shared::service::{HttpConfig, ServerHandle};
-use shared::stack::StackConfig;
 use shared::testing::Keys;
 use tokio::net::TcpSocket;
 
@@ -54,11 +51,11 @@ impl Gateway {
         let config = Config {
             http: HttpConfig { port: public, ..HttpConfig::for_tests() },
             admin: HttpConfig { port: admin, ..HttpConfig::for_tests() },
-            stack: StackConfig {
-                registry: RegistryUrl::parse(&format!("static://a={}", urls.join(","))).unwrap(),
-                service_key: Keys::new("an-issuer").service,
-                advertise_url: None,
-            },
+            stack: Keys::new("an-issuer").stack(
+                app::SERVICE,
+                CALLS,
+                &format!("static://a={}", urls.join(",")),
+            ),
             config_file: file.clone(),
             state_file: None,
             rate_limits: true,

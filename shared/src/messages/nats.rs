@@ -39,6 +39,7 @@ use url::Url;
 
 use super::http::CLOUD_EVENT;
 use super::{Outgoing, SendError, Transport, outbox, prune};
+use crate::auth::Calls;
 use crate::config::Secret;
 use crate::resilience::Backoff;
 
@@ -96,11 +97,13 @@ pub struct Nats {
     /// Changes with each connect and disconnect.
     connected: watch::Receiver<bool>,
     retry: Backoff,
+    /// From whom events are accepted.
+    calls: Calls,
 }
 
 impl Nats {
     /// Connects in the background, and reconnects without limit. Fails only if the URL cannot be used.
-    pub async fn connect(url: &NatsUrl) -> Result<Self, ConnectError> {
+    pub async fn connect(url: &NatsUrl, calls: Calls) -> Result<Self, ConnectError> {
         let (connection_state, connected) = watch::channel(false);
         let connection_state = Arc::new(connection_state);
         let mut options = ConnectOptions::new()
@@ -112,11 +115,15 @@ impl Nats {
                 async move { connection_changed(&connection_state, &change) }
             });
         if let Some((user, password)) = &url.login {
-            options = options.user_and_password(user.clone(), password.expose().to_owned());
+            // The broker lets each user read only its own replies.
+            let inbox = format!("_INBOX_{user}");
+            options = options
+                .user_and_password(user.clone(), password.expose().to_owned())
+                .custom_inbox_prefix(inbox);
         }
         let client = options.connect(&url.address).await?;
         let jetstream = ContextBuilder::new().timeout(TIMEOUT).build(client);
-        Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: outbox::RETRY })
+        Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: outbox::RETRY, calls })
     }
 
     /// Replaces the backoff between redeliveries of failed events.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::inbox::Inbox;
 use super::{Outgoing, SendError, Transport};
+use crate::auth::Calls;
 use crate::stop::Stop;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ impl NatsUrl {
 }
 
 impl Nats {
-    pub async fn connect(url: &NatsUrl) -> Result<Self, ConnectError> {
+    pub async fn connect(url: &NatsUrl, _: Calls) -> Result<Self, ConnectError> {
         match *url {}
     }
 

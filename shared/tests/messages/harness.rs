@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::http::Method;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use shared::auth::Authenticator;
+use shared::auth::{Authenticator, Calls};
 use shared::config::Variable as _;
 use shared::db::testing::{databases, sqlite_url};
 use shared::db::{Db, DbConfig, Migrations, Tx, query};
@@ -16,10 +16,9 @@ use shared::messages::{
     Delivery, Event, HandleError, Handler, HttpTransport, Messages, MessagesUrl, Nats, Outbox, Outgoing,
     Relay, SendError, Transport, Upcast,
 };
-use shared::registry::RegistryUrl;
 use shared::resilience::Backoff;
 use shared::service::{HttpConfig, Listener, ServerHandle, Service};
-use shared::stack::{Stack, StackConfig};
+use shared::stack::Stack;
 use shared::stop::{Stop, Stopper};
 use shared::testing::{self, Api, Keys, nats_url};
 use uuid::Uuid;
@@ -143,9 +142,10 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
     let (handled, next_version) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
     let handler = RecordingHandler { handled: handled.clone(), next_version: next_version.clone() };
     let (outbox, relay) = Relay::new(db.clone(), transport);
+    let stack = KEYS.stack(service, CALLS, "static://");
     let server = Service::bind(service, HttpConfig::for_tests())
         .unwrap()
-        .authenticate(Authenticator::new(service, KEYS.service.clone(), KEYS.key_set()))
+        .authenticate(Authenticator::new(service, stack.service_keys, stack.calls, KEYS.key_set()))
         .messages(Messages::new(service, relay, handler))
         .build()
         .unwrap();
@@ -154,7 +154,16 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
     (outbox, Receiver { url: api.base, admin, handled, next_version, handle })
 }
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::from_seed("an-issuer", [7; 32]));
+const CALLS: &str = "\
+    another receiver EVENT thing.found -
+    sender receiver EVENT thing.done -
+    sender receiver EVENT thing.spoilt -
+    sender receiver EVENT thing.deadly -
+    sender receiver EVENT thing.broken -
+    sender receiver EVENT thing.invented -
+    sender receiver EVENT thing.\0 -";
+
+pub(crate) static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::from_seed("an-issuer", [7; 32]));
 
 impl Receiver {
     /// Newest first.
@@ -177,14 +186,13 @@ impl Receiver {
 /// A transport to the receiver at `url`; for HTTP, several URLs separated by commas.
 pub(crate) async fn transport(url: &str) -> Rc<dyn Transport> {
     if url.starts_with("http://") {
-        let registry = RegistryUrl::parse(&format!("static://receiver={url}")).unwrap();
-        let config = StackConfig { registry, service_key: KEYS.service.clone(), advertise_url: None };
+        let config = KEYS.stack("sender", CALLS, &format!("static://receiver={url}"));
         let listener = Listener::bind("sender", HttpConfig::for_tests()).unwrap();
         return Rc::new(HttpTransport::new(&Stack::new(listener.replica(), config), &["receiver"]));
     }
     let Ok(MessagesUrl::Nats(url)) = MessagesUrl::parse(url) else { panic!("{url}") };
     let no_backoff = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
-    Rc::new(Nats::connect(&url).await.unwrap().retrying(no_backoff))
+    Rc::new(Nats::connect(&url, Calls::parse(CALLS).unwrap()).await.unwrap().retrying(no_backoff))
 }
 
 /// Starts a relay on `db`.

@@ -1,14 +1,11 @@
 //! The service, and user-service as far as it needs that.
 
-use shared::config::Variable as _;
 use shared::db::DbConfig;
 use shared::db::testing::urls;
-use shared::registry::RegistryUrl;
 use shared::service::{HttpConfig, Service};
-use shared::stack::StackConfig;
 use shared::testing::{Api, Keys, publish_keys, run};
 use template_service::app;
-use template_service::config::{Config, USERS};
+use template_service::config::{CALLS, Config, SERVICE, USERS};
 use uuid::Uuid;
 
 /// A running replica.
@@ -28,11 +25,7 @@ pub(crate) async fn replicas() -> Vec<Replica> {
     for url in urls().await {
         let config = Config {
             http: HttpConfig::for_tests(),
-            stack: StackConfig {
-                registry: RegistryUrl::parse(&format!("static://{USERS}={}", users.base)).unwrap(),
-                service_key: keys.service.clone(),
-                advertise_url: None,
-            },
+            stack: keys.stack(SERVICE, CALLS, &format!("static://{USERS}={}", users.base)),
             database: DbConfig::at(&url),
         };
         let (api, _) = run(app::build(config).await.unwrap());

@@ -94,7 +94,7 @@ fn insert_into_compose(text: &str, name: &str, port: u16) -> Result<String, Stri
     <<: *program
     build: {{ <<: *build, args: {{ PROGRAM: {name}, PACKAGE: {name}, PORT: {port} }} }}
     environment: {{ <<: *environment, DATABASE_URL_FILE: /secrets/database-url }}
-    volumes: [\"{name}-secrets:/secrets:ro\"]
+    volumes: [\"{name}-secrets:/secrets:ro\", \"public-keys:/public-keys:ro\"]
     depends_on: *needs
     networks: [private]
     deploy: *replicas

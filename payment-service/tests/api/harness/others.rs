@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use actix_web::{HttpResponse, web};
-use payment_service::config::{ORDERS, USERS};
+use payment_service::config::{CALLS, ORDERS, USERS};
 use serde_json::Value;
 use shared::auth::{Authenticator, KeySet, ServiceCaller};
 use shared::service::{HttpConfig, Service, resource};
@@ -26,9 +26,12 @@ impl Others {
         let keys = Keys::new(USERS);
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();
         let (inbox, signing) = (web::Data::from(events.clone()), keys.signing.clone());
+        let stack = keys.stack(ORDERS, CALLS, "static://");
+        let users = KeySet::empty(USERS);
+        let authenticator = Authenticator::new(ORDERS, stack.service_keys, stack.calls, users);
         let server = Service::bind(ORDERS, HttpConfig::for_tests())
             .unwrap()
-            .authenticate(Authenticator::new(ORDERS, keys.service.clone(), KeySet::empty(USERS)))
+            .authenticate(authenticator)
             .configure(move |app| {
                 publish_keys(app, &signing);
                 app.app_data(inbox.clone()).service(resource("/messages").post(receive));

@@ -40,7 +40,7 @@ impl Nats {
                     Ok(consumers) => {
                         let (stopper, over) = Stop::pair();
                         let handling = consumers.into_iter().map(async |events| {
-                            receive(events, &inbox, &over, self.retry).await;
+                            self.receive(events, &inbox, &over).await;
                             stopper.stop();
                         });
                         let watching = async {
@@ -86,58 +86,63 @@ impl Nats {
         }
         Ok(consumers)
     }
-}
 
-async fn receive(mut events: Stream, inbox: &Inbox, over: &Stop, retry: Backoff) {
-    loop {
-        let message = tokio::select! {
-            message = events.next() => message,
-            () = over.requested() => return,
-        };
-        match message {
-            Some(Ok(message)) => {
-                let acknowledgement = handle(inbox, &message, retry).await;
-                if let Err(error) = message.ack_with(acknowledgement).await {
-                    log::warn!(error:%; "an event could not be acknowledged, and will be redelivered");
+    async fn receive(&self, mut events: Stream, inbox: &Inbox, over: &Stop) {
+        loop {
+            let message = tokio::select! {
+                message = events.next() => message,
+                () = over.requested() => return,
+            };
+            match message {
+                Some(Ok(message)) => {
+                    let acknowledgement = self.handle(inbox, &message).await;
+                    if let Err(error) = message.ack_with(acknowledgement).await {
+                        log::warn!(error:%; "an event could not be acknowledged, and will be redelivered");
+                    }
                 }
+                Some(Err(error)) => {
+                    log::warn!(error:%; "the consumer failed");
+                    return;
+                }
+                None => return,
             }
-            Some(Err(error)) => {
-                log::warn!(error:%; "the consumer failed");
-                return;
-            }
-            None => return,
         }
     }
-}
 
-/// Handles one event; returns the acknowledgement for the broker.
-async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
-    let attempt = message.info().map_or(1, |info| info.delivered);
-    let delivery = Delivery { attempt };
-    let (event, result) = match serde_json::from_slice::<Event>(&message.payload) {
-        Ok(event) => {
-            let received = inbox.receive(&event, delivery).await;
-            (event, received)
+    /// Handles one event; returns the acknowledgement for the broker.
+    async fn handle(&self, inbox: &Inbox, message: &Message) -> AckKind {
+        let attempt = message.info().map_or(1, |info| info.delivered);
+        let delivery = Delivery { attempt };
+        let (event, result) = match serde_json::from_slice::<Event>(&message.payload) {
+            // Only who may send to this service can publish to its subjects; see `calls.txt`.
+            Ok(event) if !self.calls.accept(&event.source, inbox.service(), &event.kind) => {
+                let why = format!("{} may not send this", event.source);
+                (event, Err(HandleError::Rejected(why)))
+            }
+            Ok(event) => {
+                let received = inbox.receive(&event, delivery).await;
+                (event, received)
+            }
+            Err(error) => (unreadable(&message.payload), Err(HandleError::Rejected(error.to_string()))),
+        };
+        let error = match result {
+            Ok(received) => {
+                log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
+                return AckKind::Ack;
+            }
+            Err(error) => error,
+        };
+        log::warn!(kind = event.kind, id = event.id.to_string(), attempt, error:%; "a message was not handled");
+        match &error {
+            HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
+                redeliver(UNAVAILABLE, attempt)
+            }
+            HandleError::Db(_) if attempt < MAX_ATTEMPTS => redeliver(self.retry, attempt),
+            _ => match inbox.keep(&event, delivery, &error).await {
+                Ok(()) => AckKind::Term,
+                Err(_) => redeliver(UNAVAILABLE, attempt),
+            },
         }
-        Err(error) => (unreadable(&message.payload), Err(HandleError::Rejected(error.to_string()))),
-    };
-    let error = match result {
-        Ok(received) => {
-            log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
-            return AckKind::Ack;
-        }
-        Err(error) => error,
-    };
-    log::warn!(kind = event.kind, id = event.id.to_string(), attempt, error:%; "a message was not handled");
-    match &error {
-        HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
-            redeliver(UNAVAILABLE, attempt)
-        }
-        HandleError::Db(_) if attempt < MAX_ATTEMPTS => redeliver(retry, attempt),
-        _ => match inbox.keep(&event, delivery, &error).await {
-            Ok(()) => AckKind::Term,
-            Err(_) => redeliver(UNAVAILABLE, attempt),
-        },
     }
 }
 
