@@ -1,6 +1,11 @@
 # What the scripts share. Bash and coreutils; no jq, no openssl.
 
+# What the caller's shell has must change nothing: its language, its proxies (everything here is on this machine),
+# aliases and functions that a file sets, and the folder of a link.
 set -euo pipefail
+shopt -u nocasematch nullglob failglob 2>/dev/null || true
+unset BASH_ENV ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT IFS
+export LC_ALL=C NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
 SELF=$(realpath "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,6 +19,16 @@ REPLICAS=$(programs service | awk '{ sum += $5 } END { print sum }')
 
 die() { printf '%s\n' "$*" >&2; exit 1; }
 now_ms() { date +%s%3N; }
+
+# within SECONDS COMMAND...: repeats a command until it succeeds, for so long.
+within() {
+  local end=$(($(now_ms) + $1 * 1000))
+  shift
+  until "$@"; do
+    [ "$(now_ms)" -lt $end ] || return 1
+    sleep 0.1
+  done
+}
 
 # Prints the comment at the head of the script that called.
 usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$SELF"; exit "${1:-0}"; }
@@ -66,15 +81,25 @@ all_ports_are_free() {
   ports_are_free "${ports[@]}"
 }
 
-# Prints what a newcomer may do first.
-to_try() {
+# it_runs HEADLINE LOGS DOWN: says where everything is, what a newcomer may do first, and what ends it.
+it_runs() {
+  # shellcheck source=/dev/null
+  source "$SECRETS/admin.env"
   cat <<TEXT
+$1
+
+  API          $GATEWAY      documented at $GATEWAY/docs
+  Dashboard    $ADMIN
+  Admin        $ADMIN_EMAIL  $ADMIN_PASSWORD
+  Logs         $2
+
 To try:
 
   curl $GATEWAY/api/products
   curl $GATEWAY/api/users -H 'content-type: application/json' -d '{"email":"ann@example.com","name":"Ann","password":"correct horse"}'
   curl $GATEWAY/api/sessions -H 'content-type: application/json' -d '{"email":"ann@example.com","password":"correct horse"}'
 
+scripts/smoke tells the whole story; $3 ends it.
 TEXT
 }
 

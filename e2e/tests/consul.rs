@@ -73,10 +73,33 @@ async fn a_replica_registered_in_consul_serves_within_a_second_and_is_removed_wi
 }
 
 #[actix_web::test]
+async fn an_instance_outside_the_networks_gets_no_request_whatever_consul_says() {
+    let Some(url) = consul_url() else { return };
+    let stack = Stack::start_with(&[("REGISTRY_URL", &url)]).await;
+    let consul: ConsulRegistry = url.strip_prefix("consul://").unwrap().parse().unwrap();
+    let newcomer = Service::bind("user-service", HttpConfig::for_tests()).unwrap().build().unwrap();
+    let inside = Instance::new("inside", &format!("http://{}", newcomer.address()));
+    actix_web::rt::spawn(newcomer.run());
+    // Reserved for documentation (RFC 5737).
+    consul.register("user-service", &Instance::new("outside", "http://192.0.2.1:80")).await.unwrap();
+    consul.register("user-service", &inside).await.unwrap();
+    let seen = eventually("the gateway has read what Consul says", Duration::from_secs(10), || async {
+        let seen = replicas(&stack).await;
+        seen.iter().any(|one| one["id"] == "inside").then_some(seen)
+    })
+    .await;
+    assert!(!seen.iter().any(|one| one["id"] == "outside"), "{seen:?}");
+    assert!(stack.log("gateway").contains("http://192.0.2.1:80"), "it is logged");
+    for id in ["inside", "outside"] {
+        consul.deregister("user-service", id).await.unwrap();
+    }
+}
+
+#[actix_web::test]
 async fn with_consul_the_gateway_refuses_registrations() {
     let Some(consul) = consul_url() else { return };
     let stack = Stack::start_with(&[("REGISTRY_URL", &consul)]).await;
-    let service = stack.admin_port.with_token(stack.service_token());
+    let service = stack.admin_port.with_token(stack.service_token("user-service", "gateway", None));
     let path = "/registry/services/user-service/instances/mine";
     let body = json!({ "url": "http://127.0.0.1:1", "metadata": {} });
     service.put(path, body).await.expect_problem(409, "registered_elsewhere");

@@ -11,11 +11,12 @@ use arc_swap::ArcSwap;
 use shared::auth::Authenticator;
 use shared::balancer::Pool;
 use shared::client::ServiceClient;
-use shared::registry::RegistryUrl;
+use shared::registry::{Networks, RegistryUrl};
 use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 use shared::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use crate::admin::{self, Console};
 use crate::checks;
@@ -43,11 +44,13 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         RegistryUrl::Memory(_) => Registrations::new(config.state_file),
         _ => Registrations::following(),
     });
-    let stack = Stack::with_settings(listener.replica(), config.stack, settings());
+    let networks = Networks::default();
+    let stack = Stack::within(networks.clone(), listener.replica(), config.stack, settings());
     let tables = Rc::new(Tables {
         file: config.config_file,
         stack: stack.clone(),
         registrations: registrations.clone(),
+        networks,
         loads: Mutex::default(),
     });
     let table = Arc::new(ArcSwap::from_pointee(tables.read().map_err(anyhow::Error::msg)?));
@@ -63,6 +66,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         table: table.clone(),
         identity: Identity::new(authenticator.clone()),
         rates: RateLimits::new(&table.load(), config.rate_limits),
+        kept_bodies: Semaphore::new(table.load().file.kept_bodies_mib * 1024 * 1024),
     });
     let docs = Arc::new(Docs::default());
     let documented_services = tables.clients(&table.load());
@@ -71,7 +75,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let admin_server = admin_service(admin_listener, authenticator, console.clone()).build()?;
     let admin_handle = admin_server.handle();
     let checked = registrations.clone();
-    let server = public_service(listener, gateway.clone(), docs.clone())
+    let server = public_service(listener, gateway.clone(), docs.clone(), config.rate_limits)
         .task("leases", move |stop| async move { registrations.expire(stop).await })
         .task("checks", move |stop| checks::run(move || checked.pools(), stop))
         .task("rates", move |stop| async move { gateway.rates.prune(stop).await })
@@ -99,10 +103,12 @@ fn admin_service(listener: Listener, authenticator: Authenticator, console: web:
 }
 
 /// The public listener: documents, and the proxy for every other path.
-fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Docs>) -> Service {
-    let table = gateway.table.clone();
+fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Docs>, limits: bool) -> Service {
+    let (table, proxies) = (gateway.table.clone(), gateway.table.clone());
+    let max = if limits { table.load().file.connections_per_client } else { usize::MAX };
     Service::new(listener)
         .edge()
+        .limit_clients(max, move |client| proxies.load().is_trusted(&client))
         .check("routes", move || {
             let unserved = unserved(&table.load()).into_iter().collect::<Vec<_>>().join(", ");
             async move { if unserved.is_empty() { Ok(()) } else { Err(unserved) } }
@@ -127,6 +133,8 @@ struct Tables {
     file: PathBuf,
     stack: Stack,
     registrations: Arc<Registrations>,
+    /// Those of the file, for other registries than the one in memory.
+    networks: Networks,
     loads: Mutex<BTreeMap<String, Arc<Load>>>,
 }
 
@@ -135,7 +143,9 @@ impl Tables {
         let file = self.file.display();
         let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{file}: {error}"))?;
         let table = Table::read(&text, |service| self.pool(service), |service| self.load(service));
-        table.map_err(|why| format!("{file}: {why}"))
+        let table = table.map_err(|why| format!("{file}: {why}"))?;
+        self.networks.store(Arc::new(table.file.instance_networks.clone()));
+        Ok(table)
     }
 
     fn pool(&self, service: &str) -> Arc<Pool> {

@@ -1,25 +1,69 @@
 //! Merges the OpenAPI documents of all services, and serves Swagger UI with embedded assets.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::web::{Data, Path};
-use actix_web::{HttpResponse, web};
+use actix_web::http::header;
+use actix_web::web::{Bytes, Data, Path};
+use actix_web::{HttpRequest, HttpResponse, web};
+use arc_swap::ArcSwap;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 use shared::client::ServiceClient;
 use shared::problem::Problem;
 use shared::service::resource;
 use shared::stop::Stop;
 use utoipa_swagger_ui::Config;
 
-/// The last known document of each service, sorted by name.
-#[derive(Default)]
-pub struct Docs(Mutex<Vec<(String, Value)>>);
+use crate::proxy::Gateway;
+
+/// The last known documents.
+pub struct Docs {
+    /// Of each service, by name.
+    services: Mutex<BTreeMap<String, Value>>,
+    /// All of them as one. Made when one of them changes, because a request must not pay for it.
+    merged: ArcSwap<Document>,
+}
+
+/// A document with its `ETag`.
+struct Document {
+    bytes: Bytes,
+    etag: String,
+}
+
+impl Document {
+    fn new(bytes: Bytes) -> Self {
+        let etag = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { bytes, etag }
+    }
+
+    /// 304 if the client has it.
+    fn response(&self, request: &HttpRequest, kind: &str) -> HttpResponse {
+        let known = request.headers().get_all(header::IF_NONE_MATCH).any(|tags| {
+            let tags = tags.to_str().unwrap_or_default();
+            tags.split(',').any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == self.etag)
+        });
+        let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+        response.insert_header((header::ETAG, format!("\"{}\"", self.etag)));
+        response.insert_header((header::CACHE_CONTROL, "no-cache"));
+        match known {
+            true => response.finish(),
+            false => response.insert_header((header::CONTENT_TYPE, kind)).body(self.bytes.clone()),
+        }
+    }
+}
 
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// While a document is missing.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Default for Docs {
+    fn default() -> Self {
+        let none = Document::new(merge(&BTreeMap::new()).to_string().into());
+        Self { services: Mutex::default(), merged: ArcSwap::from_pointee(none) }
+    }
+}
 
 impl Docs {
     /// Fetches the documents of `services` regularly until `stop`.
@@ -37,39 +81,57 @@ impl Docs {
     }
 
     fn put(&self, service: &str, document: Value) {
-        let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        documents.retain(|(name, _)| name != service);
-        documents.push((service.to_owned(), document));
-        documents.sort_by(|(name, _), (other, _)| name.cmp(other));
+        let mut documents = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.insert(service.to_owned(), document);
+        self.merged.store(Arc::new(Document::new(merge(&documents).to_string().into())));
     }
+}
 
-    /// All documents as one, with the public paths only.
-    fn merged(&self) -> Value {
-        let documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut paths, mut components) = (Map::new(), Map::new());
-        for (_, document) in documents.iter() {
-            let public = document["paths"].as_object().into_iter().flatten();
-            let public =
-                public.filter(|(path, _)| path.starts_with("/api/") || path.starts_with("/.well-known/"));
-            paths.extend(public.map(|(path, item)| (path.clone(), item.clone())));
-            for (kind, named) in document["components"].as_object().into_iter().flatten() {
-                let all = components.entry(kind.clone()).or_insert_with(|| json!({}));
-                if let (Some(all), Some(named)) = (all.as_object_mut(), named.as_object()) {
-                    all.extend(named.clone());
-                }
+/// All documents as one, with the public paths only.
+fn merge(documents: &BTreeMap<String, Value>) -> Value {
+    let (mut paths, mut components) = (Map::new(), Map::new());
+    for (service, document) in documents {
+        let document = &with_own_names(service, document, &components);
+        let public = document["paths"].as_object().into_iter().flatten();
+        let public =
+            public.filter(|(path, _)| path.starts_with("/api/") || path.starts_with("/.well-known/"));
+        paths.extend(public.map(|(path, item)| (path.clone(), item.clone())));
+        for (kind, named) in document["components"].as_object().into_iter().flatten() {
+            let all = components.entry(kind.clone()).or_insert_with(|| json!({}));
+            if let (Some(all), Some(named)) = (all.as_object_mut(), named.as_object()) {
+                all.extend(named.clone());
             }
         }
-        json!({
-            "openapi": "3.1.0",
-            "info": {
-                "title": "Shop",
-                "version": env!("CARGO_PKG_VERSION"),
-                "description": "All services behind the gateway. Log in with POST /api/sessions, then authorize with the access token.",
-            },
-            "paths": paths,
-            "components": components,
-        })
     }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Shop",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "All services behind the gateway. Log in with POST /api/sessions, then authorize with the access token.",
+        },
+        "paths": paths,
+        "components": components,
+    })
+}
+
+/// `document` with the schemas renamed that differ from one of the same name in `others`: `Money` becomes
+/// `PaymentServiceMoney`.
+fn with_own_names(service: &str, document: &Value, others: &Map<String, Value>) -> Value {
+    let words = service.split('-').map(|word| word[..1].to_uppercase() + &word[1..]);
+    let prefix: String = words.collect();
+    let mut text = document.to_string();
+    for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
+        let other = others.get("schemas").and_then(|schemas| schemas.get(name));
+        if other.is_some_and(|other| other != schema) {
+            text = text.replace(
+                &format!("#/components/schemas/{name}\""),
+                &format!("#/components/schemas/{prefix}{name}\""),
+            );
+            text = text.replace(&format!("\"{name}\":{{"), &format!("\"{prefix}{name}\":{{"));
+        }
+    }
+    serde_json::from_str(&text).unwrap_or_else(|_| document.clone())
 }
 
 async fn document(service: &ServiceClient) -> Option<Value> {
@@ -84,15 +146,25 @@ pub fn configure(app: &mut web::ServiceConfig) {
         .service(resource("/docs/{file:.*}").get(asset));
 }
 
-async fn merged(docs: Data<Docs>) -> HttpResponse {
-    HttpResponse::Ok().json(docs.merged())
+async fn merged(
+    request: HttpRequest,
+    docs: Data<Docs>,
+    gateway: Data<Gateway>,
+) -> Result<HttpResponse, Problem> {
+    gateway.check_rate(&request)?;
+    Ok(docs.merged.load().response(&request, "application/json"))
 }
 
 async fn index() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }
 
-async fn asset(file: Path<String>) -> Result<HttpResponse, Problem> {
+async fn asset(
+    request: HttpRequest,
+    file: Path<String>,
+    gateway: Data<Gateway>,
+) -> Result<HttpResponse, Problem> {
+    gateway.check_rate(&request)?;
     let file = if file.is_empty() { "index.html" } else { &file };
     let config = Arc::new(Config::from("/openapi.json"));
     let asset = utoipa_swagger_ui::serve(file, config).map_err(|error| {
@@ -100,9 +172,33 @@ async fn asset(file: Path<String>) -> Result<HttpResponse, Problem> {
         Problem::internal()
     })?;
     let asset = asset.ok_or_else(Problem::not_found)?;
-    let mut response = HttpResponse::Ok();
-    if let Ok(kind) = HeaderValue::from_str(&asset.content_type) {
-        response.insert_header((header::CONTENT_TYPE, kind));
+    Ok(Document::new(asset.bytes.into_owned().into()).response(&request, &asset.content_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_services_may_have_different_schemas_of_one_name() {
+        let document = |path: &str, kind: &str| {
+            let schema = json!({ "$ref": "#/components/schemas/Money" });
+            json!({
+                "paths": { path: { "get": { "schema": schema } } },
+                "components": { "schemas": { "Money": { "type": kind }, "Same": { "type": "string" } } },
+            })
+        };
+        let documents = [
+            ("order-service".to_owned(), document("/api/orders", "object")),
+            ("payment-service".to_owned(), document("/api/payments", "integer")),
+        ];
+        let merged = merge(&documents.into());
+        let reference = |path: &str| merged["paths"][path]["get"]["schema"]["$ref"].clone();
+        assert_eq!(reference("/api/orders"), "#/components/schemas/Money");
+        assert_eq!(reference("/api/payments"), "#/components/schemas/PaymentServiceMoney");
+        let schemas = merged["components"]["schemas"].as_object().unwrap();
+        assert_eq!(schemas["Money"]["type"], "object");
+        assert_eq!(schemas["PaymentServiceMoney"]["type"], "integer");
+        assert_eq!(schemas.len(), 3);
     }
-    Ok(response.body(asset.bytes.into_owned()))
 }

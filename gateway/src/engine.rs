@@ -11,10 +11,12 @@ mod wire; // parses HTTP/1.1
 pub use body::ResponseBody;
 pub use h1::Engine;
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Payload};
+use shared::service::Exchange;
 
 /// A request to a replica.
 pub struct Request {
@@ -26,6 +28,8 @@ pub struct Request {
     pub is_head: bool,
     /// Time to the head of the response. Restarts with every byte sent or received.
     pub head_timeout: Duration,
+    /// The client's connection, for informational responses; `None` if the client's HTTP has none (1.0).
+    pub client: Option<Rc<Exchange>>,
     /// Deadline of the whole exchange. Event streams (`text/event-stream`) may exceed it.
     pub end: Instant,
 }
@@ -47,6 +51,14 @@ pub struct Response {
     /// As received, hop-by-hop headers included.
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: ResponseBody,
+}
+
+impl Response {
+    pub fn is_event_stream(&self) -> bool {
+        self.headers.iter().any(|(name, value)| {
+            name.eq_ignore_ascii_case("content-type") && value.starts_with(b"text/event-stream")
+        })
+    }
 }
 
 /// Why there is no response, or only a part of it.

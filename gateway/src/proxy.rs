@@ -12,10 +12,11 @@ pub mod headers;
 pub mod path;
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::http::{ConnectionType, Method, StatusCode, header};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version, header};
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use arc_swap::ArcSwap;
@@ -23,7 +24,9 @@ use futures_util::StreamExt as _;
 use shared::problem::Problem;
 use shared::request::PreferWait;
 use shared::resilience::retry::{REPLAY_LIMIT, is_safe};
-use shared::service::RouteLabel;
+use shared::service::{Exchange, RouteLabel};
+use shared::stop::Stop;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::engine::{Body, Engine};
 use crate::identity::Identity;
@@ -36,6 +39,16 @@ pub struct Gateway {
     pub table: Arc<ArcSwap<Table>>,
     pub identity: Identity,
     pub rates: RateLimits,
+    /// Bytes for bodies that are kept to be sent again.
+    pub kept_bodies: Semaphore,
+}
+
+impl Gateway {
+    /// Counts a request that the gateway answers itself.
+    pub fn check_rate(&self, request: &HttpRequest) -> Result<(), Problem> {
+        let client = client_address(request, &self.table.load());
+        self.rates.check(None, client, request).map(drop)
+    }
 }
 
 /// Total time of a request, unless its route or `Prefer: wait` needs more.
@@ -55,11 +68,15 @@ pub async fn proxy(
     };
     let table = gateway.table.load_full();
     let client = client_address(&request, &table);
+    gateway.rates.check_token(client, &request)?;
     let identified = gateway.identity.caller(&request).await;
     // A request with a bad token counts too, against the client's address.
     let rate = gateway.rates.check(identified.as_ref().ok().and_then(Option::as_ref), client, &request)?;
     identified?;
     let route = table.route(&path).ok_or_else(Problem::not_found)?;
+    // Before the body: a client that sends slowly has its place in the queue, and costs no memory without one.
+    let Ok(_permit) = route.load.limiter.enter().await else { return Err(Problem::unavailable(1)) };
+    let exchange = request.conn_data::<Rc<Exchange>>().cloned();
     let wait = wait_of(&request);
     let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(wait);
     let plan = attempts::Plan {
@@ -67,14 +84,18 @@ pub async fn proxy(
         affinity: affinity(&request, route, client),
         repeatable: is_safe(request.method()) || has_key(&request, route),
         is_head: request.method() == Method::HEAD,
+        client: exchange.clone().filter(|_| request.version() == Version::HTTP_11),
         head_timeout,
         end: started + TIMEOUT.max(head_timeout),
     };
-    let body = tokio::time::timeout(TIMEOUT, body_of(&request, payload)).await;
-    let body = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
+    let body = tokio::time::timeout(TIMEOUT, body_of(&request, payload, &gateway.kept_bodies)).await;
+    let (body, _kept) = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     let answered = attempts::run(&engine, route, plan, body).await;
     let mut response = match answered {
-        Ok((answer, hold)) => headers::incoming(answer, hold, &route.entry.service),
+        Ok((answer, hold)) => {
+            let stop = request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
+            headers::incoming(answer, hold, &route.entry.service, headers::Client { exchange, stop })
+        }
         Err(problem) => actix_web::ResponseError::error_response(&problem),
     };
     rate.show(response.headers_mut());
@@ -111,9 +132,7 @@ fn affinity(request: &HttpRequest, route: &Route, client: IpAddr) -> String {
 /// The client's address: the last in `X-Forwarded-For` and the connection that is not a trusted proxy.
 fn client_address(request: &HttpRequest, table: &Table) -> IpAddr {
     let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
-    let trusted =
-        |address: &IpAddr| table.file.trusted_proxies.iter().any(|network| network.contains(address));
-    if !trusted(&peer) {
+    if !table.is_trusted(&peer) {
         return peer;
     }
     let lists =
@@ -121,17 +140,24 @@ fn client_address(request: &HttpRequest, table: &Table) -> IpAddr {
     let addresses: Vec<&str> = lists.flat_map(|list| list.split(',')).collect();
     // From right to left. Addresses to the left of the first untrusted one may be forged by the client.
     let mut addresses = addresses.into_iter().rev().map_while(|text| text.trim().parse().ok());
-    addresses.find(|address| !trusted(address)).unwrap_or(peer)
+    addresses.find(|address| !table.is_trusted(address)).unwrap_or(peer)
 }
 
-/// Buffers a small body, so that it can be sent again; streams a large or chunked one.
-async fn body_of(request: &HttpRequest, mut payload: Payload) -> Result<Body, Problem> {
+/// Buffers a small body while there is memory for it, so that it can be sent again. Streams every other.
+async fn body_of<'a>(
+    request: &HttpRequest,
+    mut payload: Payload,
+    kept_bodies: &'a Semaphore,
+) -> Result<(Body, Option<SemaphorePermit<'a>>), Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let small =
+        length.and_then(|length| u32::try_from(length).ok()).filter(|length| *length <= REPLAY_LIMIT as u32);
+    let permit = small.and_then(|length| kept_bodies.try_acquire_many(length).ok());
     match length {
-        None if !chunked => Ok(Body::None),
-        Some(length) if length <= REPLAY_LIMIT as u64 => {
+        None if !chunked => Ok((Body::None, None)),
+        Some(length) if permit.is_some() => {
             let mut kept = actix_web::web::BytesMut::new();
             while let Some(part) = payload.next().await {
                 kept.extend_from_slice(&part.map_err(|_| broken_body())?);
@@ -142,12 +168,12 @@ async fn body_of(request: &HttpRequest, mut payload: Payload) -> Result<Body, Pr
             if kept.len() as u64 != length {
                 return Err(broken_body());
             }
-            Ok(Body::Kept(Bytes::from(kept)))
+            Ok((Body::Kept(Bytes::from(kept)), permit))
         }
-        length => Ok(Body::Streaming(payload, length)),
+        length => Ok((Body::Streaming(payload, length), None)),
     }
 }
 
 fn broken_body() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed_request", "The body did not arrive whole.")
+    Problem::malformed("The body did not arrive whole.")
 }

@@ -1,4 +1,5 @@
-//! Rate limits: a token bucket (GCRA, by `governor`) for each user, or each address without a token.
+//! Rate limits: a token bucket (GCRA, by `governor`) for each user, or each address without a token. With IPv6 a
+//! network of 64 bits counts as one address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
@@ -14,6 +15,7 @@ use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use shared::auth::Caller;
 use shared::problem::Problem;
+use shared::service::network;
 use shared::stop::Stop;
 
 use crate::routing::Table;
@@ -24,6 +26,8 @@ pub struct RateLimits(Option<Limits>);
 
 struct Limits {
     requests: Buckets,
+    /// Requests with a token, by address: verifying a signature costs more than any other refusal.
+    tokens: Buckets,
     policy: String,
     /// For expensive POSTs, such as hashing a password. By path of the route; each bucket is for one address,
     /// regardless of the user.
@@ -48,9 +52,19 @@ impl RateLimits {
         });
         Self(on.then(|| Limits {
             requests: buckets(file.rate_per_second, file.rate_burst),
+            tokens: buckets(file.token_rate_per_second, 2 * file.token_rate_per_second),
             policy: format!("\"default\";q={};w=1", file.rate_per_second),
             expensive: expensive.collect(),
         }))
+    }
+
+    /// Counts a request with a token, before the token is verified.
+    pub fn check_token(&self, client: IpAddr, request: &HttpRequest) -> Result<(), Problem> {
+        let Some(limits) = self.0.as_ref().filter(|_| request.headers().contains_key(AUTHORIZATION)) else {
+            return Ok(());
+        };
+        let checked = limits.tokens.check_key(&network(client).to_string());
+        checked.map(drop).map_err(|not_until| refused(&not_until))
     }
 
     /// Counts a request; 429 with `Retry-After` if it exceeds a limit.
@@ -61,27 +75,23 @@ impl RateLimits {
         request: &HttpRequest,
     ) -> Result<Rate, Problem> {
         let Some(limits) = &self.0 else { return Ok(Rate(None)) };
-        let key = caller.map_or_else(|| client.to_string(), |caller| caller.id.to_string());
-        let refused = |wait: Duration, limit: Rate| {
-            let problem = Problem::of_status(StatusCode::TOO_MANY_REQUESTS);
-            let problem = problem.retry_after(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1));
-            limit.0.into_iter().fold(problem, |problem, (remaining, policy)| {
-                problem
-                    .header(HeaderName::from_static("ratelimit"), remaining)
-                    .header(HeaderName::from_static("ratelimit-policy"), policy)
-            })
+        let client = network(client).to_string();
+        let key = caller.map_or_else(|| client.clone(), |caller| caller.id.to_string());
+        let refused = |not_until: &Exceeded| {
+            refused(not_until)
+                .header(HeaderName::from_static("ratelimit"), "\"default\";r=0;t=1")
+                .header(HeaderName::from_static("ratelimit-policy"), limits.policy.as_str())
         };
-        let now = DefaultClock::default().now();
         let rate = |left: u32| Rate(Some((format!("\"default\";r={left};t=1"), limits.policy.clone())));
         let left = match limits.requests.check_key(&key) {
             Ok(state) => state.remaining_burst_capacity(),
-            Err(not_until) => return Err(refused(not_until.wait_time_from(now), rate(0))),
+            Err(not_until) => return Err(refused(&not_until)),
         };
         if request.method() == Method::POST
             && let Some(expensive) = limits.expensive.get(request.path())
-            && let Err(not_until) = expensive.check_key(&client.to_string())
+            && let Err(not_until) = expensive.check_key(&client)
         {
-            return Err(refused(not_until.wait_time_from(now), rate(0)));
+            return Err(refused(&not_until));
         }
         Ok(rate(left))
     }
@@ -92,10 +102,19 @@ impl RateLimits {
             stop.sleep(PRUNE_INTERVAL).await;
             if let Some(limits) = &self.0 {
                 limits.requests.retain_recent();
+                limits.tokens.retain_recent();
                 limits.expensive.values().for_each(Buckets::retain_recent);
             }
         }
     }
+}
+
+type Exceeded = governor::NotUntil<<DefaultClock as governor::clock::Clock>::Instant>;
+
+fn refused(not_until: &Exceeded) -> Problem {
+    let wait = not_until.wait_time_from(DefaultClock::default().now()).as_secs();
+    Problem::of_status(StatusCode::TOO_MANY_REQUESTS)
+        .retry_after(u32::try_from(wait).unwrap_or(u32::MAX).max(1))
 }
 
 fn at_least_one(number: u32) -> NonZeroU32 {

@@ -2,6 +2,7 @@
 //! segments.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,18 @@ pub struct File {
     /// Burst size of the same token bucket.
     #[serde(default = "default_burst")]
     pub rate_burst: u32,
+    /// Requests with a token per second of one address, before their tokens are verified.
+    #[serde(default = "default_token_rate")]
+    pub token_rate_per_second: u32,
+    /// Connections of one address (of one /64 network, with IPv6) that is not a trusted proxy.
+    #[serde(default = "default_connections")]
+    pub connections_per_client: usize,
+    /// Memory in MiB for bodies that are kept to be sent again. Beyond it, bodies stream, and are not retried.
+    #[serde(default = "default_kept_memory")]
+    pub kept_bodies_mib: usize,
+    /// Headers that are removed from requests, so that no service believes them.
+    #[serde(default = "default_strip_headers")]
+    pub strip_headers: Vec<String>,
     /// Networks of the proxies in front of the gateway whose `X-Forwarded-For` is trusted.
     #[serde(default)]
     pub trusted_proxies: Vec<ipnet::IpNet>,
@@ -64,6 +77,22 @@ fn default_rate() -> u32 {
 
 fn default_burst() -> u32 {
     400
+}
+
+fn default_token_rate() -> u32 {
+    1000
+}
+
+fn default_connections() -> usize {
+    200
+}
+
+fn default_kept_memory() -> usize {
+    32
+}
+
+fn default_strip_headers() -> Vec<String> {
+    ["x-user-id", "x-user-email", "x-user-roles"].map(str::to_owned).to_vec()
 }
 
 fn default_networks() -> Vec<ipnet::IpNet> {
@@ -167,6 +196,11 @@ impl Table {
         let digest = Sha256::digest(text);
         let hash = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { file, hash, routes })
+    }
+
+    /// Whether `peer` is a proxy in front of the gateway, whose `X-Forwarded-For` is believed.
+    pub fn is_trusted(&self, peer: &IpAddr) -> bool {
+        self.file.trusted_proxies.iter().any(|network| network.contains(peer))
     }
 
     /// The route with the longest prefix of `path`.

@@ -19,7 +19,6 @@ mod rows; // from rows to domain types
 mod seed; // a few products
 mod stock; // moves between columns, adjustments
 
-pub use commands::PAYMENTS;
 pub use notifier::{Notifier, Subscription};
 pub use orders::{Cause, LockedOrder};
 pub use products::CatalogueItem;

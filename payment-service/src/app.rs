@@ -6,10 +6,10 @@ use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 
 use crate::clients::card_network::CardNetwork;
-use crate::config::{Config, SERVICE};
+use crate::config::{Config, ORDERS, SERVICE, USERS};
 use crate::messages::Commands;
 use crate::routes;
-use crate::store::{self, ORDERS, Store};
+use crate::store::{self, Store};
 use crate::tasks::network_worker::NetworkWorker;
 use crate::tasks::reconciliation::{self, Progress};
 
@@ -32,11 +32,11 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let service = Service::new(listener)
         .data(store.clone())
         .routes(routes::routes())
-        .authenticate(stack.authenticator(stack.user_keys("user-service")))
+        .authenticate(stack.authenticator(stack.user_keys(USERS)))
         .database(&db)
         .measure(move |readings| measured.measure(readings))
         .messages(Messages::new(SERVICE, relay, Commands::new(store.clone())))
-        .task("network worker", move |stop| worker.run(stop))
+        .task("network_worker", move |stop| worker.run(stop))
         .task("reconciliation", move |stop| reconciliation::run(store, network, interval, progress, stop))
         .register(&stack);
     Ok(service.build()?)

@@ -14,6 +14,12 @@ use crate::domain::Timeouts;
 
 /// The name of this service in the registry, in tokens and in events.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+/// Sends commands and gets the events.
+pub const ORDERS: &str = "order-service";
+/// Issues user tokens.
+pub const USERS: &str = "user-service";
+/// Who may call whom.
+pub const CALLS: &str = include_str!("../../calls.txt");
 
 #[derive(Clone)]
 pub struct Config {
@@ -59,7 +65,7 @@ impl Config {
     /// Names every variable that is missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "3021");
-        let stack = StackConfig::from_vars(&mut vars);
+        let stack = StackConfig::from_vars(&mut vars, CALLS);
         let messages = MessagesUrl::from_vars(&mut vars);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/payments.db");
         let card_network_url = vars.or("CARD_NETWORK_URL", "http://127.0.0.1:3031", "the card network");

@@ -14,7 +14,6 @@ mod refunds;
 mod rows;
 
 pub use differences::FoundDifference;
-pub use events::ORDERS;
 pub use ledger::{Balance, Ledger};
 
 use std::collections::BTreeSet;
@@ -28,6 +27,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use self::rows::{Inserted, Updated};
+use crate::config::ORDERS;
 use crate::domain::{
     Change, Difference, Figure, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal,
 };

@@ -17,6 +17,7 @@ mod connect; // DATABASE_URL, migrations
 mod error; // errors a service handles
 #[cfg(feature = "postgres")]
 mod postgres;
+mod prune; // deletes old rows
 mod query; // SQL with parameters, rows
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -30,6 +31,9 @@ mod watched;
 
 pub use connect::{DbConfig, Migrations, OpenError};
 pub use error::DbError;
+#[cfg(test)]
+pub(crate) use prune::BATCH;
+pub use prune::Retention;
 pub use query::{Conn, Query, Row, query};
 pub use value::{Column, Value, now};
 
@@ -108,6 +112,7 @@ impl Db {
     }
 
     /// `sqlite` or `postgres`.
+    #[cfg(any(test, feature = "testing"))]
     pub fn kind(&self) -> &'static str {
         match &self.0 {
             #[cfg(feature = "sqlite")]

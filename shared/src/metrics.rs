@@ -51,6 +51,16 @@ pub fn retry(service: &str, failure: Failure) {
     RETRIES.with_label_values(&[service, &failure.to_string()]).inc();
 }
 
+static REFUSED_CONNECTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let help = "Connections that were closed at once, by the limit that was reached.";
+    register_int_counter_vec!("http_server_refused_connections_total", help, &["limit"]).expect(REGISTERED)
+});
+
+/// Counts a connection that was not served. `limit`: `all`, `client`, or `error` if accepting failed.
+pub fn refused_connection(limit: &str) {
+    REFUSED_CONNECTIONS.with_label_values(&[limit]).inc();
+}
+
 /// What is read when somebody asks.
 #[derive(Default)]
 pub struct Readings {

@@ -12,6 +12,7 @@
 
 #[cfg(feature = "db")]
 mod database; // Service::database
+mod connection; // one client connection: limits, and requests one at a time
 mod drain; // graceful shutdown
 mod health; // /health, /metrics, /openapi.json
 mod listener; // binds the port before anything else is made
@@ -19,20 +20,26 @@ mod middleware; // request id, trace, deadline, errors, log
 mod resource; // one path: its methods, HEAD, OPTIONS and 405
 mod routes; // routing table and OpenAPI document
 mod server; // serves requests, runs background tasks, drains
+mod workers; // accepts connections and serves them on threads
 
+pub use connection::{Chunks, ClientLimits, Exchange, Malformed, Piece};
+pub use drain::ended_by_signal;
 pub use health::{Check, DRAIN};
 pub use listener::{BindError, HttpConfig, Listener, Replica};
 pub use middleware::RouteLabel;
 pub use resource::{Resource, resource};
 pub use routes::Routes;
 pub use server::{BuildFuture, Server, ServerHandle};
+pub use workers::network;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::web;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
+use self::workers::PerClient;
 use crate::auth::Authenticator;
 use crate::metrics::Readings;
 use crate::stop::Stop;
@@ -52,6 +59,7 @@ struct Parts {
     on_drain: Vec<LocalBoxFuture<'static, ()>>,
     tasks: Vec<Task>,
     edge: bool,
+    per_client: Option<PerClient>,
     ignores_signals: bool,
 }
 
@@ -68,6 +76,7 @@ impl Service {
     }
 
     /// Shorthand for [`Listener::bind`] and [`Service::new`].
+    #[cfg(any(test, feature = "testing"))]
     pub fn bind(name: &'static str, http: HttpConfig) -> Result<Self, BindError> {
         Ok(Self::new(Listener::bind(name, http)?))
     }
@@ -88,7 +97,7 @@ impl Service {
 
     /// Serves `routes`, and their OpenAPI document at `/openapi.json`.
     pub fn routes(mut self, routes: Routes) -> Self {
-        match routes.document(self.listener.replica().service).to_json() {
+        match routes.document().to_json() {
             Ok(json) => self.parts.openapi = Some(json),
             Err(error) => log::error!(error:%; "the OpenAPI document cannot be written"),
         }
@@ -143,6 +152,17 @@ impl Service {
     /// For a service that faces the public: ignores internal headers (deadline, retry attempt) of clients.
     pub fn edge(mut self) -> Self {
         self.parts.edge = true;
+        self
+    }
+
+    /// Limits the connections of one client to `max`; a client is an IPv4 address or an IPv6 network of 64 bits.
+    /// Clients that `is_exempt` names have no limit: proxies, which connect for others.
+    pub fn limit_clients(
+        mut self,
+        max: usize,
+        is_exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.per_client = Some(PerClient { max, is_exempt: Box::new(is_exempt) });
         self
     }
 

@@ -7,7 +7,7 @@ mod keys;
 
 pub use gate::Gate;
 pub use http::{Api, Reply, key, run};
-pub use keys::{Keys, pem};
+pub use keys::{Keys, pem, public_pem, publish_keys};
 
 use std::fs::File;
 use std::io::Write as _;

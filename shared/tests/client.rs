@@ -106,7 +106,7 @@ fn instances(urls: &[&str]) -> Vec<Instance> {
 }
 
 fn client_of(pool: &Arc<Pool>) -> ServiceClient {
-    ServiceClient::new(pool.clone(), TokenSource::new("a-service", KEYS.service.clone()))
+    ServiceClient::new(pool.clone(), TokenSource::new("a-service", KEYS.service("a-service", &[])))
 }
 
 /// A client of the replicas at `urls`, and its pool.
@@ -148,7 +148,7 @@ async fn a_call_carries_the_request_id_the_trace_the_deadline_and_a_token_for_th
     assert!(left > Duration::ZERO && left <= Duration::from_secs(2), "{left:?}");
     let authorization = text("authorization");
     let token = authorization.strip_prefix("Bearer ").unwrap();
-    let claims = KEYS.service.verify(token, "b-service").unwrap();
+    let claims = KEYS.service("b-service", &["a-service"]).verify(token, "b-service").unwrap();
     assert_eq!((claims.iss.as_str(), claims.sub), ("a-service", Some(person)));
 }
 

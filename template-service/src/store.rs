@@ -67,11 +67,6 @@ impl Store {
         let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(paging.page(items, |item| item.id))
     }
-
-    /// Deletes idempotency keys that are no longer promised.
-    pub async fn prune_keys(&self, tx: &mut Tx) -> Result<(), DbError> {
-        query("DELETE FROM idempotency_keys WHERE expires_at < $1").bind(now()).execute(tx).await.map(drop)
-    }
 }
 
 fn read(row: &Row) -> Result<Thing, DbError> {

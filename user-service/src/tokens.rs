@@ -1,12 +1,13 @@
 //! The tokens of a session: a signed access token, verified without asking anybody, and a random refresh
 //! token.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use shared::auth::{SigningKeys, USER_TOKEN_AUDIENCE, UserClaims};
+use shared::auth::{Reread, SigningKeys, USER_TOKEN_AUDIENCE, UserClaims};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -16,7 +17,7 @@ use crate::error::Error;
 
 /// Signs access tokens with the first key.
 pub struct Issuer {
-    keys: SigningKeys,
+    keys: Arc<Reread<SigningKeys>>,
     ttl: Duration,
 }
 
@@ -24,7 +25,7 @@ pub struct Tokens {
     pub access_token: String,
     /// Of the access token.
     pub ttl: Duration,
-    pub refresh_token: RefreshToken,
+    pub refresh_token: String,
 }
 
 /// 256 random bits. The database keeps only the hash.
@@ -32,12 +33,12 @@ pub struct RefreshToken(String);
 
 impl Issuer {
     /// An issuer whose access tokens live for `ttl`.
-    pub fn new(keys: SigningKeys, ttl: Duration) -> Self {
+    pub fn new(keys: Arc<Reread<SigningKeys>>, ttl: Duration) -> Self {
         Self { keys, ttl }
     }
 
-    pub fn keys(&self) -> &SigningKeys {
-        &self.keys
+    pub fn keys(&self) -> Arc<SigningKeys> {
+        self.keys.get()
     }
 
     /// An access token for `user` in `session`, together with the session's `refresh_token`.
@@ -52,8 +53,9 @@ impl Issuer {
             iat: now,
             exp: now + self.ttl.as_secs(),
         };
-        let access_token = self.keys.sign(&claims).map_err(|error| Error::Signing(error.to_string()))?;
-        Ok(Tokens { access_token, ttl: self.ttl, refresh_token })
+        let access_token =
+            self.keys.get().sign(&claims).map_err(|error| Error::Signing(error.to_string()))?;
+        Ok(Tokens { access_token, ttl: self.ttl, refresh_token: refresh_token.0 })
     }
 }
 
@@ -71,11 +73,5 @@ impl RefreshToken {
 impl From<String> for RefreshToken {
     fn from(text: String) -> Self {
         Self(text)
-    }
-}
-
-impl From<RefreshToken> for String {
-    fn from(token: RefreshToken) -> Self {
-        token.0
     }
 }

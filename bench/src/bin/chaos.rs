@@ -57,7 +57,7 @@ async fn run(config: Config) -> Result<bool, String> {
     for stock in [100_000, 100_000, 100_000, SCARCE] {
         products.push(deployment.product(stock).await.ok_or("No product can be made.")?);
     }
-    let (log, stop) = (RefCell::new(ClientLog::default()), bench::stop_on_signals()?);
+    let (log, stop) = (RefCell::new(ClientLog::default()), bench::stop_on_signals());
     let workload = Workload::begin(orders, time, seed, products);
     let ordering =
         customers.iter().map(|customer| workload::run(&workload, customer, &deployment.admin, &log));

@@ -10,10 +10,12 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 use tokio::time::Sleep;
 
+use shared::service::{Chunks, Piece};
+
 use super::UpstreamError;
 use super::pool::{Connection, IdleConnections, split};
 use super::sending::Sending;
-use super::wire::{Chunks, Framing, Piece};
+use super::wire::Framing;
 
 /// Longest pause between two reads.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -90,18 +92,20 @@ impl ResponseBody {
                 }
                 Ok(Some(bytes))
             }
-            Left::Chunks(chunks) => match chunks.next(read)? {
-                Piece::Data(skip, length) => Ok(Some(split(read, skip, length))),
-                Piece::Incomplete(skip) => {
-                    let _ = split(read, skip, 0);
-                    Ok(None)
+            Left::Chunks(chunks) => {
+                match chunks.next(read).map_err(|why| UpstreamError::Malformed(why.to_string()))? {
+                    Piece::Data(skip, length) => Ok(Some(split(read, skip, length))),
+                    Piece::Incomplete(skip) => {
+                        let _ = split(read, skip, 0);
+                        Ok(None)
+                    }
+                    Piece::End(skip) => {
+                        let _ = split(read, skip, 0);
+                        self.finish();
+                        Ok(None)
+                    }
                 }
-                Piece::End(skip) => {
-                    let _ = split(read, skip, 0);
-                    self.finish();
-                    Ok(None)
-                }
-            },
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::body::{Exchange, ResponseBody};
 use super::pool::{Connection, IdleConnections};
 use super::sending::Sending;
-use super::wire::read_head;
+use super::wire::{Head, read_head};
 use super::{Request, Response, UpstreamError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -63,7 +63,7 @@ impl Engine {
                 Err(_) if sending.waits_for_client() => return Err(UpstreamError::SlowClient),
                 Err(_) => return Err(UpstreamError::TimedOut),
                 Ok(Ok(Step::Sent)) => continue,
-                Ok(Ok(Step::Received)) => read_head(&connection.read, request.is_head)?,
+                Ok(Ok(Step::Received)) => final_head(&mut connection, request)?,
                 Ok(Ok(Step::Closed)) if connection.is_stale() => return Err(UpstreamError::Stale),
                 Ok(Err(UpstreamError::Reset(_))) if connection.is_stale() => {
                     return Err(UpstreamError::Stale);
@@ -73,10 +73,7 @@ impl Engine {
                 }
                 Ok(Err(error)) => return Err(error),
             };
-            let Some((head, length)) = received else { continue };
-            let _ = connection.read.split_to(length);
-            // 100 Continue and 103 Early Hints are not forwarded.
-            if !head.status.is_informational() {
+            if let Some(head) = received {
                 break head;
             }
         };
@@ -91,11 +88,25 @@ impl Engine {
         let end = if is_events { None } else { Some(request.end) };
         let size = match head.status.as_u16() {
             204 | 304 => BodySize::None,
-            _ if request.is_head => BodySize::Sized(declared_length(&head.headers).unwrap_or(0)),
+            _ if request.is_head => declared_length(&head.headers).map_or(BodySize::None, BodySize::Sized),
             _ => head.framing.size(),
         };
         let body = ResponseBody::new(exchange, head.framing, size, end);
         Ok(Response { status: head.status, headers: head.headers, body })
+    }
+}
+
+/// The head of the response, if it has arrived. Informational heads may come before it, in the same read too: 103 is
+/// passed on, the others are dropped.
+fn final_head(connection: &mut Connection, request: &Request) -> Result<Option<Head>, UpstreamError> {
+    loop {
+        let Some((head, length)) = read_head(&connection.read, request.is_head)? else { return Ok(None) };
+        let _ = connection.read.split_to(length);
+        match (head.status.as_u16(), &request.client) {
+            (103, Some(client)) => client.send_early(&super::wire::early_hints(&head.headers)),
+            _ if head.status.is_informational() => {}
+            _ => return Ok(Some(head)),
+        }
     }
 }
 

@@ -40,6 +40,16 @@ impl Framing {
     }
 }
 
+/// A 103 for the client: the links of `headers`, nothing else.
+pub(super) fn early_hints(headers: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut head = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
+    for (_, link) in headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("link")) {
+        head.extend([b"link: ".as_slice(), link, b"\r\n"].concat());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
 /// Parses a response head at the beginning of `bytes`; returns it with its length. `None` if it is incomplete.
 pub(super) fn read_head(bytes: &[u8], is_head: bool) -> Result<Option<(Head, usize)>, UpstreamError> {
     let malformed = |why: &str| UpstreamError::Malformed(why.to_owned());
@@ -89,85 +99,6 @@ pub(super) fn read_head(bytes: &[u8], is_head: bool) -> Result<Option<(Head, usi
     Ok(Some((Head { status, headers, framing, keeps_alive }, length)))
 }
 
-/// Decoder of a chunked body. It returns byte ranges, and copies nothing.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Chunks(State);
-
-#[derive(Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Size,
-    Data(u64),
-    /// The line end after the data.
-    DataEnd,
-    /// After the last chunk: trailers up to an empty line. They are dropped.
-    Trailers,
-    Done,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// Bytes to skip, and the length of the data after them.
-    Data(usize, usize),
-    /// More bytes are needed; the number of bytes to skip now.
-    Incomplete(usize),
-    /// The end of the body after this number of bytes.
-    End(usize),
-}
-
-/// The longest line of a chunked body, with extensions and trailers, in bytes.
-const LINE_LIMIT: usize = 8 * 1024;
-
-impl Chunks {
-    /// Decodes the next piece at the beginning of `bytes`.
-    pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Piece, UpstreamError> {
-        let mut at = 0;
-        loop {
-            match self.0 {
-                State::Data(left) => {
-                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
-                    if here == 0 {
-                        return Ok(Piece::Incomplete(at));
-                    }
-                    let left = left - here as u64;
-                    self.0 = if left == 0 { State::DataEnd } else { State::Data(left) };
-                    return Ok(Piece::Data(at, here));
-                }
-                State::Done => return Ok(Piece::End(at)),
-                State::Size | State::DataEnd | State::Trailers => {
-                    let Some(end) = bytes[at..].windows(2).position(|pair| pair == b"\r\n") else {
-                        return match bytes.len() - at > LINE_LIMIT {
-                            true => Err(UpstreamError::Malformed("a chunk's line is too long".to_owned())),
-                            false => Ok(Piece::Incomplete(at)),
-                        };
-                    };
-                    self.0 = self.after_line(&bytes[at..at + end])?;
-                    at += end + 2;
-                }
-            }
-        }
-    }
-
-    fn after_line(&self, line: &[u8]) -> Result<State, UpstreamError> {
-        let malformed = || UpstreamError::Malformed("a malformed chunk".to_owned());
-        match self.0 {
-            State::Size => {
-                let size = line.split(|byte| *byte == b';').next().unwrap_or_default();
-                let size = std::str::from_utf8(size).map_err(|_| malformed())?.trim();
-                if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                    return Err(malformed());
-                }
-                let size = u64::from_str_radix(size, 16).map_err(|_| malformed())?;
-                Ok(if size == 0 { State::Trailers } else { State::Data(size) })
-            }
-            State::DataEnd if line.is_empty() => Ok(State::Size),
-            State::Trailers if line.is_empty() => Ok(State::Done),
-            State::Trailers => Ok(State::Trailers),
-            _ => Err(malformed()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,44 +144,5 @@ mod tests {
         assert!(!keeps("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n"));
         assert!(!keeps("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n"));
         assert!(!keeps("HTTP/1.1 200 OK\r\n\r\n"));
-    }
-
-    /// Decodes a chunked body that arrives in parts of `size` bytes.
-    fn dechunked(body: &[u8], size: usize) -> Result<Vec<u8>, UpstreamError> {
-        let (mut chunks, mut data, mut buffer) = (Chunks::default(), Vec::new(), Vec::new());
-        for part in body.chunks(size) {
-            buffer.extend_from_slice(part);
-            loop {
-                match chunks.next(&buffer)? {
-                    Piece::Data(skip, length) => {
-                        data.extend_from_slice(&buffer[skip..skip + length]);
-                        buffer.drain(..skip + length);
-                    }
-                    Piece::Incomplete(skip) => {
-                        buffer.drain(..skip);
-                        break;
-                    }
-                    Piece::End(_) => return Ok(data),
-                }
-            }
-        }
-        Err(UpstreamError::Malformed("it does not end".to_owned()))
-    }
-
-    #[test]
-    fn chunks_are_joined_however_they_arrive() {
-        let body = b"4\r\nWiki\r\n5;x=1\r\npedia\r\nE\r\n in\r\n\r\nchunks.\r\n0\r\nTrailer: x\r\n\r\n";
-        for size in 1..body.len() {
-            assert_eq!(dechunked(body, size).unwrap(), b"Wikipedia in\r\n\r\nchunks.", "{size}");
-        }
-    }
-
-    #[test]
-    fn malformed_chunks_are_refused() {
-        for body in
-            ["x\r\n", "\r\n", "-1\r\n", "4\r\nWikipedia\r\n", "FFFFFFFFFFFFFFFFF\r\n", "+4\r\nWiki\r\n"]
-        {
-            assert!(dechunked(body.as_bytes(), 4).is_err(), "{body:?}");
-        }
     }
 }

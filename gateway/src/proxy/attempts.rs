@@ -1,5 +1,6 @@
 //! The attempts of a request: pick a replica, send, and retry by the policy in [`shared::resilience::retry`].
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
@@ -9,6 +10,7 @@ use shared::http;
 use shared::problem::Problem;
 use shared::resilience::Deadline;
 use shared::resilience::retry::{self, Attempts, Failure};
+use shared::service::Exchange;
 
 use super::headers;
 use crate::engine::{Body, Engine, Request, Response, UpstreamError};
@@ -24,6 +26,8 @@ pub struct Plan {
     pub repeatable: bool,
     /// The response has no body.
     pub is_head: bool,
+    /// The client's connection, for informational responses.
+    pub client: Option<Rc<Exchange>>,
     /// Time to the head of the response.
     pub head_timeout: Duration,
     /// Deadline of the whole request.
@@ -46,7 +50,6 @@ pub async fn run(
     plan: Plan,
     body: Body,
 ) -> Result<(Response, Hold), Problem> {
-    let Ok(_permit) = route.load.limiter.enter().await else { return Err(Problem::unavailable(1)) };
     route.load.budget.request(Instant::now());
     let replayable = matches!(body, Body::None | Body::Kept(_));
     let properties = retry::Request { repeatable: plan.repeatable, replayable, outermost: true };
@@ -55,6 +58,7 @@ pub async fn run(
         body,
         is_head: plan.is_head,
         head_timeout: plan.head_timeout,
+        client: plan.client.clone(),
         end: plan.end,
     };
     let (mut attempts, mut tried) = (Attempts::default(), Vec::new());

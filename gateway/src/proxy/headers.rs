@@ -2,19 +2,23 @@
 
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use shared::balancer::Hold;
+use shared::service::Exchange;
+use shared::stop::Stop;
 
 use crate::engine::{Response, ResponseBody, UpstreamError};
 use crate::routing::Table;
 
 /// Hop-by-hop headers (RFC 9110 §7.6.1), and `Content-Length`, which the engine writes.
-const HOP_BY_HOP: [&str; 10] = [
+const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -24,6 +28,7 @@ const HOP_BY_HOP: [&str; 10] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "http2-settings",
     "content-length",
 ];
 
@@ -56,6 +61,7 @@ pub fn outgoing(request: &HttpRequest, path: &str, client: IpAddr, table: &Table
     for (name, value) in request.headers() {
         let dropped = HOP_BY_HOP.contains(&name.as_str())
             || NOT_FROM_CLIENTS.contains(&name.as_str())
+            || table.file.strip_headers.iter().any(|stripped| name.as_str().eq_ignore_ascii_case(stripped))
             || named.iter().any(|named| name.as_str().eq_ignore_ascii_case(named));
         if !dropped {
             line(&mut head, name.as_str(), value.as_bytes());
@@ -70,7 +76,7 @@ pub fn outgoing(request: &HttpRequest, path: &str, client: IpAddr, table: &Table
 fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &Table) {
     let headers = request.headers();
     let peer = request.peer_addr().map_or(client, |peer| peer.ip());
-    let trusted = table.file.trusted_proxies.iter().any(|network| network.contains(&peer));
+    let trusted = table.is_trusted(&peer);
     let earlier = |name: &HeaderName| -> Vec<String> {
         let values = headers.get_all(name).filter(|_| trusted).filter_map(|value| value.to_str().ok());
         values.map(str::to_owned).collect()
@@ -82,7 +88,12 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     let proto = earlier(&HeaderName::from_static("x-forwarded-proto"));
     let proto = proto.first().map_or("http", String::as_str);
     line(head, "x-forwarded-proto", proto.as_bytes());
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    // A request over HTTP/1.0 may have none; the next hop is HTTP/1.1.
+    if host.is_none() {
+        line(head, "host", b"gateway");
+    }
+    let host = host.unwrap_or("gateway");
     line(head, "x-forwarded-host", host.as_bytes());
     let node = match peer {
         IpAddr::V4(address) => address.to_string(),
@@ -111,7 +122,7 @@ fn put(head: &mut Vec<u8>, parts: &[&[u8]]) {
 }
 
 /// The response to the client. The request counts as in flight until the end of the body.
-pub fn incoming(answer: Response, hold: Hold, service: &str) -> HttpResponse {
+pub fn incoming(answer: Response, hold: Hold, service: &str, client: Client) -> HttpResponse {
     let served_by = format!("{service}/{}", hold.instance().id);
     let mut response = HttpResponse::build(answer.status);
     let named: Vec<String> = answer
@@ -135,7 +146,18 @@ pub fn incoming(answer: Response, hold: Hold, service: &str) -> HttpResponse {
     response.append_header((header::VIA, VIA));
     response.insert_header(("x-served-by", served_by));
     let hold = Some(hold).filter(|_| !answer.body.is_over());
-    response.body(BoxBody::new(Held { body: answer.body, hold }))
+    let is_stream = answer.is_event_stream();
+    let stop =
+        client.stop.filter(|_| is_stream).map(|stop| async move { stop.requested().await }.boxed_local());
+    let held = Held { body: answer.body, hold, stop, exchange: client.exchange, failed: None };
+    response.body(BoxBody::new(held))
+}
+
+/// What the body of a response needs to know of its client.
+pub struct Client {
+    pub exchange: Option<Rc<Exchange>>,
+    /// Ends event streams when this gateway drains: their clients reconnect, to another gateway.
+    pub stop: Option<Stop>,
 }
 
 struct Held {
@@ -143,6 +165,10 @@ struct Held {
     /// Released when the replica has sent everything, before the client receives the last bytes. So the
     /// client's next request does not find the replica busy.
     hold: Option<Hold>,
+    stop: Option<LocalBoxFuture<'static, ()>>,
+    exchange: Option<Rc<Exchange>>,
+    /// The error that ends the body, and the number of flushes before it.
+    failed: Option<(UpstreamError, u64)>,
 }
 
 impl MessageBody for Held {
@@ -156,10 +182,23 @@ impl MessageBody for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
-        let polled = Pin::new(&mut self.body).poll_next(cx);
-        if self.body.is_over() {
-            self.hold = None;
+        let this = &mut *self;
+        if this.failed.is_none() {
+            if this.stop.as_mut().is_some_and(|stop| stop.poll_unpin(cx).is_ready()) {
+                return Poll::Ready(None);
+            }
+            let polled = ready!(Pin::new(&mut this.body).poll_next(cx));
+            if this.body.is_over() {
+                this.hold = None;
+            }
+            match (polled, &this.exchange) {
+                (Some(Err(error)), Some(exchange)) => this.failed = Some((error, exchange.flushes())),
+                (polled, _) => return Poll::Ready(polled),
+            }
         }
-        polled
+        if let (Some((_, mark)), Some(exchange)) = (&this.failed, &this.exchange) {
+            ready!(exchange.poll_flushed(*mark));
+        }
+        Poll::Ready(this.failed.take().map(|(error, _)| Err(error)))
     }
 }

@@ -1,12 +1,14 @@
-//! Refuses ambiguous requests: the gateway and a service must not understand them differently.
+//! Refuses ambiguous requests: the gateway and a service must not understand them differently. The connection
+//! ([`shared::service`]) has refused those whose end is ambiguous.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{StatusCode, header};
 use shared::problem::Problem;
 
 /// The longest path with query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
+const MAX_CONNECTION_OPTIONS: usize = 10;
 
 /// The path of `request`; 400 if the request is ambiguous, 414 if the path is too long.
 pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
@@ -16,21 +18,15 @@ pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
         return Err(Problem::of_status(StatusCode::URI_TOO_LONG));
     }
     let headers = request.headers();
-    let lengths = headers.get_all(header::CONTENT_LENGTH).count();
-    if lengths > 1 || (lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING)) {
-        return Err(ambiguous("The length of the body can be read in two ways."));
-    }
-    // The bytes after an upgrade are not HTTP. With a length, some parsers read them as a body, others as the
-    // next request. Upgrades themselves are not forwarded.
-    let tunnel = headers.contains_key(header::UPGRADE) || request.method() == Method::CONNECT;
-    if tunnel && (lengths > 0 || headers.contains_key(header::TRANSFER_ENCODING)) {
-        return Err(ambiguous("A request to change the protocol has no body."));
-    }
     if connection_names_end_to_end_header(headers) {
         return Err(ambiguous("Connection names a header that is not of this connection."));
     }
-    if headers.get_all(header::HOST).count() > 1 {
-        return Err(ambiguous("There is more than one Host header."));
+    if connection_options(headers).count() > MAX_CONNECTION_OPTIONS {
+        return Err(ambiguous("Connection names too many headers."));
+    }
+    // Some frameworks read `x_user` and `x-user` as the same header.
+    if headers.keys().any(|name| name.as_str().contains('_')) {
+        return Err(ambiguous("The name of a header has an underscore."));
     }
     if let (Some(authority), Some(host)) = (uri.authority(), headers.get(header::HOST))
         && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())
@@ -45,10 +41,13 @@ pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
 fn connection_names_end_to_end_header(headers: &HeaderMap) -> bool {
     const END_TO_END: [&str; 5] =
         ["host", "authorization", "idempotency-key", "x-request-id", "content-type"];
-    let values = headers.get_all(header::CONNECTION).filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
+    connection_options(headers)
         .any(|name| END_TO_END.iter().any(|header| name.trim().eq_ignore_ascii_case(header)))
+}
+
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::CONNECTION).filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(','))
 }
 
 /// No dot segments, no empty segments, and no encoded characters that have a meaning when decoded.
@@ -68,7 +67,7 @@ fn well_encoded(path: &str) -> bool {
 }
 
 fn ambiguous(detail: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+    Problem::malformed(detail)
 }
 
 #[cfg(test)]

@@ -6,12 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gateway::app;
-use gateway::config::Config;
+use gateway::config::{CALLS, Config};
 use serde_json::Value;
-use shared::config::Variable as _;
-use shared::registry::RegistryUrl;
 use shared::service::{HttpConfig, ServerHandle};
-use shared::stack::StackConfig;
 use shared::testing::Keys;
 use tokio::net::TcpSocket;
 
@@ -26,12 +23,27 @@ impl Gateway {
         Self::start_at([0, 0], upstreams).await.unwrap()
     }
 
+    /// `policies` are lines of gateway.toml above the routes.
+    pub(crate) async fn with(policies: &str, upstreams: &[&Upstream]) -> Self {
+        Self::start_with(policies, [0, 0], upstreams).await.unwrap()
+    }
+
     /// `public` and `admin` are ports.
-    pub(crate) async fn start_at([public, admin]: [u16; 2], upstreams: &[&Upstream]) -> anyhow::Result<Self> {
+    pub(crate) async fn start_at(ports: [u16; 2], upstreams: &[&Upstream]) -> anyhow::Result<Self> {
+        Self::start_with("", ports, upstreams).await
+    }
+
+    async fn start_with(
+        policies: &str,
+        [public, admin]: [u16; 2],
+        upstreams: &[&Upstream],
+    ) -> anyhow::Result<Self> {
         let file = std::env::temp_dir().join(format!("gateway-{}.toml", uuid::Uuid::now_v7()));
         std::fs::write(
             &file,
-            "[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nhead_timeout_s = 1\n",
+            format!(
+                "{policies}\n[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nhead_timeout_s = 1\n"
+            ),
         )
         .unwrap();
         let urls: Vec<_> =
@@ -39,11 +51,11 @@ impl Gateway {
         let config = Config {
             http: HttpConfig { port: public, ..HttpConfig::for_tests() },
             admin: HttpConfig { port: admin, ..HttpConfig::for_tests() },
-            stack: StackConfig {
-                registry: RegistryUrl::parse(&format!("static://a={}", urls.join(","))).unwrap(),
-                service_key: Keys::new("an-issuer").service,
-                advertise_url: None,
-            },
+            stack: Keys::new("an-issuer").stack(
+                app::SERVICE,
+                CALLS,
+                &format!("static://a={}", urls.join(",")),
+            ),
             config_file: file.clone(),
             state_file: None,
             rate_limits: true,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod edge;
 mod harness;
 
 use std::io::Write as _;

@@ -9,6 +9,7 @@ use super::stock::StockColumn::{OnHand, Reserved, Sold};
 use super::stock::move_stock;
 use super::{Store, commands, rows};
 use crate::checkout::{self, Decision, Effect, Saga, Transition, Trigger};
+use crate::config::PAYMENTS;
 use crate::domain::{Cart, Line, Order, PaymentToken, Reason, Status};
 use crate::error::Error;
 use crate::metrics;
@@ -144,7 +145,7 @@ impl Store {
             let (from, to) = match effect {
                 Effect::Send(command) => {
                     let event = commands::event(order, command, &cause.context);
-                    self.outbox.put(tx, commands::PAYMENTS, event).await?;
+                    self.outbox.put(tx, PAYMENTS, event).await?;
                     continue;
                 }
                 Effect::ReserveStock => (OnHand, Reserved),

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use payment_service::domain::{Money, NetworkResponse, Payment, Purchase, Refund, Timeouts};
 use payment_service::error::Error;
 use payment_service::store::{Job, Recorded, Store, migrations};
@@ -27,9 +27,10 @@ pub(crate) struct Replica {
 
 struct Nowhere;
 
+#[async_trait(?Send)]
 impl Transport for Nowhere {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        async { Err(SendError::Unavailable("nobody is there".to_owned())) }.boxed_local()
+    async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
+        Err(SendError::Unavailable("nobody is there".to_owned()))
     }
 }
 

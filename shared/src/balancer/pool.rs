@@ -156,11 +156,6 @@ impl Hold {
         self.key
     }
 
-    /// Whether this request is a probe of an ejected replica, and its outcome is not known yet.
-    pub fn is_probe(&self) -> bool {
-        self.probing
-    }
-
     /// Records the outcome. Call it when the head of the response has arrived, or the attempt has failed: the
     /// time since the pick counts as the replica's latency. An outcome that says nothing about the replica, such as a stale
     /// connection, is not recorded.

@@ -157,7 +157,7 @@ fn an_unreachable_replica_is_ejected_at_once_probed_and_readmitted_with_a_slow_s
 
     let later = now + Duration::from_secs(2);
     let mut probe = pool.pick(&picker, None, &[], later).unwrap();
-    assert!(probe.is_probe() && probe.instance().id == "0");
+    assert!(probe.probing && probe.instance().id == "0");
     assert_eq!(pool.pick(&picker, None, &[], later).unwrap().instance().id, "1", "one probe at a time");
     probe.record(ok(), later);
     drop(probe);
@@ -215,7 +215,7 @@ fn a_replica_whose_checks_fail_is_not_probed_with_requests() {
     let later = now + Duration::from_secs(60);
     assert_eq!(shares(&pool, &picker, 10, later).len(), 1);
     (0..2).for_each(|_| pool.report_check("0", CheckResult::Passed, later));
-    assert!(pool.pick(&picker, None, &[], later).unwrap().is_probe());
+    assert!(pool.pick(&picker, None, &[], later).unwrap().probing);
 }
 
 #[test]
@@ -262,10 +262,10 @@ fn an_inconclusive_probe_is_repeated() {
     let later = now + Duration::from_secs(2);
     drop(pool.pick(&picker, None, &[], later).unwrap());
     let mut again = pool.pick(&picker, None, &[], later).unwrap();
-    assert!(again.is_probe());
+    assert!(again.probing);
     again.record(RequestOutcome::OwnFault, later);
     drop(again);
-    assert!(pool.pick(&picker, None, &[], later).unwrap().is_probe());
+    assert!(pool.pick(&picker, None, &[], later).unwrap().probing);
 }
 
 #[test]

@@ -35,8 +35,8 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, Event as ConnectionEvent};
+use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -45,6 +45,7 @@ use url::Url;
 use super::http::CLOUD_EVENT;
 use super::waiting::{Stored, Waiting};
 use super::{Outgoing, SendError, Transport, outbox, prune};
+use crate::auth::Calls;
 use crate::config::Secret;
 use crate::db::now;
 use crate::resilience::Backoff;
@@ -103,11 +104,13 @@ pub struct Nats {
     /// Changes with each connect and disconnect.
     connected: watch::Receiver<bool>,
     retry: Backoff,
+    /// From whom events are accepted.
+    calls: Calls,
 }
 
 impl Nats {
     /// Connects in the background, and reconnects without limit. Fails only if the URL cannot be used.
-    pub async fn connect(url: &NatsUrl) -> Result<Self, ConnectError> {
+    pub async fn connect(url: &NatsUrl, calls: Calls) -> Result<Self, ConnectError> {
         let (connection_state, connected) = watch::channel(false);
         let connection_state = Arc::new(connection_state);
         let mut options = ConnectOptions::new()
@@ -119,14 +122,19 @@ impl Nats {
                 async move { connection_changed(&connection_state, &change) }
             });
         if let Some((user, password)) = &url.login {
-            options = options.user_and_password(user.clone(), password.expose().to_owned());
+            // The broker lets each user read only its own replies.
+            let inbox = format!("_INBOX_{user}");
+            options = options
+                .user_and_password(user.clone(), password.expose().to_owned())
+                .custom_inbox_prefix(inbox);
         }
         let client = options.connect(&url.address).await?;
         let jetstream = ContextBuilder::new().timeout(TIMEOUT).build(client);
-        Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: outbox::RETRY })
+        Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: outbox::RETRY, calls })
     }
 
-    /// Replaces the backoff between redeliveries of failed events, for tests.
+    /// Replaces the backoff between redeliveries of failed events.
+    #[cfg(any(test, feature = "testing"))]
     pub fn retrying(self, retry: Backoff) -> Self {
         Self { retry, ..self }
     }
@@ -192,8 +200,11 @@ impl Nats {
         self.jetstream.send_publish(subject, message).await?.await?;
         Ok(())
     }
+}
 
-    async fn deliver(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+#[async_trait(?Send)]
+impl Transport for Nats {
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
         // Without a connection the client would buffer the event; it is safer in the outbox.
         self.is_connected().map_err(SendError::Unavailable)?;
         let mut result = self.publish(outgoing).await;
@@ -205,12 +216,6 @@ impl Nats {
             PublishErrorKind::MaxPayloadExceeded => SendError::Rejected(error.to_string()),
             _ => SendError::Unavailable(error.to_string()),
         })
-    }
-}
-
-impl Transport for Nats {
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        self.deliver(outgoing).boxed_local()
     }
 
     fn broker(&self) -> Option<Nats> {

@@ -11,7 +11,7 @@
 //! | result of a send | action |
 //! |---|---|
 //! | success | mark as sent |
-//! | receiver or broker unavailable | retry within a second, without limit; after five in a row, see below |
+//! | receiver or broker unavailable, or the receiver does not (yet) let this service send | retry within a second, without limit; after five in a row, see below |
 //! | failure at the receiver | retry with backoff; after ten failures a dead letter |
 //! | rejected: the receiver will never accept it | a dead letter at once |
 //!

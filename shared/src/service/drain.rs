@@ -3,15 +3,13 @@
 //! 1. `/health/ready` answers 503, and the replica deregisters.
 //! 2. During the grace time it still accepts connections, for clients that have not noticed yet, and
 //!    answers with `Connection: close`, so that they connect to another replica next time.
-//! 3. It stops accepting, and finishes the running requests.
+//! 3. It accepts the connections that wait in the kernel's queue, closes its listener, closes idle connections,
+//!    and finishes the running requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
 
 use crate::stop::Stop;
 
@@ -40,19 +38,8 @@ impl Drain {
         InFlight(self.in_flight.clone())
     }
 
-    /// Steps 2 and 3 above. Cuts off requests that still run after `grace` and `limit`.
-    pub(super) async fn finish(&self, server: &ServerHandle, grace: Duration, limit: Duration) {
-        tokio::time::sleep(grace).await;
-        server.pause().await;
-        let end = Instant::now() + limit;
-        while self.in_flight.load(Ordering::Relaxed) > 0 && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let left = self.in_flight.load(Ordering::Relaxed);
-        if left > 0 {
-            log::warn!(requests = left; "drain limit exceeded: running requests are cut off");
-        }
-        server.stop(false).await;
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 }
 
@@ -65,9 +52,16 @@ impl Drop for InFlight {
 /// Waits for SIGTERM, SIGINT or [`ServerHandle::stop`](super::ServerHandle::stop).
 pub(super) async fn requested(stop: &Stop, signals: bool) {
     tokio::select! {
-        () = signalled(SignalKind::terminate()), if signals => {}
-        () = signalled(SignalKind::interrupt()), if signals => {}
+        () = ended_by_signal(), if signals => {}
         () = stop.requested() => {}
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn ended_by_signal() {
+    tokio::select! {
+        () = signalled(SignalKind::terminate()) => {}
+        () = signalled(SignalKind::interrupt()) => {}
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use super::connection::ClientLimits;
 use crate::config::Vars;
 
 /// How a program serves HTTP.
@@ -22,13 +23,17 @@ pub struct HttpConfig {
     pub drain_limit: Duration,
     /// The machine's name: part of the replica's default name, and of its URL if it listens on all addresses.
     pub hostname: String,
+    /// What one client may cost.
+    pub limits: ClientLimits,
+    /// Connections of all clients.
+    pub max_connections: usize,
     /// Base URL of the OTLP collector; without it no spans are recorded.
     pub traces: Option<url::Url>,
 }
 
 impl HttpConfig {
-    /// Reads `HOST`, `PORT`, `INSTANCE`, `HOSTNAME`, `DRAIN_GRACE`, `DRAIN_LIMIT` and
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// Reads `HOST`, `PORT`, `INSTANCE`, `HOSTNAME`, `DRAIN_GRACE`, `DRAIN_LIMIT`, `HEAD_TIMEOUT`, `HEAD_SIZE`,
+    /// `MIN_RATE`, `MIN_RATE_AFTER`, `MAX_CONNECTIONS` and `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn from_vars(vars: &mut Vars, default_port: &str) -> Self {
         Self {
             host: vars.or("HOST", "127.0.0.1", "address to listen on"),
@@ -37,11 +42,19 @@ impl HttpConfig {
             drain_grace: vars.or("DRAIN_GRACE", "5s", "how long to go on accepting after SIGTERM"),
             drain_limit: vars.or("DRAIN_LIMIT", "30s", "how long running requests may take after that"),
             hostname: vars.or("HOSTNAME", "localhost", "name of this machine"),
+            limits: ClientLimits {
+                head_timeout: vars.or("HEAD_TIMEOUT", "5s", "how long the head of a request may take"),
+                head_size: vars.or("HEAD_SIZE", "32768", "largest head of a request, in bytes"),
+                min_rate: vars.or("MIN_RATE", "1024", "slowest client, in bytes per second"),
+                grace: vars.or("MIN_RATE_AFTER", "5s", "how long to wait for a client before that counts"),
+            },
+            max_connections: vars.or("MAX_CONNECTIONS", "4096", "most connections of all clients"),
             traces: vars.optional("OTEL_EXPORTER_OTLP_ENDPOINT", "collector of traces: OTLP, HTTP, JSON"),
         }
     }
 
-    /// For tests: a free port on loopback, and no grace time.
+    /// A free port on loopback, and no grace time.
+    #[cfg(any(test, feature = "testing"))]
     pub fn for_tests() -> Self {
         Self {
             host: "127.0.0.1".to_owned(),
@@ -50,6 +63,13 @@ impl HttpConfig {
             drain_grace: Duration::ZERO,
             drain_limit: Duration::from_secs(5),
             hostname: "test".to_owned(),
+            limits: ClientLimits {
+                head_timeout: Duration::from_secs(5),
+                head_size: 32 * 1024,
+                min_rate: 1024,
+                grace: Duration::from_secs(5),
+            },
+            max_connections: 4096,
             traces: None,
         }
     }

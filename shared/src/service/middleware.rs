@@ -1,19 +1,21 @@
 //! What every request passes, outside in: [`middleware`], then [`deadline`], then the handler.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{ConnectionType, Method, StatusCode};
+use actix_web::http::header::{self, Accept, Header as _, HeaderMap, HeaderName, HeaderValue, Quality};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, web};
+use actix_web::{Error, HttpResponse, ResponseError as _, web};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::connection::{Answering, Exchange};
 use super::drain::{Drain, InFlight};
 use crate::client::ATTEMPT_HEADER;
 use crate::problem::{PROBLEM_JSON, Problem};
@@ -60,22 +62,37 @@ pub(super) async fn middleware(
         return Err(Problem::internal().into());
     };
     let in_flight = middleware.drain.enter();
+    let is_old = request.version() == Version::HTTP_10;
+    let exchange = request.conn_data::<Rc<Exchange>>().cloned();
+    let answering = exchange.clone().map(Exchange::answering);
     let seen = Seen::new(&mut request, middleware.edge);
     let answered = match acceptable(&request) {
         true => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
         false => Ok(request.error_response(Problem::of_status(StatusCode::NOT_ACCEPTABLE))),
     };
+    // The handler has seen a body that breaks off.
+    let is_slow = exchange.is_some_and(|exchange| exchange.is_slow());
+    let late = is_slow.then(|| Problem::of_status(StatusCode::REQUEST_TIMEOUT).error_response());
     match answered {
         Ok(answered) => {
             let (request, response) = answered.into_parts();
+            let response = late.unwrap_or(response);
             let label = response.extensions().get::<RouteLabel>().map(|label| label.0.clone());
             let route = label.or_else(|| request.match_pattern()).unwrap_or_else(|| "-".to_owned());
-            let response = middleware.finish(&seen, &route, response);
-            Ok(ServiceResponse::new(request, response)
-                .map_body(|_, body| Counted { body, _in_flight: in_flight }))
+            let mut response = middleware.finish(&seen, &route, response);
+            // HTTP/1.0 has no chunks: the end of the connection is the end of the body.
+            if is_old && matches!(response.body().size(), BodySize::Stream) {
+                response.head_mut().no_chunking(true);
+                response.head_mut().set_connection_type(ConnectionType::Close);
+            }
+            Ok(ServiceResponse::new(request, response).map_body(|_, body| Counted {
+                body,
+                _in_flight: in_flight,
+                _answering: answering,
+            }))
         }
         Err(error) => {
-            let response = middleware.finish(&seen, "-", error.error_response());
+            let response = middleware.finish(&seen, "-", late.unwrap_or_else(|| error.error_response()));
             Err(InternalError::from_response(error, response).into())
         }
     }
@@ -119,19 +136,14 @@ fn request_id(headers: &HeaderMap) -> String {
 /// Whether the client takes JSON, or the event stream that some resources have.
 fn acceptable(request: &ServiceRequest) -> bool {
     const SERVED: [&str; 5] = ["*/*", "application/*", "application/json", PROBLEM_JSON, "text/event-stream"];
-    if !request.path().starts_with("/api/") {
+    let mut accepts = request.headers().get_all(header::ACCEPT);
+    // Without a value it means the same as without the header.
+    if !request.path().starts_with("/api/") || accepts.all(|accept| accept.as_bytes().trim_ascii().is_empty())
+    {
         return true;
     }
-    let mut accepts = request.headers().get_all(header::ACCEPT).peekable();
-    accepts.peek().is_none()
-        || accepts.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let refused = parts.any(|part| {
-                part.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
-            });
-            SERVED.contains(&kind.as_str()) && !refused
-        })
+    let ranges = Accept::parse(request).map(|accept| accept.0).unwrap_or_default();
+    ranges.iter().any(|range| SERVED.contains(&range.item.essence_str()) && range.quality > Quality::ZERO)
 }
 
 impl Middleware {
@@ -208,6 +220,7 @@ pub(super) async fn deadline(
 struct Counted {
     body: BoxBody,
     _in_flight: InFlight,
+    _answering: Option<Answering>,
 }
 
 impl MessageBody for Counted {

@@ -1,15 +1,22 @@
 //! Runs a service: serves requests, runs the background tasks, and drains.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use actix_http::{HttpService, Protocol, Request};
+use actix_service::{IntoServiceFactory, Service as _, ServiceFactory, ServiceFactoryExt as _, map_config};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::rt::task::JoinHandle;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, Error, web};
 use futures_util::future::{FutureExt as _, LocalBoxFuture, select_all};
 
+use super::connection::{ClientLimits, Connection, Exchange, IDLE_TIMEOUT, IdleConnections};
 use super::drain::{self, Drain};
+use super::workers::{Connections, Serve, Workers};
 use super::{HttpConfig, Parts, Replica, Task, health, middleware, resource};
 use crate::body::BODY_LIMIT;
 use crate::stop::{Stop, Stopper};
@@ -54,10 +61,6 @@ impl Server {
         self.replica.address
     }
 
-    pub fn instance(&self) -> &str {
-        &self.replica.instance
-    }
-
     pub fn handle(&self) -> ServerHandle {
         ServerHandle { drain: self.drain.0.clone(), drained: self.drained.1.clone() }
     }
@@ -74,40 +77,41 @@ impl Server {
 
     async fn serve(self) -> Result<(), std::io::Error> {
         let Self { parts, http, listener, replica, drain, drained } = self;
-        let Parts { configure, checks, sources, openapi, on_drain, tasks, edge, ignores_signals } = parts;
+        let Parts { configure, checks, sources, openapi, on_drain, tasks, edge, per_client, ignores_signals } =
+            parts;
         let name = replica.service;
         let draining = Drain::new(drain.1.clone());
         let middleware = web::Data::new(middleware::Middleware::new(name, draining.clone(), edge));
-        let health = web::Data::new(health::Health::new(&replica, checks, draining.clone()));
-        let sources = web::Data::new(sources);
-        let documented = openapi.is_some();
-        let openapi = web::Data::new(health::OpenApiDocument(openapi));
+        let health = web::Data::new(health::Health {
+            replica: replica.clone(),
+            started: Instant::now(),
+            checks,
+            sources,
+            openapi,
+            drain: draining.clone(),
+        });
         let stop_streams = web::Data::new(drain.1.clone());
-        let server = HttpServer::new(move || {
+        let app = Arc::new(move || {
             App::new()
                 .app_data(middleware.clone())
-                .app_data(health.clone())
-                .app_data(sources.clone())
-                .app_data(openapi.clone())
                 .app_data(stop_streams.clone())
                 .app_data(web::PayloadConfig::new(BODY_LIMIT))
-                .configure(|app| health::configure(app, edge, documented))
+                .configure(|app| health::configure(app, &health, edge))
                 // Before the routes, because they may set a default service of their own.
                 .default_service(web::to(resource::not_found))
                 .configure(|app| configure.iter().for_each(|configure| configure(app)))
                 .wrap(from_fn(middleware::deadline))
                 .wrap(from_fn(middleware::middleware))
-        })
-        .workers(workers())
-        // Longer than clients keep idle connections (30 s), so that clients close first.
-        .keep_alive(Duration::from_secs(75))
-        .client_request_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        .disable_signals()
-        .listen(listener)?
-        .run();
-        let handle = server.handle();
-        let serving = actix_web::rt::spawn(server);
+        });
+        let (closer, closing) = Stop::pair();
+        let (limits, close_idle) = (http.limits, closing.clone());
+        let make = move |idle: Rc<IdleConnections>| {
+            let (app, closing) = (app.clone(), close_idle.clone());
+            async move { serve(app(), name, limits, idle, closing).await }.boxed_local()
+        };
+        let connections = Connections::new(http.max_connections, per_client);
+        let workers = Workers::start(workers(), connections.clone(), Arc::new(make));
+        let accepting = actix_web::rt::spawn(workers.accept(listener, closing));
 
         let exporter = http.traces.and_then(|collector| trace::start(&collector, name, &replica.instance));
         let exporter = exporter.map(|exporter| Task {
@@ -131,17 +135,29 @@ impl Server {
             log::error!(task; "a background task ended early");
         }
         log::info!(instance = replica.instance; "draining");
-        for action in on_drain {
-            action.await;
+        let end = Instant::now() + http.drain_grace + http.drain_limit;
+        let actions = async {
+            for action in on_drain {
+                action.await;
+            }
+        };
+        let (_, _) =
+            tokio::join!(tokio::time::timeout_at(end.into(), actions), tokio::time::sleep(http.drain_grace));
+        closer.stop();
+        let served = accepting.await.unwrap_or_else(|failed| Err(std::io::Error::other(failed)));
+        while connections.open() > 0 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        draining.finish(&handle, http.drain_grace, http.drain_limit).await;
+        if draining.in_flight() > 0 {
+            log::warn!(requests = draining.in_flight(); "drain limit exceeded: running requests are cut off");
+        }
+        let served = served.map(Workers::stop);
         stopper.stop();
         for (name, task) in tasks {
             if let Err(error) = task.await {
                 log::error!(task = name, error:%; "a background task failed");
             }
         }
-        let served = serving.await.unwrap_or_else(|failed| Err(std::io::Error::other(failed)));
         log::info!(instance = replica.instance; "stopped");
         drained.0.stop();
         match lost {
@@ -149,6 +165,55 @@ impl Server {
             None => served,
         }
     }
+}
+
+/// Serves the connections of one worker with `app`.
+async fn serve<F, A, B>(
+    app: A,
+    service: &'static str,
+    limits: ClientLimits,
+    idle: Rc<IdleConnections>,
+    closing: Stop,
+) -> Serve
+where
+    A: IntoServiceFactory<F, Request>,
+    F: ServiceFactory<
+            Request,
+            Config = AppConfig,
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+        > + 'static,
+    F::Service: 'static,
+    B: MessageBody + 'static,
+{
+    let app = app.into_factory().map_err(|error: Error| error.error_response());
+    let http = HttpService::build()
+        .keep_alive(IDLE_TIMEOUT)
+        // The connection limits the time of a head.
+        .client_request_timeout(Duration::ZERO)
+        .graceful_shutdown_signal(move || {
+            let closing = closing.clone();
+            async move { closing.requested().await }
+        })
+        .on_connect_ext(|connection: &Connection<tokio::net::TcpStream>, data| {
+            data.insert::<Rc<Exchange>>(connection.exchange());
+        })
+        .finish(map_config(app, |()| AppConfig::default()));
+    let handler = Rc::new(http.new_service(()).await);
+    Rc::new(move |stream: TcpStream, peer| {
+        let (handler, idle) = (handler.clone(), idle.clone());
+        async move {
+            let Ok(handler) = handler.as_ref() else { return };
+            let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+            let Ok(stream) = stream else { return };
+            let _ = stream.set_nodelay(true);
+            let connection = Connection::new(stream, service, limits, idle);
+            // It ends with an error when the client closes in the middle of something.
+            let _ = handler.call((connection, Protocol::Http1, Some(peer))).await;
+        }
+        .boxed_local()
+    })
 }
 
 /// Waits until one of `tasks` ends, removes it and returns its name.

@@ -199,6 +199,20 @@ async fn an_event_that_the_database_cannot_store_does_not_block_others() {
 }
 
 #[actix_web::test]
+async fn an_event_of_a_source_that_the_table_does_not_list_has_no_effect() {
+    let Some(case) = nats_case().await else { return };
+    let receiver = receiver(&case.receives, &case.transport).await;
+    let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
+    let mut forged = event("thing.done.v1", "a", 1);
+    forged.source = "stranger".to_owned();
+    put(&case.sender, &outbox, forged).await;
+    put(&case.sender, &outbox, event("thing.unlisted.v1", "a", 2)).await;
+    put(&case.sender, &outbox, event("thing.done.v1", "a", 3)).await;
+    assert_eq!(effects(&case.receives, "a", 1).await, [3]);
+    assert_eq!(dead_letters(&case.receives).await.len(), 2);
+}
+
+#[actix_web::test]
 async fn an_event_of_a_crashed_replica_is_redelivered_to_another_and_no_attempt_is_counted() {
     let Some(case) = nats_case().await else { return };
     let first = receiver(&case.receives, &case.transport).await;

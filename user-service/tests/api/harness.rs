@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
-use shared::auth::{Secret, SigningKeys};
-use shared::config::Variable as _;
+use shared::auth::{Reread, SealKey, Secret, SigningKeys};
 use shared::db::DbConfig;
 use shared::db::testing::sqlite_url;
-use shared::registry::RegistryUrl;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 use shared::testing::{Api, Keys, Reply, pem, run};
 use user_service::app;
-use user_service::config::{Admin, Config, SERVICE};
+use user_service::config::{Admin, CALLS, Config, SERVICE};
 
 pub(crate) const PASSWORD: &str = "a long enough one";
 const ADMIN: &str = "admin@example.com";
@@ -31,13 +28,10 @@ impl Service {
         let two_keys = Secret::new([pem([1; 32]), pem([2; 32])].concat());
         let config = Config {
             http: HttpConfig::for_tests(),
-            stack: StackConfig {
-                registry: RegistryUrl::parse("static://").unwrap(),
-                service_key: keys.service.clone(),
-                advertise_url: None,
-            },
+            stack: keys.stack(SERVICE, CALLS, "static://"),
             database: DbConfig::at(&sqlite_url()),
-            signing_keys: SigningKeys::from_pem(&two_keys).unwrap(),
+            signing_keys: Reread::fixed(SigningKeys::from_pem(&two_keys).unwrap()),
+            seal_key: SealKey::from_base64(&Secret::new("A".repeat(44))).unwrap(),
             access_token_ttl: Duration::from_secs(300),
             admin: Some(Admin { email: ADMIN.to_owned(), password: Secret::new(PASSWORD) }),
         };

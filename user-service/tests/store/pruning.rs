@@ -1,5 +1,5 @@
 use shared::db::{now, query};
-use user_service::store::Pruned;
+use user_service::store::RETENTION;
 
 use crate::harness::{attempt, count_failure, log_in, register, stores};
 
@@ -14,8 +14,8 @@ async fn expired_sessions_and_old_failures_are_pruned() {
         query("UPDATE sessions SET expires_at = $1").bind(long_ago).execute(db).await.unwrap();
         query("UPDATE login_failures SET began_at = $1").bind(long_ago).execute(db).await.unwrap();
         log_in(&store, "there", "new").await;
-        for what in Pruned::ALL {
-            db.transaction(async |tx| store.prune(tx, what).await).await.unwrap();
+        for rows in &RETENTION {
+            db.prune(rows).await.unwrap();
         }
         for (table, left) in [("sessions", 1), ("refresh_tokens", 1), ("login_failures", 0)] {
             let row = query(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(db).await.unwrap();

@@ -97,7 +97,7 @@ fn insert_into_compose(text: &str, name: &str, port: u16) -> Result<String, Stri
       <<: *environment
       DATABASE_URL_FILE: /secrets/database-url
       DATABASE_MIGRATIONS_URL_FILE: /secrets/migrations-url
-    volumes: [\"{name}-secrets:/secrets:ro\"]
+    volumes: [\"{name}-secrets:/secrets:ro\", \"public-keys:/public-keys:ro\"]
     depends_on: *needs
     networks: [private]
     deploy: *replicas

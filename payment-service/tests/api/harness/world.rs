@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use payment_service::config::{Config, Timing};
+use payment_service::config::{CALLS, Config, SERVICE, Timing};
 use payment_service::{app, card_network};
 use serde_json::{Value, json};
-use shared::config::Variable as _;
 use shared::db::{DbConfig, testing};
 use shared::messages::MessagesUrl;
-use shared::registry::RegistryUrl;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 use shared::testing::{Api, Reply, run};
 use url::Url;
 use uuid::Uuid;
@@ -106,11 +103,7 @@ impl World {
         let card_network_url = self.setup.card_network_url.as_ref().unwrap_or(&self.network.base);
         let config = Config {
             http: HttpConfig::for_tests(),
-            stack: StackConfig {
-                registry: RegistryUrl::parse(&registry(&self.others)).unwrap(),
-                service_key: self.others.keys.service.clone(),
-                advertise_url: None,
-            },
+            stack: self.others.keys.stack(SERVICE, CALLS, &registry(&self.others)),
             messages: MessagesUrl::Http,
             database: DbConfig::at(&self.setup.database_url),
             card_network_url: Url::parse(card_network_url).unwrap(),

@@ -46,7 +46,7 @@ impl Nats {
                     Ok(consumers) => {
                         let (stopper, over) = Stop::pair();
                         let handling = consumers.into_iter().map(async |events| {
-                            receive(events, &inbox, &over, self.retry).await;
+                            self.receive(events, &inbox, &over).await;
                             stopper.stop();
                         });
                         let watching = async {
@@ -92,29 +92,70 @@ impl Nats {
         }
         Ok(consumers)
     }
-}
 
-async fn receive(mut events: Stream, inbox: &Inbox, over: &Stop, retry: Backoff) {
-    loop {
-        let message = tokio::select! {
-            message = events.next() => message,
-            () = over.requested() => return,
-        };
-        match message {
-            Some(Ok(message)) => {
-                let acknowledgement = tokio::select! {
-                    acknowledgement = handle(inbox, &message, retry) => acknowledgement,
-                    never = report_progress(&message) => match never {},
-                };
-                if let Err(error) = message.ack_with(acknowledgement).await {
-                    log::warn!(error:%; "an event could not be acknowledged, and will be redelivered");
+    async fn receive(&self, mut events: Stream, inbox: &Inbox, over: &Stop) {
+        loop {
+            let message = tokio::select! {
+                message = events.next() => message,
+                () = over.requested() => return,
+            };
+            match message {
+                Some(Ok(message)) => {
+                    let acknowledgement = tokio::select! {
+                        acknowledgement = self.handle(inbox, &message) => acknowledgement,
+                        never = report_progress(&message) => match never {},
+                    };
+                    if let Err(error) = message.ack_with(acknowledgement).await {
+                        log::warn!(error:%; "an event could not be acknowledged, and will be redelivered");
+                    }
                 }
+                Some(Err(error)) => {
+                    log::warn!(error:%; "the consumer failed");
+                    return;
+                }
+                None => return,
             }
-            Some(Err(error)) => {
-                log::warn!(error:%; "the consumer failed");
-                return;
+        }
+    }
+
+    /// Handles one event; returns the acknowledgement for the broker.
+    async fn handle(&self, inbox: &Inbox, message: &Message) -> AckKind {
+        let event = match serde_json::from_slice::<Event>(&message.payload) {
+            Ok(event) => event,
+            Err(error) => {
+                let error = HandleError::Rejected(error.to_string());
+                return keep(inbox, &unreadable(&message.payload), 1, &error).await;
             }
-            None => return,
+        };
+        let is_first = message.info().is_ok_and(|info| info.delivered == 1);
+        let failed = if is_first { Ok(0) } else { failures(inbox, event.id).await };
+        let attempt = failed.as_ref().map_or(1, |failures| failures + 1);
+        let received = match failed {
+            // Only who may send to this service can publish to its subjects; see `calls.txt`.
+            Ok(_) if !self.calls.accept(&event.source, inbox.service(), &event.kind) => {
+                Err(HandleError::Rejected(format!("{} may not send this", event.source)))
+            }
+            Ok(_) => inbox.receive(&event, Delivery { attempt }).await,
+            Err(error) => Err(error.into()),
+        };
+        let error = match received {
+            Ok(received) => {
+                log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
+                return AckKind::Ack;
+            }
+            Err(error) => error,
+        };
+        log::warn!(kind = event.kind, id = event.id.to_string(), attempt, error:%; "a message was not handled");
+        match &error {
+            HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
+                redeliver(UNAVAILABLE, attempt)
+            }
+            HandleError::Db(_) => match count_failure(inbox, event.id).await {
+                Ok(failures) if failures < MAX_ATTEMPTS => redeliver(self.retry, failures),
+                Ok(failures) => keep(inbox, &event, failures, &error).await,
+                Err(_) => redeliver(UNAVAILABLE, attempt),
+            },
+            HandleError::UnknownType | HandleError::Rejected(_) => keep(inbox, &event, attempt, &error).await,
         }
     }
 }
@@ -128,43 +169,6 @@ async fn report_progress(message: &Message) -> Infallible {
         }
     }
     std::future::pending().await
-}
-
-/// Handles one event; returns the acknowledgement for the broker.
-async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
-    let event = match serde_json::from_slice::<Event>(&message.payload) {
-        Ok(event) => event,
-        Err(error) => {
-            let error = HandleError::Rejected(error.to_string());
-            return keep(inbox, &unreadable(&message.payload), 1, &error).await;
-        }
-    };
-    let is_first = message.info().is_ok_and(|info| info.delivered == 1);
-    let failed = if is_first { Ok(0) } else { failures(inbox, event.id).await };
-    let attempt = failed.as_ref().map_or(1, |failures| failures + 1);
-    let received = match failed {
-        Ok(_) => inbox.receive(&event, Delivery { attempt }).await,
-        Err(error) => Err(error.into()),
-    };
-    let error = match received {
-        Ok(received) => {
-            log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
-            return AckKind::Ack;
-        }
-        Err(error) => error,
-    };
-    log::warn!(kind = event.kind, id = event.id.to_string(), attempt, error:%; "a message was not handled");
-    match &error {
-        HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
-            redeliver(UNAVAILABLE, attempt)
-        }
-        HandleError::Db(_) => match count_failure(inbox, event.id).await {
-            Ok(failures) if failures < MAX_ATTEMPTS => redeliver(retry, failures),
-            Ok(failures) => keep(inbox, &event, failures, &error).await,
-            Err(_) => redeliver(UNAVAILABLE, attempt),
-        },
-        HandleError::UnknownType | HandleError::Rejected(_) => keep(inbox, &event, attempt, &error).await,
-    }
 }
 
 /// Makes the event a dead letter.

@@ -35,7 +35,7 @@ fn known(pool: &Pool) -> usize {
 #[actix_web::test]
 async fn consul_keeps_the_promises_of_every_registry() {
     let Some(consul) = consul() else { return };
-    keeps_its_promises(&consul).await;
+    keeps_its_promises(&consul, "conformance").await;
 }
 
 #[actix_web::test]
