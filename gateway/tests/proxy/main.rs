@@ -146,6 +146,40 @@ async fn a_slow_client_gets_408_and_no_replica_is_blamed() {
 }
 
 #[actix_web::test]
+async fn a_post_without_a_key_is_never_the_probe_of_an_ejected_replica() {
+    const BAD: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+    let checks = std::sync::atomic::AtomicUsize::new(0);
+    // It passes the first check, and then none.
+    let bad = Upstream::deciding(move |request| match request.starts_with("GET /health") {
+        true if checks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => OK,
+        _ => BAD,
+    });
+    let good = Upstream::answering(OK);
+    let ports = harness::free_ports();
+    let gateway = Gateway::start_at(ports, &[&bad, &good]).await.unwrap();
+    let admin = Api::local(ports[1]);
+    let post = async || {
+        let post = "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        raw(&gateway, post).await
+    };
+    eventually("it is ejected", Duration::from_secs(10), async || {
+        post().await;
+        let seen = admin.get("/registry/services/a").await.body;
+        let mut instances = seen["instances"].as_array().unwrap().iter();
+        instances.any(|instance| instance["health"] == "ejected").then_some(())
+    })
+    .await;
+    let count = |start: &str| bad.seen().iter().filter(|request| request.starts_with(start)).count();
+    let (posts, checks) = (count("POST"), count("GET /health/ready"));
+    eventually("it is probed twice", Duration::from_secs(10), async || {
+        assert!(post().await.starts_with("HTTP/1.1 200"));
+        (count("GET /health/ready") >= checks + 2).then_some(())
+    })
+    .await;
+    assert_eq!(count("POST"), posts);
+}
+
+#[actix_web::test]
 async fn a_new_gateway_starts_beside_the_old_one_and_takes_over() {
     let upstream = Upstream::answering(OK);
     let get = "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";

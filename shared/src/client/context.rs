@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::HeaderMap;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use crate::problem::Problem;
 use crate::resilience::Deadline;
@@ -66,10 +66,8 @@ impl Context {
 
     /// The headers of a call that may take `time`.
     pub(super) fn headers(&self, time: Duration, attempt: u32) -> Vec<(&'static str, String)> {
-        let mut headers = vec![
-            ("x-request-deadline", Deadline::after(time).header_value()),
-            (ATTEMPT_HEADER, attempt.to_string()),
-        ];
+        let mut headers =
+            vec![(Deadline::NAME, Deadline::header_value(time)), (ATTEMPT_HEADER, attempt.to_string())];
         if let Some(id) = &self.request_id {
             headers.push(("x-request-id", id.clone()));
         }
@@ -85,7 +83,10 @@ impl FromRequest for Context {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self::from_headers(request.headers())))
+        let mut context = Self::from_headers(request.headers());
+        // The middleware read it when the head arrived; the body may have taken some of that time.
+        context.deadline = request.extensions().get().copied().or(context.deadline);
+        ready(Ok(context))
     }
 }
 
