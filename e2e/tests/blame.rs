@@ -73,7 +73,7 @@ async fn log_ins_whose_last_byte_comes_just_before_the_deadline_eject_no_replica
 
 /// Sets how many descriptors a running process may have.
 fn limit(process: u32, descriptors: &str) {
-    let limit = [&format!("--pid={process}"), &format!("--nofile={descriptors}")].map(String::as_str);
+    let limit = [format!("--pid={process}"), format!("--nofile={descriptors}")];
     assert!(Command::new("prlimit").args(limit).status().unwrap().success());
 }
 
