@@ -13,8 +13,6 @@ use shared::db::{Db, DbConfig, Migrations, query};
 use shared::problem::Problem;
 use shared::service::{HttpConfig, Server, ServerHandle, Service, resource};
 use shared::testing::{Api, Gate, eventually, run};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 #[derive(Debug)]
 struct Thing(u8);
