@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::HeaderMap;
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+use actix_web::{FromRequest, HttpRequest};
 
 use crate::problem::Problem;
 use crate::resilience::Deadline;
@@ -83,10 +83,7 @@ impl FromRequest for Context {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let mut context = Self::from_headers(request.headers());
-        // The middleware read it when the head arrived; the body may have taken some of that time.
-        context.deadline = request.extensions().get().copied().or(context.deadline);
-        ready(Ok(context))
+        ready(Ok(Self::from_headers(request.headers())))
     }
 }
 
