@@ -473,8 +473,8 @@ fn a_request_that_must_not_be_sent_twice_is_no_probe() {
     let due = now + Duration::from_secs(2);
     for _ in 0..10 {
         let mut hold = pool.pick_without_probe(&picker, None, &[], due).unwrap();
-        assert_eq!((hold.instance().id.as_str(), hold.is_probe()), ("1", false));
+        assert_eq!((hold.instance().id.as_str(), hold.probing), ("1", false));
         hold.record(ok(), due);
     }
-    assert!(pool.pick(&picker, None, &[], due).unwrap().is_probe());
+    assert!(pool.pick(&picker, None, &[], due).unwrap().probing);
 }
