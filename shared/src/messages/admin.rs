@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::inbox::Inbox;
 use super::{Outbox, dead_letters};
 use crate::auth::Admin;
-use crate::db::{Db, DbError, now, query};
+use crate::db::{Db, DbError, query};
 use crate::idempotency::{Answer, IdempotencyKey, Outcome};
 use crate::problem::Problem;
 use crate::request::PathId;
@@ -27,7 +27,7 @@ pub(super) async fn backlog(db: &Db) -> Result<(i64, i64), DbError> {
             .fetch_one(db)
             .await?;
     let oldest: Option<OffsetDateTime> = row.get("oldest")?;
-    Ok((row.get("pending")?, oldest.map_or(0, |oldest| (now() - oldest).whole_seconds())))
+    Ok((row.get("pending")?, oldest.map_or(0, |oldest| (db.now() - oldest).whole_seconds())))
 }
 
 async fn outbox(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::outbox::{LEASE, MAX_ATTEMPTS, Outbox, Outgoing, RETRY, UNAVAILABLE};
 use super::{Nats, SendError, Transport, dead_letters};
-use crate::db::{Db, DbError, Tx, now, query};
+use crate::db::{Db, DbError, Tx, query};
 use crate::stop::Stop;
 
 /// Concurrent sends.
@@ -108,7 +108,7 @@ impl Relay {
                 }
             }
             // A claim may have expired while its event waited: then another relay may have it.
-            waiting.retain(|outgoing: &Outgoing| outgoing.claimed_until > now());
+            waiting.retain(|outgoing: &Outgoing| outgoing.claimed_until > self.db.now());
             while in_flight < MAX_IN_FLIGHT {
                 let Some(outgoing) = waiting.pop_front() else { break };
                 in_flight += 1;
@@ -146,7 +146,8 @@ impl Relay {
 
     /// Whether any event is due. Usually none is; this read saves a write transaction at every poll.
     async fn is_any_due(&self) -> Result<bool, DbError> {
-        let due = query("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1 LIMIT 1").bind(now());
+        let due = query("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1 LIMIT 1");
+        let due = due.bind(self.db.now());
         Ok(due.fetch_optional(&self.db).await?.is_some())
     }
 
@@ -176,7 +177,7 @@ impl Relay {
         .bind(outgoing.seq)
         .bind(failures)
         .bind(error.to_string())
-        .bind(now() + pause)
+        .bind(tx.now() + pause)
         .bind(self.name.as_str())
         .bind(outgoing.claimed_until)
         .execute(tx)
@@ -197,7 +198,7 @@ impl Relay {
             "UPDATE outbox SET sent_at = $2 \
              WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $3 AND next_at = $4",
         );
-        let ended = ended.bind(*seq).bind(now()).bind(self.name.as_str()).bind(*claimed_until);
+        let ended = ended.bind(*seq).bind(tx.now()).bind(self.name.as_str()).bind(*claimed_until);
         if ended.execute(&mut *tx).await? == 1 {
             log::error!(seq, destination, kind = event.kind, error:%; "an event becomes a dead letter");
             dead_letters::keep(tx, destination, event, attempts, &error.to_string()).await?;
@@ -207,7 +208,7 @@ impl Relay {
 
     /// Claims up to `wanted` heads whose `next_at` has passed: new ones, retries, and expired claims.
     async fn claim(&self, tx: &mut Tx, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
-        let now = now();
+        let now = tx.now();
         let claimed_until = now + LEASE;
         let rows = query(
             "UPDATE outbox SET claimed_by = $1, next_at = $2 WHERE seq IN ( \
@@ -246,7 +247,7 @@ impl Relay {
 async fn mark_sent(tx: &mut Tx, outgoing: &Outgoing) -> Result<(), DbError> {
     query("UPDATE outbox SET sent_at = $2 WHERE seq = $1 AND sent_at IS NULL")
         .bind(outgoing.seq)
-        .bind(now())
+        .bind(tx.now())
         .execute(tx)
         .await?;
     Ok(())
