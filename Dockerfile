@@ -63,7 +63,7 @@ COPY --from=build /programs/$PROGRAM /usr/local/bin/
 # Listens to everybody in its network.
 ENV HOST=0.0.0.0 PROGRAM=$PROGRAM PORT=$PORT CONFIG_FILE=/etc/gateway.toml
 EXPOSE $PORT
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD probe $PORT /health/ready
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD probe $PORT /health/live
 CMD exec $PROGRAM
 LABEL org.opencontainers.image.title="$PROGRAM"
 

@@ -70,6 +70,7 @@ start_compose_servers() {
   "${make[@]}"
   serve postgres:17 -e POSTGRES_PASSWORD_FILE=/secrets/superuser -e PGHOST=127.0.0.1 -e PGUSER=postgres -p 127.0.0.1::5432 \
     --volume "$SERVER_FILES/postgres:/secrets:ro" --volume "$PWD/deploy/postgres/databases.sh:/databases.sh:ro" \
+    --volume "$PWD/deploy/postgres/roles.sql:/roles.sql:ro" \
     --volume "$PWD/programs.txt:/programs.txt:ro" -- postgres -c fsync=off
   postgres=$server
   address 5432 >"$SERVER_FILES/postgres-address"

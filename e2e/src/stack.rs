@@ -49,6 +49,11 @@ impl Stack {
 
     /// Starts everything, and leaves the waiting to the caller.
     pub async fn starting(variables: &[(&str, &str)]) -> Self {
+        Self::starting_changed(variables, |_| {}).await
+    }
+
+    /// The same; `change` may set more variables of each replica.
+    pub async fn starting_changed(variables: &[(&str, &str)], change: impl FnMut(&mut Replica)) -> Self {
         let folder = std::env::temp_dir().join(format!("e2e-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir_all(&folder).expect("the folder for tests can be made");
         let secrets = Secrets::make(&folder).expect("the folder for tests is writable");
@@ -77,6 +82,7 @@ impl Stack {
         let public = Api::local(gateway.map_or(0, |gateway| gateway.port));
         let admin_port = Api::local(admin);
         let mut stack = Self { folder, public, admin_port, replicas, secrets };
+        stack.replicas.iter_mut().for_each(change);
         stack.replicas.iter_mut().for_each(start);
         eventually("the gateway's admin port", START_TIMEOUT, || stack.admin_port.try_get("/health/live"))
             .await;

@@ -27,9 +27,11 @@ fn text(file: &Path) -> String {
 fn write_urls(secrets: &Path, urls: &Path) {
     let (postgres, nats) = (text(&secrets.join("postgres-address")), text(&secrets.join("nats-address")));
     for service in SERVICES {
-        let database = text(&secrets.join(service).join("database-url"));
-        let database = database.replace("@postgres/", &format!("@{postgres}/"));
-        fs::write(urls.join(format!("{service}-database")), database).unwrap();
+        for (secret, file) in [("database-url", "database"), ("migrations-url", "migrations")] {
+            let database = text(&secrets.join(service).join(secret));
+            let database = database.replace("@postgres/", &format!("@{postgres}/"));
+            fs::write(urls.join(format!("{service}-{file}")), database).unwrap();
+        }
         if service != "user-service" {
             let messages = text(&secrets.join(service).join("messages-url"));
             fs::write(urls.join(format!("{service}-messages")), messages.replace("nats:4222", &nats))
@@ -61,6 +63,7 @@ async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_reques
     let old = text(&urls.join("order-service-database"));
     let mut stack = Stack::start_with(&[
         ("DATABASE_URL_FILE", &format!("{}/{{program}}-database", urls.display())),
+        ("DATABASE_MIGRATIONS_URL_FILE", &format!("{}/{{program}}-migrations", urls.display())),
         ("MESSAGES_URL_FILE", &format!("{}/{{program}}-messages", urls.display())),
     ])
     .await;

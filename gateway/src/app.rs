@@ -1,6 +1,7 @@
 //! Wires the gateway: the public server and the admin server, with their shared state and background tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -104,15 +105,14 @@ fn admin_service(listener: Listener, authenticator: Authenticator, console: web:
 
 /// The public listener: documents, and the proxy for every other path.
 fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Docs>, limits: bool) -> Service {
-    let (table, proxies) = (gateway.table.clone(), gateway.table.clone());
+    let (table, served, proxies) = (gateway.table.clone(), gateway.table.clone(), gateway.table.clone());
     let max = if limits { table.load().file.connections_per_client } else { usize::MAX };
+    let start = Arc::new(Start::default());
     Service::new(listener)
         .edge()
         .limit_clients(max, move |client| proxies.load().is_trusted(&client))
-        .check("routes", move || {
-            let unserved = unserved(&table.load()).into_iter().collect::<Vec<_>>().join(", ");
-            async move { if unserved.is_empty() { Ok(()) } else { Err(unserved) } }
-        })
+        .check("start", move || ready(named(start.awaited(&unserved(&table.load())))))
+        .advisory("routes", move || ready(named(unserved(&served.load()))))
         .configure(move |app| {
             app.app_data(gateway.clone())
                 .app_data(web::Data::new(Engine::default()))
@@ -120,6 +120,25 @@ fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Doc
             docs::configure(app);
             app.default_service(web::to(proxy::proxy));
         })
+}
+
+/// The result of a check: the names of what is missing are the error.
+fn named(missing: BTreeSet<String>) -> Result<(), String> {
+    if missing.is_empty() { Ok(()) } else { Err(missing.into_iter().collect::<Vec<_>>().join(", ")) }
+}
+
+/// The gateway is ready when each routed service has had a replica, and stays it: a balancer in front must not
+/// take every gateway out because one service is down. A route that a reload adds is not waited for.
+#[derive(Default)]
+struct Start(Mutex<Option<BTreeSet<String>>>);
+
+impl Start {
+    /// The services that had no replica yet, of those that are `unserved` now.
+    fn awaited(&self, unserved: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = awaited.take().unwrap_or_else(|| unserved.clone());
+        awaited.insert(left.intersection(unserved).cloned().collect()).clone()
+    }
 }
 
 /// The services with a route but without a healthy replica.
@@ -199,5 +218,21 @@ async fn reload(tables: Rc<Tables>, table: Arc<ArcSwap<Table>>, console: web::Da
 async fn serve_admin(admin: Server) {
     if let Err(error) = admin.run().await {
         log::error!(error:%; "the admin port failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_waits_for_the_first_replica_of_each_service_and_only_for_that() {
+        let services = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let start = Start::default();
+        assert_eq!(start.awaited(&services(&["a", "b"])), services(&["a", "b"]));
+        assert_eq!(start.awaited(&services(&["b"])), services(&["b"]));
+        assert_eq!(start.awaited(&services(&["a", "b"])), services(&["b"]), "a had a replica");
+        assert_eq!(start.awaited(&services(&[])), services(&[]));
+        assert_eq!(start.awaited(&services(&["a", "b", "new"])), services(&[]), "ready once, ready for good");
     }
 }

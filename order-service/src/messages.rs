@@ -15,7 +15,7 @@
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
-use shared::db::{Tx, now};
+use shared::db::Tx;
 use shared::messages::{Delivery, Event, HandleError, Handler, Upcast};
 use uuid::Uuid;
 
@@ -76,7 +76,8 @@ impl Handler for PaymentEvents {
             attempt: delivery.attempt,
             context: event.context(),
         };
-        self.store.proceed(tx, locked, &trigger, &cause, now()).await?;
+        let now = tx.now();
+        self.store.proceed(tx, locked, &trigger, &cause, now).await?;
         Ok(())
     }
 

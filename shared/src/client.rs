@@ -5,9 +5,11 @@
 //! does not stream.
 
 mod context; // request id, trace and deadline, propagated to calls
+mod probe; // probes an ejected replica
 mod request; // builds a call, and runs its attempts
 
 pub use context::{ATTEMPT_HEADER, Context};
+pub use probe::probe;
 pub use request::{RequestBuilder, is_retried};
 
 use std::sync::Arc;

@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use time::Duration;
 use uuid::Uuid;
 
-use crate::db::{Db, DbError, Retention, Tx, now, query};
+use crate::db::{Db, DbError, Retention, Tx, query};
 use crate::problem::Problem;
 
 const LIFETIME: Duration = Duration::hours(24);
@@ -197,7 +197,7 @@ impl Claim {
     /// lock timeout.
     pub async fn begin(&self, tx: &mut Tx) -> Result<Claimed, DbError> {
         let Some(Keyed { scope, key, fingerprint, .. }) = &self.0 else { return Ok(Claimed::First) };
-        let now = now();
+        let now = tx.now();
         let claimed = query(
             "INSERT INTO idempotency_keys (scope, key, fingerprint, answer, expires_at) \
              VALUES ($1, $2, $3, NULL, $4) \

@@ -61,6 +61,17 @@ pub fn refused_connection(limit: &str) {
     REFUSED_CONNECTIONS.with_label_values(&[limit]).inc();
 }
 
+static LOCAL_FAILURES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let help = "Connections that could not be made for want of descriptors, ports or an address of the name.";
+    register_int_counter_vec!("http_client_local_failures_total", help, &["peer_service"]).expect(REGISTERED)
+});
+
+/// Counts and logs a connection to `service` that could not be made, and not because of the peer.
+pub fn local_failure(service: &str, why: &str) {
+    log::warn!(service, why; "no connection can be made here");
+    LOCAL_FAILURES.with_label_values(&[service]).inc();
+}
+
 /// What is read when somebody asks.
 #[derive(Default)]
 pub struct Readings {

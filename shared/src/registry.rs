@@ -34,6 +34,7 @@ pub use listed::ListedRegistry;
 pub use memory::MemoryRegistry;
 pub use within::{Networks, Within, is_within};
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -67,6 +68,9 @@ pub trait Registry {
 pub struct Instances {
     /// Sorted by id.
     pub instances: Vec<Instance>,
+    /// The ids of those that fail the registry's own health check: a hint, because the registry may have lost
+    /// its way to a replica that we reach, or the other way round.
+    pub failing: BTreeSet<String>,
     /// The registry's version of this result; 0 if it has none.
     pub version: u64,
 }

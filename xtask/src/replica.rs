@@ -120,6 +120,11 @@ impl Layout<'_> {
 }
 
 impl Replica {
+    /// Sets a variable, from the next start on.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.command.env(variable, value);
+    }
+
     pub fn start(&mut self) -> io::Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         self.command.stdout(log.try_clone()?).stderr(log);

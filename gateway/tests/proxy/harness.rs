@@ -102,6 +102,26 @@ impl Upstream {
         Self::start(said, 1)
     }
 
+    /// Answers every request with what `decide` says, health checks too.
+    pub(crate) fn deciding(decide: impl Fn(&str) -> &'static str + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = Self::at(&listener);
+        let (seen, decide) = (upstream.seen.clone(), Arc::new(decide));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (seen, decide, mut stream) = (seen.clone(), decide.clone(), stream.unwrap());
+                std::thread::spawn(move || {
+                    while let Some(request) = read_request(&mut stream) {
+                        let said = decide(&request);
+                        seen.lock().unwrap().push(request);
+                        stream.write_all(said.as_bytes()).unwrap_or_default();
+                    }
+                });
+            }
+        });
+        upstream
+    }
+
     /// Answers the first request on each connection, and closes it at the second.
     pub(crate) fn hanging_up_later(said: &'static str) -> Self {
         Self::serving(move |stream| {

@@ -1,7 +1,7 @@
 //! Placing and changing orders, and their timers.
 
 use shared::client::Context;
-use shared::db::{DbError, Query, Tx, now, query};
+use shared::db::{DbError, Query, Tx, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -51,7 +51,7 @@ impl Store {
         token: PaymentToken,
         cause: &Cause,
     ) -> Result<Order, Error> {
-        let now = now();
+        let now = tx.now();
         let order = Order::place(customer_id, price(tx, cart).await?, now)?;
         let transition = checkout::begin(order, token, now);
         insert(tx, &transition, cause.context.traceparent()).await?;
@@ -68,7 +68,8 @@ impl Store {
         cause: &Cause,
     ) -> Result<Order, Error> {
         let locked = self.lock(tx, id).await?;
-        self.proceed(tx, locked, trigger, cause, now()).await
+        let now = tx.now();
+        self.proceed(tx, locked, trigger, cause, now).await
     }
 
     /// Locks an order until the transaction ends.

@@ -137,7 +137,7 @@ impl CardNetwork {
         response.unwrap_or_else(|error| {
             log::info!(payment = payment.id.to_string(), error:%; "no response from the card network");
             let response = match error {
-                ExchangeError::Unreachable(_) => NetworkResponse::Failed,
+                ExchangeError::Unreachable(_) | ExchangeError::Local(_) => NetworkResponse::Failed,
                 ExchangeError::Broken(_) | ExchangeError::TimedOut | ExchangeError::TooLarge => {
                     NetworkResponse::Missing
                 }

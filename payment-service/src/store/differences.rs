@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shared::db::{Db, DbError, Row, Tx, now, query};
+use shared::db::{Db, DbError, Row, Tx, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -48,7 +48,7 @@ pub(super) async fn write(
     .bind(ours.currency.as_str())
     .bind(theirs.amount)
     .bind(theirs.currency.as_str())
-    .bind(now())
+    .bind(tx.now())
     .execute(tx)
     .await?;
     Ok(())
@@ -60,7 +60,7 @@ pub(super) async fn resolve(tx: &mut Tx, key: &str, figure: Figure) -> Result<()
     query("UPDATE differences SET resolved_at = $3 WHERE key = $1 AND figure = $2 AND resolved_at IS NULL")
         .bind(key)
         .bind(figure.as_str())
-        .bind(now())
+        .bind(tx.now())
         .execute(tx)
         .await?;
     Ok(())

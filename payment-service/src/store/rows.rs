@@ -1,6 +1,6 @@
 //! The `payments` table.
 
-use shared::db::{Conn, Db, DbError, Query, Row, Tx, now, query};
+use shared::db::{Conn, Db, DbError, Query, Row, Tx, query};
 use shared::request::Paging;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -137,7 +137,7 @@ pub(super) async fn claim(
             SELECT id FROM payments WHERE due_at <= $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
          RETURNING {COLUMNS}"
     ));
-    let rows = claim.bind(leased_until).bind(now()).bind(limit).fetch_all(tx).await?;
+    let rows = claim.bind(leased_until).bind(tx.now()).bind(limit).fetch_all(tx).await?;
     // An unreadable row, perhaps written by a newer version, must not block the others.
     let read = rows.iter().map(|row| Ok((payment(row)?, row.get("traceparent")?)));
     let logged = |error: &DbError| log::error!(error:%; "a due payment cannot be read");

@@ -17,9 +17,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{FusedFuture as _, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
-use shared::db::{DbError, Tx, now};
+use shared::db::{DbError, Tx};
 use shared::stop::Stop;
-use time::OffsetDateTime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
@@ -60,7 +59,7 @@ impl NetworkWorker {
                 }
                 Some(recorded) = running.next() => {
                     if let Recorded::More(due) = recorded {
-                        next_poll = next_poll.min(instant_of(due));
+                        next_poll = next_poll.min(instant_of(due - store.db().now()));
                     }
                 }
                 jobs = &mut claiming => {
@@ -91,7 +90,7 @@ async fn claim(store: &Store, limit: usize) -> Vec<Job> {
 
 async fn carry_out(store: &Store, network: &CardNetwork, timing: &Timing, job: Job) -> Recorded {
     let id = job.payment.id.to_string();
-    if now() >= job.leased_until {
+    if store.db().now() >= job.leased_until {
         return Recorded::Fenced;
     }
     let Answer { response, charge } = network.send(&job).await;
@@ -115,7 +114,7 @@ async fn record(
     response: NetworkResponse,
     charge: Option<Charge>,
 ) -> Result<Recorded, DbError> {
-    let apply = |response| job.payment.clone().apply_response(response, &timing.timeouts, now());
+    let apply = |response| job.payment.clone().apply_response(response, &timing.timeouts, store.db().now());
     let change = apply(response).or_else(|payment| {
         log::error!(payment = payment.id.to_string(); "a response contradicts the state of the payment");
         apply(NetworkResponse::Failed)
@@ -143,6 +142,6 @@ fn pause(timing: &Timing, change: &Change) -> Duration {
     }
 }
 
-fn instant_of(due: OffsetDateTime) -> Instant {
-    Instant::now() + Duration::try_from(due - now()).unwrap_or_default()
+fn instant_of(pause: time::Duration) -> Instant {
+    Instant::now() + Duration::try_from(pause).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use shared::db::{DbError, now};
+use shared::db::DbError;
 use shared::metrics::Readings;
 use shared::stop::Stop;
 use tokio::time::Instant;
@@ -54,7 +54,7 @@ pub async fn run(store: Store, network: CardNetwork, interval: Duration, progres
         if Instant::now() >= due {
             due = Instant::now() + interval;
             match reconcile(&store, &network, PAGE).await {
-                Ok(()) => progress.0.succeeded_at.store(now().unix_timestamp(), Ordering::Relaxed),
+                Ok(()) => progress.0.succeeded_at.store(store.db().now().unix_timestamp(), Ordering::Relaxed),
                 Err(error) => {
                     log::warn!(error:%; "the statement of the card network cannot be compared");
                     due = Instant::now() + RETRY_PAUSE.min(interval);

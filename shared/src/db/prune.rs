@@ -2,7 +2,7 @@
 
 use time::Duration;
 
-use super::{Db, DbError, now, query};
+use super::{Db, DbError, query};
 
 /// Rows of a table that are deleted after some time.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Db {
             "DELETE FROM {table} WHERE {time} < $1 AND ({key}) IN \
              (SELECT {key} FROM {table} WHERE {time} < $1 LIMIT {BATCH})"
         );
-        let before = now() - *kept;
+        let before = self.now() - *kept;
         while query(&*delete).bind(before).execute(self).await? == BATCH {}
         Ok(())
     }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::Nats;
 use super::waiting::{Stored, Waiting};
-use crate::db::{Db, DbError, now, query};
+use crate::db::{Db, DbError, query};
 use crate::metrics::Readings;
 use crate::stop::Stop;
 
@@ -99,6 +99,6 @@ async fn dead_letters(db: &Db) -> Result<Waiting, DbError> {
 async fn waiting(db: &Db, sql: &str) -> Result<Waiting, DbError> {
     let row = query(sql).fetch_one(db).await?;
     let oldest: Option<OffsetDateTime> = row.get("oldest")?;
-    let oldest_age_s = oldest.map_or(0, |oldest| (now() - oldest).whole_seconds());
+    let oldest_age_s = oldest.map_or(0, |oldest| (db.now() - oldest).whole_seconds());
     Ok(Waiting { count: row.get("count")?, oldest_age_s })
 }

@@ -9,7 +9,7 @@ use futures_util::future::FutureExt as _;
 use serde::de::DeserializeOwned;
 
 use super::{Event, Upcast, dead_letters};
-use crate::db::{Db, DbError, Tx, now, query};
+use crate::db::{Db, DbError, Tx, query};
 use crate::trace::{Kind, Span};
 
 /// A service's event handler.
@@ -151,7 +151,7 @@ impl Inbox {
         )
         .bind(self.service)
         .bind(event.id)
-        .bind(now())
+        .bind(tx.now())
         .execute(tx)
         .await?;
         Ok(recorded == 1)

@@ -36,7 +36,7 @@ use uuid::Uuid;
 use self::queue::Queue;
 use super::outbox::{LEASE, MAX_ATTEMPTS, Outbox, Outgoing, RETRY, UNAVAILABLE};
 use super::{Nats, SendError, Transport, dead_letters};
-use crate::db::{Db, DbError, Query, Tx, now, query};
+use crate::db::{Db, DbError, Query, Tx, query};
 use crate::stop::Stop;
 
 /// How often the relay looks in the table for due events that [`Outbox::put`] did not hand to it: retries, events
@@ -108,7 +108,7 @@ impl Relay {
         let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            for sending in queue.take(now()) {
+            for sending in queue.take(self.db.now()) {
                 self.send(sending, results.clone());
             }
             // The last transactions of this process may have left events that are not in the queue yet.
@@ -183,7 +183,7 @@ impl Relay {
             let of = destinations.condition("destination", 2);
             let due =
                 query(format!("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1{of} LIMIT 1"));
-            if destinations.bind(due.bind(now())).fetch_optional(&self.db).await?.is_some() {
+            if destinations.bind(due.bind(self.db.now())).fetch_optional(&self.db).await?.is_some() {
                 return Ok(true);
             }
         }
@@ -217,7 +217,7 @@ impl Relay {
         .bind(outgoing.seq)
         .bind(failures)
         .bind(error.to_string())
-        .bind(now() + pause)
+        .bind(tx.now() + pause)
         .bind(self.name.as_str())
         .bind(outgoing.claimed_until)
         .execute(tx)
@@ -238,7 +238,7 @@ impl Relay {
             "UPDATE outbox SET sent_at = $2 \
              WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $3 AND next_at = $4",
         );
-        let ended = ended.bind(*seq).bind(now()).bind(self.name.as_str()).bind(*claimed_until);
+        let ended = ended.bind(*seq).bind(tx.now()).bind(self.name.as_str()).bind(*claimed_until);
         if ended.execute(&mut *tx).await? == 1 {
             log::error!(seq, destination, kind = event.kind, error:%; "an event becomes a dead letter");
             dead_letters::keep(tx, destination, event, attempts, &error.to_string()).await?;
@@ -253,7 +253,7 @@ impl Relay {
         destinations: Destinations<'_>,
         wanted: usize,
     ) -> Result<Vec<Outgoing>, DbError> {
-        let now = now();
+        let now = tx.now();
         let claimed_until = now + LEASE;
         let of = destinations.condition("head.destination", 5);
         let claim = query(format!(
@@ -315,7 +315,7 @@ impl Destinations<'_> {
 async fn mark_sent(tx: &mut Tx, outgoing: &Outgoing) -> Result<(), DbError> {
     query("UPDATE outbox SET sent_at = $2 WHERE seq = $1 AND sent_at IS NULL")
         .bind(outgoing.seq)
-        .bind(now())
+        .bind(tx.now())
         .execute(tx)
         .await?;
     Ok(())

@@ -5,7 +5,7 @@
 //!   has lost its data gets a new registration.
 //! - **Health.** The agent calls `/health/ready` every 10 s. The initial status is passing, because a replica
 //!   registers only when it serves. Consul deregisters it after a minute of failures.
-//! - **Discovery** returns only passing instances, with blocking queries.
+//! - **Discovery** returns all instances, with blocking queries, and which of them fail the agent's check.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -51,9 +51,16 @@ struct Registration {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct HealthyInstance {
+struct Listed {
     node: Node,
     service: Registration,
+    checks: Vec<Check>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check {
+    status: String,
 }
 
 #[derive(Deserialize)]
@@ -173,19 +180,26 @@ impl Registry for ConsulRegistry {
 
     async fn instances(&self, service: &str, seen: Option<&Instances>) -> Result<Instances, RegistryError> {
         let seen = seen.map_or(0, |seen| seen.version);
-        let mut path = format!("health/service/{}?passing", self.name(service));
+        let mut path = format!("health/service/{}", self.name(service));
         let mut time = TIMEOUT;
         if seen > 0 {
-            path.push_str(&format!("&index={seen}&wait={}s", WAIT.as_secs()));
+            path.push_str(&format!("?index={seen}&wait={}s", WAIT.as_secs()));
             time += WAIT + WAIT / 16;
         }
         let answer = self.call(Method::GET, &path, None, time).await?;
         let index = answer.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
         let index = index.ok_or_else(|| RegistryError::Refused("there is no X-Consul-Index".to_owned()))?;
-        let mut instances: Vec<_> =
-            parsed::<Vec<HealthyInstance>>(&answer)?.into_iter().filter_map(instance).collect();
-        instances.sort();
-        Ok(Instances { instances, version: next(seen, index) })
+        let mut found = Instances { version: next(seen, index), ..Instances::default() };
+        for listed in parsed::<Vec<Listed>>(&answer)? {
+            let fails = listed.checks.iter().any(|check| check.status == "critical");
+            let Some(instance) = instance(listed.node, listed.service) else { continue };
+            if fails {
+                found.failing.insert(instance.id.clone());
+            }
+            found.instances.push(instance);
+        }
+        found.instances.sort();
+        Ok(found)
     }
 }
 
@@ -200,7 +214,7 @@ fn parsed<'a, T: Deserialize<'a>>(answer: &'a Response) -> Result<T, RegistryErr
 }
 
 /// A service registered without an address has its agent's address.
-fn instance(HealthyInstance { node, service }: HealthyInstance) -> Option<Instance> {
+fn instance(node: Node, service: Registration) -> Option<Instance> {
     let Registration { id, service, address, port, meta } = service;
     let address = if address.is_empty() { node.address } else { address };
     let host = address.parse::<Ipv6Addr>().map_or(address, |address| format!("[{address}]"));

@@ -50,6 +50,7 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
                 if known.learn(&found.instances, now) {
                     pool.update(&found.instances, now);
                 }
+                pool.hint(&found.failing, now);
                 seen = Some(found);
             }
             Err(error) => {
@@ -109,7 +110,7 @@ mod tests {
             self.0.borrow_mut().push(seen.map(|seen| seen.version));
             let answer = match self.0.borrow().len() {
                 2 => Err(RegistryError::Unavailable("it starts anew".to_owned())),
-                times => Ok(Instances { instances: Vec::new(), version: 10 - times as u64 }),
+                times => Ok(Instances { version: 10 - times as u64, ..Instances::default() }),
             };
             tokio::task::yield_now().await;
             answer

@@ -56,7 +56,7 @@ impl Registry for DnsRegistry {
             Some(name) => look_up(name).await?,
             None => Vec::new(),
         };
-        Ok(Instances { instances, version: 0 })
+        Ok(Instances { instances, ..Instances::default() })
     }
 }
 

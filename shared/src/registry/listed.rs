@@ -40,7 +40,7 @@ impl Registry for ListedRegistry {
             std::future::pending::<()>().await;
         }
         let instances = self.0.get(service).cloned().unwrap_or_default();
-        Ok(Instances { instances, version: 0 })
+        Ok(Instances { instances, ..Instances::default() })
     }
 }
 

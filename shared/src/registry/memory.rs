@@ -85,6 +85,6 @@ impl Registry for MemoryRegistry {
             tokio::time::sleep(POLL).await;
         }
         let answer = self.call(Method::GET, &format!("/registry/services/{service}"), None).await?;
-        Ok(Instances { instances: parsed::<Found>(&answer)?.instances, version: 0 })
+        Ok(Instances { instances: parsed::<Found>(&answer)?.instances, ..Instances::default() })
     }
 }

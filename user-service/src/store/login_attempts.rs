@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use shared::db::{Conn, DbError, Tx, now, query};
+use shared::db::{Conn, DbError, Tx, query};
 use time::{Duration, OffsetDateTime};
 
 use super::Store;
@@ -62,7 +62,8 @@ impl Store {
 
     /// Counts a wrong password; [`Error::Throttled`] if ten concurrent ones were counted before.
     pub async fn count_failure(&self, tx: &mut Tx, attempt: &LoginAttempt) -> Result<(), Error> {
-        let (now, began) = (now(), now() - WINDOW);
+        let now = tx.now();
+        let began = now - WINDOW;
         let counted = query(
             "INSERT INTO login_failures (address, client, failures, began_at) VALUES ($1, $2, 1, $3) \
              ON CONFLICT (address, client) DO UPDATE SET \
@@ -85,7 +86,8 @@ pub(super) async fn check_throttle<'c>(
     conn: impl Into<Conn<'c>>,
     attempt: &LoginAttempt,
 ) -> Result<(), Error> {
-    let now = now();
+    let conn = conn.into();
+    let now = conn.now();
     let found = query(
         "SELECT began_at FROM login_failures \
          WHERE address = $1 AND client = $2 AND began_at >= $3 AND failures >= $4",

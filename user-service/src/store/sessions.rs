@@ -5,7 +5,7 @@
 //!                          └── used again ──► the session is revoked (RFC 9700 §4.14.2)
 //! ```
 
-use shared::db::{DbError, Tx, now, query};
+use shared::db::{DbError, Tx, query};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -38,7 +38,7 @@ impl Store {
         login: &Login,
         token: &str,
     ) -> Result<Uuid, Error> {
-        let (session, now, user) = (Uuid::now_v7(), now(), login.user.id);
+        let (session, now, user) = (Uuid::now_v7(), tx.now(), login.user.id);
         query("SELECT id FROM users WHERE id = $1 AND password_hash = $2 AND deactivated = FALSE FOR UPDATE")
             .bind(user)
             .bind(login.password_hash.as_str())
@@ -61,7 +61,7 @@ impl Store {
     /// Spends the refresh token with the hash `spent`; `next` takes its place.
     /// [`Error::InvalidToken`] if there is no such token, or its session is over.
     pub async fn refresh(&self, tx: &mut Tx, spent: &str, next: &str) -> Result<Refreshed, Error> {
-        let now = now();
+        let now = tx.now();
         let found = query(
             "SELECT s.id, s.user_id, s.revoked_at, s.expires_at, t.spent_at FROM refresh_tokens t \
              JOIN sessions s ON s.id = t.session_id WHERE t.hash = $1 FOR UPDATE",
@@ -102,7 +102,7 @@ impl Store {
     pub async fn end_session(&self, tx: &mut Tx, session: Uuid) -> Result<(), DbError> {
         query("UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
             .bind(session)
-            .bind(now())
+            .bind(tx.now())
             .execute(tx)
             .await
             .map(drop)
@@ -124,7 +124,7 @@ pub(super) async fn revoke_all_but(tx: &mut Tx, user: Uuid, kept: Option<Uuid>) 
          AND ($3 IS NULL OR id <> $3)",
     )
     .bind(user)
-    .bind(now())
+    .bind(tx.now())
     .bind(kept)
     .execute(tx)
     .await

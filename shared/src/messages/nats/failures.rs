@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::db::{DbError, now, query};
+use crate::db::{DbError, query};
 use crate::messages::inbox::Inbox;
 
 pub(super) async fn failures(inbox: &Inbox, id: Uuid) -> Result<i64, DbError> {
@@ -19,7 +19,7 @@ pub(super) async fn count_failure(inbox: &Inbox, id: Uuid) -> Result<i64, DbErro
          SET failures = inbox_failures.failures + 1, at = excluded.at RETURNING failures",
     );
     let mut tx = inbox.db().begin().await?;
-    let row = count.bind(inbox.service()).bind(id).bind(now()).fetch_one(&mut tx).await?;
+    let row = count.bind(inbox.service()).bind(id).bind(tx.now()).fetch_one(&mut tx).await?;
     tx.commit().await?;
     row.get("failures")
 }
