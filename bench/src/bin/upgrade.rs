@@ -72,7 +72,7 @@ async fn run(config: Config) -> Result<bool, String> {
     let deployment = Deployment::open(deployment).await?;
     let customers = deployment.customers(customers).await.ok_or("Nobody can register.")?;
     let product = deployment.product(1_000_000).await.ok_or("No product can be made.")?;
-    let (log, interrupted) = (RefCell::new(ClientLog::default()), bench::stop_on_signals()?);
+    let (log, interrupted) = (RefCell::new(ClientLog::default()), bench::stop_on_signals());
     let (stopper, over) = Stop::pair();
     let workload = Workload::begin(orders, ORDERING_TIME, seed, vec![product]).endless().paid_with(&TOKENS);
     let ordering = customers.iter().map(|customer| order(&workload, customer, &deployment, &log, &over));
