@@ -62,6 +62,8 @@ async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_reques
     write_urls(&secrets, &urls);
     let old = text(&urls.join("order-service-database"));
     let mut stack = Stack::start_with(&[
+        // Longer than a service takes to learn that a replica of another one leaves.
+        ("DRAIN_GRACE", "2s"),
         ("DATABASE_URL_FILE", &format!("{}/{{program}}-database", urls.display())),
         ("DATABASE_MIGRATIONS_URL_FILE", &format!("{}/{{program}}-migrations", urls.display())),
         ("MESSAGES_URL_FILE", &format!("{}/{{program}}-messages", urls.display())),
