@@ -19,6 +19,7 @@ use super::drain::{self, Drain};
 use super::workers::{Connections, Serve, Workers};
 use super::{HttpConfig, Parts, Replica, Task, health, middleware, resource};
 use crate::body::BODY_LIMIT;
+use crate::limits;
 use crate::stop::{Stop, Stopper};
 use crate::trace;
 
@@ -109,7 +110,7 @@ impl Server {
             let (app, closing) = (app.clone(), close_idle.clone());
             async move { serve(app(), name, limits, idle, closing).await }.boxed_local()
         };
-        let connections = Connections::new(http.max_connections, per_client);
+        let connections = Connections::new(http.max_connections.min(most_connections()), per_client);
         let workers = Workers::start(workers(), connections.clone(), Arc::new(make));
         let accepting = actix_web::rt::spawn(workers.accept(listener, closing));
 
@@ -226,6 +227,11 @@ async fn first_to_end(tasks: &mut Vec<(&'static str, JoinHandle<()>)>) -> &'stat
         log::error!(error:%; "a background task failed");
     }
     tasks.remove(index).0
+}
+
+/// Half of the descriptors: a client's connection may need one towards a replica, and some are for files.
+fn most_connections() -> usize {
+    usize::try_from(limits::descriptors() / 2).unwrap_or(usize::MAX).saturating_sub(50).max(1)
 }
 
 fn workers() -> usize {
