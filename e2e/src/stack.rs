@@ -191,6 +191,13 @@ impl Stack {
         Person::log_in(&self.public, email, password).await
     }
 
+    /// What the programs of this name have logged, one replica after the other.
+    pub fn log(&self, name: &str) -> String {
+        let named = self.replicas.iter().filter(|replica| replica.program.name == name);
+        let file = |replica: &Replica| self.folder.join(format!("{}.log", replica.name));
+        named.map(|replica| std::fs::read_to_string(file(replica)).unwrap_or_default()).collect()
+    }
+
     /// The programs' memory in bytes, all together.
     pub fn resident(&self) -> u64 {
         self.replicas.iter().filter_map(Replica::resident).sum()

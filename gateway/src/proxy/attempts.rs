@@ -32,6 +32,8 @@ pub struct Plan {
     pub head_timeout: Duration,
     /// Deadline of the whole request.
     pub end: Instant,
+    /// It does not count toward the requests in flight of a replica.
+    pub lasts_long: bool,
 }
 
 /// Result of one attempt.
@@ -103,6 +105,9 @@ async fn attempt(
         Ok(hold) => hold,
         Err(NoReplica::None | NoReplica::Busy) => return Ended::Refused(Problem::unavailable(1)),
     };
+    if plan.lasts_long {
+        hold.exempt();
+    }
     tried.push(hold.key());
     let authority = hold.instance().authority().to_owned();
     let exchanged = engine.exchange(&authority, request).await;

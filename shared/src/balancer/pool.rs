@@ -127,7 +127,7 @@ impl Pool {
         }
         let instance = replica.instance.clone();
         drop(members);
-        Ok(Hold { pool: self.clone(), key, instance, picked: now, probing: probe })
+        Ok(Hold { pool: self.clone(), key, instance, picked: now, probing: probe, exempt: false })
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -144,6 +144,8 @@ pub struct Hold {
     picked: Instant,
     /// This request is a probe, and its outcome is not known yet.
     probing: bool,
+    /// It does not count toward [`Settings::max_in_flight`].
+    exempt: bool,
 }
 
 impl Hold {
@@ -161,6 +163,16 @@ impl Hold {
         self.probing
     }
 
+    /// From now on the request does not count toward [`Settings::max_in_flight`]. For event streams and other
+    /// requests that last long and that the caller limits by itself.
+    pub fn exempt(&mut self) {
+        if !std::mem::replace(&mut self.exempt, true)
+            && let Some(replica) = self.pool.members().get(self.key)
+        {
+            replica.exempt += 1;
+        }
+    }
+
     /// Records the outcome. Call it when the head of the response has arrived, or the attempt has failed: the
     /// time since the pick counts as the replica's latency. An outcome that says nothing about the replica, such as a stale
     /// connection, is not recorded.
@@ -175,7 +187,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // After a probe without a conclusive outcome, the next request probes again.
-        self.pool.members().give_back(self.key, self.probing);
+        self.pool.members().give_back(self.key, self.exempt, self.probing);
     }
 }
 
