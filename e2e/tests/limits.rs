@@ -9,12 +9,24 @@ use std::time::Duration;
 use e2e::{Api, Stack};
 use serde_json::Value;
 
+/// The events of one order, for one person.
+struct Events {
+    address: String,
+    token: String,
+    id: String,
+}
+
+impl Events {
+    fn of(api: &Api, order: &Value) -> Self {
+        let address = api.base.trim_start_matches("http://").to_owned();
+        Self { address, token: api.token.clone().unwrap(), id: order["id"].as_str().unwrap().to_owned() }
+    }
+}
+
 /// Opens an event stream. Returns the status, and the connection.
-fn open(api: &Api, order: &Value) -> (String, TcpStream) {
-    let address = api.base.trim_start_matches("http://");
+fn open(Events { address, token, id }: &Events) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let (id, token) = (order["id"].as_str().unwrap(), api.token.as_deref().unwrap());
     write!(
         stream,
         "GET /api/orders/{id}/events HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n\r\n"
@@ -32,12 +44,12 @@ async fn a_person_who_opens_600_streams_has_five_and_everybody_else_is_served() 
     let order = ann.place(&ann.product().await, 1, "tok_visa").await;
     ann.order_reaches(&order, "confirmed").await;
     let (done, mut is_done) = tokio::sync::oneshot::channel();
-    let api = ann.api.clone();
+    let events = Events::of(&ann.api, &order);
     let opening = std::thread::spawn(move || {
         let mut open_streams = Vec::new();
         let mut accepted = 0;
         for _ in 0..600 {
-            let (status, stream) = open(&api, &order);
+            let (status, stream) = open(&events);
             match status.as_str() {
                 "200" => {
                     accepted += 1;
@@ -61,7 +73,7 @@ async fn a_person_who_opens_600_streams_has_five_and_everybody_else_is_served() 
     assert_eq!((accepted, open_streams.len()), (5, 5));
     let bob = stack.register().await;
     let order = bob.place(&bob.product().await, 1, "tok_visa").await;
-    assert_eq!(open(&bob.api, &order).0, "200", "another person has streams of its own");
+    assert_eq!(open(&Events::of(&bob.api, &order)).0, "200", "another person has streams of its own");
 }
 
 #[actix_web::test]
