@@ -129,3 +129,27 @@ async fn beyond_so_many_waiting_requests_the_preference_is_dropped() {
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     assert!(upstream.seen()[1].contains("prefer: wait=5"));
 }
+
+#[actix_web::test]
+async fn waiting_requests_take_no_slots_of_plain_requests() {
+    let (release, held) = channel::<()>();
+    let held = Mutex::new(held);
+    let upstream = Upstream::replying(move |request| {
+        if request.contains("prefer: ") {
+            held.lock().unwrap().recv_timeout(Duration::from_secs(10)).unwrap_or_default();
+        }
+        OK
+    });
+    let policies = "connections_per_client = 1000\nwaits_per_client = 1000\nrate_burst = 2000";
+    let gateway = Gateway::with(&format!("{policies}\n{WAITS}"), &[&upstream]).await;
+    // More than a replica gets of plain requests.
+    let mut clients = Vec::new();
+    for _ in 0..300 {
+        let mut client = TcpStream::connect(gateway.address()).await.unwrap();
+        client.write_all(waiting("/waits").as_bytes()).await.unwrap();
+        clients.push(client);
+    }
+    let (said, _) = open(&gateway, "/a").await;
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    drop(release);
+}
