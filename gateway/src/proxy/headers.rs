@@ -161,7 +161,7 @@ pub fn incoming(answer: Response, hold: Hold, service: &str, client: Client) -> 
         .filter(|_| is_stream)
         .map(|stop| async move { stop.requested().await }.boxed_local());
     let Client { exchange, stream, .. } = client;
-    let held = Held { body: answer.body, hold, stop, exchange, failed: None, stream };
+    let held = Held { body: answer.body, hold, stop, exchange, failed: None, _stream: stream };
     response.body(BoxBody::new(held))
 }
 
@@ -183,8 +183,7 @@ struct Held {
     exchange: Option<Rc<Exchange>>,
     /// The error that ends the body, and the number of flushes before it.
     failed: Option<(UpstreamError, u64)>,
-    /// The place of an event stream.
-    stream: Option<Place>,
+    _stream: Option<Place>,
 }
 
 impl MessageBody for Held {
@@ -201,10 +200,6 @@ impl MessageBody for Held {
         let this = &mut *self;
         if this.failed.is_none() {
             if this.stop.as_mut().is_some_and(|stop| stop.poll_unpin(cx).is_ready()) {
-                return Poll::Ready(None);
-            }
-            // Its place is wanted for the next stream of the client, and a silent one would be kept for long.
-            if this.stream.is_some() && this.exchange.as_ref().is_some_and(|exchange| exchange.has_left()) {
                 return Poll::Ready(None);
             }
             let polled = ready!(Pin::new(&mut this.body).poll_next(cx));

@@ -98,9 +98,8 @@ impl Exchange {
         self.is_slow.get()
     }
 
-    /// Whether the client has closed its side of the connection. It may still read the response; a client that
-    /// reads an endless one does not close its side.
-    pub fn has_left(&self) -> bool {
+    /// Whether the client has closed its side of the connection. It may still read the response.
+    pub(super) fn has_left(&self) -> bool {
         self.has_left.get()
     }
 
