@@ -26,6 +26,7 @@ RUN find shared -name '*.rs' -exec touch {} + && sh build
 
 FROM chassis AS build
 ARG PACKAGE
+COPY calls.txt .
 COPY $PACKAGE $PACKAGE
 RUN find "$PACKAGE" -name '*.rs' -exec touch {} + && sh build && mkdir /programs /etc/program \
  && for name in $(awk -v package="$PACKAGE" '$2 == package { print $1 }' programs.txt); do mv "target/dist/$name" /programs; done
@@ -41,7 +42,7 @@ RUN rustc -O -C target-feature=+crt-static -C panic=abort -C strip=symbols -o /p
 # Where volumes are mounted: a new one belongs to whom this folder does.
 FROM debian:bookworm-slim AS folders
 COPY programs.txt /
-RUN mkdir /data /secrets && cd /secrets && mkdir postgres nats prometheus $(awk '!/^#/ && $3 != "external" { print $1 }' /programs.txt)
+RUN mkdir /data /secrets && cd /secrets && mkdir postgres nats consul prometheus public $(awk '!/^#/ && $3 != "external" { print $1 }' /programs.txt)
 
 # What all images of ours have in common.
 FROM debian:bookworm-slim AS base
@@ -62,15 +63,18 @@ COPY --from=build /programs/$PROGRAM /usr/local/bin/
 # Listens to everybody in its network.
 ENV HOST=0.0.0.0 PROGRAM=$PROGRAM PORT=$PORT CONFIG_FILE=/etc/gateway.toml
 EXPOSE $PORT
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD probe $PORT /health/ready
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD probe $PORT /health/live
 CMD exec $PROGRAM
 LABEL org.opencontainers.image.title="$PROGRAM"
 
 # Makes the stack's secrets, each in the volume of its reader. The folders, and so the volumes, are its own.
-FROM base AS secrets
-COPY programs.txt /usr/local/share/
+# PostgreSQL's image, which runs anyway, has openssl.
+FROM postgres:17 AS secrets
+COPY programs.txt calls.txt /usr/local/share/
 COPY deploy/docker/secrets /usr/local/bin/
 COPY --from=folders --chown=10001:10001 /secrets /secrets
+USER 10001:10001
+ENTRYPOINT []
 CMD ["secrets"]
 
 FROM nats:2.10 AS nats

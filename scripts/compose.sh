@@ -13,24 +13,16 @@ ask() { PROBE_HEADER=${4:-} docker exec -e PROBE_HEADER "$1" probe "$2" "$3"; }
 container_rss() { docker exec "$1" sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' /proc/1/status; }
 
 # Waits until every container is healthy, for a minute.
-await_healthy() {
-  for _ in $(seq 1 120); do
-    [ "$(docker compose ps --format '{{.Health}}' | sort -u)" != healthy ] || return 0
-    sleep 0.5
-  done
-  return 1
-}
+await_healthy() { within 60 are_healthy; }
+are_healthy() { [ "$(docker compose ps --format '{{.Health}}' | sort -u)" = healthy ]; }
 
 # Waits until the gateway counts every replica as healthy and serves, for 30 s. Reads the gateway's metrics,
 # a line for each replica.
-await_replicas() {
+await_replicas() { within 30 are_replicas_healthy; }
+are_replicas_healthy() {
   local healthy
-  for _ in $(seq 1 300); do
-    healthy=$(curl -fsS "$ADMIN/metrics" 2>/dev/null | grep -c '^http_client_replica_state{.*state="healthy".* 1$') || true
-    if [ "${healthy:-0}" -ge "$REPLICAS" ] && curl -fsS -o /dev/null "$GATEWAY/health/ready" 2>/dev/null; then return; fi
-    sleep 0.1
-  done
-  return 1
+  healthy=$(curl -fsS "$ADMIN/metrics" 2>/dev/null | grep -c '^http_client_replica_state{.*state="healthy".* 1$') || true
+  [ "${healthy:-0}" -ge "$REPLICAS" ] && curl -fsS -o /dev/null "$GATEWAY/health/ready" 2>/dev/null
 }
 
 # The admin's login, as .secrets/admin.env. Only the program that reads the secret `admin` knows it.
@@ -65,29 +57,5 @@ compose_up() {
   docker compose up --detach --wait --wait-timeout 180 || die "Not everything became healthy: see docker compose ps, docker compose logs. scripts/down --compose ends what runs."
   await_replicas || die "The gateway does not count $REPLICAS healthy replicas: see $ADMIN."
   write_admin_env
-  # shellcheck source=/dev/null
-  source "$SECRETS/admin.env"
-  cat <<TEXT
-It runs.
-
-  API          $GATEWAY      documented at $GATEWAY/docs
-  Dashboard    $ADMIN
-  Prometheus   http://127.0.0.1:9091
-  Admin        $ADMIN_EMAIL  $ADMIN_PASSWORD
-  Logs         docker compose logs
-
-TEXT
-  to_try
-  echo "scripts/smoke tells the whole story; scripts/down --compose ends it."
-}
-
-# compose_down [--wipe]
-compose_down() {
-  docker compose down --remove-orphans ${1:+--volumes}
-  if [ -n "${1:-}" ]; then
-    rm -f "$SECRETS/admin.env"
-    echo "Stopped; data and secrets are deleted."
-  else
-    echo "Stopped; data and secrets are kept, in volumes."
-  fi
+  it_runs "It runs." $'docker compose logs\n  Prometheus   http://127.0.0.1:9091' "scripts/down --compose"
 }

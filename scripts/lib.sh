@@ -1,6 +1,11 @@
 # What the scripts share. Bash and coreutils; no jq, no openssl.
 
+# What the caller's shell has must change nothing: its language, its proxies (everything here is on this machine),
+# aliases and functions that a file sets, and the folder of a link.
 set -euo pipefail
+shopt -u nocasematch nullglob failglob 2>/dev/null || true
+unset BASH_ENV ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT IFS
+export LC_ALL=C NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
 SELF=$(realpath "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,6 +20,16 @@ REPLICAS=$(programs service | awk '{ sum += $5 } END { print sum }')
 die() { printf '%s\n' "$*" >&2; exit 1; }
 now_ms() { date +%s%3N; }
 
+# within SECONDS COMMAND...: repeats a command until it succeeds, for so long.
+within() {
+  local end=$(($(now_ms) + $1 * 1000))
+  shift
+  until "$@"; do
+    [ "$(now_ms)" -lt $end ] || return 1
+    sleep 0.1
+  done
+}
+
 # Prints the comment at the head of the script that called.
 usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$SELF"; exit "${1:-0}"; }
 
@@ -28,6 +43,16 @@ BIN=${CARGO_TARGET_DIR:-target}/$PROFILE
 xtask() { cargo run --profile "$PROFILE" --quiet -p xtask -- "$@"; }
 # json [--each PATH] PATH...: values in the JSON on standard input, in columns. Only after `xtask`, which builds it.
 json() { "$BIN/xtask" json "$@"; }
+
+# build_programs: all programs and xtask, with what runs on one machine alone: neither PostgreSQL nor NATS.
+build_programs() {
+  local name package database packages=() features=''
+  while read -r name package _ _ _ database _; do
+    packages+=(-p "$package")
+    [ "$database" = - ] || features+=$package/sqlite,
+  done < <(programs)
+  cargo build --profile "$PROFILE" --quiet --bins -p xtask "${packages[@]}" --no-default-features --features "$features"
+}
 
 # Who listens on a port, as far as this user may know.
 owner_of() {
@@ -47,15 +72,34 @@ ports_are_free() {
   done
 }
 
-# Prints what a newcomer may do first.
-to_try() {
+# The ports of all replicas.
+all_ports_are_free() {
+  local name port replicas i ports=(gateway-admin:9090)
+  while read -r name _ _ port replicas _; do
+    for ((i = 0; i < replicas; i++)); do ports+=("$name:$((port + i))"); done
+  done < <(programs)
+  ports_are_free "${ports[@]}"
+}
+
+# it_runs HEADLINE LOGS DOWN: says where everything is, what a newcomer may do first, and what ends it.
+it_runs() {
+  # shellcheck source=/dev/null
+  source "$SECRETS/admin.env"
   cat <<TEXT
+$1
+
+  API          $GATEWAY      documented at $GATEWAY/docs
+  Dashboard    $ADMIN
+  Admin        $ADMIN_EMAIL  $ADMIN_PASSWORD
+  Logs         $2
+
 To try:
 
   curl $GATEWAY/api/products
   curl $GATEWAY/api/users -H 'content-type: application/json' -d '{"email":"ann@example.com","name":"Ann","password":"correct horse"}'
   curl $GATEWAY/api/sessions -H 'content-type: application/json' -d '{"email":"ann@example.com","password":"correct horse"}'
 
+scripts/smoke tells the whole story; $3 ends it.
 TEXT
 }
 

@@ -2,7 +2,7 @@
 # TEST_NATS_URL and TEST_CONSUL_URL already name are used instead; those whose image is not here are not
 # started, and their tests are skipped.
 
-SERVERS=()
+SERVERS=() SERVER_FILES=''
 
 # serve IMAGE [docker options] -- [arguments]: starts a server, and leaves its id in $server.
 serve() {
@@ -25,15 +25,7 @@ free_ports() {
   echo "${ports[@]}"
 }
 # answers WHAT COMMAND...: waits until the command ends well, for 30 s.
-answers() {
-  local what=$1
-  shift
-  for _ in $(seq 1 300); do
-    if "$@" >/dev/null 2>&1; then return; fi
-    sleep 0.1
-  done
-  die "$what does not answer: docker logs $server"
-}
+answers() { within 30 "${@:2}" >/dev/null 2>&1 || die "$1 does not answer: docker logs $server"; }
 connects() { (exec 3<>"/dev/tcp/${1%:*}/${1#*:}"); }
 
 start_servers() {
@@ -59,6 +51,49 @@ start_servers() {
     answers Consul curl -fsS "http://127.0.0.1:$http/v1/catalog/nodes"
     export TEST_CONSUL_URL=consul://127.0.0.1:$http
   fi
+  if [ -z "${TEST_COMPOSE_SECRETS:-}" ] && is_here postgres:17 && is_here nats:2.10 && is_here hashicorp/consul:1.20 && [ "$(uname)" = Linux ]; then
+    start_compose_servers
+  fi
 }
 
-stop_servers() { [ ${#SERVERS[@]} -eq 0 ] || docker rm --force --volumes "${SERVERS[@]}" >/dev/null; }
+# PostgreSQL, NATS and Consul as docker-compose.yml starts them, with the logins and tokens that its service
+# `secrets` makes. TEST_COMPOSE_SECRETS is the folder with its volumes; there, NAME-address says where a server
+# listens, and `rotate STEP` does what scripts/rotate-secrets does.
+start_compose_servers() {
+  local http rpc gossip make postgres
+  SERVER_FILES=$(mktemp -d)
+  export TEST_COMPOSE_SECRETS=$SERVER_FILES
+  chmod 755 "$SERVER_FILES"
+  programs | awk '$3 != "external" { print $1 }' | (cd "$SERVER_FILES" && xargs mkdir postgres nats consul prometheus public)
+  make=(docker run --rm --user "$(id -u):$(id -g)" --env "PROGRAMS=$PWD/programs.txt" --env "CALLS=$PWD/calls.txt"
+    --volume "$PWD:$PWD:ro" --volume "$SERVER_FILES:/secrets" --entrypoint "$PWD/deploy/docker/secrets" postgres:17)
+  "${make[@]}"
+  serve postgres:17 -e POSTGRES_PASSWORD_FILE=/secrets/superuser -e PGHOST=127.0.0.1 -e PGUSER=postgres -p 127.0.0.1::5432 \
+    --volume "$SERVER_FILES/postgres:/secrets:ro" --volume "$PWD/deploy/postgres/databases.sh:/databases.sh:ro" \
+    --volume "$PWD/deploy/postgres/roles.sql:/roles.sql:ro" \
+    --volume "$PWD/programs.txt:/programs.txt:ro" -- postgres -c fsync=off
+  postgres=$server
+  address 5432 >"$SERVER_FILES/postgres-address"
+  answers PostgreSQL docker exec "$postgres" pg_isready -U postgres
+  docker exec "$postgres" bash /databases.sh
+  serve nats:2.10 -p 127.0.0.1::4222 --volume "$PWD/deploy/docker/nats.conf:/nats-server.conf:ro" \
+    --volume "$SERVER_FILES/nats:/secrets:ro" --tmpfs /data -- --config /nats-server.conf
+  address 4222 >"$SERVER_FILES/nats-address"
+  answers NATS connects "$(<"$SERVER_FILES/nats-address")"
+  { echo '#!/usr/bin/env bash'; echo 'set -e'; printf '%q ' "${make[@]}"; echo '"$1"'
+    echo "docker exec $postgres bash /databases.sh; docker kill --signal HUP $server"; } >"$SERVER_FILES/rotate"
+  chmod +x "$SERVER_FILES/rotate"
+  read -r http rpc gossip < <(free_ports)
+  serve hashicorp/consul:1.20 --network host --user 100:1000 --tmpfs /consul/data:uid=100,gid=1000,mode=0700 --tmpfs /tmp \
+    --volume "$SERVER_FILES/consul:/secrets:ro" --volume "$PWD/deploy/consul/start.sh:/start.sh:ro" \
+    --env CONSUL_HTTP_ADDR="127.0.0.1:$http" --entrypoint sh -- /start.sh -server -bootstrap-expect=1 -data-dir=/consul/data \
+    -bind 127.0.0.1 -client 127.0.0.1 -log-level=warn -hcl 'performance { raft_multiplier = 1 }' \
+    -http-port "$http" -server-port "$rpc" -serf-lan-port "$gossip" -serf-wan-port -1 -dns-port -1 -grpc-port -1
+  echo "127.0.0.1:$http" >"$SERVER_FILES/consul-address"
+  answers Consul docker exec "$server" test -s /tmp/agent-token
+}
+
+stop_servers() {
+  [ ${#SERVERS[@]} -eq 0 ] || docker rm --force --volumes "${SERVERS[@]}" >/dev/null
+  [ -z "$SERVER_FILES" ] || rm -rf "$SERVER_FILES"
+}

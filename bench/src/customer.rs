@@ -54,7 +54,8 @@ impl Request {
         self
     }
 
-    async fn send_once(&self, api: &Api) -> Option<Reply> {
+    /// Sends it once. `None` without an answer.
+    pub async fn send_once(&self, api: &Api) -> Option<Reply> {
         let api = self.headers.iter().fold(api.clone(), |api, (name, value)| api.with(name, value));
         api.try_send(self.method.clone(), &self.path, self.body.as_ref()).await
     }

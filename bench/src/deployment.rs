@@ -3,8 +3,7 @@
 use e2e::Api;
 use serde_json::{Value, json};
 use shared::config::Vars;
-use xtask::stack::{self, healthy_replicas};
-use xtask::{Kind, programs, services};
+use xtask::stack;
 
 use crate::customer::{Customer, Request};
 use crate::database::Database;
@@ -46,8 +45,7 @@ impl Deployment {
         if !compose && !stack::is_up() {
             return Err("It does not run here: start it with scripts/up.".to_owned());
         }
-        let gateway = programs().iter().find(|program| program.kind == Kind::Gateway);
-        let gateway = Api::local(gateway.map_or(0, |gateway| gateway.port));
+        let gateway = Api::local(xtask::gateway().port);
         if gateway.try_get("/health/live").await.is_none() {
             return Err("The gateway does not answer: start it with scripts/up.".to_owned());
         }
@@ -98,12 +96,8 @@ impl Deployment {
     /// Whether the gateway is ready, and counts all replicas of every service as healthy.
     pub async fn is_healthy(&self) -> bool {
         let registry = self.dashboard.try_get("/registry/services").await;
-        let found = registry.as_ref().and_then(|reply| reply.body["services"].as_array());
-        let is_whole = |service: &xtask::Program| {
-            let mut found = found.into_iter().flatten().filter(|found| found["name"] == service.name);
-            found.any(|found| healthy_replicas(found) >= usize::from(service.replicas))
-        };
         let ready = self.gateway.try_get("/health/ready").await;
-        services().all(is_whole) && ready.is_some_and(|reply| reply.status == 200)
+        registry.is_some_and(|reply| stack::are_all_healthy(&reply.body))
+            && ready.is_some_and(|reply| reply.status == 200)
     }
 }

@@ -8,14 +8,15 @@ pub mod environment; // where the stack runs: processes of this machine, or cont
 pub mod faults; // fault injection
 pub mod snapshot; // the state of every part of the stack
 pub mod invariants; // what must hold in it
+pub mod report; // the table of an account
 pub mod settled; // waits until all hold, and checks that nothing changes afterwards
 pub mod measure; // processor time and memory
 pub mod database; // rows, bytes and transactions
 
 use std::process::ExitCode;
 
+use shared::service::ended_by_signal;
 use shared::stop::Stop;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// 1 if a check failed, or could not be made; why is printed then.
 pub fn exit(result: Result<bool, String>) -> ExitCode {
@@ -30,17 +31,11 @@ pub fn exit(result: Result<bool, String>) -> ExitCode {
 }
 
 /// Requested on SIGTERM or Ctrl-C: the program may have something to undo before it ends.
-pub fn stop_on_signals() -> Result<Stop, String> {
-    let received = |kind| signal(kind).map_err(|why| why.to_string());
-    let (mut terminate, mut interrupt) =
-        (received(SignalKind::terminate())?, received(SignalKind::interrupt())?);
+pub fn stop_on_signals() -> Stop {
     let (stopper, stop) = Stop::pair();
     actix_web::rt::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        ended_by_signal().await;
         stopper.stop();
     });
-    Ok(stop)
+    stop
 }

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub charges: Vec<Value>,
     /// payment-service: the ledger's accounts.
     pub ledger: Value,
+    /// payment-service: where the card network contradicts its books.
+    pub differences: Vec<Value>,
     /// payment-service's database: the ledger's entries.
     pub entries: Entries,
     /// order-service: on hand, reserved and sold, by product.
@@ -50,6 +52,11 @@ impl Snapshot {
             payments: pages(deployment, "payments").await?,
             charges: list(deployment.get("card-network", "/statement").await?, "charges")?,
             ledger: deployment.get("payment-service", "/admin/ledger").await?,
+            differences: match deployment.get("payment-service", "/admin/differences").await {
+                Some(body) => list(body, "differences")?,
+                // An earlier version, which lists none: then there must be none.
+                None => Vec::new(),
+            },
             entries: deployment.payments.entries().await.ok()?,
             stock: list(deployment.get("order-service", "/admin/stock").await?, "products")?,
             unsent,

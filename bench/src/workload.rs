@@ -15,7 +15,7 @@ use crate::client_log::ClientLog;
 use crate::customer::{Customer, Request, TIMEOUT};
 
 /// Every kind of card; those that are approved at once come more often.
-pub const TOKENS: [&str; 10] = [
+pub const TOKENS: [&str; 12] = [
     "tok_visa",
     "tok_visa",
     "tok_visa",
@@ -24,6 +24,8 @@ pub const TOKENS: [&str; 10] = [
     "tok_timeout_after_charge",
     "tok_capture_flaky",
     "tok_capture_declined",
+    "tok_busy",
+    "tok_other_amount",
     "tok_slow",
     "tok_insufficient_funds",
 ];
@@ -64,6 +66,7 @@ pub struct Workload {
     pub seed: u64,
     /// The last may run out of stock.
     pub products: Vec<String>,
+    tokens: &'static [&'static str],
     next: Cell<usize>,
     begun: Instant,
 }
@@ -72,11 +75,21 @@ impl Workload {
     /// Begins now.
     pub fn begin(orders: usize, over: Duration, seed: u64, products: Vec<String>) -> Self {
         let spacing = over / u32::try_from(orders.max(1)).unwrap_or(u32::MAX);
-        Self { orders, spacing, seed, products, next: Cell::new(0), begun: Instant::now() }
+        Self { orders, spacing, seed, products, tokens: &TOKENS, next: Cell::new(0), begun: Instant::now() }
+    }
+
+    /// With these payment tokens only.
+    pub fn paid_with(self, tokens: &'static [&'static str]) -> Self {
+        Self { tokens, ..self }
+    }
+
+    /// Goes on at the same pace after the last order.
+    pub fn endless(self) -> Self {
+        Self { orders: usize::MAX, ..self }
     }
 
     /// Waits for the start of the next order; `None` after the last.
-    async fn next(&self) -> Option<PlannedOrder> {
+    pub async fn next(&self) -> Option<PlannedOrder> {
         let number = self.next.replace(self.next.get() + 1);
         if number >= self.orders {
             return None;
@@ -97,13 +110,21 @@ impl Workload {
             3 => Then::Refund(random.random_range(1..100), random.random()),
             _ => Then::Nothing,
         };
+        let token = self.tokens[random.random_range(0..self.tokens.len())];
+        let then = match then {
+            // All of it cannot be given back: the card network took less.
+            Then::Cancel(..) | Then::Refund(_, true) if token == "tok_other_amount" => {
+                Then::Refund(10, false)
+            }
+            then => then,
+        };
         let product = random.random_range(0..self.products.len());
         PlannedOrder {
             number,
             product: self.products[product].clone(),
             is_scarce: product + 1 == self.products.len(),
             quantity: random.random_range(1..4),
-            token: TOKENS[random.random_range(0..TOKENS.len())],
+            token,
             then,
         }
     }
@@ -113,8 +134,13 @@ impl Workload {
 pub async fn run(workload: &Workload, customer: &Customer, admin: &Customer, log: &RefCell<ClientLog>) {
     while let Some(planned) = workload.next().await {
         place_and_follow_up(&planned, customer, admin, log).await;
-        read(customer, READS[planned.number % READS.len()], log).await;
+        read_one(&planned, customer, log).await;
     }
+}
+
+/// Reads from a service, the next one after each order.
+pub async fn read_one(planned: &PlannedOrder, customer: &Customer, log: &RefCell<ClientLog>) {
+    read(customer, READS[planned.number % READS.len()], log).await;
 }
 
 /// Reads from each service in turn, until `stop`.

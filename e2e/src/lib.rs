@@ -7,6 +7,6 @@
 mod person;
 mod stack;
 
-pub use person::Person;
+pub use person::{PASSWORD, Person};
 pub use shared::testing::{Api, Reply, eventually, key};
 pub use stack::{Stack, free_ports};

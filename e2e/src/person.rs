@@ -16,7 +16,7 @@ pub struct Person {
 }
 
 /// The password of every user that [`Person::register`] creates.
-const PASSWORD: &str = "a long enough one";
+pub const PASSWORD: &str = "a long enough one";
 
 impl Person {
     /// Registers a new user and logs in.

@@ -2,18 +2,18 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::json;
-use shared::auth::ServiceKey;
+use shared::auth::{Reread, ServiceKeys};
 use shared::client::TokenSource;
-use shared::config::Variable as _;
 use shared::registry::MemoryRegistry;
 use shared::testing::{Api, eventually};
-use xtask::stack::healthy_replicas;
-use xtask::{Kind, Layout, Program, Replica, Secrets, programs, services};
+use uuid::Uuid;
+use xtask::stack::{are_all_healthy, healthy_replicas};
+use xtask::{Kind, Layout, Program, Replica, Secrets, programs};
 
 use crate::person::Person;
 
@@ -32,7 +32,6 @@ pub struct Stack {
     pub admin_port: Api,
     replicas: Vec<Replica>,
     secrets: Secrets,
-    service_key: ServiceKey,
 }
 
 impl Stack {
@@ -50,6 +49,11 @@ impl Stack {
 
     /// Starts everything, and leaves the waiting to the caller.
     pub async fn starting(variables: &[(&str, &str)]) -> Self {
+        Self::starting_changed(variables, |_| {}).await
+    }
+
+    /// The same; `change` may set more variables of each replica.
+    pub async fn starting_changed(variables: &[(&str, &str)], change: impl FnMut(&mut Replica)) -> Self {
         let folder = std::env::temp_dir().join(format!("e2e-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir_all(&folder).expect("the folder for tests can be made");
         let secrets = Secrets::make(&folder).expect("the folder for tests is writable");
@@ -77,9 +81,8 @@ impl Stack {
         let gateway = replicas.iter().find(|replica| replica.program.kind == Kind::Gateway);
         let public = Api::local(gateway.map_or(0, |gateway| gateway.port));
         let admin_port = Api::local(admin);
-        let service_key =
-            ServiceKey::parse(&secrets.service_key.display().to_string()).expect("a new key is good");
-        let mut stack = Self { folder, public, admin_port, replicas, secrets, service_key };
+        let mut stack = Self { folder, public, admin_port, replicas, secrets };
+        stack.replicas.iter_mut().for_each(change);
         stack.replicas.iter_mut().for_each(start);
         eventually("the gateway's admin port", START_TIMEOUT, || stack.admin_port.try_get("/health/live"))
             .await;
@@ -91,13 +94,8 @@ impl Stack {
         let admin = &self.admin_port;
         eventually("every replica of every service is healthy", START_TIMEOUT, || async {
             let registry = admin.try_get("/registry/services").await?.body;
-            let found = registry["services"].as_array()?;
-            let is_whole = |service: &Program| {
-                let mut found = found.iter().filter(|found| found["name"] == service.name);
-                found.any(|found| healthy_replicas(found) == usize::from(service.replicas))
-            };
             let ready = self.public.try_get("/health/ready").await?.status == 200;
-            (ready && services().all(is_whole)).then_some(())
+            (ready && are_all_healthy(&registry)).then_some(())
         })
         .await;
     }
@@ -118,6 +116,15 @@ impl Stack {
         self.replicas(service)[replica].kill().expect("a child can be killed");
     }
 
+    /// Ends a program as an operator does (SIGTERM), and starts it again.
+    pub async fn renew(&mut self, service: &str, replica: usize) {
+        self.signal(service, replica, "-TERM");
+        let replica = &mut self.replicas(service)[replica];
+        let ended = async || replica.try_wait().expect("a child can be waited for");
+        eventually("the program drains", START_TIMEOUT, ended).await;
+        start(replica);
+    }
+
     /// Starts a program that was killed.
     pub fn restart(&mut self, service: &str, replica: usize) {
         start(self.replicas(service)[replica]);
@@ -125,7 +132,7 @@ impl Stack {
 
     /// Registers a server of the test's own as a replica of `service`, and waits until it is healthy.
     pub async fn register_origin(&self, service: &str, url: &str) {
-        let console = self.admin_port.with_token(self.service_token());
+        let console = self.admin_port.with_token(self.service_token(service, "gateway", None));
         let path = format!("/registry/services/{service}");
         console
             .put(&format!("{path}/instances/origin"), json!({ "url": url, "metadata": {} }))
@@ -138,15 +145,36 @@ impl Stack {
         .await;
     }
 
-    /// A token with which a service registers.
-    pub fn service_token(&self) -> String {
-        self.service_key.mint("e2e", "gateway", None)
+    /// A token of `caller`, on behalf of `person` if given. A service that the stack does not have gets its keys
+    /// now.
+    pub fn service_token(&self, caller: &str, callee: &str, person: Option<Uuid>) -> String {
+        self.keys_of(caller).mint(caller, callee, person)
     }
 
-    /// The registry, as services use it.
-    pub fn registry(&self) -> MemoryRegistry {
+    /// What `service` signs with.
+    pub fn keys_of(&self, service: &str) -> ServiceKeys {
+        self.secrets.make_service_key(service).expect("the folder for tests is writable");
+        let own = Reread::open(&self.secrets.service_key(service)).expect("a new key is good");
+        let public = Reread::open(&self.secrets.public_keys()).expect("new keys are good");
+        ServiceKeys::new(Arc::new(own), Arc::new(public))
+    }
+
+    /// The files with the keys.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Replaces all keys that sign tokens; see [`Secrets::rotate`].
+    pub async fn rotate(&self, spread: Duration, life: Duration) {
+        let secrets = self.secrets.clone();
+        let rotating = tokio::task::spawn_blocking(move || secrets.rotate(spread, life));
+        rotating.await.expect("it does not panic").expect("the folder for tests is writable");
+    }
+
+    /// The registry, as `service` uses it.
+    pub fn registry(&self, service: &'static str) -> MemoryRegistry {
         let address = self.admin_port.base.trim_start_matches("http://");
-        MemoryRegistry::new(address, TokenSource::new("e2e", self.service_key.clone()))
+        MemoryRegistry::new(address, TokenSource::new(service, self.keys_of(service)))
     }
 
     /// The requests that a replica of `service` has now.
@@ -191,11 +219,9 @@ impl Stack {
         Person::log_in(&self.public, email, password).await
     }
 
-    /// What the programs of this name have logged, one replica after the other.
+    /// What the replica `name` has logged so far.
     pub fn log(&self, name: &str) -> String {
-        let named = self.replicas.iter().filter(|replica| replica.program.name == name);
-        let file = |replica: &Replica| self.folder.join(format!("{}.log", replica.name));
-        named.map(|replica| std::fs::read_to_string(file(replica)).unwrap_or_default()).collect()
+        std::fs::read_to_string(self.folder.join(format!("{name}.log"))).expect("a replica has a log")
     }
 
     /// The programs' memory in bytes, all together.

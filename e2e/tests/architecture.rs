@@ -50,14 +50,21 @@ fn services() -> Vec<String> {
     services
 }
 
-/// Every Rust file at or below `path`.
-fn sources(path: &Path) -> Vec<PathBuf> {
+/// Every file at or below `path`.
+fn files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
     }
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    let files = entries.flat_map(|entry| sources(&entry.unwrap().path()));
-    files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
+    entries.flat_map(|entry| files(&entry.unwrap().path())).collect()
+}
+
+/// Every Rust file at or below `path`.
+fn sources(path: &Path) -> Vec<PathBuf> {
+    files(path)
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
 }
 
 /// The sources of a service, without those of another program in its crate.
@@ -300,4 +307,40 @@ fn the_chassis_names_no_business_and_no_service() {
             }
         }
     }
+}
+
+/// The statements of a migration that takes something away, unless it says since when nobody uses that.
+fn unexplained_removals(migration: &str) -> Vec<&str> {
+    if migration.contains("-- Unused since ") {
+        return Vec::new();
+    }
+    let statements = migration.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let removes = [
+        "DROP TABLE",
+        "DROP COLUMN",
+        "DROP INDEX",
+        "RENAME ",
+        "SET NOT NULL",
+        "ADD CONSTRAINT",
+        "ALTER TYPE",
+    ];
+    statements.filter(|line| removes.iter().any(|one| line.to_uppercase().contains(one))).collect()
+}
+
+#[test]
+fn a_migration_that_takes_something_away_says_since_when_nobody_uses_it() {
+    let mut found = Vec::new();
+    for member in members() {
+        for file in files(&root().join(member).join("migrations")) {
+            let migration = fs::read_to_string(&file).unwrap();
+            let removals = unexplained_removals(&migration);
+            found.extend(removals.iter().map(|statement| format!("{}: {statement}", name(&file))));
+        }
+    }
+    assert_none("expand and contract: what the version before may use is taken away", &found);
+
+    let drop = "ALTER TABLE things DROP COLUMN name;";
+    assert_eq!(unexplained_removals(drop), [drop]);
+    assert!(unexplained_removals(&format!("-- Unused since version 2.\n{drop}")).is_empty());
+    assert!(unexplained_removals("-- No DROP TABLE here.\nCREATE TABLE things (id uuid);").is_empty());
 }

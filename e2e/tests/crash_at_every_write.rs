@@ -99,12 +99,14 @@ const ADMIN_PASSWORD: &str = "correct horse battery";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 const SERVICE: &str = "SERVICE";
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 11] = [
     "PORT",
     "DATABASE_URL",
     "REGISTRY_URL",
     "SERVICE_TOKEN_KEY_FILE",
+    "SERVICE_TOKEN_PUBLIC_KEYS",
     "SIGNING_KEY_FILE",
+    "SEAL_KEY_FILE",
     "CARD_NETWORK_URL",
     "ADMIN_EMAIL",
     "ADMIN_PASSWORD",
@@ -197,8 +199,10 @@ impl Shop {
                 let variables = [
                     ("DATABASE_URL", database_url),
                     ("REGISTRY_URL", format!("static://{}", listed.join(";"))),
-                    ("SERVICE_TOKEN_KEY_FILE", secrets.service_key.display().to_string()),
-                    ("SIGNING_KEY_FILE", secrets.signing_key.display().to_string()),
+                    ("SERVICE_TOKEN_KEY_FILE", secrets.service_key(name).display().to_string()),
+                    ("SERVICE_TOKEN_PUBLIC_KEYS", secrets.public_keys().display().to_string()),
+                    ("SEAL_KEY_FILE", secrets.seal_key().display().to_string()),
+                    ("SIGNING_KEY_FILE", secrets.signing_key().display().to_string()),
                     ("CARD_NETWORK_URL", apis[2].base.clone()),
                     ("ADMIN_EMAIL", ADMIN_EMAIL.to_owned()),
                     ("ADMIN_PASSWORD", ADMIN_PASSWORD.to_owned()),

@@ -77,10 +77,14 @@ fn problems_of_service(program: &Program, service: &Value, compose: &Value) -> V
     let environment = keys(&service["environment"]);
     for (variable, is_needed) in [
         ("SERVICE_TOKEN_KEY_FILE", program.kind != Kind::External),
+        ("SERVICE_TOKEN_PUBLIC_KEYS", program.kind != Kind::External),
+        ("CONSUL_HTTP_TOKEN_FILE", program.kind != Kind::External),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", program.kind != Kind::External),
         ("DATABASE_URL_FILE", program.database.is_some()),
+        ("DATABASE_MIGRATIONS_URL_FILE", program.database.is_some()),
         ("MESSAGES_URL_FILE", program.messages),
         ("SIGNING_KEY_FILE", program.secrets.contains(&"signing-key")),
+        ("SEAL_KEY_FILE", program.secrets.contains(&"seal-key")),
         ("ADMIN_PASSWORD_FILE", program.secrets.contains(&"admin")),
     ] {
         let is_there = environment.contains(variable);
@@ -101,6 +105,7 @@ fn problems_of_service(program: &Program, service: &Value, compose: &Value) -> V
             let volume = format!("{name}-secrets");
             for (place, found, expected) in [
                 ("its volumes", strings(&service["volumes"]), format!("{volume}:/secrets:ro")),
+                ("its volumes", strings(&service["volumes"]), "public-keys:/public-keys:ro".to_owned()),
                 (
                     "the volumes of the service `secrets`",
                     strings(&compose["services"]["secrets"]["volumes"]),
@@ -187,6 +192,7 @@ fn what_is_missing_is_named_with_its_place() {
             "docker-compose.yml has no service `order-service`, which programs.txt lists",
             "docker-compose.yml: service `payment-service`: its argument PORT is 3031, in programs.txt 3021",
             "docker-compose.yml: service `payment-service`: its volumes lack `payment-service-secrets:/secrets:ro`",
+            "docker-compose.yml: service `payment-service`: its volumes lack `public-keys:/public-keys:ro`",
             "programs.txt does not list `another-service`, which is a program in docker-compose.yml",
         ]
     );

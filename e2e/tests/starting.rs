@@ -4,7 +4,7 @@
 
 use std::process::{Command, Output};
 
-use xtask::{Kind, programs};
+use xtask::{Kind, Secrets, programs};
 
 fn run(program: &str, variables: &[(&str, &str)]) -> (Output, String) {
     let path = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join(program);
@@ -27,7 +27,9 @@ fn every_missing_or_bad_variable_is_named_and_the_status_is_2() {
         let (messages, program) = (program.messages, program.name);
         let (output, log) = run(program, &bad);
         assert_eq!(output.status.code(), Some(2), "{program}: {log}");
-        for name in ["PORT", "DRAIN_GRACE", "REGISTRY_URL", "SERVICE_TOKEN_KEY_FILE"] {
+        for name in
+            ["PORT", "DRAIN_GRACE", "REGISTRY_URL", "SERVICE_TOKEN_KEY_FILE", "SERVICE_TOKEN_PUBLIC_KEYS"]
+        {
             assert!(log.contains(name), "{program} does not name {name}: {log}");
         }
         assert_eq!(log.contains("MESSAGES_URL"), messages, "{program}: {log}");
@@ -44,13 +46,16 @@ fn a_database_that_cannot_be_opened_a_port_in_use_and_a_bad_file_are_named() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let key = file("key", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    let secrets = Secrets::make(&folder).unwrap();
+    let (key, public) = (secrets.service_key("order-service"), secrets.public_keys());
+    let (key, public) = (key.display().to_string(), public.display().to_string());
     let database = format!("sqlite://{}/no/database.db", file("in-the-way", ""));
     let (output, log) = run(
         "order-service",
         &[
             ("PORT", "0"),
             ("SERVICE_TOKEN_KEY_FILE", &key),
+            ("SERVICE_TOKEN_PUBLIC_KEYS", &public),
             ("REGISTRY_URL", "static://"),
             ("DATABASE_URL", &database),
         ],
@@ -65,6 +70,7 @@ fn a_database_that_cannot_be_opened_a_port_in_use_and_a_bad_file_are_named() {
         &[
             ("PORT", &port),
             ("SERVICE_TOKEN_KEY_FILE", &key),
+            ("SERVICE_TOKEN_PUBLIC_KEYS", &public),
             ("REGISTRY_URL", "static://"),
             ("DATABASE_URL", &good),
         ],
@@ -77,7 +83,13 @@ fn a_database_that_cannot_be_opened_a_port_in_use_and_a_bad_file_are_named() {
     );
     let (output, log) = run(
         "gateway",
-        &[("PORT", "0"), ("ADMIN_PORT", "0"), ("SERVICE_TOKEN_KEY_FILE", &key), ("CONFIG_FILE", &routes)],
+        &[
+            ("PORT", "0"),
+            ("ADMIN_PORT", "0"),
+            ("SERVICE_TOKEN_KEY_FILE", &key),
+            ("SERVICE_TOKEN_PUBLIC_KEYS", &public),
+            ("CONFIG_FILE", &routes),
+        ],
     );
     assert!(!output.status.success() && log.contains("line 5") && log.contains("magic"), "{log}");
     std::fs::remove_dir_all(folder).unwrap();

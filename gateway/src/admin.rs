@@ -1,7 +1,6 @@
 //! The admin port: dashboard, routes and registry. Reading needs no token, switching a strategy needs an
 //! admin's token, and registering needs a service token.
 
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use shared::auth::{Admin, ServiceCaller};
 use shared::balancer::Strategy;
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::problem::Problem;
-use shared::registry::Instance;
+use shared::registry::{Instance, is_within};
 use shared::service::resource;
 
 use crate::registrations::Registrations;
@@ -121,27 +120,29 @@ async fn register(
 ) -> Result<HttpResponse, Problem> {
     require_authoritative(&console)?;
     let (service, id) = path.into_inner();
+    must_be(&caller, &service)?;
     let Registration { url, metadata } = body.value;
     if !is_name(&service) || !is_name(&id) {
         return Err(Problem::not_found());
     }
-    if !is_allowed(&url, &console.table.load()) {
+    if !is_within(&url, &console.table.load().file.instance_networks) {
         let problem = Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY);
         return Err(problem.field("url", "must be http://host:port in a network of this stack"));
     }
     let instance = Instance { metadata, ..Instance::new(&id, &url) };
-    log::debug!(service, id, caller = caller.service; "registered");
+    log::debug!(service, id; "registered");
     let lease = console.registrations.register(&service, instance, Instant::now());
     Ok(HttpResponse::Ok().json(json!({ "lease_s": lease.as_secs() })))
 }
 
 async fn deregister(
-    _: ServiceCaller,
+    caller: ServiceCaller,
     path: Path<(String, String)>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
     require_authoritative(&console)?;
     let (service, id) = path.into_inner();
+    must_be(&caller, &service)?;
     match console.registrations.deregister(&service, &id, Instant::now()) {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(Problem::not_found()),
@@ -159,23 +160,17 @@ fn require_authoritative(console: &Console) -> Result<(), Problem> {
     }
 }
 
+/// A service registers its own replicas only: who could register another service would get its requests, and
+/// could publish keys of user tokens.
+fn must_be(caller: &ServiceCaller, service: &str) -> Result<(), Problem> {
+    if caller.service == service {
+        return Ok(());
+    }
+    log::warn!(caller = caller.service, service; "a registration of another service is refused");
+    Err(Problem::of_status(StatusCode::FORBIDDEN))
+}
+
 fn is_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-}
-
-/// Whether the gateway may send requests to `url`. With a stolen service token an attacker must not reach other
-/// networks through the gateway. Host names without a dot belong to the stack's own network.
-fn is_allowed(url: &str, table: &Table) -> bool {
-    let Ok(url) = url::Url::parse(url) else { return false };
-    let bare = url.path() == "/" && url.query().is_none() && url.username().is_empty();
-    let host = match url.host() {
-        Some(url::Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-        Some(url::Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-        Some(url::Host::Domain(name)) => return url.scheme() == "http" && bare && !name.contains('.'),
-        None => None,
-    };
-    let in_network =
-        host.is_some_and(|host| table.file.instance_networks.iter().any(|network| network.contains(&host)));
-    url.scheme() == "http" && bare && in_network
 }

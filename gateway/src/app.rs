@@ -1,6 +1,7 @@
 //! Wires the gateway: the public server and the admin server, with their shared state and background tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -11,7 +12,7 @@ use arc_swap::ArcSwap;
 use shared::auth::Authenticator;
 use shared::balancer::Pool;
 use shared::client::ServiceClient;
-use shared::registry::RegistryUrl;
+use shared::registry::{Networks, RegistryUrl};
 use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 use shared::stop::Stop;
@@ -45,11 +46,13 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         RegistryUrl::Memory(_) => Registrations::new(config.state_file),
         _ => Registrations::following(),
     });
-    let stack = Stack::with_settings(listener.replica(), config.stack, settings());
+    let networks = Networks::default();
+    let stack = Stack::within(networks.clone(), listener.replica(), config.stack, settings());
     let tables = Rc::new(Tables {
         file: config.config_file,
         stack: stack.clone(),
         registrations: registrations.clone(),
+        networks,
         loads: Mutex::default(),
     });
     let table = Arc::new(ArcSwap::from_pointee(tables.read().map_err(anyhow::Error::msg)?));
@@ -105,15 +108,14 @@ fn admin_service(listener: Listener, authenticator: Authenticator, console: web:
 
 /// The public listener: documents, and the proxy for every other path.
 fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Docs>, limits: bool) -> Service {
-    let (table, proxies) = (gateway.table.clone(), gateway.table.clone());
+    let (table, served, proxies) = (gateway.table.clone(), gateway.table.clone(), gateway.table.clone());
     let max = if limits { table.load().file.connections_per_client } else { usize::MAX };
+    let start = Arc::new(Start::default());
     Service::new(listener)
         .edge()
         .limit_clients(max, move |client| proxies.load().is_trusted(&client))
-        .check("routes", move || {
-            let unserved = unserved(&table.load()).into_iter().collect::<Vec<_>>().join(", ");
-            async move { if unserved.is_empty() { Ok(()) } else { Err(unserved) } }
-        })
+        .check("start", move || ready(named(start.awaited(&unserved(&table.load())))))
+        .advisory("routes", move || ready(named(unserved(&served.load()))))
         .configure(move |app| {
             app.app_data(gateway.clone())
                 .app_data(web::Data::new(Engine::default()))
@@ -121,6 +123,25 @@ fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Doc
             docs::configure(app);
             app.default_service(web::to(proxy::proxy));
         })
+}
+
+/// The result of a check: the names of what is missing are the error.
+fn named(missing: BTreeSet<String>) -> Result<(), String> {
+    if missing.is_empty() { Ok(()) } else { Err(missing.into_iter().collect::<Vec<_>>().join(", ")) }
+}
+
+/// The gateway is ready when each routed service has had a replica, and stays it: a balancer in front must not
+/// take every gateway out because one service is down. A route that a reload adds is not waited for.
+#[derive(Default)]
+struct Start(Mutex<Option<BTreeSet<String>>>);
+
+impl Start {
+    /// The services that had no replica yet, of those that are `unserved` now.
+    fn awaited(&self, unserved: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = awaited.take().unwrap_or_else(|| unserved.clone());
+        awaited.insert(left.intersection(unserved).cloned().collect()).clone()
+    }
 }
 
 /// The services with a route but without a healthy replica.
@@ -134,6 +155,8 @@ struct Tables {
     file: PathBuf,
     stack: Stack,
     registrations: Arc<Registrations>,
+    /// Those of the file, for other registries than the one in memory.
+    networks: Networks,
     loads: Mutex<BTreeMap<String, Arc<Load>>>,
 }
 
@@ -142,7 +165,9 @@ impl Tables {
         let file = self.file.display();
         let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{file}: {error}"))?;
         let table = Table::read(&text, |service| self.pool(service), |service| self.load(service));
-        table.map_err(|why| format!("{file}: {why}"))
+        let table = table.map_err(|why| format!("{file}: {why}"))?;
+        self.networks.store(Arc::new(table.file.instance_networks.clone()));
+        Ok(table)
     }
 
     fn pool(&self, service: &str) -> Arc<Pool> {
@@ -196,5 +221,21 @@ async fn reload(tables: Rc<Tables>, table: Arc<ArcSwap<Table>>, console: web::Da
 async fn serve_admin(admin: Server) {
     if let Err(error) = admin.run().await {
         log::error!(error:%; "the admin port failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_waits_for_the_first_replica_of_each_service_and_only_for_that() {
+        let services = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let start = Start::default();
+        assert_eq!(start.awaited(&services(&["a", "b"])), services(&["a", "b"]));
+        assert_eq!(start.awaited(&services(&["b"])), services(&["b"]));
+        assert_eq!(start.awaited(&services(&["a", "b"])), services(&["b"]), "a had a replica");
+        assert_eq!(start.awaited(&services(&[])), services(&[]));
+        assert_eq!(start.awaited(&services(&["a", "b", "new"])), services(&[]), "ready once, ready for good");
     }
 }

@@ -9,6 +9,7 @@ use actix_web::http::Method;
 use serde_json::Value;
 use shared::balancer::{CheckResult, Pool};
 use shared::http::{Call, ExchangeError, exchange};
+use shared::metrics;
 use shared::registry::Instance;
 use shared::service::DRAIN;
 use shared::stop::Stop;
@@ -48,6 +49,8 @@ async fn check(pool: Arc<Pool>, instance: Instance) {
         Ok(answer) if answer.status.is_success() => CheckResult::Passed,
         Ok(answer) if is_draining(&answer.body) => CheckResult::Draining,
         Err(ExchangeError::Unreachable(_)) => CheckResult::Refused,
+        // It says nothing about the replica.
+        Err(ExchangeError::Local(why)) => return metrics::local_failure(pool.service(), &why),
         Ok(_) | Err(_) => CheckResult::Failed,
     };
     if report != CheckResult::Passed {

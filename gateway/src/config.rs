@@ -7,6 +7,9 @@ use shared::config::{ConfigError, Vars};
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
 
+/// Who may call whom.
+pub const CALLS: &str = include_str!("../../calls.txt");
+
 pub struct Config {
     /// The public listener.
     pub http: HttpConfig,
@@ -31,7 +34,7 @@ impl Config {
             drain_grace: Duration::ZERO,
             ..http.clone()
         };
-        let stack = StackConfig::from_vars(&mut vars);
+        let stack = StackConfig::from_vars(&mut vars, CALLS);
         let config_file = vars.or("CONFIG_FILE", "gateway.toml", "routes and policies");
         let state_file = vars.optional("STATE_FILE", "where to keep the last known instances");
         let rate_limits = vars.or("RATE_LIMITS", "on", "off lifts the rate limits, for load tests");

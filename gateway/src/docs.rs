@@ -1,5 +1,6 @@
 //! Merges the OpenAPI documents of all services, and serves Swagger UI with embedded assets.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use crate::proxy::Gateway;
 
 /// The last known documents.
 pub struct Docs {
-    /// Of each service, sorted by name.
-    services: Mutex<Vec<(String, Value)>>,
+    /// Of each service, by name.
+    services: Mutex<BTreeMap<String, Value>>,
     /// All of them as one. Made when one of them changes, because a request must not pay for it.
     merged: ArcSwap<Document>,
 }
@@ -59,7 +60,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Default for Docs {
     fn default() -> Self {
-        let none = Document::new(merge(&[]).to_string().into());
+        let none = Document::new(merge(&BTreeMap::new()).to_string().into());
         Self { services: Mutex::default(), merged: ArcSwap::from_pointee(none) }
     }
 }
@@ -81,17 +82,16 @@ impl Docs {
 
     fn put(&self, service: &str, document: Value) {
         let mut documents = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        documents.retain(|(name, _)| name != service);
-        documents.push((service.to_owned(), document));
-        documents.sort_by(|(name, _), (other, _)| name.cmp(other));
+        documents.insert(service.to_owned(), document);
         self.merged.store(Arc::new(Document::new(merge(&documents).to_string().into())));
     }
 }
 
 /// All documents as one, with the public paths only.
-fn merge(documents: &[(String, Value)]) -> Value {
+fn merge(documents: &BTreeMap<String, Value>) -> Value {
     let (mut paths, mut components) = (Map::new(), Map::new());
-    for (_, document) in documents.iter() {
+    for (service, document) in documents {
+        let document = &with_own_names(service, document, &components);
         let public = document["paths"].as_object().into_iter().flatten();
         let public =
             public.filter(|(path, _)| path.starts_with("/api/") || path.starts_with("/.well-known/"));
@@ -113,6 +113,25 @@ fn merge(documents: &[(String, Value)]) -> Value {
         "paths": paths,
         "components": components,
     })
+}
+
+/// `document` with the schemas renamed that differ from one of the same name in `others`: `Money` becomes
+/// `PaymentServiceMoney`.
+fn with_own_names(service: &str, document: &Value, others: &Map<String, Value>) -> Value {
+    let words = service.split('-').map(|word| word[..1].to_uppercase() + &word[1..]);
+    let prefix: String = words.collect();
+    let mut text = document.to_string();
+    for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
+        let other = others.get("schemas").and_then(|schemas| schemas.get(name));
+        if other.is_some_and(|other| other != schema) {
+            text = text.replace(
+                &format!("#/components/schemas/{name}\""),
+                &format!("#/components/schemas/{prefix}{name}\""),
+            );
+            text = text.replace(&format!("\"{name}\":{{"), &format!("\"{prefix}{name}\":{{"));
+        }
+    }
+    serde_json::from_str(&text).unwrap_or_else(|_| document.clone())
 }
 
 async fn document(service: &ServiceClient) -> Option<Value> {
@@ -154,4 +173,32 @@ async fn asset(
     })?;
     let asset = asset.ok_or_else(Problem::not_found)?;
     Ok(Document::new(asset.bytes.into_owned().into()).response(&request, &asset.content_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_services_may_have_different_schemas_of_one_name() {
+        let document = |path: &str, kind: &str| {
+            let schema = json!({ "$ref": "#/components/schemas/Money" });
+            json!({
+                "paths": { path: { "get": { "schema": schema } } },
+                "components": { "schemas": { "Money": { "type": kind }, "Same": { "type": "string" } } },
+            })
+        };
+        let documents = [
+            ("order-service".to_owned(), document("/api/orders", "object")),
+            ("payment-service".to_owned(), document("/api/payments", "integer")),
+        ];
+        let merged = merge(&documents.into());
+        let reference = |path: &str| merged["paths"][path]["get"]["schema"]["$ref"].clone();
+        assert_eq!(reference("/api/orders"), "#/components/schemas/Money");
+        assert_eq!(reference("/api/payments"), "#/components/schemas/PaymentServiceMoney");
+        let schemas = merged["components"]["schemas"].as_object().unwrap();
+        assert_eq!(schemas["Money"]["type"], "object");
+        assert_eq!(schemas["PaymentServiceMoney"]["type"], "integer");
+        assert_eq!(schemas.len(), 3);
+    }
 }

@@ -30,6 +30,8 @@ pub struct Request {
     pub head_timeout: Duration,
     /// The client's connection, for informational responses; `None` if the client's HTTP has none (1.0).
     pub client: Option<Rc<Exchange>>,
+    /// End of the time for sending the body.
+    pub upload_end: Instant,
     /// Deadline of the whole exchange. Event streams (`text/event-stream`) may exceed it.
     pub end: Instant,
 }
@@ -67,6 +69,9 @@ pub enum UpstreamError {
     /// No connection; nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(std::io::Error),
+    /// The same, for want of something on this side: descriptors, ports, or an address of the name.
+    #[error("no connection can be made here: {0}")]
+    Local(std::io::Error),
     /// An idle connection turned out to be closed. It says nothing about the replica's health.
     #[error("a kept connection was closed")]
     Stale,
@@ -76,9 +81,9 @@ pub enum UpstreamError {
     /// The response is not valid HTTP.
     #[error("the answer is malformed: {0}")]
     Malformed(String),
-    /// The response did not arrive in time.
-    #[error("no answer in time")]
-    TimedOut,
+    /// The response did not arrive within the time that the replica had after the last byte was sent.
+    #[error("no answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
     /// The client sent its body too slowly.
     #[error("the client's body did not come in time")]
     SlowClient,

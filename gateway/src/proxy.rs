@@ -70,7 +70,10 @@ impl Gateway {
     }
 }
 
-/// Total time of a request, unless its route or `Prefer: wait` needs more.
+/// Time of a client to send its body.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time of the replicas to answer, unless the route or `Prefer: wait` needs more. It begins when the request is
+/// there, so that a slow client does not use it up.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Forwards a request to a replica of the service that the path routes to.
@@ -80,7 +83,6 @@ pub async fn proxy(
     gateway: Data<Gateway>,
     engine: Data<Engine>,
 ) -> Result<HttpResponse, Problem> {
-    let started = Instant::now();
     let path = match path::checked(&request) {
         Ok(path) => path,
         Err(problem) => return Ok(refuse_and_close(&problem)),
@@ -104,6 +106,11 @@ pub async fn proxy(
     let granted = wait.filter(|_| waiting.is_some()).unwrap_or_default();
     let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(granted);
     let dropped: &[&str] = if wait.is_some() && waiting.is_none() { &["prefer"] } else { &[] };
+    let upload_end = Instant::now() + UPLOAD_TIMEOUT;
+    let body = tokio::time::timeout(UPLOAD_TIMEOUT, body_of(&request, payload, &gateway.kept_bodies)).await;
+    let (body, _kept) = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
+    // A body that is streamed is still to come.
+    let begin = if matches!(body, Body::Streaming(..)) { upload_end } else { Instant::now() };
     let plan = attempts::Plan {
         head: headers::outgoing(&request, &path, client, &table, dropped),
         affinity: affinity(&request, route, client),
@@ -111,11 +118,10 @@ pub async fn proxy(
         is_head: request.method() == Method::HEAD,
         client: exchange.clone().filter(|_| request.version() == Version::HTTP_11),
         head_timeout,
-        end: started + TIMEOUT.max(head_timeout),
+        upload_end,
+        end: begin + TIMEOUT.max(head_timeout),
         lasts_long: waiting.is_some(),
     };
-    let body = tokio::time::timeout(TIMEOUT, body_of(&request, payload, &gateway.kept_bodies)).await;
-    let (body, _kept) = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     let answered = attempts::run(&engine, route, plan, body).await;
     let mut response = match answered {
         Ok((answer, mut hold)) => {

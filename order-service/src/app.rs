@@ -5,11 +5,11 @@ use shared::messages::Messages;
 use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 
-use crate::clients::users::{USERS, Users};
-use crate::config::{Config, SERVICE};
+use crate::clients::users::Users;
+use crate::config::{Config, PAYMENTS, SERVICE, USERS};
 use crate::messages::PaymentEvents;
 use crate::routes;
-use crate::store::{self, AwaitingPayment, PAYMENTS, Store};
+use crate::store::{self, AwaitingPayment, Store};
 use crate::tasks::{order_updates, timers};
 
 pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
@@ -37,7 +37,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         .database(&db)
         .messages(Messages::new(SERVICE, relay, PaymentEvents::new(store)))
         .task("timers", |stop| timers::run(timers_store, stop))
-        .task("order updates", |stop| order_updates::run(updates_store, stop))
+        .task("order_updates", |stop| order_updates::run(updates_store, stop))
         .register(&stack);
     Ok(service.build()?)
 }

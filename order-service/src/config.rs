@@ -8,6 +8,11 @@ use shared::stack::StackConfig;
 
 /// The name in the registry, in tokens and in problems.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+/// The services that this one calls or sends messages to.
+pub const USERS: &str = "user-service";
+pub const PAYMENTS: &str = "payment-service";
+/// Who may call whom.
+pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {
     pub http: HttpConfig,
@@ -25,7 +30,7 @@ impl Config {
     /// Every variable that is missing or malformed.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "3011");
-        let stack = StackConfig::from_vars(&mut vars);
+        let stack = StackConfig::from_vars(&mut vars, CALLS);
         let messages = MessagesUrl::from_vars(&mut vars);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/orders.db");
         let seed_products = vars.or("SEED_PRODUCTS", "off", "on: add a few products at the start");

@@ -1,7 +1,6 @@
 //! The errors of this service, with their statuses and codes.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, ResponseError};
 use shared::db::DbError;
 use shared::problem::Problem;
 
@@ -44,7 +43,7 @@ pub enum Error {
     Db(#[from] DbError),
     /// An error of the chassis.
     #[error("{0}")]
-    Problem(Problem),
+    Problem(#[from] Problem),
 }
 
 impl Error {
@@ -103,18 +102,4 @@ fn with_lines(problem: Problem, lines: &[usize], message: &str) -> Problem {
     lines.iter().fold(problem, |problem, line| problem.field(&format!("lines[{line}].product_id"), message))
 }
 
-impl From<Problem> for Error {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-impl ResponseError for Error {
-    fn status_code(&self) -> StatusCode {
-        self.problem().status()
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        self.problem().error_response()
-    }
-}
+shared::respond_with_problem!(Error);

@@ -12,10 +12,10 @@
 //! The subject is the order's id, so the events of one order are usually in sequence. The checkout does not
 //! rely on that. `payment.captured.v1`, without `amount`, is still accepted.
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
-use shared::db::{Tx, now};
+use shared::db::Tx;
 use shared::messages::{Delivery, Event, HandleError, Handler, Upcast};
 use uuid::Uuid;
 
@@ -57,10 +57,12 @@ impl PaymentEvents {
     pub fn new(store: Store) -> Self {
         Self { store }
     }
+}
 
-    async fn apply_event(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
-        let (kind, payment) = (kind(event)?, event.read::<PaymentEvent>()?);
-        let trigger = trigger(kind, &payment);
+#[async_trait(?Send)]
+impl Handler for PaymentEvents {
+    async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
+        let (trigger, payment) = read(event)?;
         let locked = self.store.lock(tx, payment.order_id).await?;
         if locked.order.payment_id != payment.payment_id {
             return Err(HandleError::Rejected("the order has another payment".to_owned()));
@@ -74,19 +76,9 @@ impl PaymentEvents {
             attempt: delivery.attempt,
             context: event.context(),
         };
-        self.store.proceed(tx, locked, &trigger, &cause, now()).await?;
+        let now = tx.now();
+        self.store.proceed(tx, locked, &trigger, &cause, now).await?;
         Ok(())
-    }
-}
-
-impl Handler for PaymentEvents {
-    fn handle<'a>(
-        &'a self,
-        tx: &'a mut Tx,
-        event: &'a Event,
-        delivery: Delivery,
-    ) -> LocalBoxFuture<'a, Result<(), HandleError>> {
-        self.apply_event(tx, event, delivery).boxed_local()
     }
 
     fn upcasts(&self) -> &[Upcast] {
@@ -100,47 +92,27 @@ impl Amount {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Authorized,
-    Declined,
-    Captured,
-    Voided,
-    Refunded,
-    Stuck,
-}
-
-fn kind(event: &Event) -> Result<Kind, HandleError> {
-    match event.kind.as_str() {
-        "payment.authorized.v1" => Ok(Kind::Authorized),
-        "payment.declined.v1" => Ok(Kind::Declined),
-        "payment.captured.v2" => Ok(Kind::Captured),
-        "payment.voided.v1" => Ok(Kind::Voided),
-        "payment.refunded.v1" => Ok(Kind::Refunded),
-        "payment.stuck.v1" => Ok(Kind::Stuck),
-        _ => Err(HandleError::UnknownType),
-    }
-}
-
-fn trigger(kind: Kind, payment: &PaymentEvent) -> Trigger {
-    match kind {
-        Kind::Authorized => Trigger::Authorized,
-        Kind::Declined => {
+/// What an event means to the checkout, and its data. The type decides first whether the data can be read.
+fn read(event: &Event) -> Result<(Trigger, PaymentEvent), HandleError> {
+    let trigger: fn(&PaymentEvent) -> Trigger = match event.kind.as_str() {
+        "payment.authorized.v1" => |_| Trigger::Authorized,
+        "payment.declined.v1" => |payment| {
             // Card networks have many codes. The customer can react to few of them.
             let code = payment.code.as_deref().and_then(Reason::named);
             Trigger::Declined(code.unwrap_or(Reason::CardDeclined))
-        }
-        Kind::Captured => Trigger::Captured,
-        Kind::Voided => Trigger::Voided,
-        Kind::Refunded => Trigger::Refunded,
-        Kind::Stuck => {
+        },
+        "payment.captured.v2" => |_| Trigger::Captured,
+        "payment.voided.v1" => |_| Trigger::Voided,
+        "payment.refunded.v1" => |_| Trigger::Refunded,
+        "payment.stuck.v1" => |payment| {
             let reason = payment.reason.clone();
-            Trigger::Stuck {
-                operation: payment.operation(),
-                reason: reason.unwrap_or_else(|| "the payment makes no progress".to_owned()),
-            }
-        }
-    }
+            let reason = reason.unwrap_or_else(|| "the payment makes no progress".to_owned());
+            Trigger::Stuck { operation: payment.operation(), reason }
+        },
+        _ => return Err(HandleError::UnknownType),
+    };
+    let payment = event.read()?;
+    Ok((trigger(&payment), payment))
 }
 
 impl PaymentEvent {
@@ -167,27 +139,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::PAYMENTS;
+    use crate::config::PAYMENTS;
 
     #[test]
     fn an_unknown_decline_code_is_card_declined_and_an_unknown_type_is_an_error() {
-        let payment = |code: &str| PaymentEvent {
-            payment_id: Uuid::now_v7(),
-            order_id: Uuid::now_v7(),
-            amount: None,
-            code: Some(code.to_owned()),
-            operation: None,
-            reason: None,
+        let declined = |code: &str| {
+            let data = json!({ "payment_id": Uuid::now_v7(), "order_id": Uuid::now_v7(), "code": code });
+            read(&Event::new(PAYMENTS, "payment.declined.v1", "x", data)).unwrap().0
         };
         for (code, reason) in [
             ("insufficient_funds", Reason::InsufficientFunds),
             ("payment_unavailable", Reason::PaymentUnavailable),
             ("lost_card", Reason::CardDeclined),
         ] {
-            assert_eq!(trigger(Kind::Declined, &payment(code)), Trigger::Declined(reason));
+            assert_eq!(declined(code), Trigger::Declined(reason));
         }
         let unknown = Event::new(PAYMENTS, "payment.authorized.v9", "x", ());
-        assert!(matches!(kind(&unknown), Err(HandleError::UnknownType)));
+        assert!(matches!(read(&unknown), Err(HandleError::UnknownType)));
     }
 
     #[test]

@@ -22,7 +22,6 @@ mod seed; // a few products
 mod stock; // moves between columns, adjustments
 
 pub use awaiting_payment::AwaitingPayment;
-pub use commands::PAYMENTS;
 pub use notifier::{Notifier, Subscription};
 pub use orders::{Cause, LockedOrder};
 pub use products::CatalogueItem;

@@ -14,6 +14,12 @@ use crate::domain::Timeouts;
 
 /// The name of this service in the registry, in tokens and in events.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+/// Sends commands and gets the events.
+pub const ORDERS: &str = "order-service";
+/// Issues user tokens.
+pub const USERS: &str = "user-service";
+/// Who may call whom.
+pub const CALLS: &str = include_str!("../../calls.txt");
 
 #[derive(Clone)]
 pub struct Config {
@@ -22,6 +28,8 @@ pub struct Config {
     pub messages: MessagesUrl,
     pub database: DbConfig,
     pub card_network_url: Url,
+    /// Between two comparisons of the card network's statement with the books.
+    pub reconcile_every: Duration,
     pub timing: Timing,
 }
 
@@ -57,11 +65,24 @@ impl Config {
     /// Names every variable that is missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "3021");
-        let stack = StackConfig::from_vars(&mut vars);
+        let stack = StackConfig::from_vars(&mut vars, CALLS);
         let messages = MessagesUrl::from_vars(&mut vars);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/payments.db");
         let card_network_url = vars.or("CARD_NETWORK_URL", "http://127.0.0.1:3031", "the card network");
+        let reconcile_every = vars.or(
+            "RECONCILE_EVERY",
+            "60m",
+            "between two comparisons of the card network's statement with the books",
+        );
         let timing = Timing::default();
-        vars.finish(stack.map(|stack| Self { http, stack, messages, database, card_network_url, timing }))
+        vars.finish(stack.map(|stack| Self {
+            http,
+            stack,
+            messages,
+            database,
+            card_network_url,
+            reconcile_every,
+            timing,
+        }))
     }
 }

@@ -8,6 +8,7 @@
 pub mod ledger;
 pub mod money;
 pub mod payment;
+pub mod reconciliation;
 pub mod refund;
 pub mod state;
 
@@ -20,5 +21,6 @@ pub use payment::{
     Change, NetworkRequest, NetworkResponse, Notice, Payment, PaymentRecord, Purchase, Reaction, Refusal,
     Timeouts,
 };
+pub use reconciliation::{Amount, Charge, Difference, Figure};
 pub use refund::{Refund, RefundStatus};
 pub use state::{Intent, State, Status, Transition, Trigger};

@@ -1,7 +1,6 @@
 //! What can go wrong, and how a client sees it.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, ResponseError};
 use shared::db::DbError;
 use shared::problem::Problem;
 
@@ -18,7 +17,7 @@ pub enum Error {
     Db(#[from] DbError),
     /// Made by the chassis.
     #[error("{0}")]
-    Problem(Problem),
+    Problem(#[from] Problem),
 }
 
 impl Error {
@@ -40,18 +39,4 @@ impl Error {
     }
 }
 
-impl From<Problem> for Error {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-impl ResponseError for Error {
-    fn status_code(&self) -> StatusCode {
-        self.problem().status()
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        self.problem().error_response()
-    }
-}
+shared::respond_with_problem!(Error);

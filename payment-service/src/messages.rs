@@ -12,7 +12,7 @@
 //! A repeated command is answered again, once its outcome is known. The store
 //! [writes](crate::store) the events.
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use serde::Deserialize;
 use shared::db::Tx;
 use shared::messages::{Delivery, Event, HandleError, Handler};
@@ -64,8 +64,11 @@ impl Commands {
     pub fn new(store: Store) -> Self {
         Self { store }
     }
+}
 
-    async fn execute(&self, tx: &mut Tx, event: &Event) -> Result<(), HandleError> {
+#[async_trait(?Send)]
+impl Handler for Commands {
+    async fn handle(&self, tx: &mut Tx, event: &Event, _: Delivery) -> Result<(), HandleError> {
         let trace = event.traceparent.as_deref();
         match event.kind.as_str() {
             "payment.authorize.v1" => {
@@ -87,17 +90,6 @@ impl Commands {
             _ => return Err(HandleError::UnknownType),
         }
         Ok(())
-    }
-}
-
-impl Handler for Commands {
-    fn handle<'a>(
-        &'a self,
-        tx: &'a mut Tx,
-        event: &'a Event,
-        _: Delivery,
-    ) -> LocalBoxFuture<'a, Result<(), HandleError>> {
-        self.execute(tx, event).boxed_local()
     }
 }
 

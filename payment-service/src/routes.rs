@@ -2,5 +2,5 @@
 
 shared::routes! {
     api: list_payments, show_payment, refund_payment;
-    admin: show_ledger;
+    admin: show_ledger, list_differences;
 }

@@ -7,17 +7,19 @@
 //! - Every change and every claim increments the version. A response is [recorded](Store::record) only
 //!   for the version that sent the request: a replica that was paused past its lease overwrites nothing.
 
+mod differences;
 mod events;
 mod ledger;
 mod refunds;
 mod rows;
 
-pub use events::ORDERS;
+pub use differences::FoundDifference;
 pub use ledger::{Balance, Ledger};
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use shared::db::{Db, DbError, Migrations, Tx, now, query};
+use shared::db::{Db, DbError, Migrations, Tx, query};
 use shared::messages::Outbox;
 use shared::request::Paging;
 use time::OffsetDateTime;
@@ -25,7 +27,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use self::rows::{Inserted, Updated};
-use crate::domain::{Change, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal};
+use crate::config::ORDERS;
+use crate::domain::{
+    Change, Difference, Figure, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal,
+};
 use crate::error::Error;
 
 pub fn migrations() -> Migrations {
@@ -90,8 +95,8 @@ impl Store {
         token: String,
         traceparent: Option<&str>,
     ) -> Result<(), Error> {
-        let payment = Payment::authorize(purchase, token, now());
-        let due = self.lease_end(&payment);
+        let payment = Payment::authorize(purchase, token, tx.now());
+        let due = self.lease_end(tx, &payment);
         match rows::insert(tx, &payment, due, traceparent).await? {
             Inserted::New => self.dispatch(tx, payment, None, due, traceparent),
             Inserted::Exists => {
@@ -103,7 +108,7 @@ impl Store {
     }
 
     pub async fn capture(&self, tx: &mut Tx, id: Uuid, traceparent: Option<&str>) -> Result<(), Error> {
-        self.command(tx, id, traceparent, |payment| payment.capture(now())).await
+        self.command(tx, id, traceparent, Payment::capture).await
     }
 
     /// Voids a payment. An unknown one is kept as a tombstone, so that a late authorization is refused.
@@ -114,10 +119,10 @@ impl Store {
         traceparent: Option<&str>,
     ) -> Result<(), Error> {
         let id = purchase.id;
-        let Change { payment: tombstone, notice, .. } = Payment::tombstone(purchase, now());
+        let Change { payment: tombstone, notice, .. } = Payment::tombstone(purchase, tx.now());
         match rows::insert(tx, &tombstone, None, traceparent).await? {
             Inserted::New => Ok(self.notify(tx, &tombstone, notice, traceparent).await?),
-            Inserted::Exists => self.command(tx, id, traceparent, |payment| payment.void(now())).await,
+            Inserted::Exists => self.command(tx, id, traceparent, Payment::void).await,
         }
     }
 
@@ -129,7 +134,7 @@ impl Store {
         reason: &str,
         traceparent: Option<&str>,
     ) -> Result<(), Error> {
-        self.command(tx, id, traceparent, |payment| payment.refund_rest(reason, now())).await
+        self.command(tx, id, traceparent, |payment, now| payment.refund_rest(reason, now)).await
     }
 
     /// Refunds `amount`, or what is not refunded yet, for an admin.
@@ -143,7 +148,7 @@ impl Store {
     ) -> Result<Refund, Error> {
         let payment = locked(tx, id).await?;
         let version = payment.version;
-        let (change, refund) = payment.refund(amount, reason, now())?;
+        let (change, refund) = payment.refund(amount, reason, tx.now())?;
         self.write(tx, version, change, traceparent).await?;
         Ok(refund)
     }
@@ -157,7 +162,7 @@ impl Store {
         change: &Change,
         pause: Duration,
     ) -> Result<Recorded, DbError> {
-        let due = change.payment.next_request().map(|_| now() + pause);
+        let due = change.payment.next_request().map(|_| tx.now() + pause);
         match rows::update(tx, job.payment.version, &change.payment, due, None).await? {
             Updated::Stale => return Ok(Recorded::Fenced),
             Updated::Written => self.write_parts(tx, change, job.traceparent.as_deref()).await?,
@@ -167,13 +172,14 @@ impl Store {
 
     /// Whether [`Store::claim_due`] would find work. Takes no lock.
     pub async fn has_due(&self) -> Result<bool, DbError> {
-        let due = query("SELECT id FROM payments WHERE due_at <= $1 LIMIT 1").bind(now());
+        let due = query("SELECT id FROM payments WHERE due_at <= $1 LIMIT 1");
+        let due = due.bind(self.db.now());
         Ok(due.fetch_optional(&self.db).await?.is_some())
     }
 
     /// Leases up to `limit` jobs that are due.
     pub async fn claim_due(&self, tx: &mut Tx, limit: i64) -> Result<Vec<Job>, DbError> {
-        let leased_until = now() + self.lease;
+        let leased_until = tx.now() + self.lease;
         let mut jobs = Vec::new();
         for (payment, traceparent) in rows::claim(tx, leased_until, limit).await? {
             let refund = next_refund(tx, &payment).await?;
@@ -191,6 +197,52 @@ impl Store {
         rows::list(&self.db, filter, paging).await
     }
 
+    /// The first `limit` payments above `after`, in the order of their ids.
+    pub async fn payments_after(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Payment>, DbError> {
+        rows::after(&self.db, after, limit as i64).await
+    }
+
+    /// All payments above `after`, up to `up_to`.
+    pub async fn payments_between(
+        &self,
+        after: Option<Uuid>,
+        up_to: Option<Uuid>,
+    ) -> Result<Vec<Payment>, DbError> {
+        rows::between(&self.db, after, up_to).await
+    }
+
+    /// Records where the card network contradicts the books: key of the charge, payment, difference.
+    pub async fn write_differences(
+        &self,
+        tx: &mut Tx,
+        differences: &[(String, Option<Uuid>, Difference)],
+    ) -> Result<(), DbError> {
+        for (key, payment_id, difference) in differences {
+            differences::write(tx, key, *payment_id, difference).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn resolve_differences(&self, tx: &mut Tx, gone: &[(String, Figure)]) -> Result<(), DbError> {
+        for (key, figure) in gone {
+            differences::resolve(tx, key, *figure).await?;
+        }
+        Ok(())
+    }
+
+    /// The open or the resolved ones, newest first.
+    pub async fn differences(&self, is_open: bool, limit: i64) -> Result<Vec<FoundDifference>, DbError> {
+        differences::list(&self.db, is_open, limit).await
+    }
+
+    pub async fn open_differences(&self) -> Result<BTreeSet<(String, Figure)>, DbError> {
+        differences::open(&self.db).await
+    }
+
+    pub async fn count_open_differences(&self) -> Result<i64, DbError> {
+        differences::count_open(&self.db).await
+    }
+
     pub async fn ledger(&self) -> Result<Ledger, DbError> {
         ledger::read(&self.db).await
     }
@@ -200,10 +252,10 @@ impl Store {
         tx: &mut Tx,
         id: Uuid,
         traceparent: Option<&str>,
-        command: impl FnOnce(Payment) -> Result<Reaction, Refusal>,
+        command: impl FnOnce(Payment, OffsetDateTime) -> Result<Reaction, Refusal>,
     ) -> Result<(), Error> {
         let payment = locked(tx, id).await?;
-        match command(payment.clone())? {
+        match command(payment.clone(), tx.now())? {
             Reaction::Changed(change) => self.write(tx, payment.version, *change, traceparent).await?,
             Reaction::Unchanged(notice) => self.notify(tx, &payment, notice, traceparent).await?,
         }
@@ -218,7 +270,7 @@ impl Store {
         change: Change,
         traceparent: Option<&str>,
     ) -> Result<(), DbError> {
-        let due = self.lease_end(&change.payment);
+        let due = self.lease_end(tx, &change.payment);
         match rows::update(tx, version, &change.payment, due, traceparent).await? {
             Updated::Written => {}
             // Impossible while the row is locked.
@@ -256,8 +308,8 @@ impl Store {
         self.outbox.put(tx, ORDERS, events::event(payment, &notice, traceparent)).await
     }
 
-    fn lease_end(&self, payment: &Payment) -> Option<OffsetDateTime> {
-        payment.next_request().map(|_| now() + self.lease)
+    fn lease_end(&self, tx: &Tx, payment: &Payment) -> Option<OffsetDateTime> {
+        payment.next_request().map(|_| tx.now() + self.lease)
     }
 
     /// Gives the job to this replica's worker after the commit.

@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{Money, Payment, Refund};
+use crate::domain::{Amount, Money, Payment, Refund};
+use crate::store::FoundDifference;
 
 /// A payment.
 #[derive(Serialize, ToSchema)]
@@ -55,6 +56,22 @@ pub struct RefundView {
     pub created_at: OffsetDateTime,
 }
 
+/// A figure in which the card network contradicts our books.
+#[derive(Serialize)]
+pub struct DifferenceView<'a> {
+    /// Of the authorization at the card network.
+    key: &'a str,
+    payment_id: Option<Uuid>,
+    /// `held`, `captured` or `refunded`.
+    figure: &'static str,
+    ours: MoneyView,
+    theirs: MoneyView,
+    #[serde(with = "time::serde::rfc3339")]
+    found_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    resolved_at: Option<OffsetDateTime>,
+}
+
 /// Money.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Money)]
@@ -92,6 +109,27 @@ impl From<&Refund> for RefundView {
             status: refund.status.as_str(),
             created_at: refund.created_at,
         }
+    }
+}
+
+impl<'a> From<&'a FoundDifference> for DifferenceView<'a> {
+    fn from(found: &'a FoundDifference) -> Self {
+        let FoundDifference { key, payment_id, difference, found_at, resolved_at } = found;
+        Self {
+            key,
+            payment_id: *payment_id,
+            figure: difference.figure.as_str(),
+            ours: (&difference.ours).into(),
+            theirs: (&difference.theirs).into(),
+            found_at: *found_at,
+            resolved_at: *resolved_at,
+        }
+    }
+}
+
+impl From<&Amount> for MoneyView {
+    fn from(amount: &Amount) -> Self {
+        Self { amount: amount.amount, currency: amount.currency.clone() }
     }
 }
 

@@ -1,23 +1,30 @@
-//! Authentication with two kinds of bearer token. The algorithm distinguishes them, and neither is ever
-//! verified with the other's key:
+//! Authentication with two kinds of bearer token. The `typ` in the header distinguishes them, and neither is
+//! ever verified with the other's keys. Both are signed with Ed25519:
 //!
-//! | token | algorithm | issued by | claims |
-//! |---|---|---|---|
-//! | user token | EdDSA | the service that owns the accounts | person `sub` with `roles` |
-//! | service token | HS256 | any service of the stack | service `iss` calls service `aud`, on behalf of person `sub` if present |
+//! | token | issued by | claims |
+//! |---|---|---|
+//! | user token | the service that owns the accounts | person `sub` with `roles` |
+//! | service token | each service, with its own key | service `iss` calls service `aud`, on behalf of person `sub` if present |
 //!
 //! Handlers extract a [`Caller`] (a person, or a service on behalf of one), an [`Admin`] or a
-//! [`ServiceCaller`]. A request with the wrong token gets 401 or 403 before the handler runs.
+//! [`ServiceCaller`]. A request with the wrong token gets 401 or 403 before the handler runs. A service's
+//! request must have a row in the table [`Calls`].
 
 pub mod caller;
+pub mod calls;
 pub mod keys;
+pub mod reread;
+pub mod seal;
 pub mod service_token;
 pub mod user_token;
 
 pub use crate::config::Secret;
-pub use caller::{Admin, Authenticator, Caller, MaybeCaller, ServiceCaller};
+pub use caller::{Admin, Authenticator, Caller, MaybeCaller, ServiceCaller, token_of};
+pub use calls::Calls;
 pub use keys::{KeySet, SigningKeys};
-pub use service_token::{ServiceClaims, ServiceKey};
+pub use reread::{FromPath, Reread};
+pub use seal::SealKey;
+pub use service_token::{PublicKeys, ServiceClaims, ServiceKeys};
 pub use user_token::{USER_TOKEN_AUDIENCE, UserClaims};
 
 /// Why a token was refused.
@@ -31,18 +38,24 @@ pub enum TokenError {
     Invalid,
     #[error("The token has expired.")]
     Expired,
+    /// The table of calls has no row for it.
+    #[error("This is not yours to do.")]
+    Forbidden,
     /// The issuer's keys have not been fetched yet.
     #[error("Tokens cannot be checked right now.")]
     KeysUnavailable,
 }
 
 impl TokenError {
-    /// 401, or 503 with `Retry-After` while there are no keys.
+    /// 401, 403, or 503 with `Retry-After` while there are no keys.
     pub fn problem(self) -> crate::problem::Problem {
         let code = match self {
             Self::Missing => "missing_token",
             Self::Invalid => "invalid_token",
             Self::Expired => "expired_token",
+            Self::Forbidden => {
+                return crate::problem::Problem::of_status(actix_web::http::StatusCode::FORBIDDEN);
+            }
             Self::KeysUnavailable => return crate::problem::Problem::unavailable(1),
         };
         crate::problem::Problem::unauthorized(code, &self.to_string())

@@ -11,6 +11,7 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -27,6 +28,23 @@ const DEPTH_LIMIT: usize = 32;
 pub trait FromBody: Sized {
     /// Must read every field before it returns an error, so that all errors are collected.
     fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid>;
+}
+
+/// Implements [`FromBody`](crate::body::FromBody) for a type whose fields have the names of those of the body.
+///
+/// ```text
+/// shared::from_body! { AddThing { required: name, size; optional: note; } }
+/// ```
+#[macro_export]
+macro_rules! from_body {
+    ($kind:ident { $($read:ident: $($field:ident),+;)+ }) => {
+        impl $crate::body::FromBody for $kind {
+            fn from_body(fields: &mut $crate::body::Fields<'_>) -> Result<Self, $crate::body::Invalid> {
+                $($(let $field = fields.$read(stringify!($field));)+)+
+                Ok(Self { $($($field: $field?),+),+ })
+            }
+        }
+    };
 }
 
 /// A field is missing or invalid; [`Fields`] holds the details.
@@ -95,10 +113,6 @@ impl<'a> Fields<'a> {
     pub fn reject<T>(&mut self, name: &str, message: impl Into<String>) -> Result<T, Invalid> {
         self.errors.push(FieldError { field: self.path_of(name), message: message.into() });
         Err(Invalid)
-    }
-
-    pub fn has(&self, name: &str) -> bool {
-        self.object.contains_key(name)
     }
 
     fn take(&mut self, name: &'static str) -> Option<&'a Value> {
@@ -176,19 +190,18 @@ impl<T: FromBody + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let json = match request.mime_type() {
-            Ok(None) => true,
-            Ok(Some(mime)) => {
-                mime.essence_str() == "application/json"
-                    || mime.suffix().is_some_and(|suffix| suffix == "json")
-            }
-            Err(_) => false,
-        };
+        let kind = request.content_type().to_ascii_lowercase();
+        let json = kind.is_empty() || kind == "application/json" || kind.ends_with("+json");
+        let encoded = request.headers().get_all(CONTENT_ENCODING).any(|coding| coding != "identity");
         let bytes = web::Bytes::from_request(request, payload);
         Box::pin(async move {
             let bytes = bytes.await.map_err(|error| Problem::of_status(error.error_response().status()))?;
+            let unsupported = || Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            if encoded {
+                return Err(unsupported().header(ACCEPT_ENCODING, "identity"));
+            }
             if !json {
-                return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+                return Err(unsupported());
             }
             let value = parse(&bytes)?;
             Ok(Self { value, bytes })

@@ -5,9 +5,11 @@
 //! does not stream.
 
 mod context; // request id, trace and deadline, propagated to calls
+mod probe; // probes an ejected replica
 mod request; // builds a call, and runs its attempts
 
 pub use context::{ATTEMPT_HEADER, Context};
+pub use probe::probe;
 pub use request::{RequestBuilder, is_retried};
 
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::Method;
 use uuid::Uuid;
 
-use crate::auth::ServiceKey;
+use crate::auth::ServiceKeys;
 use crate::balancer::{Picker, Pool, Strategy};
 use crate::resilience::{Budget, Limiter};
 
@@ -24,17 +26,17 @@ use crate::resilience::{Budget, Limiter};
 #[derive(Clone)]
 pub struct TokenSource {
     service: &'static str,
-    key: ServiceKey,
+    keys: ServiceKeys,
 }
 
 impl TokenSource {
-    pub fn new(service: &'static str, key: ServiceKey) -> Self {
-        Self { service, key }
+    pub fn new(service: &'static str, keys: ServiceKeys) -> Self {
+        Self { service, keys }
     }
 
     /// A token for one call of the service `callee`, on behalf of `person` if given.
     pub fn mint(&self, callee: &str, person: Option<Uuid>) -> String {
-        self.key.mint(self.service, callee, person)
+        self.keys.mint(self.service, callee, person)
     }
 }
 
@@ -85,26 +87,10 @@ impl ServiceClient {
     }
 
     pub fn get(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::GET, path)
+        RequestBuilder::new(self, Method::GET, path.into())
     }
 
     pub fn post(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::POST, path)
-    }
-
-    pub fn put(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::PUT, path)
-    }
-
-    pub fn patch(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::PATCH, path)
-    }
-
-    pub fn delete(&self, path: impl Into<String>) -> RequestBuilder<'_> {
-        self.request(Method::DELETE, path)
-    }
-
-    fn request(&self, method: Method, path: impl Into<String>) -> RequestBuilder<'_> {
-        RequestBuilder::new(self, method, path.into())
+        RequestBuilder::new(self, Method::POST, path.into())
     }
 }

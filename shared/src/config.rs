@@ -32,7 +32,8 @@ struct Documented {
 pub struct ConfigError(pub Vec<String>);
 
 impl Vars {
-    /// Variables from a list, for tests.
+    /// Variables from a list.
+    #[cfg(any(test, feature = "testing"))]
     pub fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
         let pairs: BTreeMap<String, String> =
             pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

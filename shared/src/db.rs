@@ -11,10 +11,14 @@
 //!
 //! Every store runs its contract tests on both.
 
+#[cfg(test)]
+mod changes_tests; // docs/expand-and-contract
+mod clock; // the database's time
 mod connect; // DATABASE_URL, migrations
 mod error; // errors a service handles
 #[cfg(feature = "postgres")]
 mod postgres;
+mod prune; // deletes old rows
 mod query; // SQL with parameters, rows
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -28,19 +32,24 @@ mod watched;
 
 pub use connect::{DbConfig, Migrations, OpenError};
 pub use error::DbError;
+#[cfg(test)]
+pub(crate) use prune::BATCH;
+pub use prune::Retention;
 pub use query::{Conn, Query, Row, query};
 pub use value::{Column, Value, now};
 
 #[cfg(feature = "postgres")]
 use std::time::Duration;
 
+use clock::Clock;
 use sqlx::{Pool, Transaction};
+use time::OffsetDateTime;
 
 use crate::metrics::Readings;
 
 /// A pool of connections to a database; clones share it.
 #[derive(Clone, Debug)]
-pub struct Db(Pools);
+pub struct Db(Pools, Clock);
 
 #[derive(Clone, Debug)]
 enum Pools {
@@ -60,20 +69,21 @@ impl Db {
     /// Opens the database and runs the migrations: first the chassis' tables, then the service's. Several
     /// replicas may do this concurrently. No error message contains the password.
     pub async fn open(config: &DbConfig, migrations: Migrations) -> Result<Self, OpenError> {
-        let pools = match config.url.split(':').next().unwrap_or_default() {
+        let db = match config.url.split(':').next().unwrap_or_default() {
             #[cfg(feature = "sqlite")]
             "sqlite" => {
                 let (readers, writer) = sqlite::open(config, migrations.sqlite).await?;
-                Pools::Sqlite { readers, writer }
+                Self(Pools::Sqlite { readers, writer }, Clock::Process)
             }
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
                 let (pool, timeout) = postgres::open(config, migrations.postgres).await?;
-                Pools::Postgres { pool, timeout }
+                let clock = Clock::of(&pool, timeout).await?;
+                Self(Pools::Postgres { pool, timeout }, clock)
             }
             _ => return Err(OpenError::Scheme),
         };
-        Ok(Self(pools))
+        Ok(db)
     }
 
     /// Begins a write transaction; [`DbError::Unavailable`] if no connection is free in time.
@@ -86,7 +96,7 @@ impl Db {
                 TxInner::Postgres { tx: postgres::within(*timeout, pool.begin()).await?, timeout: *timeout }
             }
         };
-        Ok(Tx { inner, on_commit: Vec::new() })
+        Ok(Tx { inner, clock: self.1.clone(), on_commit: Vec::new() })
     }
 
     /// Runs `work` in a transaction: commits if it succeeds, rolls back if it fails. If the commit itself
@@ -101,11 +111,32 @@ impl Db {
         Ok(done)
     }
 
+    /// The database's time: for whatever another replica compares.
+    pub fn now(&self) -> OffsetDateTime {
+        self.1.now()
+    }
+
+    /// How far this process's clock is ahead of the database's, in seconds.
+    pub fn clock_skew(&self) -> f64 {
+        (now() - self.now()).as_seconds_f64()
+    }
+
+    /// Asks the database for its time, from which [`Db::now`] counts on.
+    pub async fn correct_clock(&self) -> Result<(), DbError> {
+        match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Pools::Sqlite { .. } => Ok(()),
+            #[cfg(feature = "postgres")]
+            Pools::Postgres { pool, timeout } => Ok(self.1.correct(pool, *timeout).await?),
+        }
+    }
+
     pub async fn ping(&self) -> Result<(), DbError> {
         query("SELECT 1 AS one").fetch_one(self).await.map(drop)
     }
 
     /// `sqlite` or `postgres`.
+    #[cfg(any(test, feature = "testing"))]
     pub fn kind(&self) -> &'static str {
         match &self.0 {
             #[cfg(feature = "sqlite")]
@@ -163,6 +194,7 @@ fn about_to(run: &str) {
 /// A transaction, rolled back if dropped without [`Tx::commit`].
 pub struct Tx {
     inner: TxInner,
+    clock: Clock,
     on_commit: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -174,6 +206,11 @@ enum TxInner {
 }
 
 impl Tx {
+    /// The database's time; see [`Db::now`].
+    pub fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
     /// Runs `action` right after the commit; never after a rollback.
     pub fn on_commit(&mut self, action: impl FnOnce() + Send + 'static) {
         self.on_commit.push(Box::new(action));

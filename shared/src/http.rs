@@ -4,6 +4,7 @@
 //! no decompression, no Nagle's algorithm (with delayed acknowledgements it costs 40 ms), and idle
 //! connections are closed before servers close them.
 
+use std::io;
 use std::time::Duration;
 
 use actix_service::ServiceExt as _;
@@ -50,6 +51,9 @@ pub enum ExchangeError {
     /// No connection; nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(String),
+    /// No connection, for want of something on this side; see [`blames_peer`].
+    #[error("no connection can be made here: {0}")]
+    Local(String),
     #[error("the connection broke: {0}")]
     Broken(String),
     #[error("no answer in time")]
@@ -128,11 +132,22 @@ async fn unlimited(call: Call) -> Result<Response, ExchangeError> {
     }
 }
 
+/// Whether a connection that could not be made says something about the peer. Anything else is a want on this
+/// side: of descriptors, of ports, or of an address for the name.
+pub fn blames_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, TimedOut};
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | TimedOut)
+}
+
 fn classify(error: SendRequestError) -> ExchangeError {
     match error {
         SendRequestError::Connect(ConnectError::Disconnected) => ExchangeError::Broken(error.to_string()),
+        SendRequestError::Connect(ConnectError::Timeout) => ExchangeError::Unreachable(error.to_string()),
+        SendRequestError::Connect(ConnectError::Io(cause)) if blames_peer(&cause) => {
+            ExchangeError::Unreachable(cause.to_string())
+        }
         SendRequestError::Connect(_) | SendRequestError::Url(_) | SendRequestError::Http(_) => {
-            ExchangeError::Unreachable(error.to_string())
+            ExchangeError::Local(error.to_string())
         }
         SendRequestError::Timeout => ExchangeError::TimedOut,
         _ => ExchangeError::Broken(error.to_string()),

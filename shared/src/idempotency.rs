@@ -25,10 +25,13 @@ use sha2::{Digest as _, Sha256};
 use time::Duration;
 use uuid::Uuid;
 
-use crate::db::{Db, DbError, Tx, now, query};
+use crate::db::{Db, DbError, Retention, Tx, query};
 use crate::problem::Problem;
 
-const RETENTION: Duration = Duration::hours(24);
+const LIFETIME: Duration = Duration::hours(24);
+/// Expired keys.
+pub(crate) const RETENTION: [Retention; 1] =
+    [Retention { table: "idempotency_keys", key: "scope, key", time: "expires_at", kept: Duration::ZERO }];
 
 pub const HEADER: &str = crate::http::IDEMPOTENCY_KEY;
 
@@ -194,7 +197,7 @@ impl Claim {
     /// lock timeout.
     pub async fn begin(&self, tx: &mut Tx) -> Result<Claimed, DbError> {
         let Some(Keyed { scope, key, fingerprint, .. }) = &self.0 else { return Ok(Claimed::First) };
-        let now = now();
+        let now = tx.now();
         let claimed = query(
             "INSERT INTO idempotency_keys (scope, key, fingerprint, answer, expires_at) \
              VALUES ($1, $2, $3, NULL, $4) \
@@ -205,7 +208,7 @@ impl Claim {
         .bind(scope.as_str())
         .bind(key.as_str())
         .bind(fingerprint.as_str())
-        .bind(now + RETENTION)
+        .bind(now + LIFETIME)
         .bind(now)
         .execute(&mut *tx)
         .await;

@@ -18,6 +18,7 @@
 //! | `nats://host:port` | publishes events to NATS JetStream, which stores them for the receiver |
 
 mod admin; // /admin/outbox, /admin/dead-letters
+mod backlog; // metrics of what waits
 mod dead_letters; // events that could not be delivered or handled
 mod event; // CloudEvents
 mod http; // transport over HTTP, both ends
@@ -25,10 +26,11 @@ mod inbox; // receives each event with one effect
 #[cfg_attr(not(feature = "nats"), path = "messages/no_nats.rs")]
 mod nats; // transport over NATS JetStream, both ends
 mod outbox; // events written in the transaction of a change
-mod prune; // deletes old rows
+mod prune; // retention, and the count of unsent events
 mod relay; // sends the outbox
 mod upcast; // converts old event versions
 mod url; // MESSAGES_URL
+mod waiting; // how much waits, and for how long
 
 pub use event::Event;
 pub use http::HttpTransport;
@@ -42,15 +44,18 @@ pub use url::MessagesUrl;
 use std::sync::Arc;
 
 use actix_web::web;
-use futures_util::future::{LocalBoxFuture, join};
+use async_trait::async_trait;
+use futures_util::future::join;
 
+use self::backlog::Backlog;
 use crate::service::Service;
 use crate::stop::Stop;
 
 /// Carries events to other services. Used on the main thread only.
+#[async_trait(?Send)]
 pub trait Transport {
     /// Delivers one event. `Ok` means that the receiver has handled it, or that the broker has stored it.
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>>;
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError>;
 
     /// The broker to consume events from; `None` if the transport pushes them to the receiver.
     fn broker(&self) -> Option<Nats> {
@@ -61,7 +66,8 @@ pub trait Transport {
 /// Why an event was not delivered; decides whether the relay retries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The receiver or the broker is unavailable: retried without limit.
+    /// The receiver or the broker is unavailable, or refuses the sender and not the event: retried without
+    /// limit.
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// The receiver failed to handle this event: a dead letter after ten attempts.
@@ -92,6 +98,8 @@ impl Service {
         let Messages { inbox, relay } = messages;
         let (db, broker) = (relay.db().clone(), relay.broker());
         let (shared_inbox, outbox) = (web::Data::from(inbox.clone()), web::Data::new(relay.outbox().clone()));
+        let (backlog, name) = (Backlog::default(), inbox.service());
+        let (measured, counted, counted_broker) = (backlog.clone(), db.clone(), broker.clone());
         let service = match broker.clone() {
             None => self,
             Some(broker) => self.advisory("nats", move || {
@@ -117,6 +125,8 @@ impl Service {
                 };
                 join(consuming, relay.run(relay_stop)).await;
             })
-            .task("pruning", move |stop| prune::run(db, stop))
+            .measure(move |readings| measured.measure(readings))
+            .prune(&db, &prune::RETENTION)
+            .task("backlog", move |stop| backlog.run(counted, counted_broker, name, stop))
     }
 }

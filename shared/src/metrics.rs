@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, GaugeVec, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-    register_histogram_vec, register_int_counter_vec, register_int_gauge,
+    Encoder as _, GaugeVec, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder, register_histogram_vec,
+    register_int_counter_vec,
 };
 
 use crate::resilience::retry::Failure;
@@ -61,18 +61,15 @@ pub fn refused_connection(limit: &str) {
     REFUSED_CONNECTIONS.with_label_values(&[limit]).inc();
 }
 
-static OUTBOX_PENDING: LazyLock<IntGauge> = LazyLock::new(|| {
-    register_int_gauge!("outbox_pending", "Events that wait to be sent.").expect(REGISTERED)
-});
-static OUTBOX_AGE: LazyLock<IntGauge> = LazyLock::new(|| {
-    let help = "How long the oldest of them has waited.";
-    register_int_gauge!("outbox_oldest_age_seconds", help).expect(REGISTERED)
+static LOCAL_FAILURES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let help = "Connections that could not be made for want of descriptors, ports or an address of the name.";
+    register_int_counter_vec!("http_client_local_failures_total", help, &["peer_service"]).expect(REGISTERED)
 });
 
-/// Tells how many events wait to be sent, and for how long the oldest has.
-pub fn outbox(pending: i64, oldest_age_s: i64) {
-    OUTBOX_PENDING.set(pending);
-    OUTBOX_AGE.set(oldest_age_s);
+/// Counts and logs a connection to `service` that could not be made, and not because of the peer.
+pub fn local_failure(service: &str, why: &str) {
+    log::warn!(service, why; "no connection can be made here");
+    LOCAL_FAILURES.with_label_values(&[service]).inc();
 }
 
 /// What is read when somebody asks.

@@ -1,6 +1,7 @@
 //! Conventions of every service's OpenAPI document: security scheme and error responses. The routing table
 //! ([`Routes`](crate::service::Routes)) applies them.
 
+use actix_web::http::StatusCode;
 use serde::Serialize;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response, Responses};
@@ -36,6 +37,13 @@ fn describe_errors(responses: &mut Responses) {
     let any = Response::new("Any other error: `code` tells which.");
     responses.responses.entry("default".to_owned()).or_insert(RefOr::T(any));
     for (status, response) in &mut responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let reason =
+                status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok()?.canonical_reason());
+            response.description = reason.unwrap_or("Any other response.").to_owned();
+        }
         if let RefOr::T(response) = response
             && !status.starts_with('2')
         {

@@ -171,19 +171,6 @@ impl Problem {
         }
         document.to_string().into_bytes()
     }
-
-    /// A response with [`Problem::document`] as its body.
-    pub fn response(&self, service: &str, request_id: &str, now: OffsetDateTime) -> HttpResponse {
-        self.head().content_type(PROBLEM_JSON).body(self.document(service, request_id, now))
-    }
-
-    fn head(&self) -> actix_web::HttpResponseBuilder {
-        let mut head = HttpResponse::build(self.status);
-        for (name, value) in &self.headers {
-            head.insert_header((name.clone(), value.as_str()));
-        }
-        head
-    }
 }
 
 impl std::fmt::Display for Problem {
@@ -194,6 +181,22 @@ impl std::fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// Answers an error type with the problem that its method `problem(&self)` makes of it.
+#[macro_export]
+macro_rules! respond_with_problem {
+    ($error:ty) => {
+        impl actix_web::ResponseError for $error {
+            fn status_code(&self) -> actix_web::http::StatusCode {
+                self.problem().status()
+            }
+
+            fn error_response(&self) -> actix_web::HttpResponse {
+                self.problem().error_response()
+            }
+        }
+    };
+}
+
 /// The response has no body yet: the request middleware writes it, because it knows the request id.
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
@@ -201,7 +204,11 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = self.head().finish();
+        let mut response = HttpResponse::build(self.status);
+        for (name, value) in &self.headers {
+            response.insert_header((name.clone(), value.as_str()));
+        }
+        let mut response = response.finish();
         response.extensions_mut().insert(self.clone());
         response
     }

@@ -18,6 +18,7 @@ mod heartbeat; // renews this replica's registration
 mod leases; // the in-memory registry
 mod listed; // static://
 mod memory; // memory://, over HTTP
+mod within; // believes instances in some networks only
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -31,11 +32,13 @@ pub use heartbeat::Heartbeat;
 pub use leases::{LEASE, Leases};
 pub use listed::ListedRegistry;
 pub use memory::MemoryRegistry;
+pub use within::{Networks, Within, is_within};
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 
 use crate::client::TokenSource;
 #[cfg(feature = "consul")]
@@ -43,39 +46,31 @@ use crate::config::Secret;
 use crate::config::{Variable, Vars};
 
 /// A registry client. Used on the main thread only.
+#[async_trait(?Send)]
 pub trait Registry {
     /// Registers or renews `instance`; returns how long the registration is valid. Does nothing where
     /// replicas do not register themselves (DNS, list).
-    fn register<'a>(
-        &'a self,
-        _service: &'a str,
-        _instance: &'a Instance,
-    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
-        async { Ok(Duration::from_secs(3600)) }.boxed_local()
+    async fn register(&self, _service: &str, _instance: &Instance) -> Result<Duration, RegistryError> {
+        Ok(Duration::from_secs(3600))
     }
 
     /// Removes the instance; succeeds if it is not registered.
-    fn deregister<'a>(
-        &'a self,
-        _service: &'a str,
-        _id: &'a str,
-    ) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
-        async { Ok(()) }.boxed_local()
+    async fn deregister(&self, _service: &str, _id: &str) -> Result<(), RegistryError> {
+        Ok(())
     }
 
     /// The instances of `service`; none if it is unknown. With `seen`, the result of an earlier call, it
     /// first waits for a change, up to a limit of the registry.
-    fn instances<'a>(
-        &'a self,
-        service: &'a str,
-        seen: Option<&'a Instances>,
-    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>>;
+    async fn instances(&self, service: &str, seen: Option<&Instances>) -> Result<Instances, RegistryError>;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Instances {
     /// Sorted by id.
     pub instances: Vec<Instance>,
+    /// The ids of those that fail the registry's own health check: a hint, because the registry may have lost
+    /// its way to a replica that we reach, or the other way round.
+    pub failing: BTreeSet<String>,
     /// The registry's version of this result; 0 if it has none.
     pub version: u64,
 }

@@ -60,12 +60,9 @@ pub fn etag(version: i64) -> (HeaderName, String) {
 impl FromStr for PathId {
     type Err = Problem;
 
-    /// Accepts only the hyphenated form in lower case, so that a resource has exactly one path.
+    /// Accepts every spelling that a body may have, too: some languages write ids in upper case.
     fn from_str(text: &str) -> Result<Self, Problem> {
-        match Uuid::try_parse(text) {
-            Ok(id) if text == id.to_string() => Ok(Self(id)),
-            _ => Err(Problem::not_found()),
-        }
+        Uuid::try_parse(text).map(Self).map_err(|_| Problem::not_found())
     }
 }
 

@@ -23,6 +23,7 @@ mod server; // serves requests, runs background tasks, drains
 mod workers; // accepts connections and serves them on threads
 
 pub use connection::{Chunks, ClientLimits, Exchange, Malformed, Piece};
+pub use drain::ended_by_signal;
 pub use health::{Check, DRAIN};
 pub use listener::{BindError, HttpConfig, Listener, Replica};
 pub use middleware::RouteLabel;
@@ -75,6 +76,7 @@ impl Service {
     }
 
     /// Shorthand for [`Listener::bind`] and [`Service::new`].
+    #[cfg(any(test, feature = "testing"))]
     pub fn bind(name: &'static str, http: HttpConfig) -> Result<Self, BindError> {
         Ok(Self::new(Listener::bind(name, http)?))
     }
@@ -95,7 +97,7 @@ impl Service {
 
     /// Serves `routes`, and their OpenAPI document at `/openapi.json`.
     pub fn routes(mut self, routes: Routes) -> Self {
-        match routes.document(self.listener.replica().service).to_json() {
+        match routes.document().to_json() {
             Ok(json) => self.parts.openapi = Some(json),
             Err(error) => log::error!(error:%; "the OpenAPI document cannot be written"),
         }

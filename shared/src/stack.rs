@@ -8,11 +8,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::auth::keys::Jwks;
-use crate::auth::{Authenticator, KeySet, ServiceKey};
+use crate::auth::{Authenticator, Calls, KeySet, ServiceKeys};
 use crate::balancer::{Pool, Settings};
 use crate::client::{Context, ServiceClient, TokenSource};
 use crate::config::Vars;
-use crate::registry::{Directory, Heartbeat, Instance, Registry, RegistryUrl};
+use crate::registry::{Directory, Heartbeat, Instance, Networks, Registry, RegistryUrl, Within};
 use crate::resilience::Backoff;
 use crate::service::{Replica, Service};
 use crate::stop::Stop;
@@ -20,24 +20,37 @@ use crate::stop::Stop;
 #[derive(Clone)]
 pub struct StackConfig {
     pub registry: RegistryUrl,
-    /// Shared by all services; signs and verifies service tokens.
-    pub service_key: ServiceKey,
+    /// Sign and verify service tokens.
+    pub service_keys: ServiceKeys,
+    /// Who may call whom.
+    pub calls: Calls,
     /// URL of this replica for others. If absent, [`Replica::url`].
     pub advertise_url: Option<String>,
 }
 
 impl StackConfig {
-    /// Reads `REGISTRY_URL`, `CONSUL_HTTP_TOKEN`, `SERVICE_TOKEN_KEY_FILE` and `ADVERTISE_URL`.
-    /// `None` without a key.
-    pub fn from_vars(vars: &mut Vars) -> Option<Self> {
+    /// Reads `REGISTRY_URL`, `CONSUL_HTTP_TOKEN`, `SERVICE_TOKEN_KEY_FILE`, `SERVICE_TOKEN_PUBLIC_KEYS` and
+    /// `ADVERTISE_URL`. `calls` is the text of the table. `None` without keys.
+    pub fn from_vars(vars: &mut Vars, calls: &str) -> Option<Self> {
         let registry = RegistryUrl::from_vars(vars);
         let advertise_url: Option<String> =
             vars.optional("ADVERTISE_URL", "URL that others reach this replica at");
         if advertise_url.as_ref().is_some_and(|url| Instance::parse("", url).is_err()) {
             vars.reject("ADVERTISE_URL is not usable: write http://host:port");
         }
-        let service_key = vars.required("SERVICE_TOKEN_KEY_FILE", "file with the key of service tokens");
-        Some(Self { registry, service_key: service_key?, advertise_url })
+        let own = vars.required(
+            "SERVICE_TOKEN_KEY_FILE",
+            "file with this program's Ed25519 keys (PEM) of service tokens",
+        );
+        let public = vars
+            .required("SERVICE_TOKEN_PUBLIC_KEYS", "folder with the public keys of all services: NAME.pem");
+        let calls = Calls::parse(calls).map_err(|why| vars.reject(format!("the table of calls: {why}")));
+        let service_keys = ServiceKeys::new(Arc::new(own?), Arc::new(public?));
+        Some(Self { registry, service_keys, calls: calls.ok()?, advertise_url })
+    }
+
+    fn open(&self, replica: &Replica) -> Rc<dyn Registry> {
+        self.registry.open(&TokenSource::new(replica.service, self.service_keys.clone()))
     }
 }
 
@@ -53,12 +66,17 @@ pub struct Stack {
 impl Stack {
     /// Does not register the replica; [`Service::register`] does.
     pub fn new(replica: &Replica, config: StackConfig) -> Self {
-        Self::with_settings(replica, config, Settings::default())
+        let registry = config.open(replica);
+        Self::on(registry, replica, config, Settings::default())
     }
 
-    pub fn with_settings(replica: &Replica, config: StackConfig, settings: Settings) -> Self {
-        let tokens = TokenSource::new(replica.service, config.service_key.clone());
-        let registry = config.registry.open(&tokens);
+    /// The same, and uses only instances in `networks`.
+    pub fn within(networks: Networks, replica: &Replica, config: StackConfig, settings: Settings) -> Self {
+        let registry = Rc::new(Within::new(config.open(replica), networks));
+        Self::on(registry, replica, config, settings)
+    }
+
+    fn on(registry: Rc<dyn Registry>, replica: &Replica, config: StackConfig, settings: Settings) -> Self {
         let directory = Directory::new(registry.clone(), settings);
         Self { replica: replica.clone(), config, registry, directory }
     }
@@ -69,7 +87,13 @@ impl Stack {
 
     /// Verifies the tokens that this service receives; user tokens with the keys `users`.
     pub fn authenticator(&self, users: KeySet) -> Authenticator {
-        Authenticator::new(self.replica.service, self.config.service_key.clone(), users)
+        let StackConfig { service_keys, calls, .. } = self.config.clone();
+        Authenticator::new(self.replica.service, service_keys, calls, users)
+    }
+
+    /// Who may call whom.
+    pub fn calls(&self) -> &Calls {
+        &self.config.calls
     }
 
     pub fn pool(&self, service: &str) -> Arc<Pool> {
@@ -90,7 +114,7 @@ impl Stack {
 
     /// Mints service tokens of this service.
     pub fn tokens(&self) -> TokenSource {
-        TokenSource::new(self.replica.service, self.config.service_key.clone())
+        TokenSource::new(self.replica.service, self.config.service_keys.clone())
     }
 
     fn heartbeat(&self) -> Heartbeat {
@@ -157,7 +181,7 @@ mod tests {
     fn a_malformed_advertised_url_is_refused_at_the_start() {
         let read = |url: &str| {
             let mut vars = Vars::from_pairs([("ADVERTISE_URL", url)]);
-            let config = StackConfig::from_vars(&mut vars);
+            let config = StackConfig::from_vars(&mut vars, "");
             vars.finish(config).err().unwrap().to_string()
         };
         assert!(read("a-host:3001").contains("ADVERTISE_URL"));

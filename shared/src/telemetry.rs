@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 
+use crate::limits;
 use log::kv::{Key, Value, VisitSource};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -18,7 +19,7 @@ pub enum TelemetryError {
     Started(#[from] log::SetLoggerError),
 }
 
-/// Starts logging. `service` is the program's name in every line.
+/// Starts logging, and raises the limit of open files. `service` is the program's name in every line.
 pub fn init(service: &'static str) -> Result<(), TelemetryError> {
     let write = match std::env::var("LOG_FORMAT").as_deref() {
         Ok("json") => json_line,
@@ -31,6 +32,7 @@ pub fn init(service: &'static str) -> Result<(), TelemetryError> {
         .parse_default_env()
         .format(move |out, record| writeln!(out, "{}", write(service, record)))
         .try_init()?;
+    limits::raise_descriptors();
     Ok(())
 }
 

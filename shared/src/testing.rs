@@ -7,7 +7,7 @@ mod keys;
 
 pub use gate::Gate;
 pub use http::{Api, Reply, key, run};
-pub use keys::{Keys, pem};
+pub use keys::{Keys, pem, public_pem, publish_keys};
 
 use std::fs::File;
 use std::io::Write as _;
@@ -37,11 +37,16 @@ pub fn server(variable: &str, what: &str) -> Option<String> {
     let server = std::env::var(variable).ok();
     if server.is_none() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{variable} is not set");
-        let skipped = format!("SKIPPED on {what}: {variable} is not set");
-        eprintln!("{skipped}");
-        note(&skipped);
+        skip(&format!("on {what}: {variable} is not set"));
     }
     server
+}
+
+/// Prints and counts a test that is skipped.
+pub fn skip(why: &str) {
+    let skipped = format!("SKIPPED {why}");
+    eprintln!("{skipped}");
+    note(&skipped);
 }
 
 /// `nats://host:port/stream`: the NATS server for tests, at `TEST_NATS_URL`, with a stream of its own.

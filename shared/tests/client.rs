@@ -13,7 +13,7 @@ use shared::balancer::{Health, Pool, Settings};
 use shared::client::{ATTEMPT_HEADER, ClientError, Context, ServiceClient, TokenSource};
 use shared::registry::Instance;
 use shared::resilience::Deadline;
-use shared::testing::Keys;
+use shared::testing::{Keys, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use uuid::Uuid;
@@ -22,6 +22,7 @@ use uuid::Uuid;
 struct Replica {
     url: String,
     seen: Arc<Mutex<Vec<HeaderMap>>>,
+    paths: Arc<Mutex<Vec<String>>>,
 }
 
 impl Replica {
@@ -30,18 +31,20 @@ impl Replica {
         F: Future<Output = HttpResponse> + 'static,
     {
         let seen: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
-        let memory = seen.clone();
+        let paths: Arc<Mutex<Vec<String>>> = Arc::default();
+        let memory = (seen.clone(), paths.clone());
         let app = move || {
-            let (memory, answer) = (memory.clone(), answer.clone());
+            let ((seen, paths), answer) = (memory.clone(), answer.clone());
             App::new().default_service(web::to(move |request: HttpRequest| {
-                memory.lock().unwrap().push(request.headers().clone());
+                seen.lock().unwrap().push(request.headers().clone());
+                paths.lock().unwrap().push(request.path().to_owned());
                 answer()
             }))
         };
         let server = HttpServer::new(app).workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", server.addrs()[0]);
         actix_web::rt::spawn(server.run());
-        Self { url, seen }
+        Self { url, seen, paths }
     }
 
     async fn good() -> Self {
@@ -59,6 +62,10 @@ impl Replica {
 
     async fn hanging() -> Self {
         Self::new(std::future::pending::<HttpResponse>).await
+    }
+
+    fn paths(&self) -> Vec<String> {
+        self.paths.lock().unwrap().clone()
     }
 
     fn times(&self) -> usize {
@@ -106,7 +113,7 @@ fn instances(urls: &[&str]) -> Vec<Instance> {
 }
 
 fn client_of(pool: &Arc<Pool>) -> ServiceClient {
-    ServiceClient::new(pool.clone(), TokenSource::new("a-service", KEYS.service.clone()))
+    ServiceClient::new(pool.clone(), TokenSource::new("a-service", KEYS.service("a-service", &[])))
 }
 
 /// A client of the replicas at `urls`, and its pool.
@@ -129,11 +136,8 @@ fn context(headers: &[(&'static str, &str)]) -> Context {
 async fn a_call_carries_the_request_id_the_trace_the_deadline_and_a_token_for_the_callee() {
     let replica = Replica::good().await;
     let (trace, person) = ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Uuid::now_v7());
-    let context = context(&[
-        ("x-request-id", "an-id"),
-        ("traceparent", trace),
-        ("x-request-deadline", &Deadline::after(Duration::from_secs(2)).header_value()),
-    ]);
+    let context =
+        context(&[("x-request-id", "an-id"), ("traceparent", trace), ("x-request-timeout-ms", "2000")]);
     let (client, _) = client(&[&replica.url]);
     let call = client.post("/things").context(&context).person(person).json(&["a"]).header("x-more", "more");
     let answer = call.send().await.unwrap();
@@ -148,7 +152,7 @@ async fn a_call_carries_the_request_id_the_trace_the_deadline_and_a_token_for_th
     assert!(left > Duration::ZERO && left <= Duration::from_secs(2), "{left:?}");
     let authorization = text("authorization");
     let token = authorization.strip_prefix("Bearer ").unwrap();
-    let claims = KEYS.service.verify(token, "b-service").unwrap();
+    let claims = KEYS.service("b-service", &["a-service"]).verify(token, "b-service").unwrap();
     assert_eq!((claims.iss.as_str(), claims.sub), ("a-service", Some(person)));
 }
 
@@ -291,20 +295,63 @@ async fn a_hanging_replica_is_ejected_but_not_for_missing_a_short_deadline() {
 }
 
 #[actix_web::test]
+async fn a_replica_that_answers_504_to_a_short_deadline_is_not_ejected() {
+    let (good, late) = (Replica::good().await, Replica::of_status(504).await);
+    let (client, pool) = client(&[&good.url, &late.url]);
+    let health = || pool.snapshot(Instant::now())[1].health;
+    let calls = async |timeout: Duration| {
+        for _ in 0..20 {
+            client.post("/").timeout(timeout).send().await.unwrap();
+        }
+    };
+    calls(Duration::from_millis(400)).await;
+    assert_eq!(health(), Health::Healthy);
+    calls(Duration::from_secs(5)).await;
+    assert_eq!(health(), Health::Ejected);
+}
+
+#[actix_web::test]
+async fn a_replica_whose_name_is_not_found_is_not_ejected() {
+    let good = Replica::good().await;
+    let (client, pool) = client(&["http://no-such-host.invalid:80", &good.url]);
+    for _ in 0..10 {
+        client.get("/").send().await.unwrap();
+    }
+    assert_eq!(pool.snapshot(Instant::now())[0].health, Health::Healthy);
+}
+
+#[actix_web::test]
+async fn the_probe_of_an_ejected_replica_is_a_repeatable_request_or_a_health_check() {
+    let (good, bad) = (Replica::good().await, Replica::of_status(500).await);
+    let (client, pool) = client(&[&good.url, &bad.url]);
+    let is_ejected = || pool.snapshot(Instant::now())[1].health == Health::Ejected;
+    while !is_ejected() {
+        client.post("/").send().await.unwrap();
+    }
+    let before = bad.times();
+    eventually("it is probed", Duration::from_secs(10), async || {
+        client.post("/").send().await.unwrap();
+        (bad.times() > before).then_some(())
+    })
+    .await;
+    assert_eq!(bad.paths()[before], "/health/ready");
+    assert!(bad.paths()[..before].iter().all(|path| path == "/"));
+}
+
+#[actix_web::test]
 async fn a_call_ends_at_its_callers_deadline() {
     let hanging = Replica::hanging().await;
     let (client, _) = client(&[&hanging.url]);
-    let call = |deadline: String| {
+    let call = |remaining: &'static str| {
         let client = client.clone();
-        async move { client.get("/").context(&context(&[("x-request-deadline", &deadline)])).send().await }
+        let context = context(&[("x-request-timeout-ms", remaining)]);
+        async move { client.get("/").context(&context).send().await }
     };
     let began = Instant::now();
-    let soon = Deadline::after(Duration::from_millis(200)).header_value();
-    assert!(matches!(call(soon).await, Err(ClientError::TimedOut(_))));
+    assert!(matches!(call("200").await, Err(ClientError::TimedOut(_))));
     assert!(began.elapsed() < Duration::from_secs(2), "not the five seconds of a call without a deadline");
     assert_eq!(hanging.times(), 1);
-    let past = "2020-01-01T00:00:00.000Z".to_owned();
-    assert!(matches!(call(past).await, Err(ClientError::TimedOut(_))));
+    assert!(matches!(call("0").await, Err(ClientError::TimedOut(_))));
     assert_eq!(hanging.times(), 1, "after the deadline no request is sent");
 }
 

@@ -23,11 +23,17 @@ fn config() -> HttpConfig {
 
 fn service(config: HttpConfig) -> Service {
     Service::bind("a-service", config).unwrap().configure(|app| {
-        app.route("/text", web::get().to(async || "hello"))
-            .route("/text", web::head().to(async || "hello"))
+        app.route("/text", web::get().to(text))
+            .route("/text", web::head().to(text))
             .route("/large", web::get().to(async || HttpResponse::Ok().body(vec![b'x'; LARGE])))
             .route("/body", web::post().to(async |body: web::Bytes| body));
     })
+}
+
+/// Not ready at once, so that the server may read the next request before this one is answered.
+async fn text() -> &'static str {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    "hello"
 }
 
 fn start(service: Service) -> SocketAddr {

@@ -13,8 +13,6 @@ use shared::db::{Db, DbConfig, Migrations, query};
 use shared::problem::Problem;
 use shared::service::{HttpConfig, Server, ServerHandle, Service, resource};
 use shared::testing::{Api, Gate, eventually, run};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 #[derive(Debug)]
 struct Thing(u8);
@@ -87,6 +85,30 @@ async fn every_error_is_a_problem_document_with_the_request_id() {
 }
 
 #[actix_web::test]
+async fn json_is_recognised_in_every_spelling_and_an_encoded_body_is_refused() {
+    let (api, _) = start().await;
+    let thing = r#"{"size":1}"#;
+    for kind in ["application/json ; charset=utf-8", "Application/JSON", "application/merge-patch+json", ""] {
+        let reply = api.with("content-type", kind).send_text(Method::POST, "/api/things", thing).await;
+        assert_eq!(reply.status, 201, "{kind:?}: {}", reply.text());
+    }
+    let text = api.with("content-type", "text/plain").send_text(Method::POST, "/api/things", thing).await;
+    text.expect_problem(415, "unsupported_media_type");
+    let zipped = api.with("content-type", "application/json").with("content-encoding", "gzip");
+    let zipped = zipped.send_text(Method::POST, "/api/things", thing).await;
+    zipped.expect_problem(415, "unsupported_media_type");
+    assert_eq!(zipped.header("accept-encoding"), "identity");
+}
+
+#[actix_web::test]
+async fn an_empty_accept_accepts_everything() {
+    let (api, _) = start().await;
+    for (accept, status) in [("", 200), (" ", 200), ("application/json;q=0", 406), ("text/html", 406)] {
+        assert_eq!(api.with("accept", accept).get("/api/things").await.status, status, "{accept:?}");
+    }
+}
+
+#[actix_web::test]
 async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
     let (api, _server) = start().await;
     for (sent, kept) in [("my-id.1", true), ("my id", false), ("", false)] {
@@ -108,8 +130,7 @@ async fn head_works_where_get_does_and_options_names_the_methods() {
 #[actix_web::test]
 async fn a_request_is_cancelled_at_the_callers_deadline() {
     let (api, _server) = start().await;
-    let deadline = (OffsetDateTime::now_utc() + Duration::from_millis(50)).format(&Rfc3339).unwrap();
-    let reply = api.with("x-request-deadline", deadline).get("/api/slow").await;
+    let reply = api.with("x-request-timeout-ms", "50").get("/api/slow").await;
     reply.expect_problem(504, "upstream_timeout");
     assert!(reply.headers.contains_key("x-request-id"));
 }

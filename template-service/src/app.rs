@@ -4,10 +4,9 @@ use shared::db::Db;
 use shared::service::{BuildFuture, Listener, Server, Service};
 use shared::stack::Stack;
 
-use crate::config::{Config, SERVICE};
+use crate::config::{Config, SERVICE, USERS};
 use crate::routes;
 use crate::store::{self, Store};
-use crate::tasks::prune_keys;
 
 pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
     Box::pin(wire(config))
@@ -21,11 +20,10 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let store = Store::new(db.clone());
 
     let service = Service::new(listener)
-        .data(store.clone())
+        .data(store)
         .routes(routes::routes())
-        .authenticate(stack.authenticator(stack.user_keys("user-service")))
+        .authenticate(stack.authenticator(stack.user_keys(USERS)))
         .database(&db)
-        .task("prune_keys", move |stop| prune_keys::run(store, stop))
         .register(&stack);
     Ok(service.build()?)
 }

@@ -7,6 +7,10 @@ use shared::stack::StackConfig;
 
 /// The name of this service.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+/// Issues user tokens.
+pub const USERS: &str = "user-service";
+/// Who may call whom.
+pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {
     pub http: HttpConfig,
@@ -18,7 +22,7 @@ impl Config {
     /// Reads every variable; the error names all that are missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "3999");
-        let stack = StackConfig::from_vars(&mut vars);
+        let stack = StackConfig::from_vars(&mut vars, CALLS);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/things.db");
         vars.finish(stack.map(|stack| Self { http, stack, database }))
     }

@@ -1,7 +1,5 @@
 //! What can go wrong, and the status and code that clients see.
 
-use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, ResponseError};
 use shared::db::DbError;
 use shared::problem::Problem;
 
@@ -27,12 +25,4 @@ impl Error {
     }
 }
 
-impl ResponseError for Error {
-    fn status_code(&self) -> StatusCode {
-        self.problem().status()
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        self.problem().error_response()
-    }
-}
+shared::respond_with_problem!(Error);

@@ -6,5 +6,4 @@ pub mod routes; // method, path, handler
 pub mod views; // resources as JSON
 pub mod domain; // things and their names: no I/O
 pub mod store; // the promises of the database
-pub mod tasks; // background work
 pub mod error; // what can go wrong, and its status and code

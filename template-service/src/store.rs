@@ -3,7 +3,7 @@
 //! - Whatever a transaction adds is there after its commit, and nothing of it without one.
 //! - A list is newest first, and its next page goes on where the last one ended, whatever was added since.
 
-use shared::db::{Db, DbError, Migrations, Row, Tx, now, query};
+use shared::db::{Db, DbError, Migrations, Row, Tx, query};
 use shared::request::{Page, Paging};
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ impl Store {
     }
 
     pub async fn add(&self, tx: &mut Tx, owner_id: Uuid, name: Name) -> Result<Thing, Error> {
-        let new = Thing::new(owner_id, name, now());
+        let new = Thing::new(owner_id, name, tx.now());
         query(format!("INSERT INTO things ({COLUMNS}) VALUES ($1, $2, $3, $4, $5)"))
             .bind(new.id)
             .bind(new.owner_id)
@@ -66,11 +66,6 @@ impl Store {
         .await?;
         let items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(paging.page(items, |item| item.id))
-    }
-
-    /// Deletes idempotency keys that are no longer promised.
-    pub async fn prune_keys(&self, tx: &mut Tx) -> Result<(), DbError> {
-        query("DELETE FROM idempotency_keys WHERE expires_at < $1").bind(now()).execute(tx).await.map(drop)
     }
 }
 

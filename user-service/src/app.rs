@@ -1,5 +1,7 @@
 //! Wires the service, top to bottom: each part uses only the parts above it.
 
+use std::sync::Arc;
+
 use shared::auth::KeySet;
 use shared::db::Db;
 use shared::service::{BuildFuture, Listener, Server, Service};
@@ -11,7 +13,7 @@ use crate::error::Error;
 use crate::passwords::Passwords;
 use crate::routes;
 use crate::store::{self, Store};
-use crate::tasks::prune_sessions;
+use crate::tasks::publish_keys;
 use crate::tokens::Issuer;
 
 pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
@@ -21,9 +23,10 @@ pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
 async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, store::migrations()).await?;
-    let passwords = Passwords::new(config.stack.service_key.clone());
+    let passwords = Passwords::new(config.seal_key);
     let stack = Stack::new(listener.replica(), config.stack);
-    let users = KeySet::of(SERVICE, config.signing_keys.jwks());
+    let signing_keys = Arc::new(config.signing_keys);
+    let users = KeySet::of(SERVICE, signing_keys.get().jwks());
 
     let store = Store::new(db.clone());
     if let Some(admin) = config.admin {
@@ -31,13 +34,14 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     }
 
     let service = Service::new(listener)
-        .data(store.clone())
+        .data(store)
         .data(passwords)
-        .data(Issuer::new(config.signing_keys, config.access_token_ttl))
+        .data(Issuer::new(signing_keys.clone(), config.access_token_ttl))
         .routes(routes::routes())
-        .authenticate(stack.authenticator(users))
+        .authenticate(stack.authenticator(users.clone()))
         .database(&db)
-        .task("prune_sessions", move |stop| prune_sessions::run(store, stop))
+        .prune(&db, &store::RETENTION)
+        .task("publish_keys", move |stop| publish_keys::run(signing_keys, users, stop))
         .register(&stack);
     Ok(service.build()?)
 }

@@ -1,7 +1,6 @@
 //! What can go wrong, and the status and code that clients see.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, ResponseError};
 use shared::auth::TokenError;
 use shared::db::DbError;
 use shared::problem::Problem;
@@ -77,12 +76,4 @@ impl Error {
     }
 }
 
-impl ResponseError for Error {
-    fn status_code(&self) -> StatusCode {
-        self.problem().status()
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        self.problem().error_response()
-    }
-}
+shared::respond_with_problem!(Error);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
-use shared::auth::ServiceKey;
+use shared::auth::SealKey;
 use shared::resilience::Limiter;
 
 use crate::domain::Password;
@@ -24,12 +24,12 @@ pub struct Passwords {
     limiter: Limiter,
     /// The hash of a random password. Verified when the user is unknown, so that the answer takes as long.
     decoy: Arc<str>,
-    key: ServiceKey,
+    key: SealKey,
 }
 
 impl Passwords {
     /// `key` is for [`Passwords::seal`].
-    pub fn new(key: ServiceKey) -> Self {
+    pub fn new(key: SealKey) -> Self {
         let decoy: [u8; 16] = rand::random();
         let decoy = hashed(&decoy).unwrap_or_default();
         Self { limiter: Limiter::new(MAX_CONCURRENT, QUEUE, QUEUE_TIMEOUT), decoy: decoy.into(), key }
@@ -88,7 +88,7 @@ mod tests {
 
     fn passwords(key: u8) -> Passwords {
         let key = base64::engine::general_purpose::STANDARD.encode([key; 32]);
-        Passwords::new(ServiceKey::from_base64(&Secret::new(key)).unwrap())
+        Passwords::new(SealKey::from_base64(&Secret::new(key)).unwrap())
     }
 
     #[test]

@@ -16,22 +16,20 @@ pub use audit::AuditEntry;
 pub use login_attempts::{Login, LoginAttempt};
 pub use sessions::Refreshed;
 
-use shared::db::{Db, DbError, Migrations, Tx, now, query};
+use shared::db::{Db, Migrations, Retention};
+use time::Duration;
 
-/// Rows that are deleted when their time is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pruned {
-    Sessions,
-    /// Of living sessions.
-    SpentTokens,
-    LoginFailures,
-    IdempotencyKeys,
-}
-
-impl Pruned {
-    pub const ALL: [Self; 4] =
-        [Self::Sessions, Self::SpentTokens, Self::LoginFailures, Self::IdempotencyKeys];
-}
+/// A session goes with its refresh tokens, and a spent token when its answer cannot be lost any more.
+pub const RETENTION: [Retention; 3] = [
+    Retention { table: "sessions", key: "id", time: "expires_at", kept: Duration::ZERO },
+    Retention { table: "refresh_tokens", key: "hash", time: "spent_at", kept: sessions::GRACE },
+    Retention {
+        table: "login_failures",
+        key: "address, client",
+        time: "began_at",
+        kept: login_attempts::WINDOW,
+    },
+];
 
 /// Clones share the database.
 #[derive(Clone)]
@@ -54,21 +52,5 @@ impl Store {
     /// For transactions, and for idempotency keys.
     pub fn db(&self) -> &Db {
         &self.db
-    }
-
-    /// Deletes expired sessions with their tokens, spent tokens, failures that no longer count, and idempotency keys
-    /// that are no longer promised.
-    pub async fn prune(&self, tx: &mut Tx, what: Pruned) -> Result<(), DbError> {
-        let (rows, before) = match what {
-            Pruned::Sessions => ("sessions WHERE expires_at < $1", now()),
-            Pruned::SpentTokens => (
-                "refresh_tokens WHERE spent_at < $1 \
-                 AND session_id IN (SELECT id FROM sessions WHERE family IS NOT NULL)",
-                now() - sessions::GRACE,
-            ),
-            Pruned::LoginFailures => ("login_failures WHERE began_at < $1", now() - login_attempts::WINDOW),
-            Pruned::IdempotencyKeys => ("idempotency_keys WHERE expires_at < $1", now()),
-        };
-        query(format!("DELETE FROM {rows}")).bind(before).execute(tx).await.map(drop)
     }
 }

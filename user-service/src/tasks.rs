@@ -1,3 +1,3 @@
 //! Background work.
 
-pub mod prune_sessions;
+pub mod publish_keys;

@@ -1,12 +1,13 @@
 //! The tokens of a session: a signed access token, verified without asking anybody, and a random refresh
 //! token.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use shared::auth::{SigningKeys, USER_TOKEN_AUDIENCE, UserClaims};
+use shared::auth::{Reread, SigningKeys, USER_TOKEN_AUDIENCE, UserClaims};
 use time::OffsetDateTime;
 
 use crate::config::SERVICE;
@@ -15,7 +16,7 @@ use crate::error::Error;
 
 /// Signs access tokens with the first key.
 pub struct Issuer {
-    keys: SigningKeys,
+    keys: Arc<Reread<SigningKeys>>,
     ttl: Duration,
 }
 
@@ -23,7 +24,7 @@ pub struct Tokens {
     pub access_token: String,
     /// Of the access token.
     pub ttl: Duration,
-    pub refresh_token: RefreshToken,
+    pub refresh_token: String,
 }
 
 /// 16 bytes that all tokens of a session share, its family, and 32 bytes of its own. The database keeps only the
@@ -40,12 +41,12 @@ pub struct Salt(String);
 
 impl Issuer {
     /// An issuer whose access tokens live for `ttl`.
-    pub fn new(keys: SigningKeys, ttl: Duration) -> Self {
+    pub fn new(keys: Arc<Reread<SigningKeys>>, ttl: Duration) -> Self {
         Self { keys, ttl }
     }
 
-    pub fn keys(&self) -> &SigningKeys {
-        &self.keys
+    pub fn keys(&self) -> Arc<SigningKeys> {
+        self.keys.get()
     }
 
     /// An access token for `user` in `session`, together with the session's `refresh_token`.
@@ -62,8 +63,9 @@ impl Issuer {
             iat: now,
             exp: (now + self.ttl.as_secs()).min(seconds(session.ends_at())),
         };
-        let access_token = self.keys.sign(&claims).map_err(|error| Error::Signing(error.to_string()))?;
-        Ok(Tokens { access_token, ttl: self.ttl, refresh_token })
+        let access_token =
+            self.keys.get().sign(&claims).map_err(|error| Error::Signing(error.to_string()))?;
+        Ok(Tokens { access_token, ttl: self.ttl, refresh_token: refresh_token.0 })
     }
 }
 
@@ -117,12 +119,6 @@ impl From<String> for Salt {
 impl From<String> for RefreshToken {
     fn from(text: String) -> Self {
         Self(text)
-    }
-}
-
-impl From<RefreshToken> for String {
-    fn from(token: RefreshToken) -> Self {
-        token.0
     }
 }
 

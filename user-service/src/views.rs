@@ -132,7 +132,7 @@ impl From<Tokens> for TokensView {
             access_token: tokens.access_token,
             token_type: "Bearer",
             expires_in: tokens.ttl.as_secs(),
-            refresh_token: tokens.refresh_token.into(),
+            refresh_token: tokens.refresh_token,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Runs the programs of `programs.txt` as processes of this machine: for `scripts/up` and `scripts/down`,
 //! for the end-to-end tests and for the bench.
 //!
-//! The standard library and a JSON reader only, so that it is built within seconds.
+//! Few dependencies, so that it is built within seconds.
 
 pub mod programs; // programs.txt
 pub mod secrets; // keys and passwords, made once
@@ -13,6 +13,6 @@ pub mod json; // values by path
 pub mod generator; // new-service and remove-service
 
 pub use process::Process;
-pub use programs::{Kind, Program, programs, services};
+pub use programs::{Kind, Program, gateway, programs, services};
 pub use replica::{Layout, Replica};
 pub use secrets::Secrets;

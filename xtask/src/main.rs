@@ -1,11 +1,18 @@
 //! The part of `scripts/` that is written in Rust.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use xtask::{generator, json, stack};
+use xtask::{Secrets, generator, json, stack};
 
-const USAGE: &str = "xtask up | down [--wipe] | supervise | pid NAME | memory | json [--each PATH] PATH… | \
+/// Services fetch the keys of user tokens every minute.
+const SPREAD: Duration = Duration::from_secs(65);
+/// Access tokens live for five minutes (`ACCESS_TOKEN_TTL`), service tokens for one, on clocks that differ by one.
+const LIFE: Duration = Duration::from_secs(420);
+
+const USAGE: &str = "xtask up | down [--wipe] | supervise | rotate | pid NAME | memory | json [--each PATH] PATH… | \
                      new-service NAME [--singular NOUN] | remove-service NAME [--force]";
 
 fn main() -> ExitCode {
@@ -18,6 +25,9 @@ fn main() -> ExitCode {
         ["supervise"] => stack::supervise(),
         ["pid", name] => {
             print(stack::process(name).map(|process| process.id).ok_or(io::ErrorKind::NotFound.into()))
+        }
+        ["rotate"] => {
+            Secrets::make(Path::new(stack::SECRETS)).and_then(|secrets| secrets.rotate(SPREAD, LIFE))
         }
         ["memory"] => print(stack::memory()),
         ["new-service", name] => generator::new_service(name, None),

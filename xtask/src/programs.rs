@@ -37,6 +37,10 @@ pub fn services() -> impl Iterator<Item = &'static Program> + Clone {
     programs().iter().filter(|program| program.kind == Kind::Service)
 }
 
+pub fn gateway() -> &'static Program {
+    Program::named("gateway")
+}
+
 impl Program {
     /// # Panics
     /// When the list has no such program.

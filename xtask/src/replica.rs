@@ -23,7 +23,7 @@ pub struct Layout<'a> {
     /// Of the gateway, for admins and the registry.
     pub admin_port: u16,
     pub secrets: &'a Secrets,
-    /// More variables, for all programs.
+    /// More variables, for all programs. `{program}` in a value stands for the program's name.
     pub variables: &'a [(&'a str, &'a str)],
 }
 
@@ -39,7 +39,7 @@ pub struct Replica {
 
 /// Variables that the caller's shell may have for other reasons, and that would move a program: conda exports
 /// `HOST`, for one.
-const NOT_INHERITED: [&str; 8] = [
+const NOT_INHERITED: [&str; 10] = [
     "HOST",
     "ADMIN_HOST",
     "INSTANCE",
@@ -48,6 +48,8 @@ const NOT_INHERITED: [&str; 8] = [
     "MESSAGES_URL",
     "DATABASE_URL",
     "DATABASE_URL_FILE",
+    "DATABASE_MIGRATIONS_URL",
+    "DATABASE_MIGRATIONS_URL_FILE",
 ];
 
 impl Layout<'_> {
@@ -63,7 +65,10 @@ impl Layout<'_> {
             .collect();
         let replica = |(program, name, port)| {
             let mut command = self.command(program, port)?;
-            command.envs(urls.iter().cloned()).envs(self.variables.iter().copied());
+            let is_external = program.kind == Kind::External;
+            let more = self.variables.iter().filter(|(name, _)| !is_external || *name != "DATABASE_URL_FILE");
+            let more = more.map(|(name, value)| (*name, value.replace("{program}", program.name)));
+            command.envs(urls.iter().cloned()).envs(more);
             Ok(Replica {
                 log: self.logs.join(format!("{name}.log")),
                 name,
@@ -85,17 +90,22 @@ impl Layout<'_> {
         command.current_dir(folder).stdin(Stdio::null());
         command.env("PORT", port.to_string()).env("ADMIN_PORT", admin_port.to_string());
         command.env("REGISTRY_URL", format!("memory://127.0.0.1:{admin_port}"));
-        command.env("SERVICE_TOKEN_KEY_FILE", &secrets.service_key);
+        if program.kind != Kind::External {
+            command.env("SERVICE_TOKEN_KEY_FILE", secrets.service_key(program.name));
+            command.env("SERVICE_TOKEN_PUBLIC_KEYS", secrets.public_keys());
+        }
         // A password hash needs 19 MiB for a moment. With a fixed threshold glibc gives such blocks back to the
         // system; by itself it would learn to keep them, in each thread.
         command.env("MALLOC_MMAP_THRESHOLD_", "1048576");
-        if let Some(database) = program.database {
+        let has_url = self.variables.iter().any(|(name, _)| *name == "DATABASE_URL_FILE");
+        if let Some(database) = program.database.filter(|_| !has_url || program.kind == Kind::External) {
             command
                 .env("DATABASE_URL", format!("sqlite://{}", data.join(format!("{database}.db")).display()));
         }
         for secret in &program.secrets {
             match *secret {
-                "signing-key" => command.env("SIGNING_KEY_FILE", &secrets.signing_key),
+                "signing-key" => command.env("SIGNING_KEY_FILE", secrets.signing_key()),
+                "seal-key" => command.env("SEAL_KEY_FILE", secrets.seal_key()),
                 "admin" => command.envs(secrets.admin()?),
                 _ => {
                     return Err(io::Error::other(format!(
@@ -110,6 +120,11 @@ impl Layout<'_> {
 }
 
 impl Replica {
+    /// Sets a variable, from the next start on.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.command.env(variable, value);
+    }
+
     pub fn start(&mut self) -> io::Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         self.command.stdout(log.try_clone()?).stderr(log);
@@ -124,6 +139,12 @@ impl Replica {
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         let child = self.child.as_mut().ok_or_else(|| io::Error::other("it was not started"))?;
         child.wait()
+    }
+
+    /// How it ended, if it has.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let child = self.child.as_mut().ok_or_else(|| io::Error::other("it was not started"))?;
+        child.try_wait()
     }
 
     /// Ends it as a crash would (`kill -9`).

@@ -4,48 +4,106 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _};
 
-/// The files that hold them.
-pub struct Secrets {
-    /// Ed25519, PEM: signs the tokens of users.
-    pub signing_key: PathBuf,
-    /// Signs the tokens of services.
-    pub service_key: PathBuf,
-    /// `ADMIN_EMAIL` and `ADMIN_PASSWORD`, in lines that a shell can read.
-    pub admin_env: PathBuf,
-}
+use crate::programs::{Kind, programs};
 
-/// An Ed25519 key in PKCS#8 (RFC 8410) is this, then 32 random bytes.
-const PKCS8_HEAD: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+/// The folder with all of them.
+#[derive(Clone)]
+pub struct Secrets(PathBuf);
+
+const PEM_END: &str = "-----END PRIVATE KEY-----\n";
 
 impl Secrets {
     /// Makes those that are missing in `folder`, which only this user may read.
     pub fn make(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-        let secrets = Self {
-            signing_key: folder.join("signing-key.pem"),
-            service_key: folder.join("service-token-key"),
-            admin_env: folder.join("embedded-admin.env"),
-        };
-        keep(&secrets.signing_key, || {
-            let key = STANDARD.encode([PKCS8_HEAD.as_slice(), &random::<32>()?].concat());
-            Ok(format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n"))
-        })?;
-        keep(&secrets.service_key, || Ok(STANDARD.encode(random::<32>()?)))?;
-        keep(&secrets.admin_env, || {
+        let secrets = Self(fs::canonicalize(folder)?);
+        keep(&secrets.signing_key(), new_key)?;
+        keep(&secrets.seal_key(), || Ok(STANDARD.encode(random::<32>()?)))?;
+        keep(&secrets.admin_env(), || {
             let password = URL_SAFE.encode(random::<24>()?);
             Ok(format!("ADMIN_EMAIL=admin@example.com\nADMIN_PASSWORD={password}\n"))
         })?;
+        for program in programs().iter().filter(|program| program.kind != Kind::External) {
+            secrets.make_service_key(program.name)?;
+        }
         Ok(secrets)
+    }
+
+    /// Ed25519, PEM: signs the tokens of users.
+    pub fn signing_key(&self) -> PathBuf {
+        self.0.join("signing-key.pem")
+    }
+
+    /// Seals bodies with passwords.
+    pub fn seal_key(&self) -> PathBuf {
+        self.0.join("seal-key")
+    }
+
+    /// Ed25519, PEM: signs the tokens of `service`.
+    pub fn service_key(&self, service: &str) -> PathBuf {
+        self.0.join("service-keys").join(format!("{service}.pem"))
+    }
+
+    /// The folder with the public keys of all services.
+    pub fn public_keys(&self) -> PathBuf {
+        self.0.join("public-keys")
+    }
+
+    /// `ADMIN_EMAIL` and `ADMIN_PASSWORD`, in lines that a shell can read.
+    pub fn admin_env(&self) -> PathBuf {
+        self.0.join("embedded-admin.env")
+    }
+
+    /// Makes the keys of `service`, unless it has some.
+    pub fn make_service_key(&self, service: &str) -> io::Result<()> {
+        let key = self.service_key(service);
+        keep(&key, new_key)?;
+        if self.public_key(service).exists() { Ok(()) } else { self.publish(service) }
+    }
+
+    /// Replaces all keys that sign tokens, while the programs run: they read these files again. The new keys are
+    /// published; after `spread`, when everybody has read them, they sign; after `life`, when the last token of
+    /// the old keys has expired, the old ones are removed.
+    pub fn rotate(&self, spread: Duration, life: Duration) -> io::Result<()> {
+        let services = || programs().iter().filter(|program| program.kind != Kind::External);
+        let keys = services().map(|program| self.service_key(program.name)).chain([self.signing_key()]);
+        let keys: Vec<_> =
+            keys.map(|file| Ok((fs::read_to_string(&file)?, new_key()?, file))).collect::<io::Result<_>>()?;
+        let write = |content: fn(&str, &str) -> String| {
+            keys.iter().try_for_each(|(old, new, file)| replace(file, &content(old, new)))?;
+            services().try_for_each(|program| self.publish(program.name))
+        };
+        write(|old, new| format!("{old}{new}"))?;
+        thread::sleep(spread);
+        write(|old, new| format!("{new}{old}"))?;
+        thread::sleep(life);
+        write(|_, new| new.to_owned())
+    }
+
+    /// Writes the public halves of a service's private keys.
+    fn publish(&self, service: &str) -> io::Result<()> {
+        let private = fs::read_to_string(self.service_key(service))?;
+        let public = private.split_inclusive(PEM_END).map(public_half).collect::<io::Result<String>>()?;
+        replace(&self.public_key(service), &public)
+    }
+
+    fn public_key(&self, service: &str) -> PathBuf {
+        self.public_keys().join(format!("{service}.pem"))
     }
 
     /// The variables `ADMIN_EMAIL` and `ADMIN_PASSWORD`.
     pub fn admin(&self) -> io::Result<Vec<(String, String)>> {
-        let text = fs::read_to_string(&self.admin_env)?;
+        let text = fs::read_to_string(self.admin_env())?;
         let variables = text.lines().filter_map(|line| line.split_once('='));
         Ok(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
@@ -55,8 +113,27 @@ fn keep(file: &Path, make: impl FnOnce() -> io::Result<String>) -> io::Result<()
     if fs::metadata(file).is_ok_and(|file| file.len() > 0) {
         return Ok(());
     }
-    let mut new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
-    new.write_all(make()?.as_bytes())
+    replace(file, &make()?)
+}
+
+/// Readers see the old or the new content, never half of it.
+fn replace(file: &Path, content: &str) -> io::Result<()> {
+    fs::create_dir_all(file.parent().unwrap_or(file))?;
+    let new = file.with_extension("new");
+    let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    open.write_all(content.as_bytes())?;
+    open.sync_all()?;
+    fs::rename(new, file)
+}
+
+fn new_key() -> io::Result<String> {
+    let pem = SigningKey::from_bytes(&random()?).to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
+    Ok(pem.to_string())
+}
+
+fn public_half(pem: &str) -> io::Result<String> {
+    let key = SigningKey::from_pkcs8_pem(pem).map_err(io::Error::other)?;
+    key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(io::Error::other)
 }
 
 fn random<const N: usize>() -> io::Result<[u8; N]> {

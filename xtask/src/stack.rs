@@ -14,14 +14,14 @@ use serde_json::Value;
 
 use crate::http;
 use crate::process::{Process, resident};
-use crate::programs::{Kind, programs, services};
+use crate::programs::{Program, gateway, programs, services};
 use crate::replica::{Layout, Replica};
 use crate::secrets::Secrets;
 
 const DATA: &str = "data";
 const RUN: &str = "data/run";
 const LOGS: &str = "data/logs";
-const SECRETS: &str = ".secrets";
+pub const SECRETS: &str = ".secrets";
 const SUPERVISOR: &str = "supervisor";
 /// Of the gateway: its dashboard and the registry.
 pub const ADMIN_PORT: u16 = 9090;
@@ -53,7 +53,7 @@ pub fn up() -> io::Result<()> {
     }
     let secrets = Secrets::make(Path::new(SECRETS))?;
     // The login of the stack that was started last: this one, or that in docker compose.
-    fs::copy(&secrets.admin_env, Path::new(SECRETS).join("admin.env"))?;
+    fs::copy(secrets.admin_env(), Path::new(SECRETS).join("admin.env"))?;
 
     let began = Instant::now();
     let log = File::options().create(true).append(true).open(format!("{LOGS}/{SUPERVISOR}.log"))?;
@@ -68,12 +68,10 @@ pub fn up() -> io::Result<()> {
 /// Until every replica is healthy and the gateway serves. Returns how long the first request took to be served.
 fn await_replicas(began: Instant) -> io::Result<Duration> {
     let all: usize = services().map(|service| usize::from(service.replicas)).sum();
-    let gateway =
-        programs().iter().find(|program| program.kind == Kind::Gateway).map_or(0, |gateway| gateway.port);
     let (mut first_request, mut healthy) = (None, 0);
     let is_terminal = io::stdout().is_terminal();
     while began.elapsed() < START_TIMEOUT {
-        if first_request.is_none() && http::get(gateway, "/api/products?limit=1").is_some() {
+        if first_request.is_none() && http::get(gateway().port, "/api/products?limit=1").is_some() {
             first_request = Some(began.elapsed());
         }
         healthy = healthy_in_all().unwrap_or_default();
@@ -82,7 +80,7 @@ fn await_replicas(began: Instant) -> io::Result<Duration> {
             io::stdout().flush()?;
         }
         if let (Some(first), true) = (first_request, healthy >= all)
-            && http::get(gateway, "/health/ready").is_some()
+            && http::get(gateway().port, "/health/ready").is_some()
         {
             print!("{}", if is_terminal { "\n" } else { "" });
             return Ok(first);
@@ -103,6 +101,15 @@ fn healthy_in_all() -> Option<usize> {
 pub fn healthy_replicas(service: &Value) -> usize {
     let instances = service["instances"].as_array().into_iter().flatten();
     instances.filter(|instance| instance["health"] == "healthy").count()
+}
+
+/// Whether all replicas of every service are healthy, by the gateway's `/registry/services`.
+pub fn are_all_healthy(registry: &Value) -> bool {
+    let is_whole = |service: &Program| {
+        let mut known = registry["services"].as_array().into_iter().flatten();
+        known.any(|one| one["name"] == service.name && healthy_replicas(one) >= service.replicas.into())
+    };
+    services().all(is_whole)
 }
 
 /// Keeps all replicas running until it is killed.
@@ -178,8 +185,7 @@ pub fn down(wipe: bool) -> io::Result<()> {
             supervisor.signal("-KILL");
         }
         Process::forget(Path::new(RUN), SUPERVISOR);
-        let gateways = programs().iter().filter(|program| program.kind == Kind::Gateway);
-        let gateways: Vec<_> = gateways.flat_map(|gateway| gateway.replica_names()).collect();
+        let gateways: Vec<_> = gateway().replica_names().collect();
         let (gateways, others) = recorded()?.into_iter().partition(|name| gateways.contains(name));
         // The gateway last: the services leave its registry.
         stop(others)?;

@@ -10,11 +10,10 @@ use bench::client_log::ClientLog;
 use bench::customer::Customer;
 use bench::deployment::{Deployment, DeploymentConfig};
 use bench::faults::{self, Tally};
-use bench::invariants::{Invariant, LATE};
+use bench::report;
 use bench::settled::wait_until_settled;
 use bench::workload::{self, Workload};
 use futures_util::future::{join, join_all};
-use serde_json::Value;
 use shared::config::{ConfigError, Vars};
 use tokio::time::Instant;
 
@@ -58,7 +57,7 @@ async fn run(config: Config) -> Result<bool, String> {
     for stock in [100_000, 100_000, 100_000, SCARCE] {
         products.push(deployment.product(stock).await.ok_or("No product can be made.")?);
     }
-    let (log, stop) = (RefCell::new(ClientLog::default()), bench::stop_on_signals()?);
+    let (log, stop) = (RefCell::new(ClientLog::default()), bench::stop_on_signals());
     let workload = Workload::begin(orders, time, seed, products);
     let ordering =
         customers.iter().map(|customer| workload::run(&workload, customer, &deployment.admin, &log));
@@ -78,27 +77,18 @@ async fn run(config: Config) -> Result<bool, String> {
         () = stop.requested() => return Err("Interrupted: the current fault is undone, and no invariant was checked.".to_owned()),
         settled = wait_until_settled(&deployment, &log, &ids, SETTLE_TIMEOUT) => settled.ok_or("No snapshot can be taken.")?,
     };
-    let ours = settled
-        .snapshot
-        .orders
-        .iter()
-        .filter(|order| order["customer_id"].as_str().is_some_and(|id| ids.contains(id)));
     println!(
         "{orders} orders of {} customers in {:.0} s, settled {:.1} s later (seed {seed})\n",
         ids.len(),
         time.as_secs_f64(),
         settled.after.as_secs_f64(),
     );
-    print(&faults, &log, ours, &settled.invariants);
+    print(&faults);
+    report::print(&log, &settled, &ids);
     Ok(settled.holds() && faults.values().all(|tally| tally.holds()))
 }
 
-fn print<'a>(
-    faults: &BTreeMap<String, Tally>,
-    log: &ClientLog,
-    orders: impl Iterator<Item = &'a Value>,
-    invariants: &[Invariant],
-) {
+fn print(faults: &BTreeMap<String, Tally>) {
     for (fault, tally) in faults {
         let sign = if tally.holds() { ' ' } else { '✗' };
         print!("{sign} {fault:<58} {:>6}", tally.done);
@@ -106,33 +96,6 @@ fn print<'a>(
             Tally { tried: 0, .. } => println!("   no time left"),
             tally if tally.holds() => println!(),
             Tally { tried, .. } => println!("   of {tried} tries: COULD NOT BE INJECTED"),
-        }
-    }
-    let mut statuses: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut late = 0;
-    for order in orders {
-        *statuses.entry(order["status"].as_str().unwrap_or_default()).or_default() += 1;
-        late += u32::from(order["reason"].as_str().is_some_and(|reason| LATE.contains(&reason)));
-    }
-    println!();
-    for (status, count) in statuses {
-        println!("  orders that ended {status:<40} {count:>6}");
-    }
-    println!("  {:<58} {late:>6}", "of these, rejected for time-out or unavailability");
-    for (code, count) in log.refusals() {
-        println!("  orders refused with {:<38} {count:>6}", code);
-    }
-    println!("  {:<58} {:>6}", "cancelled by the customer", log.cancelled.len());
-    println!("  {:<58} {:>6}", "refunded in part by the admin", log.refunds.len());
-    println!("  {:<58} {:>6}", "reads", log.reads);
-    println!("  {:<58} {:>6}", "failed reads, not retried", log.reads_failed);
-    println!("  {:<58} {:>6}", "retries", log.retries);
-    println!("\n  {:<58} {:>7} {:>6}", "invariant", "checked", "broken");
-    for invariant in invariants {
-        let sign = if invariant.holds() { '✓' } else { '✗' };
-        println!("{sign} {:<58} {:>7} {:>6}", invariant.promise, invariant.checked, invariant.broken.len());
-        for broken in invariant.broken.iter().take(5) {
-            println!("    {broken}");
         }
     }
 }

@@ -40,7 +40,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<bool, String> {
-    let stop = bench::stop_on_signals()?;
+    let stop = bench::stop_on_signals();
     let deployment = Deployment::open(config.deployment).await?;
     let customers = deployment.customers(config.customers).await.ok_or("Nobody can register.")?;
     let product = deployment.product(1_000_000).await.ok_or("No product can be made.")?;

@@ -70,7 +70,7 @@ impl Network {
             None => Behaviour::Prompt,
             Some(card) => card.behaviour(operation, self.count(card, operation, &operation_key)),
         };
-        if let Behaviour::Failing(_) = behaviour {
+        if let Behaviour::Failing(_) | Behaviour::InProgress = behaviour {
             return Some((NetworkResponse::Failed, Duration::ZERO));
         }
         let answer = match wanted {
@@ -101,14 +101,16 @@ impl Network {
                 let refund = job.refund.clone()?;
                 match self.refund(&authorization, &operation_key, refund.amount.amount()) {
                     Ok(_) => NetworkResponse::RefundDone(refund),
-                    Err(Error::NotFound) => NetworkResponse::Failed,
-                    Err(_) => NetworkResponse::RefundRefused(refund),
+                    Err(Error::ExceedsCaptured) => NetworkResponse::RefundRefused(refund),
+                    Err(_) => NetworkResponse::Failed,
                 }
             }
             NetworkRequest::Status => return None,
         };
         match behaviour {
-            Behaviour::Prompt | Behaviour::Failing(_) => Some((answer, Duration::ZERO)),
+            Behaviour::Prompt | Behaviour::Failing(_) | Behaviour::InProgress => {
+                Some((answer, Duration::ZERO))
+            }
             Behaviour::Delayed(delay) => Some((answer, delay)),
             Behaviour::Silent => None,
         }

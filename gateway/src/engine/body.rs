@@ -134,7 +134,7 @@ impl ResponseBody {
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(UpstreamError::Reset(error)))),
                 Poll::Pending => {
                     ready!(self.timer.as_mut().poll(cx));
-                    return Poll::Ready(Some(Err(UpstreamError::TimedOut)));
+                    return Poll::Ready(Some(Err(UpstreamError::TimedOut(IDLE_TIMEOUT))));
                 }
             }
         }

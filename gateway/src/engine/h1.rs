@@ -7,11 +7,13 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::body::BodySize;
 use actix_web::web::BytesMut;
+use shared::http::blames_peer;
 use tokio::net::TcpStream;
 
 use super::body::{Exchange, ResponseBody};
@@ -28,11 +30,28 @@ pub struct Engine {
     pool: IdleConnections,
 }
 
-async fn connect(authority: &str) -> io::Result<Connection> {
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(authority)).await;
-    let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+async fn connect(authority: &str) -> Result<Connection, UpstreamError> {
+    // By itself: a name server that does not answer says nothing about the replica.
+    let addresses = in_time(resolve(authority)).await.map_err(UpstreamError::Local)?;
+    match in_time(open(&addresses)).await {
+        Ok(stream) => Ok(Connection { stream, read: BytesMut::new(), reused: false }),
+        Err(error) if blames_peer(&error) => Err(UpstreamError::Unreachable(error)),
+        Err(error) => Err(UpstreamError::Local(error)),
+    }
+}
+
+async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(CONNECT_TIMEOUT, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn resolve(authority: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host(authority).await?.collect())
+}
+
+async fn open(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(addresses).await?;
     stream.set_nodelay(true)?;
-    Ok(Connection { stream, read: BytesMut::new(), reused: false })
+    Ok(stream)
 }
 
 impl Engine {
@@ -43,7 +62,7 @@ impl Engine {
     pub async fn exchange(&self, authority: &str, request: &mut Request) -> Result<Response, UpstreamError> {
         let connection = match self.pool.take(authority) {
             Some(connection) => connection,
-            None => connect(authority).await.map_err(UpstreamError::Unreachable)?,
+            None => connect(authority).await?,
         };
         self.exchange_on(connection, authority, request).await
     }
@@ -55,14 +74,20 @@ impl Engine {
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
         let mut sending = Sending::new(request);
+        // Since when the replica has all that there was to send.
+        let mut since = Instant::now();
         let head = loop {
             // Every byte sent or received restarts the timeout.
-            let timeout = request.head_timeout.min(request.end.saturating_duration_since(Instant::now()));
+            let end = if sending.needs_client() { request.upload_end } else { request.end };
+            let timeout = request.head_timeout.min(end.saturating_duration_since(Instant::now()));
             let step = poll_fn(|cx| poll_step(&mut connection, &mut sending, cx));
             let received = match tokio::time::timeout(timeout, step).await {
                 Err(_) if sending.waits_for_client() => return Err(UpstreamError::SlowClient),
-                Err(_) => return Err(UpstreamError::TimedOut),
-                Ok(Ok(Step::Sent)) => continue,
+                Err(_) => return Err(UpstreamError::TimedOut(since.elapsed())),
+                Ok(Ok(Step::Sent)) => {
+                    since = Instant::now();
+                    continue;
+                }
                 Ok(Ok(Step::Received)) => final_head(&mut connection, request)?,
                 Ok(Ok(Step::Closed)) if connection.is_stale() => return Err(UpstreamError::Stale),
                 Ok(Err(UpstreamError::Reset(_))) if connection.is_stale() => {

@@ -61,6 +61,11 @@ impl Sending {
         self.payload.is_some() && self.unwritten.is_empty()
     }
 
+    /// Whether more of the body is to come from the client.
+    pub(super) fn needs_client(&self) -> bool {
+        self.payload.is_some()
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.payload.is_none() && self.unwritten.is_empty()
     }

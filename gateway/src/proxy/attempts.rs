@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use shared::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
-use shared::client::{ATTEMPT_HEADER, is_retried};
+use shared::client::{ATTEMPT_HEADER, is_retried, probe};
 use shared::http;
+use shared::metrics;
 use shared::problem::Problem;
 use shared::resilience::Deadline;
 use shared::resilience::retry::{self, Attempts, Failure};
@@ -30,7 +31,9 @@ pub struct Plan {
     pub client: Option<Rc<Exchange>>,
     /// Time to the head of the response.
     pub head_timeout: Duration,
-    /// Deadline of the whole request.
+    /// End of the time for sending the request's body.
+    pub upload_end: Instant,
+    /// Deadline of the whole exchange.
     pub end: Instant,
     /// It does not count toward the requests in flight of a replica.
     pub lasts_long: bool,
@@ -61,6 +64,7 @@ pub async fn run(
         is_head: plan.is_head,
         head_timeout: plan.head_timeout,
         client: plan.client.clone(),
+        upload_end: plan.upload_end,
         end: plan.end,
     };
     let (mut attempts, mut tried) = (Attempts::default(), Vec::new());
@@ -88,7 +92,7 @@ fn head_of(plan: &Plan, attempts: &Attempts) -> Vec<u8> {
     let mut head = Vec::with_capacity(plan.head.len() + 160);
     head.extend_from_slice(&plan.head);
     let left = plan.end.saturating_duration_since(Instant::now());
-    headers::line(&mut head, Deadline::HEADER.as_str(), Deadline::after(left).header_value().as_bytes());
+    headers::line(&mut head, Deadline::NAME, Deadline::header_value(left).as_bytes());
     headers::line(&mut head, ATTEMPT_HEADER, attempts.count().to_string().as_bytes());
     head
 }
@@ -100,7 +104,13 @@ async fn attempt(
     request: &mut Request,
     tried: &mut Vec<ReplicaKey>,
 ) -> Ended {
-    let picked = route.pool.pick(&route.picker, Some(&plan.affinity), tried, Instant::now());
+    let (pool, picker, affinity) = (&route.pool, &route.picker, Some(plan.affinity.as_str()));
+    let picked = if plan.repeatable {
+        pool.pick(picker, affinity, tried, Instant::now())
+    } else {
+        probe(pool);
+        pool.pick_without_probe(picker, affinity, tried, Instant::now())
+    };
     let mut hold = match picked {
         Ok(hold) => hold,
         Err(NoReplica::None | NoReplica::Busy) => return Ended::Refused(Problem::unavailable(1)),
@@ -110,12 +120,13 @@ async fn attempt(
     }
     tried.push(hold.key());
     let authority = hold.instance().authority().to_owned();
+    let time = plan.end.saturating_duration_since(Instant::now());
     let exchanged = engine.exchange(&authority, request).await;
     match exchanged {
         Ok(answer) => {
             let outcome =
                 RequestOutcome::Answered { status: answer.status, retry_after: retry_after(&answer) };
-            hold.record(outcome, Instant::now());
+            hold.record(outcome.within(time), Instant::now());
             match answer.status.as_u16() {
                 502..=504 => {
                     let problem = Problem::of_status(answer.status);
@@ -129,23 +140,29 @@ async fn attempt(
                 // The same replica may be tried again, with a new connection.
                 tried.pop();
             }
-            failed(error, hold)
+            failed(&route.entry.service, error, hold)
         }
     }
 }
 
-fn failed(error: UpstreamError, mut hold: Hold) -> Ended {
+fn failed(service: &str, error: UpstreamError, mut hold: Hold) -> Ended {
     let instance = hold.instance().id.clone();
     let (outcome, failure, status) = match &error {
         UpstreamError::Unreachable(_) => {
             (RequestOutcome::Unreachable, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
+        }
+        UpstreamError::Local(why) => {
+            metrics::local_failure(service, &why.to_string());
+            (RequestOutcome::OwnFault, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
         }
         UpstreamError::Stale => (RequestOutcome::StaleConnection, Failure::Reset, StatusCode::BAD_GATEWAY),
         UpstreamError::Reset(_) => (RequestOutcome::Reset, Failure::Reset, StatusCode::BAD_GATEWAY),
         UpstreamError::Malformed(_) => {
             (RequestOutcome::Reset, Failure::Answered(StatusCode::BAD_GATEWAY), StatusCode::BAD_GATEWAY)
         }
-        UpstreamError::TimedOut => (RequestOutcome::TimedOut, Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT),
+        UpstreamError::TimedOut(time) => {
+            (RequestOutcome::TimedOut.within(*time), Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT)
+        }
         // Not the replica's fault.
         UpstreamError::Client(_) => return Ended::Refused(super::broken_body()),
         UpstreamError::SlowClient => {

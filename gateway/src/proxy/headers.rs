@@ -34,7 +34,7 @@ const HOP_BY_HOP: [&str; 11] = [
 ];
 
 /// Headers that clients may not set; the gateway sets most of them itself.
-const NOT_FROM_CLIENTS: [&str; 9] = [
+const NOT_FROM_CLIENTS: [&str; 10] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
@@ -44,6 +44,7 @@ const NOT_FROM_CLIENTS: [&str; 9] = [
     "via",
     "expect",
     "x-message-attempt",
+    "x-request-deadline",
 ];
 
 /// The gateway's entry in `Via`.

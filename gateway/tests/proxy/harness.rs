@@ -6,12 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gateway::app;
-use gateway::config::Config;
+use gateway::config::{CALLS, Config};
 use serde_json::Value;
-use shared::config::Variable as _;
-use shared::registry::RegistryUrl;
 use shared::service::{HttpConfig, ServerHandle};
-use shared::stack::StackConfig;
 use shared::testing::Keys;
 use tokio::net::TcpSocket;
 
@@ -54,11 +51,11 @@ impl Gateway {
         let config = Config {
             http: HttpConfig { port: public, ..HttpConfig::for_tests() },
             admin: HttpConfig { port: admin, ..HttpConfig::for_tests() },
-            stack: StackConfig {
-                registry: RegistryUrl::parse(&format!("static://a={}", urls.join(","))).unwrap(),
-                service_key: Keys::new("an-issuer").service,
-                advertise_url: None,
-            },
+            stack: Keys::new("an-issuer").stack(
+                app::SERVICE,
+                CALLS,
+                &format!("static://a={}", urls.join(",")),
+            ),
             config_file: file.clone(),
             state_file: None,
             rate_limits: true,
@@ -108,6 +105,26 @@ impl Upstream {
     /// Answers one request on each connection and closes it.
     pub(crate) fn answering_once(said: &'static str) -> Self {
         Self::start(move |_| said, 1)
+    }
+
+    /// Answers every request with what `decide` says, health checks too.
+    pub(crate) fn deciding(decide: impl Fn(&str) -> &'static str + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = Self::at(&listener);
+        let (seen, decide) = (upstream.seen.clone(), Arc::new(decide));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (seen, decide, mut stream) = (seen.clone(), decide.clone(), stream.unwrap());
+                std::thread::spawn(move || {
+                    while let Some(request) = read_request(&mut stream) {
+                        let said = decide(&request);
+                        seen.lock().unwrap().push(request);
+                        stream.write_all(said.as_bytes()).unwrap_or_default();
+                    }
+                });
+            }
+        });
+        upstream
     }
 
     /// Answers the first request on each connection, and closes it at the second.

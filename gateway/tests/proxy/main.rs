@@ -22,7 +22,7 @@ async fn hop_by_hop_headers_are_dropped_and_proxy_headers_are_set() {
         "HTTP/1.1 200 OK\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\nx-end: 1\r\nx-served-by: me\r\ncontent-length: 2\r\n\r\nok",
     );
     let gateway = Gateway::start(&[&upstream]).await;
-    let answered = raw(&gateway, "GET /a/b?q=1 HTTP/1.1\r\nhost: shop\r\nconnection: x-private, close\r\nx-private: 1\r\nte: trailers\r\nx-forwarded-for: 6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-request-deadline: 1999-01-01T00:00:00.000Z\r\nx-retry-attempt: 7\r\nx-kept: 1\r\n\r\n").await;
+    let answered = raw(&gateway, "GET /a/b?q=1 HTTP/1.1\r\nhost: shop\r\nconnection: x-private, close\r\nx-private: 1\r\nte: trailers\r\nx-forwarded-for: 6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-request-deadline: 1999-01-01T00:00:00.000Z\r\nx-request-timeout-ms: 77\r\nx-retry-attempt: 7\r\nx-kept: 1\r\n\r\n").await;
     let lower = answered.to_lowercase();
     assert!(answered.starts_with("HTTP/1.1 200 OK"), "{answered}");
     assert!(
@@ -41,12 +41,15 @@ async fn hop_by_hop_headers_are_dropped_and_proxy_headers_are_set() {
         "x-forwarded-host: shop",
         "via: 1.1 gateway",
         "x-retry-attempt: 0",
+        "x-request-timeout-ms: 1",
         "x-request-id: ",
         "traceparent: 00-",
     ] {
         assert!(seen.contains(there), "{there}: {seen}");
     }
-    for gone in ["x-private", "te: trailers", "6.6.6.6", "1999-01-01", "x-retry-attempt: 7", "connection:"] {
+    for gone in
+        ["x-private", "te: trailers", "6.6.6.6", "1999-01-01", "-ms: 77", "x-retry-attempt: 7", "connection:"]
+    {
         assert!(!seen.contains(gone), "{gone}: {seen}");
     }
 }
@@ -144,6 +147,40 @@ async fn a_slow_client_gets_408_and_no_replica_is_blamed() {
     assert!(said.iter().all(|said| said.starts_with("HTTP/1.1 408")), "{said:?}");
     let answered = raw(&gateway, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
     assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+}
+
+#[actix_web::test]
+async fn a_post_without_a_key_is_never_the_probe_of_an_ejected_replica() {
+    const BAD: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+    let checks = std::sync::atomic::AtomicUsize::new(0);
+    // It passes the first check, and then none.
+    let bad = Upstream::deciding(move |request| match request.starts_with("GET /health") {
+        true if checks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => OK,
+        _ => BAD,
+    });
+    let good = Upstream::answering(OK);
+    let ports = harness::free_ports();
+    let gateway = Gateway::start_at(ports, &[&bad, &good]).await.unwrap();
+    let admin = Api::local(ports[1]);
+    let post = async || {
+        let post = "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        raw(&gateway, post).await
+    };
+    eventually("it is ejected", Duration::from_secs(10), async || {
+        post().await;
+        let seen = admin.get("/registry/services/a").await.body;
+        let mut instances = seen["instances"].as_array().unwrap().iter();
+        instances.any(|instance| instance["health"] == "ejected").then_some(())
+    })
+    .await;
+    let count = |start: &str| bad.seen().iter().filter(|request| request.starts_with(start)).count();
+    let (posts, checks) = (count("POST"), count("GET /health/ready"));
+    eventually("it is probed twice", Duration::from_secs(10), async || {
+        assert!(post().await.starts_with("HTTP/1.1 200"));
+        (count("GET /health/ready") >= checks + 2).then_some(())
+    })
+    .await;
+    assert_eq!(count("POST"), posts);
 }
 
 #[actix_web::test]

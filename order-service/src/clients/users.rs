@@ -8,8 +8,6 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-pub const USERS: &str = "user-service";
-
 #[derive(Clone)]
 pub struct Users {
     client: ServiceClient,

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::Admin;
-use shared::body::{Body, Fields, FromBody, Invalid};
+use shared::body::Body;
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::etag;
 use utoipa::ToSchema;
@@ -29,14 +29,7 @@ pub(crate) struct AddProduct {
     stock: Level,
 }
 
-impl FromBody for AddProduct {
-    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
-        let (sku, name) = (fields.required("sku"), fields.required("name"));
-        let description = fields.required("description");
-        let (price, stock) = (fields.object("price"), fields.required("stock"));
-        Ok(Self { sku: sku?, name: name?, description: description?, price: price?, stock: stock? })
-    }
-}
+shared::from_body! { AddProduct { required: sku, name, description; object: price; required: stock; } }
 
 #[utoipa::path(post, path = "/api/products", tag = "products", security(("user" = [])),
     request_body(content = AddProduct),

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use serde::Serialize;
 use shared::auth::Admin;
-use shared::body::{Body, Fields, FromBody, Invalid};
+use shared::body::Body;
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::PathId;
 use utoipa::ToSchema;
@@ -30,12 +30,7 @@ pub(crate) struct StockAdjustment {
     available: i64,
 }
 
-impl FromBody for AdjustStock {
-    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
-        let (delta, reason) = (fields.required("delta"), fields.required("reason"));
-        Ok(Self { delta: delta?, reason: reason? })
-    }
-}
+shared::from_body! { AdjustStock { required: delta, reason; } }
 
 #[utoipa::path(post, path = "/api/products/{id}/stock-adjustments", tag = "products", security(("user" = [])),
     request_body(content = AdjustStock),

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use shared::auth::Admin;
-use shared::body::{Body, Fields, FromBody, Invalid};
+use shared::body::Body;
 use shared::request::{IfMatch, PathId, etag};
 use utoipa::ToSchema;
 
@@ -24,13 +24,7 @@ pub(crate) struct ChangeProduct {
     price: Option<PriceBody>,
 }
 
-impl FromBody for ChangeProduct {
-    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
-        let (name, description) = (fields.optional("name"), fields.optional("description"));
-        let price = fields.optional_object("price");
-        Ok(Self { name: name?, description: description?, price: price? })
-    }
-}
+shared::from_body! { ChangeProduct { optional: name, description; optional_object: price; } }
 
 #[utoipa::path(patch, path = "/api/products/{id}", tag = "products", security(("user" = [])),
     request_body(content = ChangeProduct),

@@ -96,9 +96,4 @@ impl FromBody for PlaceOrder {
     }
 }
 
-impl FromBody for PlaceOrderLine {
-    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
-        let (product_id, quantity) = (fields.required("product_id"), fields.required("quantity"));
-        Ok(Self { product_id: product_id?, quantity: quantity? })
-    }
-}
+shared::from_body! { PlaceOrderLine { required: product_id, quantity; } }

@@ -9,8 +9,6 @@ use crate::config::SERVICE;
 use crate::domain::Order;
 use crate::domain::money::CURRENCY;
 
-pub const PAYMENTS: &str = "payment-service";
-
 pub(super) fn event(order: &Order, command: &Command, context: &Context) -> Event {
     let (kind, data) = match command {
         Command::Authorize(token) => {

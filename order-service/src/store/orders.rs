@@ -1,7 +1,7 @@
 //! Placing and changing orders, and their timers.
 
 use shared::client::Context;
-use shared::db::{DbError, Query, Tx, now, query};
+use shared::db::{DbError, Query, Tx, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -9,6 +9,7 @@ use super::stock::StockColumn::{OnHand, Reserved, Sold};
 use super::stock::move_stock;
 use super::{Store, commands, rows};
 use crate::checkout::{self, Decision, Effect, Saga, Transition, Trigger};
+use crate::config::PAYMENTS;
 use crate::domain::{Cart, Line, Order, PaymentToken, Reason, Status};
 use crate::error::Error;
 use crate::metrics;
@@ -50,7 +51,7 @@ impl Store {
         token: PaymentToken,
         cause: &Cause,
     ) -> Result<Order, Error> {
-        let now = now();
+        let now = tx.now();
         let order = Order::place(customer_id, price(tx, cart).await?, now)?;
         let transition = checkout::begin(order, token, now);
         insert(tx, &transition, cause.context.traceparent()).await?;
@@ -67,7 +68,8 @@ impl Store {
         cause: &Cause,
     ) -> Result<Order, Error> {
         let locked = self.lock(tx, id).await?;
-        self.proceed(tx, locked, trigger, cause, now()).await
+        let now = tx.now();
+        self.proceed(tx, locked, trigger, cause, now).await
     }
 
     /// Locks an order until the transaction ends.
@@ -144,7 +146,7 @@ impl Store {
             let (from, to) = match effect {
                 Effect::Send(command) => {
                     let event = commands::event(order, command, &cause.context);
-                    self.outbox.put(tx, commands::PAYMENTS, event).await?;
+                    self.outbox.put(tx, PAYMENTS, event).await?;
                     continue;
                 }
                 Effect::ReserveStock => (OnHand, Reserved),

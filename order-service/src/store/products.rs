@@ -1,6 +1,6 @@
 //! The catalogue.
 
-use shared::db::{DbError, Row, Tx, now, query};
+use shared::db::{DbError, Row, Tx, query};
 use shared::request::{Page, Paging};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ impl Store {
         details: Details,
         level: Level,
     ) -> Result<CatalogueItem, Error> {
-        let product = Product::new(sku, details, now());
+        let product = Product::new(sku, details, tx.now());
         match insert(tx, &product, level, "").await {
             Err(error) if error.is_taken("products", "sku") => Err(Error::SkuTaken),
             Err(error) => Err(error.into()),
@@ -49,7 +49,8 @@ impl Store {
         details: Details,
         level: Level,
     ) -> Result<(), DbError> {
-        insert(tx, &Product::new(sku, details, now()), level, "ON CONFLICT (sku) DO NOTHING").await.map(drop)
+        let product = Product::new(sku, details, tx.now());
+        insert(tx, &product, level, "ON CONFLICT (sku) DO NOTHING").await.map(drop)
     }
 
     pub async fn product(&self, id: Uuid) -> Result<CatalogueItem, Error> {
@@ -86,7 +87,7 @@ impl Store {
         let row = query(sql).bind(id).fetch_optional(&mut *tx).await?.ok_or(Error::NotFound)?;
         let product = rows::product(&row)?;
         let details = change(&product)?;
-        let product = if details == product.details { product } else { product.with(details, now()) };
+        let product = if details == product.details { product } else { product.with(details, tx.now()) };
         let changed = query(
             "UPDATE products SET name = $2, description = $3, price = $4, search = $5, version = $6, \
              updated_at = $7 WHERE id = $1",

@@ -1,6 +1,6 @@
 //! Moves of stock between columns, and adjustments.
 
-use shared::db::{DbError, Tx, now, query};
+use shared::db::{DbError, Tx, query};
 use uuid::Uuid;
 
 use super::{Store, rows};
@@ -97,7 +97,7 @@ impl Store {
         .bind(delta.get())
         .bind(reason.as_str())
         .bind(*admin_id)
-        .bind(now())
+        .bind(tx.now())
         .execute(&mut *tx)
         .await?;
         Ok(row.get("on_hand")?)

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use shared::db::{DbError, now};
+use shared::db::DbError;
 use shared::stop::Stop;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 pub async fn run(store: Store, stop: Stop) {
     while !stop.is_requested() {
-        match advance_due(&store, now()).await {
+        match advance_due(&store, store.db().now()).await {
             Ok(Some(order)) => log::info!(order = order.to_string(); "a timer expired"),
             Ok(None) => stop.sleep(POLL_INTERVAL).await,
             Err(error) => {

@@ -8,16 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::Method;
 use order_service::app;
-use order_service::clients::users::USERS;
-use order_service::config::{Config, SERVICE};
-use order_service::store::PAYMENTS;
+use order_service::config::{CALLS, Config, PAYMENTS, SERVICE, USERS};
 use serde_json::{Value, json};
-use shared::config::Variable as _;
 use shared::db::{DbConfig, testing};
 use shared::messages::{Event, MessagesUrl};
-use shared::registry::RegistryUrl;
 use shared::service::{HttpConfig, ServerHandle};
-use shared::stack::StackConfig;
 pub(crate) use shared::testing::{Api, Reply, key};
 use shared::testing::{Keys, run};
 use uuid::Uuid;
@@ -192,11 +187,7 @@ impl World {
 async fn replica(database: &str, registry: &str, keys: &Keys) -> Replica {
     let config = Config {
         http: HttpConfig::for_tests(),
-        stack: StackConfig {
-            registry: RegistryUrl::parse(registry).unwrap(),
-            service_key: keys.service.clone(),
-            advertise_url: None,
-        },
+        stack: keys.stack(SERVICE, CALLS, registry),
         messages: MessagesUrl::Http,
         database: DbConfig::at(database),
         seed_products: false,

@@ -90,7 +90,14 @@ async fn only_services_send_messages_and_an_unknown_type_becomes_a_dead_letter()
     let sent = world.admin().send(Method::POST, "/messages", Some(&event.to_json())).await;
     assert_eq!(sent.status, 401);
 
-    let unknown = world.event(&order, "celebrated", json!({}));
+    let not_in_the_table = world.event(&order, "celebrated", json!({}));
+    world.deliver(&not_in_the_table).await.expect_problem(403, "forbidden");
+    let mut of_another = event.clone();
+    of_another.source = "user-service".to_owned();
+    world.deliver(&of_another).await.expect_problem(403, "forbidden");
+
+    let mut unknown = event.clone();
+    unknown.kind = "payment.captured.v9".to_owned();
     assert_eq!(world.deliver(&unknown).await.status, 204);
     let kept = world.admin().get("/admin/dead-letters").await.expect(200);
     assert_eq!(kept["dead_letters"][0]["id"], unknown.id.to_string(), "kept as a dead letter");

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use order_service::checkout::saga;
 use order_service::store::{Store, migrations};
 use order_service::tasks::timers;
@@ -30,9 +30,10 @@ async fn expire_timers(world: &World, time: Duration) {
 /// Never finishes sending.
 struct NoTransport;
 
+#[async_trait(?Send)]
 impl Transport for NoTransport {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        pending().boxed_local()
+    async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
+        pending().await
     }
 }
 

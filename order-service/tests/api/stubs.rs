@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 use shared::auth::SigningKeys;
-use shared::auth::keys::Jwks;
+use shared::testing::publish_keys;
 use uuid::Uuid;
 
 #[derive(Default)]
@@ -24,12 +24,10 @@ pub(crate) struct Stubs {
 /// Starts both stubs; returns the addresses of user-service and payment-service.
 pub(crate) fn start(stubs: &Arc<Stubs>, keys: &SigningKeys) -> (SocketAddr, SocketAddr) {
     let data = web::Data::from(stubs.clone());
-    let jwks = web::Data::new(keys.jwks().clone());
+    let keys = keys.clone();
     let users = serve(move |app| {
-        app.app_data(data.clone())
-            .app_data(jwks.clone())
-            .route("/.well-known/jwks.json", web::get().to(show_keys))
-            .route("/api/users/{id}", web::get().to(show_user));
+        publish_keys(app, &keys);
+        app.app_data(data.clone()).route("/api/users/{id}", web::get().to(show_user));
     });
     let data = web::Data::from(stubs.clone());
     let payments = serve(move |app| {
@@ -44,10 +42,6 @@ fn serve(configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -
     let address = server.addrs()[0];
     actix_web::rt::spawn(server.run());
     address
-}
-
-async fn show_keys(jwks: web::Data<Jwks>) -> HttpResponse {
-    HttpResponse::Ok().json(jwks.get_ref())
 }
 
 async fn show_user(id: web::Path<Uuid>, stubs: web::Data<Stubs>) -> HttpResponse {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use order_service::checkout::Trigger;
 use order_service::domain::{Cart, CartLine, Details, Order, Price, Status, Stock};
 use order_service::error::Error;
@@ -18,9 +18,10 @@ use uuid::Uuid;
 /// Sends nothing, so that messages stay in the outbox.
 struct NoTransport;
 
+#[async_trait(?Send)]
 impl Transport for NoTransport {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        async { Err(SendError::Unavailable("no transport".to_owned())) }.boxed_local()
+    async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
+        Err(SendError::Unavailable("no transport".to_owned()))
     }
 }
 

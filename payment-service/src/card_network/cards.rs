@@ -18,6 +18,10 @@ pub enum Card {
     CaptureDeclined,
     /// Fails in the first 5 captures.
     CaptureFlaky,
+    /// Answers twice in each operation that the key is in use.
+    Busy,
+    /// Takes and gives back one minor unit less than it was told.
+    OtherAmount,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub enum Behaviour {
     Silent,
     /// The operation has no effect.
     Failing(StatusCode),
+    /// The same, and another request with the key is said to be under way.
+    InProgress,
 }
 
 impl Card {
@@ -50,6 +56,8 @@ impl Card {
             "tok_timeout_after_charge" => Self::SilentAfterAuthorizing,
             "tok_capture_declined" => Self::CaptureDeclined,
             "tok_capture_flaky" => Self::CaptureFlaky,
+            "tok_busy" => Self::Busy,
+            "tok_other_amount" => Self::OtherAmount,
             _ => Self::Declined("card_declined"),
         }
     }
@@ -58,6 +66,7 @@ impl Card {
     pub fn behaviour(self, operation: Operation, call: i64) -> Behaviour {
         match (self, operation, call) {
             (Self::Flaky, _, ..=2) => Behaviour::Failing(StatusCode::SERVICE_UNAVAILABLE),
+            (Self::Busy, _, ..=2) => Behaviour::InProgress,
             (Self::CaptureFlaky, Operation::Capture, ..=5) => {
                 Behaviour::Failing(StatusCode::INTERNAL_SERVER_ERROR)
             }
@@ -69,7 +78,15 @@ impl Card {
 
     /// Whether the behaviour depends on the number of calls.
     pub fn counts_calls(self) -> bool {
-        matches!(self, Self::Slow | Self::Flaky | Self::SilentAfterAuthorizing | Self::CaptureFlaky)
+        matches!(
+            self,
+            Self::Slow | Self::Flaky | Self::SilentAfterAuthorizing | Self::CaptureFlaky | Self::Busy
+        )
+    }
+
+    /// How much moves when `amount` should.
+    pub fn moves(self, amount: i64) -> i64 {
+        if self == Self::OtherAmount { (amount - 1).max(0) } else { amount }
     }
 }
 

@@ -1,7 +1,6 @@
 //! What can go wrong, and how a client sees it.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, ResponseError};
 use shared::db::DbError;
 use shared::problem::Problem;
 
@@ -13,6 +12,8 @@ pub enum Error {
     KeyReused,
     #[error("declined: {0}")]
     Declined(String),
+    #[error("the key is in use")]
+    InProgress,
     #[error("voided")]
     Voided,
     #[error("captured")]
@@ -37,6 +38,7 @@ impl Error {
                 let code = if code == "insufficient_funds" { "insufficient_funds" } else { "card_declined" };
                 Problem::new(StatusCode::PAYMENT_REQUIRED, code, "The card was declined.")
             }
+            Self::InProgress => conflict("in_progress", "A request with this key is under way."),
             Self::Voided => conflict("voided", "The authorization was voided."),
             Self::Captured => conflict("captured", "The money was taken."),
             Self::ExceedsCaptured => conflict("exceeds_captured", "That is more than was captured."),
@@ -45,12 +47,4 @@ impl Error {
     }
 }
 
-impl ResponseError for Error {
-    fn status_code(&self) -> StatusCode {
-        self.problem().status()
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        self.problem().error_response()
-    }
-}
+shared::respond_with_problem!(Error);

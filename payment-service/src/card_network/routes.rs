@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::cards::{Behaviour, Card, Operation};
 use super::error::Error;
-use super::store::{Authorization, AuthorizationRequest, Store};
+use super::store::{Authorization, AuthorizationRequest, StatementRange, Store};
 
 pub fn configure(app: &mut web::ServiceConfig) {
     app.service(resource("/authorizations").post(authorize))
@@ -82,8 +82,12 @@ async fn refund(
 }
 
 async fn show_statement(params: Params, store: web::Data<Store>) -> Result<HttpResponse, actix_web::Error> {
-    let order_id = params.optional::<String>("order_id", "the id of an order")?;
-    let charges = store.statement(order_id.as_deref()).await.map_err(Error::from)?;
+    let range = StatementRange {
+        order_id: params.optional("order_id", "the id of an order")?,
+        after: params.optional("after", "a key")?,
+        up_to: params.optional("up_to", "a key")?,
+    };
+    let charges = store.statement(&range).await.map_err(Error::from)?;
     Ok(HttpResponse::Ok().json(json!({ "charges": charges })))
 }
 
@@ -114,12 +118,14 @@ async fn respond(
     status: StatusCode,
     work: impl Future<Output = Result<Authorization, Error>>,
 ) -> Result<HttpResponse, Error> {
-    if let Behaviour::Failing(status) = behaviour {
-        return Ok(Problem::of_status(status).error_response());
+    match behaviour {
+        Behaviour::Failing(status) => return Ok(Problem::of_status(status).error_response()),
+        Behaviour::InProgress => return Err(Error::InProgress),
+        Behaviour::Prompt | Behaviour::Delayed(_) | Behaviour::Silent => {}
     }
     let done = work.await?;
     match behaviour {
-        Behaviour::Prompt | Behaviour::Failing(_) => {}
+        Behaviour::Prompt | Behaviour::Failing(_) | Behaviour::InProgress => {}
         Behaviour::Delayed(delay) => stop.sleep(delay).await,
         Behaviour::Silent => stop.requested().await,
     }

@@ -56,6 +56,16 @@ pub struct Charge {
     times_captured: i64,
 }
 
+/// Which charges a statement lists: all but those that a field excludes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatementRange {
+    pub order_id: Option<String>,
+    /// Only keys above this one.
+    pub after: Option<String>,
+    /// Only keys up to this one.
+    pub up_to: Option<String>,
+}
+
 impl Store {
     pub fn new(db: Db) -> Self {
         Self { db }
@@ -122,7 +132,8 @@ impl Store {
             }
             _ => {}
         }
-        move_money(tx, &held, key, "capture", held.amount).await
+        let amount = Card::from_token(&held.token).moves(held.amount);
+        move_money(tx, &held, key, "capture", amount).await
     }
 
     /// Releases the money. An unknown key is kept, and never holds money later.
@@ -164,6 +175,7 @@ impl Store {
         if !repeated && amount > held.captured - held.refunded {
             return Err(Error::ExceedsCaptured);
         }
+        let amount = Card::from_token(&held.token).moves(amount);
         move_money(tx, &held, key, "refund", amount).await
     }
 
@@ -177,15 +189,17 @@ impl Store {
         row.map(|row| row.get::<String>("token").map(|token| Card::from_token(&token))).transpose()
     }
 
-    /// All money moved, for one order or for all.
-    pub async fn statement(&self, order_id: Option<&str>) -> Result<Vec<Charge>, DbError> {
-        let select = match order_id {
-            Some(order_id) => {
-                query(format!("{AUTHORIZATIONS} WHERE order_id = $1 ORDER BY key")).bind(order_id)
-            }
-            // Without an order it was only voided, and moved nothing.
-            None => query(format!("{AUTHORIZATIONS} WHERE order_id IS NOT NULL ORDER BY key")),
-        };
+    /// All money moved, in the order of the keys.
+    pub async fn statement(&self, range: &StatementRange) -> Result<Vec<Charge>, DbError> {
+        let wanted = [("order_id =", &range.order_id), ("key >", &range.after), ("key <=", &range.up_to)];
+        let wanted: Vec<_> =
+            wanted.into_iter().filter_map(|(column, value)| Some((column, value.as_deref()?))).collect();
+        // Without an order it was only voided, and moved nothing.
+        let mut sql = format!("{AUTHORIZATIONS} WHERE order_id IS NOT NULL");
+        for (number, (column, _)) in (1..).zip(&wanted) {
+            sql += &format!(" AND {column} ${number}");
+        }
+        let select = wanted.iter().fold(query(sql + " ORDER BY key"), |query, (_, value)| query.bind(*value));
         select.fetch_all(&self.db).await?.iter().map(charge).collect()
     }
 }

@@ -3,6 +3,7 @@
 //! The idempotency key of an operation is derived from the payment, so repeating a request never charges
 //! twice. A missing response is not a refusal: a status query finds out what happened.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
@@ -13,7 +14,7 @@ use shared::idempotency;
 use url::Url;
 use uuid::Uuid;
 
-use crate::domain::{Intent, NetworkRequest, NetworkResponse, Payment, Refund};
+use crate::domain::{Charge, Intent, NetworkRequest, NetworkResponse, Payment, Refund};
 use crate::store::Job;
 
 #[derive(Debug, Clone)]
@@ -22,12 +23,54 @@ pub struct CardNetwork {
     timeout: Duration,
 }
 
+/// A response, and what the card network says of the charge in it.
+#[derive(Debug)]
+pub struct Answer {
+    pub response: NetworkResponse,
+    pub charge: Option<Charge>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StatementError {
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    #[error("the card network answered {0}")]
+    Refused(StatusCode),
+    #[error("the statement cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
 /// The fields of an authorization that this service uses.
 #[derive(Deserialize)]
 struct Authorization {
     status: AuthorizationStatus,
     #[serde(default)]
     decline_code: Option<String>,
+}
+
+/// Its figures.
+#[derive(Deserialize)]
+struct Figures {
+    status: AuthorizationStatus,
+    amount: i64,
+    currency: String,
+    captured: i64,
+    refunded: i64,
+}
+
+#[derive(Deserialize)]
+struct Statement {
+    charges: Vec<StatementLine>,
+}
+
+#[derive(Deserialize)]
+struct StatementLine {
+    key: String,
+    currency: String,
+    authorized: i64,
+    captured: i64,
+    refunded: i64,
+    voided: bool,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +92,36 @@ pub fn idempotency_key(id: Uuid, operation: Intent) -> String {
     format!("{id}-{}", operation.as_str())
 }
 
+/// The key of a payment's charge in the statement.
+pub fn charge_key(payment: Uuid) -> String {
+    idempotency_key(payment, Intent::Authorize)
+}
+
 impl CardNetwork {
     /// `timeout` is that of one request.
     pub fn new(url: &Url, timeout: Duration) -> Self {
         Self { base: url.as_str().trim_end_matches('/').to_owned(), timeout }
     }
 
+    /// The charges by key, of the payments whose ids are above `after`, up to `up_to`.
+    pub async fn statement(
+        &self,
+        after: Option<Uuid>,
+        up_to: Option<Uuid>,
+    ) -> Result<BTreeMap<String, Charge>, StatementError> {
+        let bounds = [("after", after), ("up_to", up_to)]
+            .into_iter()
+            .filter_map(|(name, id)| Some(format!("{name}={}", charge_key(id?))));
+        let url = format!("{}/statement?{}", self.base, bounds.collect::<Vec<_>>().join("&"));
+        let response = exchange(Call::new(Method::GET, url, self.timeout)).await?;
+        if response.status != StatusCode::OK {
+            return Err(StatementError::Refused(response.status));
+        }
+        Ok(response.json::<Statement>()?.charges.into_iter().map(StatementLine::into).collect())
+    }
+
     /// Sends the next request of the job's payment.
-    pub async fn send(&self, job: &Job) -> NetworkResponse {
+    pub async fn send(&self, job: &Job) -> Answer {
         let payment = &job.payment;
         let response = match (payment.next_request(), &job.refund) {
             (Some(NetworkRequest::Authorize), _) => self.authorize(job).await,
@@ -66,79 +131,89 @@ impl CardNetwork {
             (Some(NetworkRequest::Status), _) => self.status(job).await,
             (Some(NetworkRequest::Refund), None) | (None, _) => {
                 log::error!(payment = payment.id.to_string(); "a job has no request");
-                Ok(NetworkResponse::Failed)
+                return Answer { response: NetworkResponse::Failed, charge: None };
             }
         };
         response.unwrap_or_else(|error| {
             log::info!(payment = payment.id.to_string(), error:%; "no response from the card network");
-            match error {
-                ExchangeError::Unreachable(_) => NetworkResponse::Failed,
+            let response = match error {
+                ExchangeError::Unreachable(_) | ExchangeError::Local(_) => NetworkResponse::Failed,
                 ExchangeError::Broken(_) | ExchangeError::TimedOut | ExchangeError::TooLarge => {
                     NetworkResponse::Missing
                 }
-            }
+            };
+            Answer { response, charge: None }
         })
     }
 
-    async fn authorize(&self, job: &Job) -> Result<NetworkResponse, ExchangeError> {
+    async fn authorize(&self, job: &Job) -> Result<Answer, ExchangeError> {
         let payment = &job.payment;
         let body = json!({
-            "key": idempotency_key(payment.id, Intent::Authorize),
+            "key": charge_key(payment.id),
             "order_id": payment.order_id,
             "amount": payment.amount.amount(),
             "currency": payment.amount.currency().as_str(),
             "token": payment.token,
         });
         let call = self.call(Method::POST, "/authorizations".to_owned(), job).json(body.to_string());
-        Ok(match exchange(call).await? {
-            response if response.status.is_success() => authorization_status(&response),
-            response => failed(&response),
-        })
+        let response = exchange(call).await?;
+        let answered = match response.status {
+            status if status.is_success() => authorization_status(&response),
+            _ => failed(&response),
+        };
+        Ok(answer(&response, answered))
     }
 
-    async fn capture(&self, job: &Job) -> Result<NetworkResponse, ExchangeError> {
+    async fn capture(&self, job: &Job) -> Result<Answer, ExchangeError> {
         let call = self.call(Method::POST, path(&job.payment, "/capture"), job);
         let call = call.header(idempotency::HEADER, idempotency_key(job.payment.id, Intent::Capture));
         let response = exchange(call).await?;
-        Ok(match (response.status, code(&response)) {
+        let answered = match (response.status, code(&response)) {
             (status, _) if status.is_success() => NetworkResponse::Captured,
             (StatusCode::PAYMENT_REQUIRED, Some(code)) => NetworkResponse::CaptureDeclined(code),
             (StatusCode::CONFLICT, Some(code)) if code == "voided" => NetworkResponse::Voided,
             _ => failed(&response),
-        })
+        };
+        Ok(answer(&response, answered))
     }
 
-    async fn void(&self, job: &Job) -> Result<NetworkResponse, ExchangeError> {
+    async fn void(&self, job: &Job) -> Result<Answer, ExchangeError> {
         let response = exchange(self.call(Method::POST, path(&job.payment, "/void"), job)).await?;
-        Ok(match (response.status, code(&response)) {
+        let answered = match (response.status, code(&response)) {
             (status, _) if status.is_success() => NetworkResponse::Voided,
             (StatusCode::CONFLICT, Some(code)) if code == "captured" => NetworkResponse::Captured,
             _ => failed(&response),
-        })
+        };
+        Ok(answer(&response, answered))
     }
 
-    async fn refund(&self, job: &Job, refund: &Refund) -> Result<NetworkResponse, ExchangeError> {
+    async fn refund(&self, job: &Job, refund: &Refund) -> Result<Answer, ExchangeError> {
         let key = idempotency_key(refund.id, Intent::Refund);
         let body = json!({ "key": key, "amount": refund.amount.amount() });
         let call = self.call(Method::POST, path(&job.payment, "/refunds"), job).json(body.to_string());
         let response = exchange(call).await?;
-        Ok(match response.status {
-            status if status.is_success() => NetworkResponse::RefundDone(refund.clone()),
-            StatusCode::CONFLICT => NetworkResponse::RefundRefused(refund.clone()),
+        let answered = match (response.status, code(&response)) {
+            (status, _) if status.is_success() => NetworkResponse::RefundDone(refund.clone()),
+            // Final. Other conflicts pass, for example another request with the same key.
+            (StatusCode::CONFLICT, Some(code)) if code == "exceeds_captured" => {
+                NetworkResponse::RefundRefused(refund.clone())
+            }
             _ => failed(&response),
-        })
+        };
+        Ok(answer(&response, answered))
     }
 
-    async fn status(&self, job: &Job) -> Result<NetworkResponse, ExchangeError> {
+    async fn status(&self, job: &Job) -> Result<Answer, ExchangeError> {
         let response = exchange(self.call(Method::GET, path(&job.payment, ""), job)).await?;
-        Ok(match response.status {
+        let answered = match response.status {
             StatusCode::NOT_FOUND => NetworkResponse::NotExecuted,
             StatusCode::OK => match (authorization_status(&response), job.payment.state.intent) {
                 (NetworkResponse::Approved, Some(Intent::Capture)) => NetworkResponse::NotExecuted,
                 (status, _) => status,
             },
             _ => failed(&response),
-        })
+        };
+        Ok(answer(&response, answered))
     }
 
     fn call(&self, method: Method, path: String, job: &Job) -> Call {
@@ -151,7 +226,27 @@ impl CardNetwork {
 }
 
 fn path(payment: &Payment, operation: &str) -> String {
-    format!("/authorizations/{}{operation}", idempotency_key(payment.id, Intent::Authorize))
+    format!("/authorizations/{}{operation}", charge_key(payment.id))
+}
+
+/// Adds the figures of the response, if it has any.
+fn answer(response: &Response, answered: NetworkResponse) -> Answer {
+    let figures = response.json::<Figures>().ok().filter(|_| response.status.is_success());
+    Answer { response: answered, charge: figures.map(Figures::into) }
+}
+
+impl From<Figures> for Charge {
+    fn from(Figures { status, amount, currency, captured, refunded }: Figures) -> Self {
+        let authorized = if status == AuthorizationStatus::Declined { 0 } else { amount };
+        Self { currency, authorized, captured, refunded, voided: status == AuthorizationStatus::Voided }
+    }
+}
+
+impl From<StatementLine> for (String, Charge) {
+    fn from(line: StatementLine) -> Self {
+        let StatementLine { key, currency, authorized, captured, refunded, voided } = line;
+        (key, Charge { currency, authorized, captured, refunded, voided })
+    }
 }
 
 fn authorization_status(response: &Response) -> NetworkResponse {

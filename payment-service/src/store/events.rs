@@ -6,9 +6,6 @@ use shared::messages::Event;
 use crate::config::SERVICE;
 use crate::domain::{Notice, Payment};
 
-/// The service that sends commands and gets the events.
-pub const ORDERS: &str = "order-service";
-
 /// The subject is the order's id: events of one order are delivered in order.
 pub(super) fn event(payment: &Payment, notice: &Notice, traceparent: Option<&str>) -> Event {
     let mut data = json!({ "payment_id": payment.id, "order_id": payment.order_id });

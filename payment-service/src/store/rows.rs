@@ -1,6 +1,6 @@
 //! The `payments` table.
 
-use shared::db::{Conn, Db, DbError, Query, Row, Tx, now, query};
+use shared::db::{Conn, Db, DbError, Query, Row, Tx, query};
 use shared::request::Paging;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -110,6 +110,22 @@ pub(super) async fn list(db: &Db, filter: Filter, paging: &Paging) -> Result<Vec
     select.bind(paging.fetch()).fetch_all(db).await?.iter().map(payment).collect()
 }
 
+pub(super) async fn after(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<Payment>, DbError> {
+    let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id > $1 ORDER BY id LIMIT $2"));
+    let rows = select.bind(after.unwrap_or(Uuid::nil())).bind(limit).fetch_all(db).await?;
+    rows.iter().map(payment).collect()
+}
+
+pub(super) async fn between(
+    db: &Db,
+    after: Option<Uuid>,
+    up_to: Option<Uuid>,
+) -> Result<Vec<Payment>, DbError> {
+    let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id > $1 AND id <= $2 ORDER BY id"));
+    let select = select.bind(after.unwrap_or(Uuid::nil())).bind(up_to.unwrap_or(Uuid::max()));
+    select.fetch_all(db).await?.iter().map(payment).collect()
+}
+
 /// Leases payments that are due, the longest waiting first, with the trace of each.
 pub(super) async fn claim(
     tx: &mut Tx,
@@ -121,7 +137,7 @@ pub(super) async fn claim(
             SELECT id FROM payments WHERE due_at <= $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) \
          RETURNING {COLUMNS}"
     ));
-    let rows = claim.bind(leased_until).bind(now()).bind(limit).fetch_all(tx).await?;
+    let rows = claim.bind(leased_until).bind(tx.now()).bind(limit).fetch_all(tx).await?;
     // An unreadable row, perhaps written by a newer version, must not block the others.
     let read = rows.iter().map(|row| Ok((payment(row)?, row.get("traceparent")?)));
     let logged = |error: &DbError| log::error!(error:%; "a due payment cannot be read");

@@ -17,15 +17,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{FusedFuture as _, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
-use shared::db::{DbError, now};
+use shared::db::{DbError, Tx};
 use shared::stop::Stop;
-use time::OffsetDateTime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
-use crate::clients::card_network::CardNetwork;
+use crate::clients::card_network::{Answer, CardNetwork, charge_key};
 use crate::config::Timing;
-use crate::domain::{Change, NetworkResponse};
+use crate::domain::{Change, Charge, NetworkResponse};
 use crate::store::{Job, Recorded, Store};
 
 /// Jobs of one replica.
@@ -60,7 +59,7 @@ impl NetworkWorker {
                 }
                 Some(recorded) = running.next() => {
                     if let Recorded::More(due) = recorded {
-                        next_poll = next_poll.min(instant_of(due));
+                        next_poll = next_poll.min(instant_of(due - store.db().now()));
                     }
                 }
                 jobs = &mut claiming => {
@@ -91,12 +90,12 @@ async fn claim(store: &Store, limit: usize) -> Vec<Job> {
 
 async fn carry_out(store: &Store, network: &CardNetwork, timing: &Timing, job: Job) -> Recorded {
     let id = job.payment.id.to_string();
-    if now() >= job.leased_until {
+    if store.db().now() >= job.leased_until {
         return Recorded::Fenced;
     }
-    let response = network.send(&job).await;
+    let Answer { response, charge } = network.send(&job).await;
     let logged = format!("{response:?}");
-    match record(store, timing, &job, response).await {
+    match record(store, timing, &job, response, charge).await {
         Ok(recorded) => {
             log::info!(payment = id, response = logged, recorded:?; "card network request");
             recorded
@@ -113,15 +112,27 @@ async fn record(
     timing: &Timing,
     job: &Job,
     response: NetworkResponse,
+    charge: Option<Charge>,
 ) -> Result<Recorded, DbError> {
-    let apply = |response| job.payment.clone().apply_response(response, &timing.timeouts, now());
+    let apply = |response| job.payment.clone().apply_response(response, &timing.timeouts, store.db().now());
     let change = apply(response).or_else(|payment| {
         log::error!(payment = payment.id.to_string(); "a response contradicts the state of the payment");
         apply(NetworkResponse::Failed)
     });
     let Ok(change) = change else { return Ok(Recorded::Fenced) };
     let pause = pause(timing, &change);
-    store.db().transaction(async |tx| store.record(tx, job, &change, pause).await).await
+    let key = charge_key(job.payment.id);
+    let differences = charge.map(|charge| change.payment.differences(Some(&charge))).unwrap_or_default();
+    let differences: Vec<_> =
+        differences.into_iter().map(|differs| (key.clone(), Some(job.payment.id), differs)).collect();
+    let recorded = async |tx: &mut Tx| {
+        let recorded = store.record(tx, job, &change, pause).await?;
+        if recorded != Recorded::Fenced {
+            store.write_differences(tx, &differences).await?;
+        }
+        Ok(recorded)
+    };
+    store.db().transaction(recorded).await
 }
 
 fn pause(timing: &Timing, change: &Change) -> Duration {
@@ -131,6 +142,6 @@ fn pause(timing: &Timing, change: &Change) -> Duration {
     }
 }
 
-fn instant_of(due: OffsetDateTime) -> Instant {
-    Instant::now() + Duration::try_from(due - now()).unwrap_or_default()
+fn instant_of(pause: time::Duration) -> Instant {
+    Instant::now() + Duration::try_from(pause).unwrap_or_default()
 }

@@ -87,6 +87,21 @@ async fn what_does_not_fit_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_statement_lists_the_keys_of_a_range_in_order() {
+    let network = card_network().await;
+    for key in ["c", "a", "d", "b"] {
+        post(&network, "/authorizations", &request(key, Uuid::now_v7(), "tok_visa")).await.expect(201);
+    }
+    for (range, expected) in
+        [("", vec!["a", "b", "c", "d"]), ("?after=a&up_to=c", vec!["b", "c"]), ("?after=c", vec!["d"])]
+    {
+        let statement = network.get(&format!("/statement{range}")).await.expect(200);
+        let keys: Vec<_> = statement["charges"].as_array().unwrap().iter().map(|one| &one["key"]).collect();
+        assert_eq!(keys, expected, "{range}");
+    }
+}
+
+#[actix_web::test]
 async fn a_silent_card_is_charged_without_a_response() {
     let (network, order) = (card_network().await, Uuid::now_v7());
     let body = request("a", order, "tok_timeout_after_charge");

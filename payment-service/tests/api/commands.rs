@@ -165,9 +165,11 @@ async fn an_impossible_command_is_rejected_and_an_unknown_message_becomes_a_dead
         world.deliver(&capture).await.expect_problem(422, "message_rejected");
         let bad = command(&ordered, "payment.authorize.v1", json!({ "payment_id": "x" }));
         world.deliver(&bad).await.expect_problem(422, "message_rejected");
-        world.deliver(&command(&ordered, "payment.dance.v1", json!({}))).await.expect(204);
+        let not_in_the_table = command(&ordered, "payment.dance.v1", json!({}));
+        world.deliver(&not_in_the_table).await.expect_problem(403, "forbidden");
+        world.deliver(&command(&ordered, "payment.refund.v9", json!({}))).await.expect(204);
         let kept = world.as_admin().get("/admin/dead-letters").await.expect(200);
-        assert_eq!(kept["dead_letters"][0]["type"], "payment.dance.v1");
+        assert_eq!(kept["dead_letters"][0]["type"], "payment.refund.v9");
     }
 }
 

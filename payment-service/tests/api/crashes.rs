@@ -1,6 +1,7 @@
 //! The real program, killed in the middle of its work.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
@@ -13,13 +14,14 @@ use crate::harness::{Ordered, Others, Setup, World, card_network, eventually, re
 struct Process(Child);
 
 impl Process {
-    fn start(world: &World, key_file: &str) -> Self {
+    fn start(world: &World, keys: &Path) -> Self {
         let port = world.service.base.rsplit(':').next().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_payment-service"))
             .env("PORT", port)
             .env("DATABASE_URL", &world.setup.database_url)
             .env("REGISTRY_URL", registry(&world.others))
-            .env("SERVICE_TOKEN_KEY_FILE", key_file)
+            .env("SERVICE_TOKEN_KEY_FILE", keys.join("service.key"))
+            .env("SERVICE_TOKEN_PUBLIC_KEYS", keys)
             .env("CARD_NETWORK_URL", &world.network.base)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -37,15 +39,16 @@ impl Drop for Process {
 }
 
 /// Everything but the service itself, which is to run as a process.
-async fn around() -> (World, String) {
+async fn around() -> (World, PathBuf) {
     let others = Others::start().await;
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let key_file = std::env::temp_dir().join(format!("test-{}.key", Uuid::now_v7()));
-    std::fs::write(&key_file, &others.keys.service_base64).unwrap();
+    let keys = std::env::temp_dir().join(format!("test-{}", Uuid::now_v7()));
+    std::fs::create_dir(&keys).unwrap();
+    others.keys.write(&keys, "payment-service", &["order-service"]);
     let service = Api::at(format!("http://{free}"));
     let (network, setup) = (card_network().await, Setup::default());
     let world = World { service, network, others, admin: Uuid::now_v7(), setup };
-    (world, key_file.display().to_string())
+    (world, keys)
 }
 
 async fn ready(world: &World) {
@@ -58,8 +61,8 @@ async fn ready(world: &World) {
 
 #[actix_web::test]
 async fn a_program_killed_while_it_charges_goes_on_after_its_restart_and_charges_once() {
-    let (world, key_file) = around().await;
-    let process = Process::start(&world, &key_file);
+    let (world, keys) = around().await;
+    let process = Process::start(&world, &keys);
     ready(&world).await;
     let (slow, flaky, undone) = (Ordered::new(), Ordered::new(), Ordered::new());
     world.authorize(&flaky, "tok_capture_flaky").await;
@@ -74,7 +77,7 @@ async fn a_program_killed_while_it_charges_goes_on_after_its_restart_and_charges
     .await;
     drop(process);
 
-    let _process = Process::start(&world, &key_file);
+    let _process = Process::start(&world, &keys);
     ready(&world).await;
     world.event(&slow, "payment.authorized.v1").await;
     world.capture(&slow).await;

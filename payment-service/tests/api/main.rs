@@ -9,5 +9,6 @@ mod crashes;
 mod harness;
 mod plans;
 mod reading;
+mod reconciling;
 mod refunding;
 mod tokens;

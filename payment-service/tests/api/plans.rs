@@ -32,7 +32,7 @@ async fn no_query_reads_a_whole_table_that_grows() {
             reader.get(path).await.expect(200);
         }
     }
-    for path in ["/admin/ledger", "/admin/outbox", "/admin/dead-letters"] {
+    for path in ["/admin/ledger", "/admin/outbox", "/admin/dead-letters", "/admin/differences"] {
         world.as_admin().get(path).await.expect(200);
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use payment_service::domain::{Money, NetworkResponse, Payment, Purchase, Refund, Timeouts};
 use payment_service::error::Error;
 use payment_service::store::{Job, Recorded, Store, migrations};
@@ -27,9 +27,10 @@ pub(crate) struct Replica {
 
 struct Nowhere;
 
+#[async_trait(?Send)]
 impl Transport for Nowhere {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        async { Err(SendError::Unavailable("nobody is there".to_owned())) }.boxed_local()
+    async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
+        Err(SendError::Unavailable("nobody is there".to_owned()))
     }
 }
 
@@ -51,11 +52,20 @@ pub(crate) fn purchase() -> Purchase {
 }
 
 impl Replica {
+    /// On the database that `config` names.
+    pub(crate) async fn with(config: DbConfig) -> Self {
+        Self::open(config, LEASE).await
+    }
+
     async fn on(url: String, lease: Duration) -> Self {
-        let db = Db::open(&DbConfig::at(&url), migrations()).await.unwrap();
+        Self::open(DbConfig::at(&url), lease).await
+    }
+
+    async fn open(config: DbConfig, lease: Duration) -> Self {
+        let db = Db::open(&config, migrations()).await.unwrap();
         let (outbox, relay) = Relay::new(db.clone(), Rc::new(Nowhere));
         let (store, jobs) = Store::new(db.clone(), outbox, lease);
-        Self { store, db, url, jobs, _relay: relay }
+        Self { store, db, url: config.url, jobs, _relay: relay }
     }
 
     /// Another replica on the same database.

@@ -5,5 +5,7 @@
 mod harness;
 mod ledger;
 mod listing;
+mod reconciling;
 mod refunds;
+mod roles;
 mod work;

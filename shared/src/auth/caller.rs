@@ -12,11 +12,12 @@ use actix_web::{FromRequest, HttpRequest};
 use uuid::Uuid;
 
 use super::keys::Unverified;
-use super::{KeySet, ServiceKey, TokenError, UserClaims, bearer};
+use super::{Calls, KeySet, ServiceKeys, TokenError, UserClaims, bearer, service_token};
 use crate::problem::Problem;
 
-/// How long a request with an unknown key waits for a refresh of the key set.
-const KEY_WAIT: Duration = Duration::from_secs(1);
+/// How long a request with an unknown key waits for a refresh of the key set. Two refreshes may be a second
+/// apart.
+const KEY_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a login counts as recent.
 pub const RECENT_LOGIN: Duration = Duration::from_secs(300);
@@ -25,7 +26,8 @@ pub const RECENT_LOGIN: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct Authenticator {
     service: String,
-    service_key: ServiceKey,
+    keys: ServiceKeys,
+    calls: Calls,
     users: KeySet,
 }
 
@@ -109,55 +111,68 @@ pub struct ServiceCaller {
 
 impl Authenticator {
     /// `service` is the audience that service tokens must have.
-    pub fn new(service: &str, service_key: ServiceKey, users: KeySet) -> Self {
-        Self { service: service.to_owned(), service_key, users }
-    }
-
-    pub fn users(&self) -> &KeySet {
-        &self.users
+    pub fn new(service: &str, keys: ServiceKeys, calls: Calls, users: KeySet) -> Self {
+        Self { service: service.to_owned(), keys, calls, users }
     }
 
     /// Verifies a user token, or a service token on behalf of a person.
-    pub async fn caller(&self, token: &str) -> Result<Caller, TokenError> {
-        let refused = match self.person(token).await {
-            Ok(caller) => return Ok(caller),
-            Err(refused) => refused,
-        };
-        match self.service(token) {
-            Ok(ServiceCaller { person: Some(person), .. }) => Ok(Caller::of_service(person)),
-            _ => Err(refused),
+    async fn caller(&self, token: &str, request: &HttpRequest) -> Result<Caller, TokenError> {
+        if !is_service_token(token) {
+            return self.person(token).await;
         }
+        let person = self.service(token, request)?.person.ok_or(TokenError::Invalid)?;
+        Ok(Caller::of_service(person))
     }
 
     /// Verifies a user token. If its key is unknown, waits up to a second for a refresh of the key set.
     pub async fn person(&self, token: &str) -> Result<Caller, TokenError> {
-        let claims = match self.users.verify(token) {
-            Err(Unverified::UnknownKey) => {
-                let refreshed = tokio::time::timeout(KEY_WAIT, self.users.refreshed()).await;
-                self.users.verify(token).map_err(|unverified| match unverified {
-                    Unverified::Refused(refused) => refused,
-                    Unverified::UnknownKey if refreshed.is_err() && self.users.is_empty() => {
-                        TokenError::KeysUnavailable
-                    }
-                    Unverified::UnknownKey => TokenError::Invalid,
-                })?
+        let mut verified = self.users.verify(token);
+        if verified == Err(Unverified::UnknownKey) {
+            let refreshed = tokio::time::timeout(KEY_WAIT, self.users.refreshed()).await;
+            if refreshed.is_err() && self.users.is_empty() {
+                return Err(TokenError::KeysUnavailable);
             }
-            verified => verified.map_err(|unverified| match unverified {
-                Unverified::Refused(refused) => refused,
-                Unverified::UnknownKey => TokenError::Invalid,
-            })?,
-        };
+            verified = self.users.verify(token);
+        }
+        let claims = verified.map_err(|unverified| match unverified {
+            Unverified::Refused(refused) => refused,
+            Unverified::UnknownKey => TokenError::Invalid,
+        })?;
         Ok(Caller::of_token(claims))
     }
 
-    /// Verifies a service token.
-    pub fn service(&self, token: &str) -> Result<ServiceCaller, TokenError> {
-        let claims = self.service_key.verify(token, &self.service)?;
+    /// Verifies a service token, and that its service may send this request.
+    fn service(&self, token: &str, request: &HttpRequest) -> Result<ServiceCaller, TokenError> {
+        let (method, route) = (request.method().as_str(), request.match_pattern().unwrap_or_default());
+        let claims = self.keys.verify(token, &self.service).inspect_err(|error| {
+            if is_service_token(token) {
+                log::warn!(error:%, method, route; "a service token is refused");
+            }
+        })?;
+        if !self.calls.allow(&claims.iss, &self.service, method, &route, claims.sub.is_some()) {
+            let for_person = claims.sub.is_some();
+            log::warn!(caller = claims.iss, method, route, for_person; "a service's call is refused");
+            return Err(TokenError::Forbidden);
+        }
         Ok(ServiceCaller { service: claims.iss, person: claims.sub })
+    }
+
+    /// Whether `caller` may send an event of this kind with this source.
+    pub(crate) fn accepts(&self, caller: &ServiceCaller, source: &str, kind: &str) -> bool {
+        let accepts = caller.service == source && self.calls.accept(source, &self.service, kind);
+        if !accepts {
+            log::warn!(caller = caller.service, source, kind; "a service's event is refused");
+        }
+        accepts
     }
 }
 
-fn token_of(request: &HttpRequest) -> Result<Option<String>, TokenError> {
+fn is_service_token(token: &str) -> bool {
+    jsonwebtoken::decode_header(token).is_ok_and(|header| header.typ.as_deref() == Some(service_token::TYPE))
+}
+
+/// The bearer token of a request, if it has one.
+pub fn token_of(request: &HttpRequest) -> Result<Option<String>, TokenError> {
     let mut values = request.headers().get_all(AUTHORIZATION);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -167,7 +182,7 @@ fn token_of(request: &HttpRequest) -> Result<Option<String>, TokenError> {
     bearer(value).map(|token| Some(token.to_owned()))
 }
 
-fn authenticator(request: &HttpRequest) -> Result<Data<Authenticator>, Problem> {
+pub(crate) fn authenticator(request: &HttpRequest) -> Result<Data<Authenticator>, Problem> {
     request.app_data::<Data<Authenticator>>().cloned().ok_or_else(|| {
         log::error!("the app has no Authenticator");
         Problem::internal()
@@ -184,7 +199,8 @@ impl FromRequest for MaybeCaller {
         let request = request.clone();
         Box::pin(async move {
             let Some(token) = token_of(&request).map_err(TokenError::problem)? else { return Ok(Self(None)) };
-            let caller = authenticator(&request)?.caller(&token).await.map_err(TokenError::problem)?;
+            let caller =
+                authenticator(&request)?.caller(&token, &request).await.map_err(TokenError::problem)?;
             Ok(Self(Some(caller)))
         })
     }
@@ -224,7 +240,7 @@ impl FromRequest for ServiceCaller {
         Box::pin(async move {
             let token = token_of(&request).map_err(TokenError::problem)?;
             let token = token.ok_or_else(|| TokenError::Missing.problem())?;
-            authenticator(&request)?.service(&token).map_err(TokenError::problem)
+            authenticator(&request)?.service(&token, &request).map_err(TokenError::problem)
         })
     }
 }

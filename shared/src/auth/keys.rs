@@ -1,23 +1,25 @@
-//! The keys behind user tokens: the issuer's own, and everybody else's copy of their public halves.
+//! Private keys that sign tokens, and everybody else's copy of the public keys behind user tokens.
 //!
-//! Rotation: the issuer's file holds several private keys, newest first. The first signs, all are
-//! published, so tokens signed by yesterday's key stay good until that key is taken out of the file.
+//! Rotation: the owner's file holds several private keys. The first signs, all are published, so tokens
+//! signed by yesterday's key stay good until that key is taken out of the file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 
+use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 pub use jsonwebtoken::jwk::JwkSet as Jwks;
 
-use super::{Secret, TokenError, USER_TOKEN_AUDIENCE, UserClaims, token_error};
-use crate::config::Variable;
+use super::{FromPath, Secret, TokenError, USER_TOKEN_AUDIENCE, UserClaims, token_error};
 
-/// The issuer's private keys.
+/// The private keys of one owner.
 #[derive(Clone)]
 pub struct SigningKeys {
     signer: EncodingKey,
@@ -31,10 +33,9 @@ impl SigningKeys {
     /// # Errors
     /// When there is none, or one is not an Ed25519 private key.
     pub fn from_pem(pem: &Secret) -> Result<Self, String> {
-        let blocks: Vec<&str> =
-            pem.expose().split_inclusive(PEM_END).filter(|block| block.contains(PEM_END)).collect();
-        let first = blocks.first().ok_or("the signing key file holds no PEM private key")?;
-        let signer = EncodingKey::from_ed_pem(first.trim().as_bytes()).map_err(|_| NOT_ED25519)?;
+        let blocks = blocks(pem.expose());
+        let first = blocks.first().ok_or("the file holds no PEM private key")?;
+        let signer = EncodingKey::from_ed_pem(first.as_bytes()).map_err(|_| NOT_ED25519)?;
         let keys = blocks.iter().map(|block| public_key(block)).collect::<Result<Vec<_>, _>>()?;
         let kid = keys[0].common.key_id.clone().unwrap_or_default();
         Ok(Self { signer, kid, jwks: Jwks { keys } })
@@ -45,7 +46,16 @@ impl SigningKeys {
     /// # Errors
     /// When signing fails, which a loaded key does not.
     pub fn sign(&self, claims: &UserClaims) -> Result<String, jsonwebtoken::errors::Error> {
-        let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::EdDSA) };
+        self.sign_as("JWT", claims)
+    }
+
+    pub(super) fn sign_as(
+        &self,
+        kind: &str,
+        claims: &impl Serialize,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        let header = Header::new(Algorithm::EdDSA);
+        let header = Header { typ: Some(kind.to_owned()), kid: Some(self.kid.clone()), ..header };
         jsonwebtoken::encode(&header, claims, &self.signer)
     }
 
@@ -55,23 +65,46 @@ impl SigningKeys {
     }
 }
 
-/// A file's path; the keys are what the file holds.
-impl Variable for SigningKeys {
-    fn parse(text: &str) -> Result<Self, String> {
-        Self::from_pem(&Secret::parse(text)?)
+impl FromPath for SigningKeys {
+    fn from_path(file: &Path) -> Result<Self, String> {
+        Self::from_pem(&Secret::new(std::fs::read_to_string(file).map_err(|why| why.to_string())?))
     }
 }
 
-const PEM_END: &str = "-----END PRIVATE KEY-----";
-const NOT_ED25519: &str = "the signing key file holds a key that is not Ed25519 (PKCS#8 PEM)";
+const NOT_ED25519: &str = "the file holds a key that is not Ed25519 (PKCS#8 PEM)";
 
-/// The public half of a private key, named by its RFC 7638 thumbprint.
+/// The PEM blocks in `text`.
+pub(super) fn blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("-----BEGIN ") {
+            blocks.push(String::new());
+        }
+        if let Some(block) = blocks.last_mut().filter(|_| !line.is_empty()) {
+            *block += line;
+            *block += "\n";
+        }
+    }
+    blocks
+}
+
+/// The public half of a private key.
 fn public_key(pem: &str) -> Result<Jwk, String> {
-    let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem.trim()).map_err(|_| NOT_ED25519)?;
-    let public = DecodingKey::from_ed_der(key.verifying_key().as_bytes());
-    let jwk = Jwk::from_decoding_key(&public, Some(Algorithm::EdDSA));
-    let mut jwk = jwk.map_err(|error| error.to_string())?;
+    let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem).map_err(|_| NOT_ED25519)?;
+    let mut jwk = jwk(&key.verifying_key())?;
     jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+    Ok(jwk)
+}
+
+/// The RFC 7638 thumbprint.
+pub(super) fn key_id(key: &VerifyingKey) -> Result<String, String> {
+    Ok(jwk(key)?.common.key_id.unwrap_or_default())
+}
+
+fn jwk(key: &VerifyingKey) -> Result<Jwk, String> {
+    let public = DecodingKey::from_ed_der(key.as_bytes());
+    let mut jwk =
+        Jwk::from_decoding_key(&public, Some(Algorithm::EdDSA)).map_err(|error| error.to_string())?;
     jwk.common.key_id = Some(jwk.thumbprint(ThumbprintHash::SHA256).map_err(|error| error.to_string())?);
     Ok(jwk)
 }

@@ -1,27 +1,39 @@
-//! Service tokens: signed with one key that all services share.
+//! Service tokens: each service signs with its own key, and knows the public keys of the others.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::pkcs8::DecodePublicKey as _;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Secret, TokenError, token_error, unix_now};
-use crate::config::Variable;
+use super::keys::{blocks, key_id};
+use super::{FromPath, Reread, SigningKeys, TokenError, token_error, unix_now};
 
 /// Lifetime in seconds; enough for one call and its retries.
 const LIFETIME: u64 = 60;
+/// How many seconds the clocks of two machines may differ.
+const LEEWAY: u64 = 60;
+/// The `typ` of a service token (RFC 8725 §3.11): no token of another kind is ever taken for one.
+pub(super) const TYPE: &str = "service+jwt";
 
-/// The shared key of all services.
+/// A service's own private keys, and the public keys of all services. Clones share them.
 #[derive(Clone)]
-pub struct ServiceKey {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
+pub struct ServiceKeys {
+    own: Arc<Reread<SigningKeys>>,
+    public: Arc<Reread<PublicKeys>>,
 }
+
+/// The public keys of all services, by key id.
+#[derive(Default, Clone)]
+pub struct PublicKeys(BTreeMap<String, (String, DecodingKey)>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceClaims {
-    /// The calling service.
+    /// The calling service, which owns the key that signed this.
     pub iss: String,
     /// The service called.
     pub aud: String,
@@ -31,77 +43,165 @@ pub struct ServiceClaims {
     exp: u64,
 }
 
-impl ServiceKey {
-    /// Decodes base64. The key must have at least the 32 bytes that HS256 requires (RFC 7518 §3.2).
-    pub fn from_base64(secret: &Secret) -> Result<Self, String> {
-        let bytes =
-            STANDARD.decode(secret.expose()).map_err(|_| "the service token key is not base64".to_owned())?;
-        if bytes.len() < 32 {
-            return Err("the service token key has fewer than 32 bytes".to_owned());
-        }
-        Ok(Self { encoding: EncodingKey::from_secret(&bytes), decoding: DecodingKey::from_secret(&bytes) })
+impl ServiceKeys {
+    pub fn new(own: Arc<Reread<SigningKeys>>, public: Arc<Reread<PublicKeys>>) -> Self {
+        Self { own, public }
     }
 
     /// A token for calls from `caller` to `callee` within a minute, on behalf of `person` if given.
     pub fn mint(&self, caller: &str, callee: &str, person: Option<Uuid>) -> String {
-        let claims = ServiceClaims {
-            iss: caller.to_owned(),
-            aud: callee.to_owned(),
-            sub: person,
-            exp: unix_now() + LIFETIME,
-        };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding).unwrap_or_else(
-            |error| {
-                log::error!("a service token could not be made: {error}");
-                String::new()
-            },
-        )
+        let exp = unix_now() + LIFETIME;
+        let claims = ServiceClaims { iss: caller.to_owned(), aud: callee.to_owned(), sub: person, exp };
+        self.own.get().sign_as(TYPE, &claims).unwrap_or_else(|error| {
+            log::error!("a service token could not be made: {error}");
+            String::new()
+        })
     }
 
-    /// HMAC-SHA256 of `bytes`: only services with the key can compute or check it.
-    pub fn seal(&self, bytes: &[u8]) -> Result<String, String> {
-        jsonwebtoken::crypto::sign(bytes, &self.encoding, Algorithm::HS256).map_err(|error| error.to_string())
-    }
-
-    /// Verifies signature, expiry (5 s leeway) and the audience `callee`.
+    /// Verifies the signature, that `iss` owns the key, the expiry, and the audience `callee`.
     pub fn verify(&self, token: &str, callee: &str) -> Result<ServiceClaims, TokenError> {
-        let mut validation = Validation::new(Algorithm::HS256);
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+        if header.typ.as_deref() != Some(TYPE) {
+            return Err(TokenError::Invalid);
+        }
+        let kid = header.kid.ok_or(TokenError::Invalid)?;
+        let public = self.public.get();
+        let (owner, key) = public.0.get(&kid).ok_or(TokenError::Invalid)?;
+        let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_audience(&[callee]);
+        validation.set_issuer(&[owner]);
         validation.set_required_spec_claims(&["exp", "aud", "iss"]);
-        validation.leeway = 5;
-        jsonwebtoken::decode(token, &self.decoding, &validation)
+        validation.leeway = LEEWAY;
+        jsonwebtoken::decode(token, key, &validation)
             .map(|token| token.claims)
             .map_err(|error| token_error(&error))
     }
 }
 
-/// The variable is the path of a file that contains the key.
-impl Variable for ServiceKey {
-    fn parse(text: &str) -> Result<Self, String> {
-        Self::from_base64(&Secret::parse(text)?)
+impl PublicKeys {
+    /// Adds the public keys of `owner`: one or more PEM blocks.
+    ///
+    /// # Errors
+    /// When there is none, one is not an Ed25519 public key, or another service has it.
+    pub fn add(&mut self, owner: &str, pem: &str) -> Result<(), String> {
+        let keys = blocks(pem);
+        if keys.is_empty() {
+            return Err(format!("{owner} has no public key"));
+        }
+        for block in keys {
+            let key = VerifyingKey::from_public_key_pem(&block)
+                .map_err(|_| format!("a public key of {owner} is not Ed25519 (PEM)"))?;
+            let public = DecodingKey::from_ed_der(key.as_bytes());
+            let known = self.0.insert(key_id(&key)?, (owner.to_owned(), public));
+            if let Some((other, _)) = known.filter(|(other, _)| other != owner) {
+                return Err(format!("{owner} and {other} have the same key"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A folder with a file `NAME.pem` for each service.
+impl FromPath for PublicKeys {
+    fn from_path(folder: &Path) -> Result<Self, String> {
+        let mut keys = Self::default();
+        for entry in std::fs::read_dir(folder).map_err(|why| why.to_string())? {
+            let path = entry.map_err(|why| why.to_string())?.path();
+            let Some(owner) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".pem")) else {
+                continue;
+            };
+            keys.add(owner, &std::fs::read_to_string(&path).map_err(|why| why.to_string())?)?;
+        }
+        Ok(keys)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
-    fn key(byte: u8) -> ServiceKey {
-        ServiceKey::from_base64(&Secret::new(STANDARD.encode([byte; 32]))).unwrap()
-    }
+    use super::*;
+    use crate::testing::Keys;
 
     #[test]
     fn a_service_token_is_valid_only_for_its_audience() {
-        let person = Uuid::now_v7();
-        let token = key(1).mint("a-service", "b-service", Some(person));
-        let claims = key(1).verify(&token, "b-service").unwrap();
+        let (keys, person) = (Keys::new("an-issuer"), Uuid::now_v7());
+        let token = keys.service_token("a-service", "b-service", Some(person));
+        let b = keys.service("b-service", &["a-service", "b-service"]);
+        let claims = b.verify(&token, "b-service").unwrap();
         assert_eq!((claims.iss.as_str(), claims.sub), ("a-service", Some(person)));
-        assert_eq!(key(1).verify(&token, "c-service"), Err(TokenError::Invalid));
-        assert_eq!(key(2).verify(&token, "b-service"), Err(TokenError::Invalid));
+        assert_eq!(b.verify(&token, "c-service"), Err(TokenError::Invalid));
+        let stranger = Keys::new("an-issuer").service_token("a-service", "b-service", None);
+        assert_eq!(b.verify(&stranger, "b-service"), Err(TokenError::Invalid));
     }
 
     #[test]
-    fn a_short_key_is_refused() {
-        assert!(ServiceKey::from_base64(&Secret::new(STANDARD.encode([0; 16]))).is_err());
+    fn a_service_cannot_sign_as_another() {
+        let keys = Keys::new("an-issuer");
+        let (a, b) = (keys.service("a-service", &[]), keys.service("b-service", &["a-service", "c-service"]));
+        assert!(b.verify(&a.mint("a-service", "b-service", None), "b-service").is_ok());
+        let forged = a.mint("c-service", "b-service", None);
+        assert_eq!(b.verify(&forged, "b-service"), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn a_clock_may_be_a_minute_behind_or_ahead() {
+        let keys = Keys::new("an-issuer");
+        let of = |exp: u64| {
+            let claims = json!({ "iss": "a-service", "aud": "b-service", "exp": exp });
+            keys.private("a-service").sign_as(TYPE, &claims).unwrap()
+        };
+        let b = keys.service("b-service", &["a-service", "b-service"]);
+        assert!(b.verify(&of(unix_now() + LIFETIME - 60 - 50), "b-service").is_ok());
+        assert!(b.verify(&of(unix_now() + LIFETIME + 60), "b-service").is_ok());
+        assert_eq!(b.verify(&of(unix_now() - 65), "b-service"), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn a_token_of_another_type_is_no_service_token() {
+        let keys = Keys::new("an-issuer");
+        let claims = json!({ "iss": "a-service", "aud": "b-service", "exp": unix_now() + 60 });
+        let token = keys.private("a-service").sign_as("JWT", &claims).unwrap();
+        assert_eq!(
+            keys.service("b-service", &["a-service", "b-service"]).verify(&token, "b-service"),
+            Err(TokenError::Invalid)
+        );
+    }
+
+    #[test]
+    fn during_a_rotation_the_old_and_the_new_key_are_valid_and_afterwards_only_the_new_one() {
+        let folder = std::env::temp_dir().join(format!("keys-{}", Uuid::now_v7()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let put = |name: &str, text: String| {
+            std::fs::write(folder.join("new"), text).unwrap();
+            std::fs::rename(folder.join("new"), folder.join(name)).unwrap();
+        };
+        let pem = |seed: u8| crate::testing::pem([seed; 32]);
+        let public = |seed: u8| crate::testing::public_pem([seed; 32]);
+        put("own", pem(1));
+        put("a-service.pem", public(1));
+        let keys = ServiceKeys::new(
+            Arc::new(Reread::open(&folder.join("own")).unwrap()),
+            Arc::new(Reread::open(&folder).unwrap()),
+        );
+        let token = || keys.mint("a-service", "b-service", None);
+        let old = token();
+        put("a-service.pem", public(1) + &public(2));
+        put("own", pem(2) + &pem(1));
+        let new = token();
+        assert_ne!(old.split('.').next(), new.split('.').next(), "another key id");
+        assert!([&old, &new].iter().all(|token| keys.verify(token, "b-service").is_ok()));
+        put("a-service.pem", public(2));
+        assert_eq!(keys.verify(&old, "b-service"), Err(TokenError::Invalid));
+        assert!(keys.verify(&new, "b-service").is_ok());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn two_services_with_one_key_are_refused() {
+        let (mut keys, pem) = (PublicKeys::default(), crate::testing::public_pem([1; 32]));
+        keys.add("a-service", &pem).unwrap();
+        assert!(keys.add("b-service", &pem).unwrap_err().contains("the same key"));
+        assert!(keys.add("c-service", "").is_err());
     }
 }

@@ -7,6 +7,9 @@
 //!                                      └──── failure ────► Open, for longer
 //! ```
 //!
+//! The probe is a request that may be sent twice, or a health check. After a health check the next failure opens
+//! the breaker again, for longer.
+//!
 //! Outcomes of requests that were sent before the breaker opened are ignored. Under load there are always
 //! some, and a success among them must not close it.
 
@@ -34,6 +37,8 @@ pub(super) struct Ejection {
     window_began: Instant,
     good: u32,
     bad: u32,
+    /// After a health check closed it: how often it had opened in a row. The next failure opens it again.
+    trial: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,7 @@ pub(super) enum Verdict {
 
 impl Ejection {
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: State::Closed, bad_in_a_row: 0, window_began: now, good: 0, bad: 0 }
+        Self { state: State::Closed, bad_in_a_row: 0, window_began: now, good: 0, bad: 0, trial: 0 }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -79,6 +84,13 @@ impl Ejection {
         }
     }
 
+    /// The probe was a health check, and has passed. That says less than a request: it is closed on trial.
+    pub(super) fn passed_check(&mut self, now: Instant) {
+        if let State::HalfOpen { times, .. } = self.state {
+            *self = Self { trial: times, ..Self::new(now) };
+        }
+    }
+
     /// Records the outcome of a request sent at `sent`; returns whether it closed the breaker.
     pub(super) fn record(&mut self, verdict: Verdict, sent: Instant, may_eject: bool, now: Instant) -> bool {
         if self.since().is_some_and(|since| sent <= since) {
@@ -86,7 +98,7 @@ impl Ejection {
         }
         self.count(verdict, now);
         match (self.state, verdict) {
-            (State::Closed, _) if may_eject && self.exceeds_limits(verdict) => self.open(1, now),
+            (State::Closed, _) if may_eject && self.exceeds_limits(verdict) => self.open(self.trial + 1, now),
             (State::HalfOpen { .. } | State::Open { .. }, Verdict::Good) => {
                 *self = Self::new(now);
                 return true;
@@ -109,7 +121,7 @@ impl Ejection {
             (self.window_began, self.good, self.bad) = (now, 0, 0);
         }
         match verdict {
-            Verdict::Good => (self.good, self.bad_in_a_row) = (self.good + 1, 0),
+            Verdict::Good => (self.good, self.bad_in_a_row, self.trial) = (self.good + 1, 0, 0),
             _ => (self.bad, self.bad_in_a_row) = (self.bad + 1, self.bad_in_a_row + 1),
         }
     }
@@ -117,6 +129,7 @@ impl Ejection {
     fn exceeds_limits(&self, verdict: Verdict) -> bool {
         let seen = self.good + self.bad;
         verdict == Verdict::Unreachable
+            || (self.trial > 0 && verdict == Verdict::Bad)
             || self.bad_in_a_row >= CONSECUTIVE_FAILURES
             || (seen >= MIN_REQUESTS && f64::from(self.good) < MIN_SUCCESS_RATE * f64::from(seen))
     }
@@ -202,6 +215,24 @@ mod tests {
         let later = now + Duration::from_secs(2);
         assert!(ejection.record(Verdict::Good, later, true, later));
         assert!(ejection.is_closed());
+    }
+
+    #[test]
+    fn after_a_passed_check_one_failure_opens_it_for_longer_and_one_success_closes_it() {
+        let now = Instant::now();
+        let on_trial = || {
+            let mut ejection = Ejection::new(now);
+            after(&mut ejection, &[Verdict::Unreachable], now);
+            ejection.probe_started();
+            ejection.passed_check(now + Duration::from_secs(2));
+            assert!(ejection.is_closed());
+            ejection
+        };
+        let (mut fails, later) = (on_trial(), now + Duration::from_secs(3));
+        assert!(!after(&mut fails, &[Verdict::Bad], later));
+        assert!(!fails.wants_probe(later + Duration::from_millis(990)), "two seconds ± 50 %");
+        let mut succeeds = on_trial();
+        assert!(after(&mut succeeds, &[Verdict::Good, Verdict::Bad, Verdict::Bad], later));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The state of a pool: its members, and which of them are candidates for the next request.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,17 @@ impl Members {
         }
     }
 
+    pub(super) fn hint(&mut self, failing: &BTreeSet<String>, now: Instant) {
+        let slow_start = self.has_settled(now);
+        for replica in &mut self.replicas {
+            let was_available = replica.is_available();
+            replica.hint(failing.contains(&replica.instance.id));
+            if slow_start && !was_available && replica.is_available() {
+                replica.begin_slow_start(now);
+            }
+        }
+    }
+
     /// An ejected replica that is due for a probe.
     pub(super) fn due_probe(&self, tried: &[ReplicaKey], now: Instant) -> Option<ReplicaKey> {
         let mut due = self.all().filter(|one| one.wants_probe(now) && !tried.contains(&one.key));
@@ -160,6 +172,15 @@ impl Members {
         let latency = if outcome.is_failure() { took.max(10 * mean.min(MEAN_CAP)) } else { took };
         replica.ewma.observe(latency, now);
         if replica.record(outcome, sent, ejected < most, now) && slow_start {
+            replica.begin_slow_start(now);
+        }
+    }
+
+    pub(super) fn passed_check(&mut self, key: ReplicaKey, now: Instant) {
+        let slow_start = self.has_settled(now);
+        let Some(replica) = self.get(key) else { return };
+        replica.ejection.passed_check(now);
+        if slow_start {
             replica.begin_slow_start(now);
         }
     }

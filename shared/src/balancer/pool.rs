@@ -4,6 +4,7 @@
 //! is dropped. The caller reports the outcome with [`Hold::record`]; this drives the circuit breaker and the
 //! latency average of the replica.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,15 @@ impl Pool {
     pub fn update(&self, instances: &[Instance], now: Instant) {
         self.members().update(instances, self.settings.newcomers, now);
         self.changed.notify_waiters();
+    }
+
+    /// The ids of the replicas that fail the registry's health check. It counts as a check of a pool that has no
+    /// active checks of its own; with these, every replica is checked anyway.
+    pub fn hint(&self, failing: &BTreeSet<String>, now: Instant) {
+        if self.settings.newcomers == Newcomers::Trusted {
+            self.members().hint(failing, now);
+            self.changed.notify_waiters();
+        }
     }
 
     /// Records the result of an active health check of the instance `id`.
@@ -107,7 +117,8 @@ impl Pool {
     }
 
     /// Picks a replica for the next request, never one of `tried`. `affinity` is the key for consistent
-    /// hashing. If an ejected replica is due for a probe, it is picked first, whatever the strategy.
+    /// hashing. If an ejected replica is due for a probe, it is picked first, whatever the strategy: a request
+    /// that must not be sent twice uses [`Pool::pick_without_probe`].
     pub fn pick(
         self: &Arc<Self>,
         picker: &Picker,
@@ -115,19 +126,46 @@ impl Pool {
         tried: &[ReplicaKey],
         now: Instant,
     ) -> Result<Hold, NoReplica> {
+        match self.pick_probe(tried, now) {
+            Some(hold) => Ok(hold),
+            None => self.pick_without_probe(picker, affinity, tried, now),
+        }
+    }
+
+    /// The same, for a request that must not be the probe of a replica that may hang.
+    pub fn pick_without_probe(
+        self: &Arc<Self>,
+        picker: &Picker,
+        affinity: Option<&str>,
+        tried: &[ReplicaKey],
+        now: Instant,
+    ) -> Result<Hold, NoReplica> {
         let mut members = self.members();
-        let (key, probe) = match members.due_probe(tried, now) {
-            Some(key) => (key, true),
-            None => (members.choose(picker, affinity, tried, self.settings.max_in_flight, now)?, false),
-        };
+        let key = members.choose(picker, affinity, tried, self.settings.max_in_flight, now)?;
         let replica = members.get(key).ok_or(NoReplica::None)?;
         replica.begin_request();
-        if probe {
-            replica.ejection.probe_started();
+        Ok(self.hold(replica, false, now))
+    }
+
+    /// The ejected replica that is due for a probe, if there is one. The next request is its probe.
+    pub fn pick_probe(self: &Arc<Self>, tried: &[ReplicaKey], now: Instant) -> Option<Hold> {
+        let mut members = self.members();
+        let key = members.due_probe(tried, now)?;
+        let replica = members.get(key)?;
+        replica.begin_request();
+        replica.ejection.probe_started();
+        Some(self.hold(replica, true, now))
+    }
+
+    fn hold(self: &Arc<Self>, replica: &Member, probing: bool, now: Instant) -> Hold {
+        Hold {
+            pool: self.clone(),
+            key: replica.key,
+            instance: replica.instance.clone(),
+            picked: now,
+            probing,
+            exempt: false,
         }
-        let instance = replica.instance.clone();
-        drop(members);
-        Ok(Hold { pool: self.clone(), key, instance, picked: now, probing: probe, exempt: false })
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -158,11 +196,6 @@ impl Hold {
         self.key
     }
 
-    /// Whether this request is a probe of an ejected replica, and its outcome is not known yet.
-    pub fn is_probe(&self) -> bool {
-        self.probing
-    }
-
     /// From now on the request does not count toward [`Settings::max_in_flight`]. For event streams and other
     /// requests that last long and that the caller limits by itself.
     pub fn exempt(&mut self) {
@@ -181,6 +214,13 @@ impl Hold {
             self.probing = false;
             self.pool.members().record(self.key, outcome, self.picked, now);
         }
+    }
+
+    /// The probe was a health check, and has passed.
+    pub fn passed_check(&mut self, now: Instant) {
+        self.probing = false;
+        self.pool.members().passed_check(self.key, now);
+        self.pool.changed.notify_waiters();
     }
 }
 

@@ -157,7 +157,7 @@ fn an_unreachable_replica_is_ejected_at_once_probed_and_readmitted_with_a_slow_s
 
     let later = now + Duration::from_secs(2);
     let mut probe = pool.pick(&picker, None, &[], later).unwrap();
-    assert!(probe.is_probe() && probe.instance().id == "0");
+    assert!(probe.probing && probe.instance().id == "0");
     assert_eq!(pool.pick(&picker, None, &[], later).unwrap().instance().id, "1", "one probe at a time");
     probe.record(ok(), later);
     drop(probe);
@@ -215,7 +215,7 @@ fn a_replica_whose_checks_fail_is_not_probed_with_requests() {
     let later = now + Duration::from_secs(60);
     assert_eq!(shares(&pool, &picker, 10, later).len(), 1);
     (0..2).for_each(|_| pool.report_check("0", CheckResult::Passed, later));
-    assert!(pool.pick(&picker, None, &[], later).unwrap().is_probe());
+    assert!(pool.pick(&picker, None, &[], later).unwrap().probing);
 }
 
 #[test]
@@ -262,10 +262,10 @@ fn an_inconclusive_probe_is_repeated() {
     let later = now + Duration::from_secs(2);
     drop(pool.pick(&picker, None, &[], later).unwrap());
     let mut again = pool.pick(&picker, None, &[], later).unwrap();
-    assert!(again.is_probe());
+    assert!(again.probing);
     again.record(RequestOutcome::OwnFault, later);
     drop(again);
-    assert!(pool.pick(&picker, None, &[], later).unwrap().is_probe());
+    assert!(pool.pick(&picker, None, &[], later).unwrap().probing);
 }
 
 #[test]
@@ -459,4 +459,43 @@ proptest! {
         let (least, most) = (requests.iter().min().unwrap(), requests.iter().max().unwrap());
         prop_assert!(most - least <= 1, "{requests:?}");
     }
+}
+
+#[test]
+fn what_the_registry_says_of_a_replicas_health_counts_only_without_active_checks() {
+    let now = Instant::now();
+    let fail = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+    let (pool, picker) = (pool(3, now), Picker::new(Strategy::RoundRobin));
+    pool.hint(&fail(&["0"]), now);
+    assert_eq!(health(&pool, "0", now), Health::Unhealthy);
+    assert!(!shares(&pool, &picker, 30, now).contains_key("0"));
+    pool.hint(&fail(&["0", "1", "2"]), now);
+    assert_eq!(
+        shares(&pool, &picker, 30, now).len(),
+        3,
+        "a registry that calls all unhealthy is not believed"
+    );
+    pool.hint(&fail(&[]), now);
+    assert!(pool.snapshot(now).iter().all(|seen| seen.health == Health::Healthy));
+
+    let checked =
+        Pool::new("b-service", Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() });
+    checked.update(&instances(1), now);
+    checked.report_check("0", CheckResult::Passed, now);
+    checked.hint(&fail(&["0"]), now);
+    assert_eq!(health(&checked, "0", now), Health::Healthy);
+}
+
+#[test]
+fn a_request_that_must_not_be_sent_twice_is_no_probe() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
+    fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
+    let due = now + Duration::from_secs(2);
+    for _ in 0..10 {
+        let mut hold = pool.pick_without_probe(&picker, None, &[], due).unwrap();
+        assert_eq!((hold.instance().id.as_str(), hold.probing), ("1", false));
+        hold.record(ok(), due);
+    }
+    assert!(pool.pick(&picker, None, &[], due).unwrap().probing);
 }

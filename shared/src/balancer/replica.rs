@@ -208,6 +208,16 @@ impl Member {
         };
     }
 
+    /// Whether the registry's check fails. A change of it counts as enough checks in a row: the registry counts
+    /// itself.
+    pub(super) fn hint(&mut self, fails: bool) {
+        self.check = match (self.check, fails) {
+            (CheckState::Up { .. }, true) => CheckState::Down { passed: 0 },
+            (CheckState::Down { .. }, false) => CheckState::Up { failed: 0 },
+            (check, _) => check,
+        };
+    }
+
     /// Records the outcome of a request sent at `sent`; returns whether it closed the circuit breaker.
     pub(super) fn record(
         &mut self,
@@ -254,7 +264,18 @@ impl Member {
     }
 }
 
+/// A replica that had less time is not blamed for a timeout.
+const MIN_FAIR_TIME: Duration = Duration::from_millis(500);
+
 impl RequestOutcome {
+    /// The outcome of a request that the replica had to answer within `time`. If that was too short, a timeout
+    /// is nobody's fault, whether the caller noticed it or the replica answered 504.
+    pub fn within(self, time: Duration) -> Self {
+        let timed_out =
+            matches!(self, Self::TimedOut | Self::Answered { status: StatusCode::GATEWAY_TIMEOUT, .. });
+        if timed_out && time < MIN_FAIR_TIME { Self::OwnFault } else { self }
+    }
+
     /// Whether it says anything about the replica's health.
     pub(super) fn is_conclusive(self) -> bool {
         !matches!(self, Self::StaleConnection | Self::OwnFault)

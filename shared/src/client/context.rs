@@ -45,10 +45,6 @@ impl Context {
         }
     }
 
-    pub fn request_id(&self) -> Option<&str> {
-        self.request_id.as_deref()
-    }
-
     /// W3C trace context, to store with work that is done later.
     pub fn traceparent(&self) -> Option<&str> {
         self.traceparent.as_deref()
@@ -70,10 +66,8 @@ impl Context {
 
     /// The headers of a call that may take `time`.
     pub(super) fn headers(&self, time: Duration, attempt: u32) -> Vec<(&'static str, String)> {
-        let mut headers = vec![
-            ("x-request-deadline", Deadline::after(time).header_value()),
-            (ATTEMPT_HEADER, attempt.to_string()),
-        ];
+        let mut headers =
+            vec![(Deadline::NAME, Deadline::header_value(time)), (ATTEMPT_HEADER, attempt.to_string())];
         if let Some(id) = &self.request_id {
             headers.push(("x-request-id", id.clone()));
         }

@@ -7,9 +7,10 @@ use actix_web::http::header::HeaderValue;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::probe::{outcome, probe};
 use super::{ClientError, Context, ServiceClient};
-use crate::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
-use crate::http::{Call, ExchangeError, IDEMPOTENCY_KEY, Response, exchange, retry_after};
+use crate::balancer::{Hold, NoReplica, ReplicaKey};
+use crate::http::{Call, ExchangeError, IDEMPOTENCY_KEY, Response, exchange};
 use crate::metrics;
 use crate::resilience::Budget;
 use crate::resilience::retry::{Attempts, Decision, Failure, Request, is_safe};
@@ -18,8 +19,6 @@ use crate::resilience::retry::{Attempts, Decision, Failure, Request, is_safe};
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call waits for a replica to register: all services start at the same time.
 const REPLICA_WAIT: Duration = Duration::from_secs(1);
-/// A replica that had less time is not blamed for a timeout.
-const MIN_FAIR_TIME: Duration = Duration::from_millis(500);
 
 /// Builder of one call.
 #[must_use]
@@ -151,9 +150,15 @@ impl<'a> RequestBuilder<'a> {
     /// Picks a replica that was not tried yet. If there is none, picks one again that was reachable.
     fn pick(&self, tried: &[ReplicaKey], unreachable: &[ReplicaKey]) -> Result<Hold, ClientError> {
         let ServiceClient { pool, picker, .. } = self.client;
-        let now = Instant::now();
-        let picked = pool.pick(picker, None, tried, now).or_else(|why| match why {
-            NoReplica::None => pool.pick(picker, None, unreachable, now),
+        if !self.repeatable {
+            probe(pool);
+        }
+        let pick = |excluded| match self.repeatable {
+            true => pool.pick(picker, None, excluded, Instant::now()),
+            false => pool.pick_without_probe(picker, None, excluded, Instant::now()),
+        };
+        let picked = pick(tried).or_else(|why| match why {
+            NoReplica::None => pick(unreachable),
             NoReplica::Busy => Err(why),
         });
         let service = || self.client.service().to_owned();
@@ -173,35 +178,32 @@ impl<'a> RequestBuilder<'a> {
         let name = self.client.service();
         let service = || name.to_owned();
         let time = end.saturating_duration_since(Instant::now());
-        let (outcome, result, failure) = match exchange(self.call(&hold, time, attempts)).await {
+        let exchanged = exchange(self.call(&hold, time, attempts)).await;
+        hold.record(outcome(&exchanged, time), Instant::now());
+        match exchanged {
             Ok(response) => {
                 let status = response.status;
                 let failed = status.is_server_error().then_some(Failure::Answered(status));
-                let outcome =
-                    RequestOutcome::Answered { status, retry_after: retry_after(&response.headers) };
-                (outcome, Ok(response), failed)
+                (Ok(response), failed)
             }
             Err(ExchangeError::Unreachable(why)) => {
                 log::debug!(service = name, why; "a replica cannot be reached");
-                let unavailable = Err(ClientError::Unavailable(service()));
-                (RequestOutcome::Unreachable, unavailable, Some(Failure::Unreachable))
+                (Err(ClientError::Unavailable(service())), Some(Failure::Unreachable))
+            }
+            Err(ExchangeError::Local(why)) => {
+                metrics::local_failure(name, &why);
+                (Err(ClientError::Unavailable(service())), Some(Failure::Unreachable))
             }
             Err(ExchangeError::Broken(why)) => {
                 log::debug!(service = name, why; "a connection broke");
-                (RequestOutcome::Reset, Err(ClientError::Broken(service())), Some(Failure::Reset))
+                (Err(ClientError::Broken(service())), Some(Failure::Reset))
             }
-            Err(ExchangeError::TimedOut) => {
-                let outcome =
-                    if time < MIN_FAIR_TIME { RequestOutcome::OwnFault } else { RequestOutcome::TimedOut };
-                (outcome, Err(ClientError::TimedOut(service())), Some(Failure::TimedOut))
-            }
+            Err(ExchangeError::TimedOut) => (Err(ClientError::TimedOut(service())), Some(Failure::TimedOut)),
             Err(ExchangeError::TooLarge) => {
                 let why = "the answer is too large".to_owned();
-                (RequestOutcome::OwnFault, Err(ClientError::Malformed(service(), why)), None)
+                (Err(ClientError::Malformed(service(), why)), None)
             }
-        };
-        hold.record(outcome, Instant::now());
-        (result, failure)
+        }
     }
 
     fn call(&self, hold: &Hold, time: Duration, attempts: &Attempts) -> Call {

@@ -10,6 +10,8 @@ use crate::config::Vars;
 pub struct DbConfig {
     /// `sqlite://…` or `postgres://…`.
     pub url: String,
+    /// PostgreSQL: the login that migrates, and owns the tables. If absent, that of `url`.
+    pub migrations_url: Option<String>,
     /// Maximum connections of this process: in total (PostgreSQL), or for reading (SQLite).
     pub connections: u32,
     /// How long to wait for a free connection, or for a row lock.
@@ -19,11 +21,13 @@ pub struct DbConfig {
 }
 
 impl DbConfig {
-    /// Reads `DATABASE_URL`, `DATABASE_CONNECTIONS`, `DATABASE_ACQUIRE_TIMEOUT` and
+    /// Reads `DATABASE_URL`, `DATABASE_MIGRATIONS_URL`, `DATABASE_CONNECTIONS`, `DATABASE_ACQUIRE_TIMEOUT` and
     /// `DATABASE_STATEMENT_TIMEOUT`.
     pub fn from_vars(vars: &mut Vars, default_url: &str) -> Self {
         let config = Self {
             url: vars.or("DATABASE_URL", default_url, "sqlite:// or postgres:// URL of the database"),
+            migrations_url: vars
+                .optional("DATABASE_MIGRATIONS_URL", "the same for PostgreSQL, with the login that migrates"),
             connections: vars.or("DATABASE_CONNECTIONS", "8", "connections at most"),
             acquire_timeout: vars.or("DATABASE_ACQUIRE_TIMEOUT", "3s", "how long to wait for one, or a lock"),
             statement_timeout: vars.or("DATABASE_STATEMENT_TIMEOUT", "10s", "how long a statement may take"),
@@ -39,6 +43,7 @@ impl DbConfig {
     pub fn at(url: &str) -> Self {
         Self {
             url: url.to_owned(),
+            migrations_url: None,
             connections: 8,
             acquire_timeout: Duration::from_secs(30),
             statement_timeout: Duration::from_secs(30),
@@ -56,11 +61,7 @@ pub struct Migrations {
 impl Migrations {
     /// No migrations but the chassis' own; other tables stay as they are.
     pub fn none() -> Self {
-        let none = || {
-            let mut none = Migrator::with_migrations(Vec::new());
-            none.set_ignore_missing(true);
-            none
-        };
+        let none = || Migrator::with_migrations(Vec::new());
         Self { sqlite: none(), postgres: none() }
     }
 }
@@ -80,15 +81,39 @@ pub enum OpenError {
     Migrate(#[from] MigrateError),
 }
 
-/// The chassis records its migrations in a table of its own, apart from the service's.
-pub(super) fn chassis(mut migrations: Migrator) -> Migrator {
-    migrations.dangerous_set_table_name("_chassis_migrations");
-    migrations
+/// The migrations of the chassis, which has a table of its own to record them, and then the service's.
+///
+/// A database may have newer migrations than this program knows: during an upgrade, and after a rollback. They
+/// are ignored, because a migration must suit the version before it (CONTRIBUTING.md, "Changes to tables").
+pub(super) fn in_order(mut chassis: Migrator, mut service: Migrator) -> [Migrator; 2] {
+    chassis.dangerous_set_table_name("_chassis_migrations");
+    chassis.set_ignore_missing(true);
+    service.set_ignore_missing(true);
+    [chassis, service]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::{Db, query, testing};
+
+    #[actix_web::test]
+    async fn a_program_starts_on_a_database_with_newer_migrations_than_it_knows() {
+        for url in testing::urls().await {
+            let config = DbConfig::at(&url);
+            let newer = Db::open(&config, Migrations::none()).await.unwrap();
+            for table in ["_chassis_migrations", "_sqlx_migrations"] {
+                let applied = query(format!(
+                    "INSERT INTO {table} (version, description, success, checksum, execution_time) \
+                     SELECT 9999, 'of a newer version', TRUE, checksum, 0 FROM _chassis_migrations LIMIT 1"
+                ));
+                assert_eq!(applied.execute(&newer).await.unwrap(), 1, "{table}");
+            }
+            newer.close().await;
+            let older = Db::open(&config, Migrations::none()).await.unwrap();
+            older.ping().await.unwrap();
+        }
+    }
 
     #[test]
     fn the_pool_and_its_limits_are_variables() {

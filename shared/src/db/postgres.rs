@@ -11,7 +11,7 @@ use sqlx::query::Query;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 
-use super::connect::{DbConfig, OpenError, chassis};
+use super::connect::{DbConfig, OpenError, in_order};
 use super::value::Value;
 
 /// For the ping of a released connection.
@@ -25,9 +25,11 @@ pub(super) async fn open(config: &DbConfig, migrations: Migrator) -> Result<(PgP
     };
     // sqlx holds an advisory lock while it migrates. Waiting for it may take longer than the lock timeout
     // of requests, so migrations run without these timeouts.
-    let migrating = pool(1).connect_with(options.clone()).await?;
-    chassis(sqlx::migrate!("migrations/postgres")).run(&migrating).await?;
-    migrations.run(&migrating).await?;
+    let owner = config.migrations_url.as_deref().map_or(Ok(options.clone()), PgConnectOptions::from_str)?;
+    let migrating = pool(1).connect_with(owner).await?;
+    for migrator in in_order(sqlx::migrate!("migrations/postgres"), migrations) {
+        migrator.run(&migrating).await?;
+    }
     migrating.close().await;
 
     let DbConfig { connections, acquire_timeout, statement_timeout, .. } = *config;

@@ -11,6 +11,16 @@ pub enum Conn<'c> {
     Tx(&'c mut Tx),
 }
 
+impl Conn<'_> {
+    /// The database's time; see [`Db::now`].
+    pub fn now(&self) -> time::OffsetDateTime {
+        match self {
+            Self::Pool(db) => db.now(),
+            Self::Tx(tx) => tx.now(),
+        }
+    }
+}
+
 impl<'c> From<&'c Db> for Conn<'c> {
     fn from(db: &'c Db) -> Self {
         Self::Pool(db)
@@ -67,11 +77,11 @@ impl Query {
         about_to(&self.sql);
         Ok(match conn.into() {
             #[cfg(feature = "sqlite")]
-            Conn::Pool(Db(Pools::Sqlite { writer, .. })) => {
+            Conn::Pool(Db(Pools::Sqlite { writer, .. }, _)) => {
                 sqlite::statement(self.sql, self.values).execute(writer).await?.rows_affected()
             }
             #[cfg(feature = "postgres")]
-            Conn::Pool(Db(Pools::Postgres { pool, timeout })) => {
+            Conn::Pool(Db(Pools::Postgres { pool, timeout }, _)) => {
                 let run = postgres::statement(self.sql, self.values).execute(pool);
                 postgres::within(*timeout, run).await?.rows_affected()
             }
@@ -92,12 +102,12 @@ impl Query {
         about_to(&self.sql);
         Ok(match conn.into() {
             #[cfg(feature = "sqlite")]
-            Conn::Pool(Db(Pools::Sqlite { readers, .. })) => {
+            Conn::Pool(Db(Pools::Sqlite { readers, .. }, _)) => {
                 let rows = sqlite::statement(self.sql, self.values).fetch_all(readers).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             #[cfg(feature = "postgres")]
-            Conn::Pool(Db(Pools::Postgres { pool, timeout })) => {
+            Conn::Pool(Db(Pools::Postgres { pool, timeout }, _)) => {
                 let run = postgres::statement(self.sql, self.values).fetch_all(pool);
                 postgres::within(*timeout, run).await?.into_iter().map(Row::Postgres).collect()
             }

@@ -12,7 +12,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqlitePool};
 
-use super::connect::{DbConfig, OpenError, chassis};
+use super::connect::{DbConfig, OpenError, in_order};
 use super::text::format_time;
 use super::value::Value;
 
@@ -38,8 +38,9 @@ pub(super) async fn open(
     // could begin no other on that connection.
     let writer = pool(1).before_acquire(|writer, _| ready(Ok(!writer.is_in_transaction())).boxed());
     let writer = writer.connect_with(options.clone()).await?;
-    chassis(sqlx::migrate!("migrations/sqlite")).run(&writer).await?;
-    migrations.run(&writer).await?;
+    for migrator in in_order(sqlx::migrate!("migrations/sqlite"), migrations) {
+        migrator.run(&writer).await?;
+    }
     drop(lock);
     let readers = pool(config.connections).connect_with(options).await?;
     Ok((readers, writer))

@@ -1,10 +1,10 @@
 //! Types of query parameters and columns.
 
-use sqlx::Row as _;
 #[cfg(feature = "postgres")]
 use sqlx::postgres::PgRow;
 #[cfg(feature = "sqlite")]
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, ValueRef as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -60,15 +60,20 @@ pub trait Column: Sized {
     fn from_sqlite(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error>;
 }
 
+impl<T: Column> Column for Option<T> {
+    #[cfg(feature = "postgres")]
+    fn from_postgres(row: &PgRow, name: &str) -> Result<Self, sqlx::Error> {
+        if row.try_get_raw(name)?.is_null() { Ok(None) } else { T::from_postgres(row, name).map(Some) }
+    }
+    #[cfg(feature = "sqlite")]
+    fn from_sqlite(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> {
+        if row.try_get_raw(name)?.is_null() { Ok(None) } else { T::from_sqlite(row, name).map(Some) }
+    }
+}
+
 macro_rules! same_column_on_both {
     ($($kind:ty),*) => {$(
         impl Column for $kind {
-            #[cfg(feature = "postgres")]
-            fn from_postgres(row: &PgRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
-            #[cfg(feature = "sqlite")]
-            fn from_sqlite(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
-        }
-        impl Column for Option<$kind> {
             #[cfg(feature = "postgres")]
             fn from_postgres(row: &PgRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
             #[cfg(feature = "sqlite")]
@@ -89,20 +94,11 @@ macro_rules! text_column_on_sqlite {
                 $parse(text).map_err(|why| text::undecodable(name, why))
             }
         }
-        impl Column for Option<$kind> {
-            #[cfg(feature = "postgres")]
-            fn from_postgres(row: &PgRow, name: &str) -> Result<Self, sqlx::Error> { row.try_get(name) }
-            #[cfg(feature = "sqlite")]
-            fn from_sqlite(row: &SqliteRow, name: &str) -> Result<Self, sqlx::Error> {
-                let text: Option<&str> = row.try_get(name)?;
-                text.map($parse).transpose().map_err(|why| text::undecodable(name, why))
-            }
-        }
     )*};
 }
 text_column_on_sqlite!(Uuid: Uuid::parse_str, OffsetDateTime: text::parse_time, serde_json::Value: serde_json::from_str);
 
-/// The current time in UTC, truncated to the microseconds that both databases store.
+/// The time of this process in UTC: for what no other replica compares; see [`Db::now`](super::Db::now). It is truncated to the microseconds that both databases store.
 pub fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now - time::Duration::nanoseconds(i64::from(now.nanosecond() % 1_000))

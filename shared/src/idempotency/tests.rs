@@ -155,11 +155,11 @@ async fn a_refusal_leaves_no_effect_and_the_key_free() {
 #[actix_web::test]
 async fn an_answer_is_kept_for_a_day_and_then_the_key_is_free() {
     let end_in = async |db: &Db, time: Duration| {
-        let end = query("UPDATE idempotency_keys SET expires_at = $1").bind(now() + time);
+        let end = query("UPDATE idempotency_keys SET expires_at = $1").bind(db.now() + time);
         end.execute(db).await.unwrap();
     };
     for db in databases().await {
-        let before = now();
+        let before = db.now();
         happen(&db, claim("k", "{}")).await.unwrap();
         let row = query("SELECT expires_at FROM idempotency_keys").fetch_one(&db).await.unwrap();
         let day = row.get::<time::OffsetDateTime>("expires_at").unwrap() - before;

@@ -2,12 +2,11 @@
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
-use time::OffsetDateTime;
 
 use super::inbox::Inbox;
-use super::{Outbox, dead_letters};
+use super::waiting::Waiting;
+use super::{Outbox, backlog, dead_letters};
 use crate::auth::Admin;
-use crate::db::{Db, DbError, now, query};
 use crate::idempotency::{Answer, IdempotencyKey, Outcome};
 use crate::problem::Problem;
 use crate::request::PathId;
@@ -20,19 +19,9 @@ pub(super) fn configure(app: &mut web::ServiceConfig) {
         .service(resource("/admin/dead-letters/{id}/replay").post(replay));
 }
 
-/// The number of unsent events, and the age of the oldest in seconds.
-pub(super) async fn backlog(db: &Db) -> Result<(i64, i64), DbError> {
-    let row =
-        query("SELECT COUNT(*) AS pending, MIN(created_at) AS oldest FROM outbox WHERE sent_at IS NULL")
-            .fetch_one(db)
-            .await?;
-    let oldest: Option<OffsetDateTime> = row.get("oldest")?;
-    Ok((row.get("pending")?, oldest.map_or(0, |oldest| (now() - oldest).whole_seconds())))
-}
-
 async fn outbox(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
-    let (pending, oldest_age_s) = backlog(inbox.db()).await?;
-    Ok(HttpResponse::Ok().json(json!({ "pending": pending, "oldest_age_s": oldest_age_s })))
+    let Waiting { count, oldest_age_s } = backlog::outbox(inbox.db()).await?;
+    Ok(HttpResponse::Ok().json(json!({ "pending": count, "oldest_age_s": oldest_age_s })))
 }
 
 async fn list(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Event;
-use crate::db::{Db, DbError, Row, Tx, now, query};
+use crate::db::{Db, DbError, Row, Tx, query};
 
 /// A dead letter in the admin's list.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ pub(super) async fn keep(
     .bind(json_without_nul(event.to_json()))
     .bind(attempts)
     .bind(without_nul(why))
-    .bind(now())
+    .bind(tx.now())
     .execute(tx)
     .await?;
     Ok(())

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 
 use super::inbox::{Delivery, HandleError, Inbox};
 use super::{Event, Outgoing, SendError, Transport};
-use crate::auth::ServiceCaller;
+use crate::auth::caller::authenticator;
+use crate::auth::calls::MESSAGES;
+use crate::auth::{ServiceCaller, TokenError};
 use crate::client::{ClientError, ServiceClient};
 use crate::problem::Problem;
 use crate::service::resource;
@@ -25,20 +27,26 @@ impl HttpTransport {
     pub fn new(stack: &Stack, destinations: &[&str]) -> Self {
         Self(destinations.iter().map(|name| ((*name).to_owned(), stack.client(name))).collect())
     }
+}
 
-    async fn push(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+#[async_trait(?Send)]
+impl Transport for HttpTransport {
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
         let Outgoing { destination, event, attempts, .. } = outgoing;
         let Some(receiver) = self.0.get(destination) else {
             return Err(SendError::Rejected(format!("{destination} is not a receiver")));
         };
-        let call = receiver.post("/messages").json(event).content_type(CLOUD_EVENT).repeatable();
+        let call = receiver.post(MESSAGES).json(event).content_type(CLOUD_EVENT).repeatable();
         let call = call.context(&event.context()).header(ATTEMPT, (attempts + 1).to_string());
         match call.send().await {
             Ok(answer) => match answer.status.as_u16() {
                 200..=299 => Ok(()),
-                429 | 502..=504 => Err(SendError::Unavailable(answer.status.to_string())),
+                // It may have another version, older keys or another clock, or another program may listen at
+                // its address. None of that is the event's fault.
+                401 | 403 | 404 | 409 | 429 | 502..=504 => {
+                    Err(SendError::Unavailable(answer.status.to_string()))
+                }
                 400 | 413 | 422 => Err(SendError::Rejected(answer.status.to_string())),
-                // Also 404: another program may now listen at the receiver's address.
                 _ => Err(SendError::Failed(answer.status.to_string())),
             },
             Err(error @ ClientError::Malformed(..)) => Err(SendError::Failed(error.to_string())),
@@ -47,24 +55,21 @@ impl HttpTransport {
     }
 }
 
-impl Transport for HttpTransport {
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        self.push(outgoing).boxed_local()
-    }
-}
-
 pub(super) fn configure(app: &mut web::ServiceConfig) {
-    app.service(resource("/messages").post(receive));
+    app.service(resource(MESSAGES).post(receive));
 }
 
 async fn receive(
-    _: ServiceCaller,
+    caller: ServiceCaller,
     request: HttpRequest,
     inbox: web::Data<Inbox>,
     body: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
     let event: Event = serde_json::from_slice(&body)
         .map_err(|error| rejected("The body is not a CloudEvent.").because(&error))?;
+    if !authenticator(&request)?.accepts(&caller, &event.source, &event.kind) {
+        return Err(TokenError::Forbidden.problem());
+    }
     let attempt = request.headers().get(ATTEMPT).and_then(|value| value.to_str().ok());
     let delivery = Delivery { attempt: attempt.and_then(|attempt| attempt.parse().ok()).unwrap_or(1) };
     match inbox.receive(&event, delivery).await {

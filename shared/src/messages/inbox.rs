@@ -4,23 +4,20 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
+use futures_util::future::FutureExt as _;
 use serde::de::DeserializeOwned;
 
 use super::{Event, Upcast, dead_letters};
-use crate::db::{Db, DbError, Tx, now, query};
+use crate::db::{Db, DbError, Tx, query};
 use crate::trace::{Kind, Span};
 
 /// A service's event handler.
+#[async_trait(?Send)]
 pub trait Handler {
     /// Applies `event` in `tx`, which the inbox commits. It must be quick: for long work, write a task in
     /// `tx` and do it later. Duplicates are filtered out, but events may be late or out of order.
-    fn handle<'a>(
-        &'a self,
-        tx: &'a mut Tx,
-        event: &'a Event,
-        delivery: Delivery,
-    ) -> LocalBoxFuture<'a, Result<(), HandleError>>;
+    async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError>;
 
     /// Conversions of old event versions, oldest first.
     fn upcasts(&self) -> &[Upcast] {
@@ -31,7 +28,7 @@ pub trait Handler {
 /// Metadata of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
-    /// Number of this delivery attempt, from 1.
+    /// One more than the handler's failures so far. A redelivery alone does not count.
     pub attempt: i64,
 }
 
@@ -154,7 +151,7 @@ impl Inbox {
         )
         .bind(self.service)
         .bind(event.id)
-        .bind(now())
+        .bind(tx.now())
         .execute(tx)
         .await?;
         Ok(recorded == 1)

@@ -20,26 +20,34 @@
 //! users and passwords decide who may send; service tokens are used over HTTP only.
 
 mod consumer; // receives
+mod failures; // counted by the database
 
 pub use async_nats::ConnectError;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{ContextBuilder, CreateStreamError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, RawMessageErrorKind, RetentionPolicy, StorageType, Stream,
+};
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, Event as ConnectionEvent};
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use url::Url;
 
 use super::http::CLOUD_EVENT;
+use super::waiting::{Stored, Waiting};
 use super::{Outgoing, SendError, Transport, outbox, prune};
+use crate::auth::Calls;
 use crate::config::Secret;
+use crate::db::now;
 use crate::resilience::Backoff;
 
 /// Consumers per receiving service. They work in parallel; each handles the subjects of one partition. The
@@ -96,11 +104,13 @@ pub struct Nats {
     /// Changes with each connect and disconnect.
     connected: watch::Receiver<bool>,
     retry: Backoff,
+    /// From whom events are accepted.
+    calls: Calls,
 }
 
 impl Nats {
     /// Connects in the background, and reconnects without limit. Fails only if the URL cannot be used.
-    pub async fn connect(url: &NatsUrl) -> Result<Self, ConnectError> {
+    pub async fn connect(url: &NatsUrl, calls: Calls) -> Result<Self, ConnectError> {
         let (connection_state, connected) = watch::channel(false);
         let connection_state = Arc::new(connection_state);
         let mut options = ConnectOptions::new()
@@ -112,14 +122,19 @@ impl Nats {
                 async move { connection_changed(&connection_state, &change) }
             });
         if let Some((user, password)) = &url.login {
-            options = options.user_and_password(user.clone(), password.expose().to_owned());
+            // The broker lets each user read only its own replies.
+            let inbox = format!("_INBOX_{user}");
+            options = options
+                .user_and_password(user.clone(), password.expose().to_owned())
+                .custom_inbox_prefix(inbox);
         }
         let client = options.connect(&url.address).await?;
         let jetstream = ContextBuilder::new().timeout(TIMEOUT).build(client);
-        Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: outbox::RETRY })
+        Ok(Self { jetstream, stream: url.stream.clone(), connected, retry: outbox::RETRY, calls })
     }
 
-    /// Replaces the backoff between redeliveries of failed events, for tests.
+    /// Replaces the backoff between redeliveries of failed events.
+    #[cfg(any(test, feature = "testing"))]
     pub fn retrying(self, retry: Backoff) -> Self {
         Self { retry, ..self }
     }
@@ -128,6 +143,25 @@ impl Nats {
     pub(super) async fn ping(&self) -> Result<(), String> {
         self.is_connected()?;
         self.jetstream.get_stream(&self.stream).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The events that the stream stores for `service`. Handled ones are deleted.
+    pub(super) async fn stored_for(&self, service: &str) -> Result<Stored, String> {
+        self.is_connected()?;
+        let all = self.subject(service, "*");
+        let stream = self.jetstream.get_stream(&self.stream).await.map_err(|error| error.to_string())?;
+        let max_age =
+            Some(stream.cached_info().config.max_age).filter(|age| !age.is_zero()).unwrap_or(Duration::MAX);
+        let subjects = stream.info_with_subjects(&all).await.map_err(|error| error.to_string())?;
+        let counts: Vec<(String, usize)> = subjects.try_collect().await.map_err(|error| error.to_string())?;
+        let count = counts.iter().map(|(_, count)| *count as i64).sum();
+        let age = match stream.get_first_raw_message_by_subject(&all, 1).await {
+            Ok(oldest) => Duration::try_from(now() - oldest.time).unwrap_or_default(),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Duration::ZERO,
+            Err(error) => return Err(error.to_string()),
+        };
+        let oldest_age_s = age.as_secs().try_into().unwrap_or(i64::MAX);
+        Ok(Stored { waiting: Waiting { count, oldest_age_s }, expires_in: max_age.saturating_sub(age) })
     }
 
     fn is_connected(&self) -> Result<(), String> {
@@ -152,7 +186,7 @@ impl Nats {
         self.jetstream.get_or_create_stream(config).await
     }
 
-    fn subject(&self, service: &str, partition: u8) -> String {
+    fn subject(&self, service: &str, partition: impl Display) -> String {
         format!("{}.{service}.{partition}", self.stream)
     }
 
@@ -166,8 +200,11 @@ impl Nats {
         self.jetstream.send_publish(subject, message).await?.await?;
         Ok(())
     }
+}
 
-    async fn deliver(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+#[async_trait(?Send)]
+impl Transport for Nats {
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
         // Without a connection the client would buffer the event; it is safer in the outbox.
         self.is_connected().map_err(SendError::Unavailable)?;
         let mut result = self.publish(outgoing).await;
@@ -179,12 +216,6 @@ impl Nats {
             PublishErrorKind::MaxPayloadExceeded => SendError::Rejected(error.to_string()),
             _ => SendError::Unavailable(error.to_string()),
         })
-    }
-}
-
-impl Transport for Nats {
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        self.deliver(outgoing).boxed_local()
     }
 
     fn broker(&self) -> Option<Nats> {

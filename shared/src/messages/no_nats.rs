@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use futures_util::future::LocalBoxFuture;
+use async_trait::async_trait;
 
 use super::inbox::Inbox;
+use super::waiting::Stored;
 use super::{Outgoing, SendError, Transport};
+use crate::auth::Calls;
 use crate::stop::Stop;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +27,7 @@ impl NatsUrl {
 }
 
 impl Nats {
-    pub async fn connect(url: &NatsUrl) -> Result<Self, ConnectError> {
+    pub async fn connect(url: &NatsUrl, _: Calls) -> Result<Self, ConnectError> {
         match *url {}
     }
 
@@ -33,11 +35,16 @@ impl Nats {
         Ok(())
     }
 
+    pub(super) async fn stored_for(&self, _: &str) -> Result<Stored, String> {
+        Err("built without NATS".to_owned())
+    }
+
     pub(super) async fn consume(&self, _: Arc<Inbox>, _: Stop) {}
 }
 
+#[async_trait(?Send)]
 impl Transport for Nats {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        Box::pin(async { Err(SendError::Unavailable("built without NATS".to_owned())) })
+    async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
+        Err(SendError::Unavailable("built without NATS".to_owned()))
     }
 }

@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
-use crate::db::{DbError, Tx, now, query};
+use crate::db::{DbError, Tx, query};
 use crate::resilience::Backoff;
 
 /// How long a relay's claim on an event lasts; then another relay may send it. Sending it twice is harmless,
@@ -53,7 +53,7 @@ impl Outbox {
     /// events of the subject are unsent, the event stays unclaimed until they are sent. Concurrent writers
     /// of one subject must hold a lock on it, or the order of their events is undefined.
     pub async fn put(&self, tx: &mut Tx, destination: &str, event: Event) -> Result<(), DbError> {
-        let now = now();
+        let now = tx.now();
         let claimed_until = now + LEASE;
         let row = query(
             "INSERT INTO outbox (id, destination, subject, event, created_at, claimed_by, next_at) \

@@ -1,71 +1,36 @@
-//! Retention: deletes old rows of the chassis' tables, and counts the unsent events.
+//! Retention of messages.
 //!
 //! | rows | kept for | because |
 //! |---|---|---|
 //! | sent events | 1 hour | debugging |
-//! | inbox | 7 days | a duplicate may arrive that late |
-//! | idempotency keys | 24 hours | the promise to clients |
+//! | inbox, and failures of handlers | 7 days | a duplicate may arrive that late |
 //! | dead letters | until an admin decides | |
 
-use std::time::Duration;
+use time::Duration;
 
-use time::OffsetDateTime;
+use crate::db::Retention;
 
-use super::admin::backlog;
-use crate::db::{Db, DbError, now, query};
-use crate::metrics;
-use crate::stop::Stop;
-
-const SENT_RETENTION: time::Duration = time::Duration::hours(1);
-pub(super) const INBOX_RETENTION: time::Duration = time::Duration::days(7);
-/// Between two counts of the backlog.
-const COUNT_INTERVAL: Duration = Duration::from_secs(5);
-/// Prunes after so many counts.
-const COUNTS_PER_PRUNE: u64 = 12;
-/// Rows deleted in one transaction; few, to keep locks short.
-const BATCH: u64 = 500;
-
-pub(super) async fn run(db: Db, stop: Stop) {
-    for count in 1u64.. {
-        stop.sleep(COUNT_INTERVAL).await;
-        if stop.is_requested() {
-            return;
-        }
-        match backlog(&db).await {
-            Ok((pending, oldest_age_s)) => metrics::outbox(pending, oldest_age_s),
-            Err(error) => log::warn!(error:%; "the outbox cannot be counted"),
-        }
-        if count.is_multiple_of(COUNTS_PER_PRUNE)
-            && let Err(error) = prune(&db, now()).await
-        {
-            log::warn!(error:%; "old rows cannot be pruned");
-        }
-    }
-}
-
-async fn prune(db: &Db, now: OffsetDateTime) -> Result<(), DbError> {
-    // The condition is repeated outside of the subquery, because a key may be claimed again in between.
-    for (table, key, time, before) in [
-        ("outbox", "seq", "sent_at", now - SENT_RETENTION),
-        ("inbox", "consumer, id", "seen_at", now - INBOX_RETENTION),
-        ("idempotency_keys", "scope, key", "expires_at", now),
-    ] {
-        let delete = format!(
-            "DELETE FROM {table} WHERE {time} < $1 AND ({key}) IN \
-             (SELECT {key} FROM {table} WHERE {time} < $1 LIMIT {BATCH})"
-        );
-        while query(&*delete).bind(before).execute(db).await? == BATCH {}
-    }
-    Ok(())
-}
+pub(super) const INBOX_RETENTION: Duration = Duration::days(7);
+pub(super) const RETENTION: [Retention; 3] = [
+    Retention { table: "outbox", key: "seq", time: "sent_at", kept: Duration::hours(1) },
+    Retention { table: "inbox", key: "consumer, id", time: "seen_at", kept: INBOX_RETENTION },
+    Retention { table: "inbox_failures", key: "consumer, id", time: "at", kept: INBOX_RETENTION },
+];
 
 #[cfg(test)]
 mod tests {
-    use time::Duration;
+    use time::OffsetDateTime;
     use uuid::Uuid;
 
     use super::*;
-    use crate::db::{Tx, testing};
+    use crate::db::{BATCH, Db, Tx, now, query, testing};
+    use crate::idempotency;
+
+    async fn prune(db: &Db) {
+        for rows in RETENTION.iter().chain(&idempotency::RETENTION) {
+            db.prune(rows).await.unwrap();
+        }
+    }
 
     async fn seen(tx: &mut Tx, at: OffsetDateTime) {
         let insert = query("INSERT INTO inbox (consumer, id, seen_at) VALUES ('a', $1, $2)");
@@ -86,6 +51,9 @@ mod tests {
         }
         for at in [now - week - minute, now - week + minute] {
             seen(&mut tx, at).await;
+            let insert =
+                query("INSERT INTO inbox_failures (consumer, id, failures, at) VALUES ('a', $1, 1, $2)");
+            insert.bind(Uuid::now_v7()).bind(at).execute(&mut tx).await.unwrap();
         }
         for expires_at in [now - minute, now + minute] {
             let insert = query(
@@ -109,10 +77,11 @@ mod tests {
         for db in testing::databases().await {
             let now = now();
             fill(&db, now).await;
-            prune(&db, now).await.unwrap();
+            prune(&db).await;
             for (table, time, left, oldest) in [
                 ("outbox", "sent_at", 2, now - Duration::hours(1) + minute),
                 ("inbox", "seen_at", 1, now - Duration::days(7) + minute),
+                ("inbox_failures", "at", 1, now - Duration::days(7) + minute),
                 ("idempotency_keys", "expires_at", 1, now + minute),
                 ("dead_letters", "at", 1, now - Duration::days(365)),
             ] {
@@ -132,7 +101,7 @@ mod tests {
                 seen(&mut tx, now() - Duration::days(8)).await;
             }
             tx.commit().await.unwrap();
-            prune(&db, now()).await.unwrap();
+            prune(&db).await;
             let left = query("SELECT COUNT(*) AS rows FROM inbox").fetch_one(&db).await.unwrap();
             assert_eq!(left.get::<i64>("rows").unwrap(), 0);
         }

@@ -11,31 +11,39 @@
 //! | result of a send | action |
 //! |---|---|
 //! | success | mark as sent |
-//! | receiver or broker unavailable | retry within a second, without limit |
+//! | receiver or broker unavailable, or the receiver does not (yet) let this service send | retry within a second, without limit; after five in a row, see below |
 //! | failure at the receiver | retry with backoff; after ten failures a dead letter |
 //! | rejected: the receiver will never accept it | a dead letter at once |
+//!
+//! **While a destination is unavailable**, its [circuit](circuit) is open: its events stay in the database
+//! as they are, and one of them a second is sent as a probe. The first answer closes the circuit, and all are
+//! sent. The probe changes from one event to the next, so that an event that its receiver never takes does not
+//! hold up the others.
 //!
 //! Over HTTP, success means that the receiver has handled the event; with a broker, that the broker has
 //! stored it. A dead letter does not block later events of its subject. When it is replayed it arrives after
 //! them, so receivers must check their own state, and not rely on the order alone.
 
-use std::collections::VecDeque;
+mod circuit; // a circuit breaker per destination
+mod queue; // claimed events, until they are sent
+
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
+use self::queue::Queue;
 use super::outbox::{LEASE, MAX_ATTEMPTS, Outbox, Outgoing, RETRY, UNAVAILABLE};
 use super::{Nats, SendError, Transport, dead_letters};
-use crate::db::{Db, DbError, Tx, now, query};
+use crate::db::{Db, DbError, Query, Tx, query};
 use crate::stop::Stop;
 
-/// Concurrent sends.
-const MAX_IN_FLIGHT: usize = 32;
 /// How often the relay looks in the table for due events that [`Outbox::put`] did not hand to it: retries, events
 /// that became heads later, and events whose relay has died.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Before an event is a probe again: in the meantime others are.
+const PROBE_PAUSE: Duration = Duration::from_millis(2500);
 
 /// Sends the events of an outbox.
 pub struct Relay {
@@ -48,10 +56,26 @@ pub struct Relay {
     claimed: UnboundedReceiver<Outgoing>,
 }
 
+struct Sending {
+    outgoing: Outgoing,
+    /// It finds out whether an unavailable destination is back.
+    is_probe: bool,
+}
+
 /// A send that has succeeded or failed.
 struct Finished {
-    outgoing: Outgoing,
+    sending: Sending,
     result: Result<(), SendError>,
+}
+
+/// Which events to claim.
+#[derive(Default)]
+struct Wanted {
+    /// So many heads of any destination that is not blocked.
+    heads: usize,
+    blocked: Vec<String>,
+    /// One head of each of these.
+    probes: Vec<String>,
 }
 
 impl Relay {
@@ -76,90 +100,107 @@ impl Relay {
         self.transport.broker()
     }
 
-    /// Sends events until `stop`. Then it claims nothing more, and sends what is already claimed.
+    /// Sends events until `stop`. Then it claims nothing more, and sends what is already claimed, unless its
+    /// destination is unavailable.
     pub async fn run(mut self, stop: Stop) {
-        let (results, mut arriving) = unbounded_channel::<Finished>();
-        let mut waiting = VecDeque::new();
-        let mut in_flight = 0;
+        let (results, mut arriving) = unbounded_channel();
+        let mut queue = Queue::default();
         let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while in_flight > 0 || !stop.is_requested() {
-            let mut finished = Vec::new();
+        loop {
+            for sending in queue.take(self.db.now()) {
+                self.send(sending, results.clone());
+            }
+            // The last transactions of this process may have left events that are not in the queue yet.
+            if stop.is_requested() && queue.is_idle() && self.claimed.is_empty() {
+                return;
+            }
+            let (mut finished, mut is_poll) = (Vec::new(), false);
             tokio::select! {
-                Some(outgoing) = self.claimed.recv() => waiting.push_back(outgoing),
+                Some(outgoing) = self.claimed.recv() => queue.push(outgoing),
                 Some(first) = arriving.recv() => {
                     finished.push(first);
                     while let Ok(more) = arriving.try_recv() {
                         finished.push(more);
                     }
                 }
-                _ = poll.tick() => {}
+                _ = poll.tick() => is_poll = true,
                 () = stop.requested(), if !stop.is_requested() => {}
             }
-            in_flight -= finished.len();
+            if is_poll {
+                queue.poll();
+            }
+            queue.finish(&finished);
             // An event that was just committed is sent before the database is asked for more.
-            if !finished.is_empty() || waiting.is_empty() {
-                let room = MAX_IN_FLIGHT.saturating_sub(in_flight + waiting.len());
-                let wanted = if stop.is_requested() { 0 } else { room };
+            if is_poll || !finished.is_empty() {
+                let wanted = if stop.is_requested() { Wanted::default() } else { queue.wanted() };
                 match self.record_and_claim(finished, wanted).await {
-                    Ok(heads) => waiting.extend(heads),
+                    Ok(heads) => heads.into_iter().for_each(|head| queue.push(head)),
                     // No event is lost: the claims expire, and the events are sent again.
                     Err(error) => log::warn!(error:%; "the outbox cannot be read or updated"),
                 }
             }
-            // A claim may have expired while its event waited: then another relay may have it.
-            waiting.retain(|outgoing: &Outgoing| outgoing.claimed_until > now());
-            while in_flight < MAX_IN_FLIGHT {
-                let Some(outgoing) = waiting.pop_front() else { break };
-                in_flight += 1;
-                self.send(outgoing, results.clone());
-            }
         }
     }
 
-    fn send(&self, outgoing: Outgoing, results: UnboundedSender<Finished>) {
+    fn send(&self, sending: Sending, results: UnboundedSender<Finished>) {
         let transport = self.transport.clone();
         actix_web::rt::spawn(async move {
-            let result = transport.send(&outgoing).await;
+            let result = transport.send(&sending.outgoing).await;
             // Cannot fail: the relay receives until the last send has ended.
-            results.send(Finished { outgoing, result }).unwrap_or_default();
+            results.send(Finished { sending, result }).unwrap_or_default();
         });
     }
 
-    /// Records the results of `finished` and claims up to `wanted` heads, in one transaction.
+    /// Records the results of `finished` and claims what is `wanted`, in one transaction.
     async fn record_and_claim(
         &self,
         finished: Vec<Finished>,
-        wanted: usize,
+        wanted: Wanted,
     ) -> Result<Vec<Outgoing>, DbError> {
-        if finished.is_empty() && !self.is_any_due().await? {
+        if finished.is_empty() && !self.is_any_due(&wanted).await? {
             return Ok(Vec::new());
         }
         let mut tx = self.db.begin().await?;
-        for Finished { outgoing, result } in finished {
-            self.record(&mut tx, &outgoing, result).await?;
+        for Finished { sending, result } in finished {
+            self.record(&mut tx, &sending, result).await?;
         }
-        let heads = if wanted > 0 { self.claim(&mut tx, wanted).await? } else { Vec::new() };
+        let mut heads = Vec::new();
+        if wanted.heads > 0 {
+            heads = self.claim(&mut tx, Destinations::AllBut(&wanted.blocked), wanted.heads).await?;
+        }
+        for probe in &wanted.probes {
+            heads.extend(self.claim(&mut tx, Destinations::Only(probe), 1).await?);
+        }
         tx.commit().await?;
         Ok(heads)
     }
 
-    /// Whether any event is due. Usually none is; this read saves a write transaction at every poll.
-    async fn is_any_due(&self) -> Result<bool, DbError> {
-        let due = query("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1 LIMIT 1").bind(now());
-        Ok(due.fetch_optional(&self.db).await?.is_some())
+    /// Whether any wanted event is due. Usually none is; this read saves a write transaction at every poll.
+    async fn is_any_due(&self, wanted: &Wanted) -> Result<bool, DbError> {
+        let probes = wanted.probes.iter().map(|probe| Destinations::Only(probe));
+        for destinations in [Destinations::AllBut(&wanted.blocked)].into_iter().chain(probes) {
+            let of = destinations.condition("destination", 2);
+            let due =
+                query(format!("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1{of} LIMIT 1"));
+            if destinations.bind(due.bind(self.db.now())).fetch_optional(&self.db).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Marks an event as sent, schedules its retry, or makes it a dead letter.
     async fn record(
         &self,
         tx: &mut Tx,
-        outgoing: &Outgoing,
+        Sending { outgoing, is_probe }: &Sending,
         result: Result<(), SendError>,
     ) -> Result<(), DbError> {
         let attempts = outgoing.attempts + 1;
         let (error, pause) = match result {
             Ok(()) => return mark_sent(tx, outgoing).await,
+            Err(error @ SendError::Unavailable(_)) if *is_probe => (error, PROBE_PAUSE),
             Err(error @ SendError::Unavailable(_)) => (error, UNAVAILABLE.delay(1)),
             Err(error @ SendError::Failed(_)) if attempts < MAX_ATTEMPTS => {
                 let pause = RETRY.delay(attempts.try_into().unwrap_or(u32::MAX));
@@ -176,7 +217,7 @@ impl Relay {
         .bind(outgoing.seq)
         .bind(failures)
         .bind(error.to_string())
-        .bind(now() + pause)
+        .bind(tx.now() + pause)
         .bind(self.name.as_str())
         .bind(outgoing.claimed_until)
         .execute(tx)
@@ -197,7 +238,7 @@ impl Relay {
             "UPDATE outbox SET sent_at = $2 \
              WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $3 AND next_at = $4",
         );
-        let ended = ended.bind(*seq).bind(now()).bind(self.name.as_str()).bind(*claimed_until);
+        let ended = ended.bind(*seq).bind(tx.now()).bind(self.name.as_str()).bind(*claimed_until);
         if ended.execute(&mut *tx).await? == 1 {
             log::error!(seq, destination, kind = event.kind, error:%; "an event becomes a dead letter");
             dead_letters::keep(tx, destination, event, attempts, &error.to_string()).await?;
@@ -206,23 +247,25 @@ impl Relay {
     }
 
     /// Claims up to `wanted` heads whose `next_at` has passed: new ones, retries, and expired claims.
-    async fn claim(&self, tx: &mut Tx, wanted: usize) -> Result<Vec<Outgoing>, DbError> {
-        let now = now();
+    async fn claim(
+        &self,
+        tx: &mut Tx,
+        destinations: Destinations<'_>,
+        wanted: usize,
+    ) -> Result<Vec<Outgoing>, DbError> {
+        let now = tx.now();
         let claimed_until = now + LEASE;
-        let rows = query(
+        let of = destinations.condition("head.destination", 5);
+        let claim = query(format!(
             "UPDATE outbox SET claimed_by = $1, next_at = $2 WHERE seq IN ( \
-                SELECT seq FROM outbox AS head WHERE sent_at IS NULL AND next_at <= $3 AND NOT EXISTS ( \
+                SELECT seq FROM outbox AS head WHERE sent_at IS NULL AND next_at <= $3{of} AND NOT EXISTS ( \
                     SELECT 1 FROM outbox AS earlier WHERE earlier.subject = head.subject \
                     AND earlier.sent_at IS NULL AND earlier.seq < head.seq) \
                 ORDER BY seq LIMIT $4 FOR UPDATE SKIP LOCKED) \
              RETURNING seq, destination, attempts, event",
-        )
-        .bind(self.name.as_str())
-        .bind(claimed_until)
-        .bind(now)
-        .bind(wanted as i64)
-        .fetch_all(&mut *tx)
-        .await?;
+        ));
+        let claim = claim.bind(self.name.as_str()).bind(claimed_until).bind(now).bind(wanted as i64);
+        let rows = destinations.bind(claim).fetch_all(&mut *tx).await?;
         let mut heads = Vec::with_capacity(rows.len());
         for row in rows {
             let seq = row.get("seq")?;
@@ -242,11 +285,37 @@ impl Relay {
     }
 }
 
+/// The destinations whose events may be claimed.
+#[derive(Clone, Copy)]
+enum Destinations<'a> {
+    AllBut(&'a [String]),
+    Only(&'a str),
+}
+
+impl Destinations<'_> {
+    /// SQL that continues a condition. `first` is the number of its first parameter.
+    fn condition(self, column: &str, first: usize) -> String {
+        match self {
+            Self::Only(_) => format!(" AND {column} = ${first}"),
+            Self::AllBut(blocked) => {
+                (first..).zip(blocked).map(|(number, _)| format!(" AND {column} <> ${number}")).collect()
+            }
+        }
+    }
+
+    fn bind(self, query: Query) -> Query {
+        match self {
+            Self::Only(destination) => query.bind(destination),
+            Self::AllBut(blocked) => blocked.iter().fold(query, |query, one| query.bind(one.as_str())),
+        }
+    }
+}
+
 /// Marks an event as sent even if its claim has expired, because it was delivered.
 async fn mark_sent(tx: &mut Tx, outgoing: &Outgoing) -> Result<(), DbError> {
     query("UPDATE outbox SET sent_at = $2 WHERE seq = $1 AND sent_at IS NULL")
         .bind(outgoing.seq)
-        .bind(now())
+        .bind(tx.now())
         .execute(tx)
         .await?;
     Ok(())

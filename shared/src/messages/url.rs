@@ -36,7 +36,7 @@ impl MessagesUrl {
     ) -> Result<(Outbox, Relay), ConnectError> {
         let transport: Rc<dyn Transport> = match self {
             Self::Http => Rc::new(HttpTransport::new(stack, receivers)),
-            Self::Nats(url) => Rc::new(Nats::connect(url).await?),
+            Self::Nats(url) => Rc::new(Nats::connect(url, stack.calls().clone()).await?),
         };
         Ok(Relay::new(db.clone(), transport))
     }

@@ -28,25 +28,13 @@ fn metrics() -> Option<Vec<Metric>> {
         (read_to_string("/proc/self/status").ok()?, read_to_string("/proc/self/limits").ok()?);
     let bytes = |name: &str| Some(1024.0 * number_after(&status, name)?);
     let started = number_after(&read_to_string("/proc/stat").ok()?, "btime ")? + field(22)? / TICKS;
+    let cpu = (field(14)? + field(15)?) / TICKS;
+    let open_files = read_dir("/proc/self/fd").ok()?.count() as f64;
+    let max_files = number_after(&limits, "Max open files").unwrap_or_default();
     Some(vec![
-        (
-            "process_cpu_seconds_total",
-            "counter",
-            "User and system CPU time in seconds.",
-            (field(14)? + field(15)?) / TICKS,
-        ),
-        (
-            "process_open_fds",
-            "gauge",
-            "Open file descriptors.",
-            read_dir("/proc/self/fd").ok()?.count() as f64,
-        ),
-        (
-            "process_max_fds",
-            "gauge",
-            "Open file descriptors at most; 0 if there is no limit.",
-            number_after(&limits, "Max open files").unwrap_or_default(),
-        ),
+        ("process_cpu_seconds_total", "counter", "User and system CPU time in seconds.", cpu),
+        ("process_open_fds", "gauge", "Open file descriptors.", open_files),
+        ("process_max_fds", "gauge", "Open file descriptors at most; 0 if there is no limit.", max_files),
         ("process_virtual_memory_bytes", "gauge", "Virtual memory in bytes.", bytes("VmSize:")?),
         ("process_resident_memory_bytes", "gauge", "Resident memory in bytes.", bytes("VmRSS:")?),
         ("process_start_time_seconds", "gauge", "Start in seconds since 1970.", started),

@@ -6,35 +6,34 @@ use std::time::Duration;
 use super::{Instance, Registry};
 use crate::service::{HttpConfig, ServerHandle, Service};
 
-/// Registers, renews, finds and deregisters instances of a new service.
+/// Registers, renews, finds and deregisters instances of `service`, which has none.
 ///
 /// # Panics
 /// When a promise is broken.
-pub async fn keeps_its_promises(registry: &dyn Registry) {
-    let service = format!("conformance-{}", uuid::Uuid::now_v7().simple());
+pub async fn keeps_its_promises(registry: &dyn Registry, service: &str) {
     let (one, first) = replica("one").await;
     let (two, second) = replica("two").await;
 
-    let none = registry.instances(&service, None).await.expect("an unknown service has no instances");
+    let none = registry.instances(service, None).await.expect("an unknown service has no instances");
     assert!(none.instances.is_empty());
 
-    let lease = registry.register(&service, &one).await.expect("registers");
+    let lease = registry.register(service, &one).await.expect("registers");
     assert!(lease > Duration::ZERO);
-    registry.register(&service, &two).await.expect("registers");
-    registry.register(&service, &two).await.expect("renews");
-    assert_eq!(found(registry, &service, 2).await, [one.clone(), two.clone()]);
+    registry.register(service, &two).await.expect("registers");
+    registry.register(service, &two).await.expect("renews");
+    assert_eq!(found(registry, service, 2).await, [one.clone(), two.clone()]);
 
     let again = two.clone().with("started_at", "2");
-    registry.register(&service, &again).await.expect("registers after a restart");
+    registry.register(service, &again).await.expect("registers after a restart");
     let deadline = tokio::time::Instant::now() + TIMEOUT;
-    while found(registry, &service, 2).await != [one.clone(), again.clone()] {
+    while found(registry, service, 2).await != [one.clone(), again.clone()] {
         assert!(tokio::time::Instant::now() < deadline, "the restarted instance is not seen");
     }
 
-    registry.deregister(&service, "one").await.expect("deregisters");
-    assert_eq!(found(registry, &service, 1).await, [again]);
-    registry.deregister(&service, "one").await.expect("deregisters an unknown instance");
-    registry.deregister(&service, "two").await.expect("deregisters");
+    registry.deregister(service, "one").await.expect("deregisters");
+    assert_eq!(found(registry, service, 1).await, [again]);
+    registry.deregister(service, "one").await.expect("deregisters an unknown instance");
+    registry.deregister(service, "two").await.expect("deregisters");
     first.stop().await;
     second.stop().await;
 }

@@ -5,7 +5,7 @@
 //!   has lost its data gets a new registration.
 //! - **Health.** The agent calls `/health/ready` every 10 s. The initial status is passing, because a replica
 //!   registers only when it serves. Consul deregisters it after a minute of failures.
-//! - **Discovery** returns only passing instances, with blocking queries.
+//! - **Discovery** returns all instances, with blocking queries, and which of them fail the agent's check.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -51,9 +51,16 @@ struct Registration {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct HealthyInstance {
+struct Listed {
     node: Node,
     service: Registration,
+    checks: Vec<Check>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check {
+    status: String,
 }
 
 #[derive(Deserialize)]
@@ -156,58 +163,43 @@ impl ConsulRegistry {
     }
 }
 
+#[async_trait(?Send)]
 impl Registry for ConsulRegistry {
-    fn register<'a>(
-        &'a self,
-        service: &'a str,
-        instance: &'a Instance,
-    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
-        async move {
-            let registration = self.registration(service, instance)?;
-            if !self.knows(&registration).await? {
-                self.put_registration(&registration, &instance.url).await?;
-            }
-            Ok(LEASE)
+    async fn register(&self, service: &str, instance: &Instance) -> Result<Duration, RegistryError> {
+        let registration = self.registration(service, instance)?;
+        if !self.knows(&registration).await? {
+            self.put_registration(&registration, &instance.url).await?;
         }
-        .boxed_local()
+        Ok(LEASE)
     }
 
-    fn deregister<'a>(
-        &'a self,
-        service: &'a str,
-        id: &'a str,
-    ) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
-        async move {
-            let path = format!("agent/service/deregister/{}", self.id(service, id));
-            self.call(Method::PUT, &path, None, TIMEOUT).await.map(drop)
-        }
-        .boxed_local()
+    async fn deregister(&self, service: &str, id: &str) -> Result<(), RegistryError> {
+        let path = format!("agent/service/deregister/{}", self.id(service, id));
+        self.call(Method::PUT, &path, None, TIMEOUT).await.map(drop)
     }
 
-    fn instances<'a>(
-        &'a self,
-        service: &'a str,
-        seen: Option<&'a Instances>,
-    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
-        async move {
-            let seen = seen.map_or(0, |seen| seen.version);
-            let mut path = format!("health/service/{}?passing", self.name(service));
-            let mut time = TIMEOUT;
-            if seen > 0 {
-                path.push_str(&format!("&index={seen}&wait={}s", WAIT.as_secs()));
-                time += WAIT + WAIT / 16;
-            }
-            let answer = self.call(Method::GET, &path, None, time).await?;
-            let index =
-                answer.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-            let index =
-                index.ok_or_else(|| RegistryError::Refused("there is no X-Consul-Index".to_owned()))?;
-            let mut instances: Vec<_> =
-                parsed::<Vec<HealthyInstance>>(&answer)?.into_iter().filter_map(instance).collect();
-            instances.sort();
-            Ok(Instances { instances, version: next(seen, index) })
+    async fn instances(&self, service: &str, seen: Option<&Instances>) -> Result<Instances, RegistryError> {
+        let seen = seen.map_or(0, |seen| seen.version);
+        let mut path = format!("health/service/{}", self.name(service));
+        let mut time = TIMEOUT;
+        if seen > 0 {
+            path.push_str(&format!("?index={seen}&wait={}s", WAIT.as_secs()));
+            time += WAIT + WAIT / 16;
         }
-        .boxed_local()
+        let answer = self.call(Method::GET, &path, None, time).await?;
+        let index = answer.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+        let index = index.ok_or_else(|| RegistryError::Refused("there is no X-Consul-Index".to_owned()))?;
+        let mut found = Instances { version: next(seen, index), ..Instances::default() };
+        for listed in parsed::<Vec<Listed>>(&answer)? {
+            let fails = listed.checks.iter().any(|check| check.status == "critical");
+            let Some(instance) = instance(listed.node, listed.service) else { continue };
+            if fails {
+                found.failing.insert(instance.id.clone());
+            }
+            found.instances.push(instance);
+        }
+        found.instances.sort();
+        Ok(found)
     }
 }
 
@@ -222,7 +214,7 @@ fn parsed<'a, T: Deserialize<'a>>(answer: &'a Response) -> Result<T, RegistryErr
 }
 
 /// A service registered without an address has its agent's address.
-fn instance(HealthyInstance { node, service }: HealthyInstance) -> Option<Instance> {
+fn instance(node: Node, service: Registration) -> Option<Instance> {
     let Registration { id, service, address, port, meta } = service;
     let address = if address.is_empty() { node.address } else { address };
     let host = address.parse::<Ipv6Addr>().map_or(address, |address| format!("[{address}]"));

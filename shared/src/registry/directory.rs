@@ -50,6 +50,7 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
                 if known.learn(&found.instances, now) {
                     pool.update(&found.instances, now);
                 }
+                pool.hint(&found.failing, now);
                 seen = Some(found);
             }
             Err(error) => {
@@ -94,7 +95,7 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::{FutureExt as _, LocalBoxFuture};
+    use async_trait::async_trait;
 
     use super::*;
     use crate::registry::{Instances, RegistryError};
@@ -103,34 +104,16 @@ mod tests {
     #[derive(Default)]
     struct Forgetful(RefCell<Vec<Option<u64>>>);
 
+    #[async_trait(?Send)]
     impl Registry for Forgetful {
-        fn register<'a>(
-            &'a self,
-            _: &'a str,
-            _: &'a Instance,
-        ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
-            async { Ok(LEASE) }.boxed_local()
-        }
-
-        fn deregister<'a>(&'a self, _: &'a str, _: &'a str) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
-            async { Ok(()) }.boxed_local()
-        }
-
-        fn instances<'a>(
-            &'a self,
-            _: &'a str,
-            seen: Option<&'a Instances>,
-        ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
+        async fn instances(&self, _: &str, seen: Option<&Instances>) -> Result<Instances, RegistryError> {
             self.0.borrow_mut().push(seen.map(|seen| seen.version));
             let answer = match self.0.borrow().len() {
                 2 => Err(RegistryError::Unavailable("it starts anew".to_owned())),
-                times => Ok(Instances { instances: Vec::new(), version: 10 - times as u64 }),
+                times => Ok(Instances { version: 10 - times as u64, ..Instances::default() }),
             };
-            async {
-                tokio::task::yield_now().await;
-                answer
-            }
-            .boxed_local()
+            tokio::task::yield_now().await;
+            answer
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 
 use super::{Instance, Instances, Registry, RegistryError};
 
@@ -46,23 +46,17 @@ async fn look_up(name: &str) -> Result<Vec<Instance>, RegistryError> {
     Ok(instances)
 }
 
+#[async_trait(?Send)]
 impl Registry for DnsRegistry {
-    fn instances<'a>(
-        &'a self,
-        service: &'a str,
-        seen: Option<&'a Instances>,
-    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
-        async move {
-            if seen.is_some() {
-                tokio::time::sleep(POLL).await;
-            }
-            let instances = match self.0.get(service) {
-                Some(name) => look_up(name).await?,
-                None => Vec::new(),
-            };
-            Ok(Instances { instances, version: 0 })
+    async fn instances(&self, service: &str, seen: Option<&Instances>) -> Result<Instances, RegistryError> {
+        if seen.is_some() {
+            tokio::time::sleep(POLL).await;
         }
-        .boxed_local()
+        let instances = match self.0.get(service) {
+            Some(name) => look_up(name).await?,
+            None => Vec::new(),
+        };
+        Ok(Instances { instances, ..Instances::default() })
     }
 }
 

@@ -1,8 +1,6 @@
 //! Registers this replica and renews its registration.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -17,7 +15,6 @@ pub struct Heartbeat {
     registry: Rc<dyn Registry>,
     service: String,
     instance: Instance,
-    registered: Arc<AtomicBool>,
     /// One request at a time: a renewal in flight must not overtake the deregistration.
     request_lock: Rc<Mutex<()>>,
 }
@@ -27,13 +24,7 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(100), longest: Dur
 
 impl Heartbeat {
     pub fn new(registry: Rc<dyn Registry>, service: &str, instance: Instance) -> Self {
-        let (service, registered, request_lock) = (service.to_owned(), Arc::default(), Rc::default());
-        Self { registry, service, instance, registered, request_lock }
-    }
-
-    /// Whether the last registration or renewal succeeded.
-    pub fn registered(&self) -> Arc<AtomicBool> {
-        self.registered.clone()
+        Self { registry, service: service.to_owned(), instance, request_lock: Rc::default() }
     }
 
     /// Registers, and renews at a third of the lease, until `stop`.
@@ -46,7 +37,6 @@ impl Heartbeat {
             }
             let renewed = self.registry.register(&self.service, &self.instance).await;
             drop(lock);
-            self.registered.store(renewed.is_ok(), Ordering::Relaxed);
             let pause = match renewed {
                 Ok(lease) => {
                     failures = 0;

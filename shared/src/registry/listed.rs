@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 
 use super::{Instance, Instances, Registry, RegistryError};
 
@@ -33,20 +33,14 @@ fn listed(url: &str) -> Result<Instance, String> {
     Ok(Instance { id: instance.authority().to_owned(), ..instance })
 }
 
+#[async_trait(?Send)]
 impl Registry for ListedRegistry {
-    fn instances<'a>(
-        &'a self,
-        service: &'a str,
-        seen: Option<&'a Instances>,
-    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
-        async move {
-            if seen.is_some() {
-                std::future::pending::<()>().await;
-            }
-            let instances = self.0.get(service).cloned().unwrap_or_default();
-            Ok(Instances { instances, version: 0 })
+    async fn instances(&self, service: &str, seen: Option<&Instances>) -> Result<Instances, RegistryError> {
+        if seen.is_some() {
+            std::future::pending::<()>().await;
         }
-        .boxed_local()
+        let instances = self.0.get(service).cloned().unwrap_or_default();
+        Ok(Instances { instances, ..Instances::default() })
     }
 }
 

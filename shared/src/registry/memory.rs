@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -68,40 +68,23 @@ fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RegistryError> {
     serde_json::from_slice(body).map_err(|error| RegistryError::Refused(error.to_string()))
 }
 
+#[async_trait(?Send)]
 impl Registry for MemoryRegistry {
-    fn register<'a>(
-        &'a self,
-        service: &'a str,
-        instance: &'a Instance,
-    ) -> LocalBoxFuture<'a, Result<Duration, RegistryError>> {
-        async move {
-            let body = json!({ "url": instance.url, "metadata": instance.metadata });
-            let answer = self.call(Method::PUT, &path(service, &instance.id), Some(body)).await?;
-            Ok(Duration::from_secs(parsed::<Registered>(&answer)?.lease_s))
-        }
-        .boxed_local()
+    async fn register(&self, service: &str, instance: &Instance) -> Result<Duration, RegistryError> {
+        let body = json!({ "url": instance.url, "metadata": instance.metadata });
+        let answer = self.call(Method::PUT, &path(service, &instance.id), Some(body)).await?;
+        Ok(Duration::from_secs(parsed::<Registered>(&answer)?.lease_s))
     }
 
-    fn deregister<'a>(
-        &'a self,
-        service: &'a str,
-        id: &'a str,
-    ) -> LocalBoxFuture<'a, Result<(), RegistryError>> {
-        async move { self.call(Method::DELETE, &path(service, id), None).await.map(drop) }.boxed_local()
+    async fn deregister(&self, service: &str, id: &str) -> Result<(), RegistryError> {
+        self.call(Method::DELETE, &path(service, id), None).await.map(drop)
     }
 
-    fn instances<'a>(
-        &'a self,
-        service: &'a str,
-        seen: Option<&'a Instances>,
-    ) -> LocalBoxFuture<'a, Result<Instances, RegistryError>> {
-        async move {
-            if seen.is_some() {
-                tokio::time::sleep(POLL).await;
-            }
-            let answer = self.call(Method::GET, &format!("/registry/services/{service}"), None).await?;
-            Ok(Instances { instances: parsed::<Found>(&answer)?.instances, version: 0 })
+    async fn instances(&self, service: &str, seen: Option<&Instances>) -> Result<Instances, RegistryError> {
+        if seen.is_some() {
+            tokio::time::sleep(POLL).await;
         }
-        .boxed_local()
+        let answer = self.call(Method::GET, &format!("/registry/services/{service}"), None).await?;
+        Ok(Instances { instances: parsed::<Found>(&answer)?.instances, ..Instances::default() })
     }
 }

@@ -1,41 +1,33 @@
-//! Deadline propagation: a header tells each hop how long its caller still waits.
+//! Deadline propagation: a header tells each hop how long its caller still waits. It holds a duration, not a
+//! point in time, so that hops need not have equal clocks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header::{HeaderMap, HeaderName};
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::format_description::well_known::Rfc3339;
-use time::macros::format_description;
 
-/// The time after which the caller no longer waits for the response.
+/// The time after which the caller no longer waits for the response, on this process's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline(OffsetDateTime);
-
-const FORMAT: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+pub struct Deadline(Instant);
 
 impl Deadline {
-    /// Value: RFC 3339 in UTC, with milliseconds.
-    pub const HEADER: HeaderName = HeaderName::from_static("x-request-deadline");
+    /// Value: the remaining time in whole milliseconds.
+    pub const HEADER: HeaderName = HeaderName::from_static(Self::NAME);
+    pub const NAME: &str = "x-request-timeout-ms";
 
-    pub fn after(timeout: Duration) -> Self {
-        Self(OffsetDateTime::now_utc() + timeout)
-    }
-
-    /// The caller's deadline; `None` if it is absent or malformed.
+    /// The caller's deadline, if the request was received now; `None` if it is absent or malformed.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let text = headers.get(Self::HEADER)?.to_str().ok()?;
-        OffsetDateTime::parse(text, &Rfc3339).ok().map(Self)
+        let remaining: u32 = headers.get(Self::HEADER)?.to_str().ok()?.parse().ok()?;
+        Some(Self(Instant::now() + Duration::from_millis(remaining.into())))
     }
 
     /// The time left; zero if the deadline has passed.
     pub fn remaining(&self) -> Duration {
-        (self.0 - OffsetDateTime::now_utc()).try_into().unwrap_or_default()
+        self.0.saturating_duration_since(Instant::now())
     }
 
-    pub fn header_value(&self) -> String {
-        self.0.to_offset(time::UtcOffset::UTC).format(FORMAT).unwrap_or_default()
+    /// The header's value for a callee that has `remaining`.
+    pub fn header_value(remaining: Duration) -> String {
+        remaining.as_millis().to_string()
     }
 }
 
@@ -44,19 +36,23 @@ mod tests {
     use super::*;
     use actix_web::http::header::HeaderValue;
 
-    #[test]
-    fn a_deadline_survives_its_header() {
-        let deadline = Deadline::after(Duration::from_secs(5));
-        let mut headers = HeaderMap::new();
-        headers.insert(Deadline::HEADER, HeaderValue::from_str(&deadline.header_value()).unwrap());
-        let read = Deadline::from_headers(&headers).unwrap();
-        assert!(deadline.remaining().abs_diff(read.remaining()) < Duration::from_millis(10));
+    fn read(value: &str) -> Option<Deadline> {
+        let value = HeaderValue::from_str(value).unwrap();
+        Deadline::from_headers(&HeaderMap::from_iter([(Deadline::HEADER, value)]))
     }
 
     #[test]
-    fn a_past_deadline_leaves_nothing() {
-        let past = Deadline(OffsetDateTime::UNIX_EPOCH);
-        assert_eq!(past.remaining(), Duration::ZERO);
-        assert_eq!(past.header_value(), "1970-01-01T00:00:00.000Z");
+    fn the_remaining_time_survives_its_header() {
+        let time = Duration::from_secs(5);
+        let left = read(&Deadline::header_value(time)).unwrap().remaining();
+        assert!(left <= time && left > time - Duration::from_secs(1), "{left:?}");
+        assert_eq!(read("0").unwrap().remaining(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_malformed_time_is_no_deadline() {
+        for malformed in ["", "-1", "1.5", "5s", "99999999999", "2020-01-01T00:00:00.000Z"] {
+            assert_eq!(read(malformed), None, "{malformed:?}");
+        }
     }
 }

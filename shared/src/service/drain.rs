@@ -52,9 +52,16 @@ impl Drop for InFlight {
 /// Waits for SIGTERM, SIGINT or [`ServerHandle::stop`](super::ServerHandle::stop).
 pub(super) async fn requested(stop: &Stop, signals: bool) {
     tokio::select! {
-        () = signalled(SignalKind::terminate()), if signals => {}
-        () = signalled(SignalKind::interrupt()), if signals => {}
+        () = ended_by_signal(), if signals => {}
         () = stop.requested() => {}
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn ended_by_signal() {
+    tokio::select! {
+        () = signalled(SignalKind::terminate()) => {}
+        () = signalled(SignalKind::interrupt()) => {}
     }
 }
 

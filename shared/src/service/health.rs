@@ -49,12 +49,13 @@ impl Check {
 }
 
 pub(super) struct Health {
-    service: &'static str,
-    version: &'static str,
-    instance: String,
-    started: Instant,
-    checks: Vec<Check>,
-    drain: Drain,
+    pub(super) replica: Replica,
+    pub(super) started: Instant,
+    pub(super) checks: Vec<Check>,
+    pub(super) sources: Vec<Source>,
+    /// The OpenAPI document.
+    pub(super) openapi: Option<String>,
+    pub(super) drain: Drain,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,17 +77,6 @@ struct Report<'a> {
 }
 
 impl Health {
-    pub(super) fn new(replica: &Replica, checks: Vec<Check>, drain: Drain) -> Self {
-        Self {
-            service: replica.service,
-            version: env!("CARGO_PKG_VERSION"),
-            instance: replica.instance.clone(),
-            started: Instant::now(),
-            checks,
-            drain,
-        }
-    }
-
     fn response(&self, checks: BTreeMap<&str, Status>) -> HttpResponse {
         let any = |wanted| checks.values().any(|status| *status == wanted);
         let worst = [Status::Down, Status::Degraded].into_iter().find(|status| any(*status));
@@ -97,9 +87,9 @@ impl Health {
         };
         HttpResponse::build(code).json(Report {
             status: worst,
-            service: self.service,
-            version: self.version,
-            instance: &self.instance,
+            service: self.replica.service,
+            version: env!("CARGO_PKG_VERSION"),
+            instance: &self.replica.instance,
             uptime: self.started.elapsed().as_secs(),
             checks,
         })
@@ -124,41 +114,33 @@ async fn ready(health: web::Data<Health>) -> HttpResponse {
 
 /// Checks no dependency: restarting this service would not repair one.
 async fn live(health: web::Data<Health>) -> HttpResponse {
-    HttpResponse::Ok().json(Report {
-        status: Status::Ok,
-        service: health.service,
-        version: health.version,
-        instance: &health.instance,
-        uptime: health.started.elapsed().as_secs(),
-        checks: BTreeMap::new(),
-    })
+    health.response(BTreeMap::new())
 }
 
-pub(super) struct OpenApiDocument(pub(super) Option<String>);
-
-async fn openapi(document: web::Data<OpenApiDocument>) -> Result<HttpResponse, Problem> {
-    let document = document.0.clone().ok_or_else(Problem::not_found)?;
+async fn openapi(health: web::Data<Health>) -> Result<HttpResponse, Problem> {
+    let document = health.openapi.clone().ok_or_else(Problem::not_found)?;
     Ok(HttpResponse::Ok().content_type("application/json").body(document))
 }
 
 /// Adds gauges at each scrape.
 pub(super) type Source = Box<dyn Fn(&mut Readings) + Send + Sync>;
 
-async fn metrics(sources: web::Data<Vec<Source>>) -> HttpResponse {
+async fn metrics(health: web::Data<Health>) -> HttpResponse {
     let mut readings = Readings::default();
-    sources.iter().for_each(|source| source(&mut readings));
+    health.sources.iter().for_each(|source| source(&mut readings));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(crate::metrics::text(&readings))
 }
 
 /// An edge service does not publish its metrics.
-pub(super) fn configure(app: &mut web::ServiceConfig, edge: bool, documented: bool) {
-    app.service(resource("/health").get(ready))
+pub(super) fn configure(app: &mut web::ServiceConfig, health: &web::Data<Health>, edge: bool) {
+    app.app_data(health.clone())
+        .service(resource("/health").get(ready))
         .service(resource("/health/ready").get(ready))
         .service(resource("/health/live").get(live));
     if !edge {
         app.service(resource("/metrics").get(metrics));
     }
-    if documented {
+    if health.openapi.is_some() {
         app.service(resource("/openapi.json").get(openapi));
     }
 }

@@ -53,7 +53,8 @@ impl HttpConfig {
         }
     }
 
-    /// For tests: a free port on loopback, and no grace time.
+    /// A free port on loopback, and no grace time.
+    #[cfg(any(test, feature = "testing"))]
     pub fn for_tests() -> Self {
         Self {
             host: "127.0.0.1".to_owned(),

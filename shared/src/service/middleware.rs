@@ -8,7 +8,7 @@ use std::time::Instant;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, Accept, Header as _, HeaderMap, HeaderName, HeaderValue, Quality};
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError as _, web};
@@ -138,19 +138,14 @@ fn request_id(headers: &HeaderMap) -> String {
 /// Whether the client takes JSON, or the event stream that some resources have.
 fn acceptable(request: &ServiceRequest) -> bool {
     const SERVED: [&str; 5] = ["*/*", "application/*", "application/json", PROBLEM_JSON, "text/event-stream"];
-    if !request.path().starts_with("/api/") {
+    let mut accepts = request.headers().get_all(header::ACCEPT);
+    // Without a value it means the same as without the header.
+    if !request.path().starts_with("/api/") || accepts.all(|accept| accept.as_bytes().trim_ascii().is_empty())
+    {
         return true;
     }
-    let mut accepts = request.headers().get_all(header::ACCEPT).peekable();
-    accepts.peek().is_none()
-        || accepts.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let refused = parts.any(|part| {
-                part.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
-            });
-            SERVED.contains(&kind.as_str()) && !refused
-        })
+    let ranges = Accept::parse(request).map(|accept| accept.0).unwrap_or_default();
+    ranges.iter().any(|range| SERVED.contains(&range.item.essence_str()) && range.quality > Quality::ZERO)
 }
 
 impl Middleware {

@@ -11,53 +11,41 @@ use crate::problem::Problem;
 /// One path and its handlers.
 pub struct Resource {
     resource: actix_web::Resource,
-    allow: Vec<&'static str>,
+    allow: Vec<String>,
 }
 
 /// A resource without methods at `path`, such as `/things/{id}`.
 pub fn resource(path: &str) -> Resource {
-    Resource { resource: web::resource(path), allow: vec!["OPTIONS"] }
+    Resource { resource: web::resource(path), allow: vec![Method::OPTIONS.to_string()] }
 }
 
 macro_rules! methods {
-    ($($name:ident $method:ident $doc:literal),*) => {$(
-        #[doc = $doc]
+    ($($name:ident $method:ident),*) => {$(
         pub fn $name<F, Args>(self, handler: F) -> Self
         where
             F: Handler<Args>,
             Args: FromRequest + 'static,
             F::Output: Responder + 'static,
         {
-            self.method(Method::$method, stringify!($method), handler)
+            self.method(Method::$method, handler)
         }
     )*};
 }
 
 impl Resource {
-    methods!(
-        post POST "Answers POST with `handler`.",
-        put PUT "Answers PUT with `handler`.",
-        patch PATCH "Answers PATCH with `handler`.",
-        delete DELETE "Answers DELETE with `handler`."
-    );
+    methods!(get GET, post POST, put PUT, patch PATCH, delete DELETE);
 
-    /// Answers GET and HEAD with `handler`; for HEAD the body is dropped.
-    pub fn get<F, Args>(self, handler: F) -> Self
+    fn method<F, Args>(mut self, method: Method, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.method(Method::HEAD, "HEAD", handler.clone()).method(Method::GET, "GET", handler)
-    }
-
-    fn method<F, Args>(mut self, method: Method, name: &'static str, handler: F) -> Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.allow.push(name);
+        if method == Method::GET {
+            // The server drops the body of an answer to HEAD.
+            self = self.method(Method::HEAD, handler.clone());
+        }
+        self.allow.push(method.to_string());
         self.resource = self.resource.route(web::method(method).to(handler));
         self
     }

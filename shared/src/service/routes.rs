@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use actix_web::{FromRequest, Handler, Responder, web};
-use utoipa::__dev::{SchemaReferences, Tags};
-use utoipa::openapi::{Components, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{HttpMethod, OpenApi};
 use utoipa::{Modify as _, Path};
 
 use super::resource::{Resource, resource};
@@ -26,18 +25,25 @@ use crate::openapi::Conventions;
 /// ```
 #[macro_export]
 macro_rules! routes {
-    ($($kind:ident: $($handler:ident),+ $(,)?;)+) => {
-        $($(mod $handler;)+)+
+    (api: $($api:ident),+ $(,)?; $(admin: $($admin:ident),+ $(,)?;)?) => {
+        $(mod $api;)+
+        $($(mod $admin;)+)?
+
+        /// Title, description, version and license are those of the crate.
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths($($api::$api),+))]
+        struct Document;
 
         /// The routing table of this service.
         pub fn routes() -> $crate::service::Routes {
-            $crate::service::Routes::new(env!("CARGO_PKG_DESCRIPTION"))
-                $($(.$kind::<$crate::paste!($handler::[<__path_ $handler>]), _, _>($handler::$handler))+)+
+            $crate::service::Routes::new(<Document as utoipa::OpenApi>::openapi())
+                $(.route::<$crate::paste!($api::[<__path_ $api>]), _, _>($api::$api))+
+                $($(.route::<$crate::paste!($admin::[<__path_ $admin>]), _, _>($admin::$admin))+)?
         }
     };
 }
 
-/// Handlers by path and method, with their OpenAPI descriptions.
+/// Handlers by path and method, and the OpenAPI document.
 #[derive(Clone)]
 pub struct Routes {
     resources: Vec<(String, Vec<AddMethod>)>,
@@ -47,37 +53,13 @@ pub struct Routes {
 type AddMethod = Arc<dyn Fn(Resource) -> Resource + Send + Sync>;
 
 impl Routes {
-    pub fn new(description: &str) -> Self {
-        let license = env!("CARGO_PKG_LICENSE");
-        let info = InfoBuilder::new()
-            .description(Some(description))
-            .version(env!("CARGO_PKG_VERSION"))
-            .license(Some(LicenseBuilder::new().name(license).identifier(Some(license)).build()));
-        let document = OpenApiBuilder::new().info(info.build()).components(Some(Components::new()));
-        Self { resources: Vec::new(), document: document.build() }
+    /// `document` describes the routes that are not for operators.
+    pub fn new(mut document: OpenApi) -> Self {
+        Conventions.modify(&mut document);
+        Self { resources: Vec::new(), document }
     }
 
-    /// Adds a documented route.
-    pub fn api<P, F, Args>(mut self, handler: F) -> Self
-    where
-        P: Path + SchemaReferences + for<'t> Tags<'t>,
-        F: Handler<Args> + Send + Sync,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        let mut operation = P::operation();
-        operation.tags = Some(P::tags().into_iter().map(str::to_owned).collect());
-        self.document.paths.add_path_operation(P::path(), P::methods(), operation);
-        let mut schemas = Vec::new();
-        P::schemas(&mut schemas);
-        if let Some(components) = &mut self.document.components {
-            components.schemas.extend(schemas);
-        }
-        self.admin::<P, F, Args>(handler)
-    }
-
-    /// Adds a route for operators, without documenting it.
-    pub fn admin<P, F, Args>(mut self, handler: F) -> Self
+    pub fn route<P, F, Args>(mut self, handler: F) -> Self
     where
         P: Path,
         F: Handler<Args> + Send + Sync,
@@ -107,12 +89,8 @@ impl Routes {
         self
     }
 
-    /// The OpenAPI 3.1 document with the title `service`.
-    pub fn document(&self, service: &str) -> OpenApi {
-        let mut document = self.document.clone();
-        document.info.title = service.to_owned();
-        Conventions.modify(&mut document);
-        document
+    pub(super) fn document(&self) -> &OpenApi {
+        &self.document
     }
 
     pub(super) fn configure(&self, app: &mut web::ServiceConfig) {

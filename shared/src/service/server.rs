@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::{HttpService, Protocol, Request};
 use actix_service::{IntoServiceFactory, Service as _, ServiceFactory, ServiceFactoryExt as _, map_config};
@@ -13,7 +13,6 @@ use actix_web::middleware::from_fn;
 use actix_web::rt::task::JoinHandle;
 use actix_web::{App, Error, web};
 use futures_util::future::{FutureExt as _, LocalBoxFuture, select_all};
-use tokio::time::Instant;
 
 use super::connection::{ClientLimits, Connection, Exchange, IDLE_TIMEOUT, IdleConnections};
 use super::drain::{self, Drain};
@@ -62,10 +61,6 @@ impl Server {
         self.replica.address
     }
 
-    pub fn instance(&self) -> &str {
-        &self.replica.instance
-    }
-
     pub fn handle(&self) -> ServerHandle {
         ServerHandle { drain: self.drain.0.clone(), drained: self.drained.1.clone() }
     }
@@ -87,20 +82,21 @@ impl Server {
         let name = replica.service;
         let draining = Drain::new(drain.1.clone());
         let middleware = web::Data::new(middleware::Middleware::new(name, draining.clone(), edge));
-        let health = web::Data::new(health::Health::new(&replica, checks, draining.clone()));
-        let sources = web::Data::new(sources);
-        let documented = openapi.is_some();
-        let openapi = web::Data::new(health::OpenApiDocument(openapi));
+        let health = web::Data::new(health::Health {
+            replica: replica.clone(),
+            started: Instant::now(),
+            checks,
+            sources,
+            openapi,
+            drain: draining.clone(),
+        });
         let stop_streams = web::Data::new(drain.1.clone());
         let app = Arc::new(move || {
             App::new()
                 .app_data(middleware.clone())
-                .app_data(health.clone())
-                .app_data(sources.clone())
-                .app_data(openapi.clone())
                 .app_data(stop_streams.clone())
                 .app_data(web::PayloadConfig::new(BODY_LIMIT))
-                .configure(|app| health::configure(app, edge, documented))
+                .configure(|app| health::configure(app, &health, edge))
                 // Before the routes, because they may set a default service of their own.
                 .default_service(web::to(resource::not_found))
                 .configure(|app| configure.iter().for_each(|configure| configure(app)))
@@ -146,7 +142,7 @@ impl Server {
             }
         };
         let (_, _) =
-            tokio::join!(tokio::time::timeout_at(end, actions), tokio::time::sleep(http.drain_grace));
+            tokio::join!(tokio::time::timeout_at(end.into(), actions), tokio::time::sleep(http.drain_grace));
         closer.stop();
         let served = accepting.await.unwrap_or_else(|failed| Err(std::io::Error::other(failed)));
         while connections.open() > 0 && Instant::now() < end {

@@ -1,7 +1,7 @@
 //! Accepts connections, and serves each on one of a few threads.
 //!
 //! actix-server does this too, but it cannot close its listener before its last request ends, and it does not
-//! limit the connections of one client (ADR 10).
+//! limit the connections of one client (ADR 11).
 
 use std::collections::BTreeMap;
 use std::io;

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use actix_web::http::Method;
-use futures_util::future::{FutureExt as _, LocalBoxFuture, join, join_all};
+use async_trait::async_trait;
+use futures_util::future::{join, join_all};
 use shared::client::Context;
 use shared::db::query;
 use shared::db::testing::sqlite_url;
@@ -91,14 +92,12 @@ struct LosesFirstAnswer {
     tries: Cell<u32>,
 }
 
+#[async_trait(?Send)]
 impl Transport for LosesFirstAnswer {
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        async move {
-            self.tries.set(self.tries.get() + 1);
-            self.transport.send(outgoing).await?;
-            if self.tries.get() == 1 { Err(SendError::Unavailable("lost".to_owned())) } else { Ok(()) }
-        }
-        .boxed_local()
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+        self.tries.set(self.tries.get() + 1);
+        self.transport.send(outgoing).await?;
+        if self.tries.get() == 1 { Err(SendError::Unavailable("lost".to_owned())) } else { Ok(()) }
     }
 }
 
@@ -120,12 +119,13 @@ struct FailsOnce {
     tries: Cell<u32>,
 }
 
+#[async_trait(?Send)]
 impl Transport for FailsOnce {
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
         self.tries.set(self.tries.get() + 1);
         match self.tries.get() {
-            1 => async { Err(SendError::Unavailable("nobody".to_owned())) }.boxed_local(),
-            _ => self.transport.send(outgoing),
+            1 => Err(SendError::Unavailable("nobody".to_owned())),
+            _ => self.transport.send(outgoing).await,
         }
     }
 }
@@ -168,6 +168,21 @@ async fn an_event_of_an_unknown_type_becomes_a_dead_letter_of_the_receiver() {
         assert_eq!(effects(&receives, "a", 1).await, [2]);
         let kept = ("thing.invented.v9".to_owned(), 1, "receiver".to_owned());
         assert_eq!(dead_letters(&receives).await, [kept]);
+    }
+}
+
+#[actix_web::test]
+async fn dead_letters_are_in_the_metrics_of_who_keeps_them() {
+    for Case { sender, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (outbox, _relay) = relay(&sender, transport(&receiver.url).await);
+        receiver.metric("dead_letters", |count| count == 0.0).await;
+        let invented = event("thing.invented.v9", "a", 1);
+        put(&sender, &outbox, invented.clone()).await;
+        receiver.metric("dead_letters", |count| count == 1.0).await;
+        receiver.metric("dead_letters_oldest_age_seconds", |age| (1.0..60.0).contains(&age)).await;
+        assert_eq!(receiver.discard(invented.id).await, 204);
+        receiver.metric("dead_letters", |count| count == 0.0).await;
     }
 }
 
@@ -303,14 +318,12 @@ const RECEIVER: &str = "MESSAGES_TEST_RECEIVER";
 /// Kills the process after a send, before the relay can mark it.
 struct KilledAfterSend(Rc<dyn Transport>);
 
+#[async_trait(?Send)]
 impl Transport for KilledAfterSend {
-    fn send<'a>(&'a self, outgoing: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        async move {
-            self.0.send(outgoing).await?;
-            kill_this_process();
-            Ok(())
-        }
-        .boxed_local()
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+        self.0.send(outgoing).await?;
+        kill_this_process();
+        Ok(())
     }
 }
 

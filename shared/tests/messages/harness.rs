@@ -6,9 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::http::Method;
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use async_trait::async_trait;
 use serde_json::{Value, json};
-use shared::auth::Authenticator;
+use shared::auth::{Authenticator, Calls};
 use shared::config::Variable as _;
 use shared::db::testing::{databases, sqlite_url};
 use shared::db::{Db, DbConfig, Migrations, Tx, query};
@@ -16,10 +16,9 @@ use shared::messages::{
     Delivery, Event, HandleError, Handler, HttpTransport, Messages, MessagesUrl, Nats, Outbox, Outgoing,
     Relay, SendError, Transport, Upcast,
 };
-use shared::registry::RegistryUrl;
 use shared::resilience::Backoff;
 use shared::service::{HttpConfig, Listener, ServerHandle, Service};
-use shared::stack::{Stack, StackConfig};
+use shared::stack::Stack;
 use shared::stop::{Stop, Stopper};
 use shared::testing::{self, Api, Keys, nats_url};
 use uuid::Uuid;
@@ -57,9 +56,15 @@ pub(crate) async fn open(url: &str) -> Db {
 
 /// Records each event in the table `effects`.
 struct RecordingHandler {
+    begun: Arc<AtomicUsize>,
     handled: Arc<AtomicUsize>,
     next_version: Arc<AtomicBool>,
 }
+
+/// How often `thing.late.v1` is answered with [`HandleError::Retry`] before it fails.
+pub(crate) const LATE: usize = 12;
+/// How long `thing.slow.v1` takes: longer than the broker waits for an acknowledgement.
+const SLOW: Duration = Duration::from_secs(7);
 
 /// With these the next version handles events that this version rejects or does not know.
 const NEXT_VERSION: [Upcast; 2] = [
@@ -67,30 +72,28 @@ const NEXT_VERSION: [Upcast; 2] = [
     Upcast { from: "thing.invented.v9", to: "thing.done.v1", data: |_| {} },
 ];
 
+#[async_trait(?Send)]
 impl Handler for RecordingHandler {
-    fn handle<'a>(
-        &'a self,
-        tx: &'a mut Tx,
-        event: &'a Event,
-        delivery: Delivery,
-    ) -> LocalBoxFuture<'a, Result<(), HandleError>> {
-        async move {
-            match event.kind.as_str() {
-                "thing.done.v1" => {}
-                "thing.spoilt.v1" => return Err(HandleError::Rejected("spoilt".to_owned())),
-                "thing.deadly.v1" => panic!("a mistake in the handler"),
-                "thing.broken.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
-                _ => return Err(HandleError::UnknownType),
-            }
-            let insert =
-                query("INSERT INTO effects (subject, number, attempt, traceparent) VALUES ($1, $2, $3, $4)");
-            let number = event.data["number"].as_i64().unwrap_or_default();
-            let insert = insert.bind(event.subject.as_str()).bind(number).bind(delivery.attempt);
-            insert.bind(event.traceparent.clone()).execute(tx).await?;
-            self.handled.fetch_add(1, Ordering::Relaxed);
-            Ok(())
+    async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
+        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
+        match event.kind.as_str() {
+            "thing.done.v1" => {}
+            "thing.slow.v1" => tokio::time::sleep(SLOW).await,
+            "thing.stuck.v1" => return Err(HandleError::Retry),
+            "thing.late.v1" if begun < LATE => return Err(HandleError::Retry),
+            "thing.late.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
+            "thing.spoilt.v1" => return Err(HandleError::Rejected("spoilt".to_owned())),
+            "thing.deadly.v1" => panic!("a mistake in the handler"),
+            "thing.broken.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
+            _ => return Err(HandleError::UnknownType),
         }
-        .boxed_local()
+        let insert =
+            query("INSERT INTO effects (subject, number, attempt, traceparent) VALUES ($1, $2, $3, $4)");
+        let number = event.data["number"].as_i64().unwrap_or_default();
+        let insert = insert.bind(event.subject.as_str()).bind(number).bind(delivery.attempt);
+        insert.bind(event.traceparent.clone()).execute(tx).await?;
+        self.handled.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn upcasts(&self) -> &[Upcast] {
@@ -101,9 +104,10 @@ impl Handler for RecordingHandler {
 /// Delivers nothing. For receivers, which send nothing in these tests.
 pub(crate) struct UnavailableTransport;
 
+#[async_trait(?Send)]
 impl Transport for UnavailableTransport {
-    fn send<'a>(&'a self, _: &'a Outgoing) -> LocalBoxFuture<'a, Result<(), SendError>> {
-        async { Err(SendError::Unavailable("nowhere".to_owned())) }.boxed_local()
+    async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
+        Err(SendError::Unavailable("nowhere".to_owned()))
     }
 }
 
@@ -113,6 +117,8 @@ pub(crate) struct Receiver {
     pub(crate) admin: Api,
     /// The URL for [`transport`].
     pub(crate) url: String,
+    /// How often its handler was called.
+    pub(crate) begun: Arc<AtomicUsize>,
     /// Number of events handled by this replica.
     pub(crate) handled: Arc<AtomicUsize>,
     /// Set to true to behave like the next version.
@@ -146,27 +152,55 @@ pub(crate) async fn sender(db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Re
 }
 
 async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Receiver) {
-    let (handled, next_version) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-    let handler = RecordingHandler { handled: handled.clone(), next_version: next_version.clone() };
+    let [begun, handled] = [(); 2].map(|()| Arc::<AtomicUsize>::default());
+    let next_version = Arc::<AtomicBool>::default();
+    let handler = RecordingHandler {
+        begun: begun.clone(),
+        handled: handled.clone(),
+        next_version: next_version.clone(),
+    };
     let (outbox, relay) = Relay::new(db.clone(), transport);
+    let stack = KEYS.stack(service, CALLS, "static://");
     let server = Service::bind(service, HttpConfig::for_tests())
         .unwrap()
-        .authenticate(Authenticator::new(service, KEYS.service.clone(), KEYS.key_set()))
+        .authenticate(Authenticator::new(service, stack.service_keys, stack.calls, KEYS.key_set()))
         .messages(Messages::new(service, relay, handler))
         .build()
         .unwrap();
     let (api, handle) = testing::run(server);
     let admin = api.with_token(KEYS.user_token(Uuid::nil(), &["admin"]));
-    (outbox, Receiver { url: api.base, admin, handled, next_version, handle })
+    (outbox, Receiver { url: api.base, admin, begun, handled, next_version, handle })
 }
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::from_seed("an-issuer", [7; 32]));
+const CALLS: &str = "\
+    another receiver EVENT thing.found -
+    sender receiver EVENT thing.done -
+    sender receiver EVENT thing.spoilt -
+    sender receiver EVENT thing.deadly -
+    sender receiver EVENT thing.broken -
+    sender receiver EVENT thing.slow -
+    sender receiver EVENT thing.stuck -
+    sender receiver EVENT thing.late -
+    sender receiver EVENT thing.invented -
+    sender receiver EVENT thing.\0 -";
+
+pub(crate) static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::from_seed("an-issuer", [7; 32]));
 
 impl Receiver {
     /// Newest first.
     pub(crate) async fn dead_letters(&self) -> Vec<Value> {
         let body = self.admin.get("/admin/dead-letters").await.expect(200);
         body["dead_letters"].as_array().unwrap().clone()
+    }
+
+    /// Waits until the metric `name` fulfils the condition.
+    pub(crate) async fn metric(&self, name: &str, holds: impl Fn(f64) -> bool) {
+        eventually(&format!("{name} is as it should be"), || async {
+            let text = self.admin.text("/metrics").await;
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            holds(line.parse().unwrap()).then_some(())
+        })
+        .await;
     }
 
     /// Returns the response's status.
@@ -183,14 +217,13 @@ impl Receiver {
 /// A transport to the receiver at `url`; for HTTP, several URLs separated by commas.
 pub(crate) async fn transport(url: &str) -> Rc<dyn Transport> {
     if url.starts_with("http://") {
-        let registry = RegistryUrl::parse(&format!("static://receiver={url}")).unwrap();
-        let config = StackConfig { registry, service_key: KEYS.service.clone(), advertise_url: None };
+        let config = KEYS.stack("sender", CALLS, &format!("static://receiver={url}"));
         let listener = Listener::bind("sender", HttpConfig::for_tests()).unwrap();
         return Rc::new(HttpTransport::new(&Stack::new(listener.replica(), config), &["receiver"]));
     }
     let Ok(MessagesUrl::Nats(url)) = MessagesUrl::parse(url) else { panic!("{url}") };
     let no_backoff = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
-    Rc::new(Nats::connect(&url).await.unwrap().retrying(no_backoff))
+    Rc::new(Nats::connect(&url, Calls::parse(CALLS).unwrap()).await.unwrap().retrying(no_backoff))
 }
 
 /// Starts a relay on `db`.

@@ -1,8 +1,10 @@
 //! Outages of the broker, redelivery, and events that cannot be handled.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::web::Bytes;
+use async_nats::jetstream::consumer::PullConsumer;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use shared::db::query;
@@ -16,6 +18,13 @@ async fn broker(case: &Case) -> (async_nats::Client, String) {
     let url = Url::parse(&case.transport).unwrap();
     let client = async_nats::connect(&url[..url::Position::BeforePath]).await.unwrap();
     (client, url.path()[1..].to_owned())
+}
+
+/// Of the subject "a".
+async fn consumer(case: &Case) -> PullConsumer {
+    let (client, stream) = broker(case).await;
+    let stream = async_nats::jetstream::new(client).get_stream(stream).await.unwrap();
+    stream.get_consumer("receiver-10").await.unwrap()
 }
 
 async fn health(receiver: &Receiver) -> (u16, Value) {
@@ -68,7 +77,7 @@ async fn an_outage_of_nats_loses_no_event_and_keeps_the_order() {
 }
 
 #[actix_web::test]
-async fn an_event_that_always_fails_becomes_a_dead_letter_at_the_tenth_delivery_and_later_events_pass() {
+async fn an_event_that_always_fails_becomes_a_dead_letter_at_the_tenth_failure_and_later_events_pass() {
     let Some(case) = nats_case().await else { return };
     let receiver = receiver(&case.receives, &case.transport).await;
     let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
@@ -77,6 +86,66 @@ async fn an_event_that_always_fails_becomes_a_dead_letter_at_the_tenth_delivery_
     assert_eq!(effects(&case.receives, "a", 1).await, [2]);
     let kept = ("thing.broken.v1".to_owned(), 10, "receiver".to_owned());
     assert_eq!(dead_letters(&case.receives).await, [kept]);
+}
+
+#[actix_web::test]
+async fn only_failures_of_the_handler_are_attempts_and_redeliveries_are_none() {
+    for case in cases().await.into_iter().filter(|case| case.transport != "http://") {
+        let receiver = receiver(&case.receives, &case.transport).await;
+        let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
+        put(&case.sender, &outbox, event("thing.late.v1", "a", 1)).await;
+        put(&case.sender, &outbox, event("thing.done.v1", "a", 2)).await;
+        assert_eq!(effects(&case.receives, "a", 1).await, [2]);
+        assert_eq!(
+            dead_letters(&case.receives).await,
+            [("thing.late.v1".to_owned(), 10, "receiver".to_owned())]
+        );
+        let all = LATE + 10 + 1;
+        assert_eq!(receiver.begun.load(Ordering::Relaxed), all, "it had its ten attempts after the outage");
+    }
+}
+
+#[actix_web::test]
+async fn an_event_that_takes_longer_than_the_broker_waits_is_delivered_once() {
+    let Some(case) = nats_case().await else { return };
+    let _replicas =
+        (receiver(&case.receives, &case.transport).await, receiver(&case.receives, &case.transport).await);
+    let (outbox, _relay) = relay(&case.sender, transport(&case.transport).await);
+    put(&case.sender, &outbox, event("thing.slow.v1", "a", 1)).await;
+    assert_eq!(effects(&case.receives, "a", 1).await, [1]);
+    assert_eq!(consumer(&case).await.get_info().await.unwrap().delivered.consumer_sequence, 1);
+}
+
+#[actix_web::test]
+async fn the_events_that_the_broker_stores_are_in_the_metrics() {
+    let Some(case) = nats_case().await else { return };
+    let receiver = receiver(&case.receives, &case.transport).await;
+    let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
+    receiver.metric("broker_pending", |count| count == 0.0).await;
+    put(&case.sender, &outbox, event("thing.stuck.v1", "a", 1)).await;
+    put(&case.sender, &outbox, event("thing.done.v1", "a", 2)).await;
+    receiver.metric("broker_pending", |count| count == 2.0).await;
+    receiver.metric("broker_oldest_age_seconds", |age| (1.0..60.0).contains(&age)).await;
+    let week = 7.0 * 24.0 * 3600.0;
+    receiver.metric("broker_oldest_expires_seconds", |left| (week - 60.0..week).contains(&left)).await;
+}
+
+#[actix_web::test]
+async fn the_time_until_the_broker_drops_an_event_is_in_the_metrics() {
+    let Some(case) = nats_case().await else { return };
+    let (client, stream) = broker(&case).await;
+    let config = async_nats::jetstream::stream::Config {
+        subjects: vec![format!("{stream}.>")],
+        name: stream,
+        retention: async_nats::jetstream::stream::RetentionPolicy::WorkQueue,
+        max_age: Duration::from_secs(3600),
+        ..Default::default()
+    };
+    async_nats::jetstream::new(client).create_stream(config).await.unwrap();
+    let receiver = receiver(&case.receives, &case.transport).await;
+    let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
+    put(&case.sender, &outbox, event("thing.stuck.v1", "a", 1)).await;
+    receiver.metric("broker_oldest_expires_seconds", |left| (3000.0..3600.0).contains(&left)).await;
 }
 
 #[actix_web::test]
@@ -130,7 +199,21 @@ async fn an_event_that_the_database_cannot_store_does_not_block_others() {
 }
 
 #[actix_web::test]
-async fn an_event_of_a_crashed_replica_is_redelivered_to_another_as_the_second_attempt() {
+async fn an_event_of_a_source_that_the_table_does_not_list_has_no_effect() {
+    let Some(case) = nats_case().await else { return };
+    let receiver = receiver(&case.receives, &case.transport).await;
+    let (outbox, _relay) = relay(&case.sender, transport(&receiver.url).await);
+    let mut forged = event("thing.done.v1", "a", 1);
+    forged.source = "stranger".to_owned();
+    put(&case.sender, &outbox, forged).await;
+    put(&case.sender, &outbox, event("thing.unlisted.v1", "a", 2)).await;
+    put(&case.sender, &outbox, event("thing.done.v1", "a", 3)).await;
+    assert_eq!(effects(&case.receives, "a", 1).await, [3]);
+    assert_eq!(dead_letters(&case.receives).await.len(), 2);
+}
+
+#[actix_web::test]
+async fn an_event_of_a_crashed_replica_is_redelivered_to_another_and_no_attempt_is_counted() {
     let Some(case) = nats_case().await else { return };
     let first = receiver(&case.receives, &case.transport).await;
     let (outbox, _relay) = relay(&case.sender, transport(&first.url).await);
@@ -138,11 +221,7 @@ async fn an_event_of_a_crashed_replica_is_redelivered_to_another_as_the_second_a
     effects(&case.receives, "a", 1).await;
     first.handle.stop().await;
 
-    let (client, stream) = broker(&case).await;
-    let stream = async_nats::jetstream::new(client).get_stream(stream).await.unwrap();
-    // The partition of the subject "a".
-    let consumer: async_nats::jetstream::consumer::PullConsumer =
-        stream.get_consumer("receiver-10").await.unwrap();
+    let consumer = consumer(&case).await;
     put(&case.sender, &outbox, event("thing.done.v1", "a", 2)).await;
     let taken = consumer.batch().max_messages(1).expires(Duration::from_secs(10));
     let mut taken = taken.messages().await.unwrap();
@@ -151,5 +230,5 @@ async fn an_event_of_a_crashed_replica_is_redelivered_to_another_as_the_second_a
     let _second = receiver(&case.receives, &case.transport).await;
     assert_eq!(effects(&case.receives, "a", 2).await, [1, 2]);
     let row = query("SELECT attempt FROM effects WHERE number = 2").fetch_one(&case.receives).await.unwrap();
-    assert_eq!(row.get::<i64>("attempt").unwrap(), 2);
+    assert_eq!(row.get::<i64>("attempt").unwrap(), 1);
 }

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::Caller;
-use shared::body::{Body, Fields, FromBody, Invalid};
+use shared::body::Body;
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::etag;
 use utoipa::ToSchema;
@@ -21,11 +21,7 @@ pub(crate) struct AddThing {
     name: Name,
 }
 
-impl FromBody for AddThing {
-    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
-        Ok(Self { name: fields.required("name")? })
-    }
-}
+shared::from_body! { AddThing { required: name; } }
 
 #[utoipa::path(post, path = "/api/things", tag = "things", security(("user" = [])), request_body = AddThing,
     params(("Idempotency-Key" = String, Header, description = "Sent twice, it happens once.")),

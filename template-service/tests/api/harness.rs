@@ -1,20 +1,12 @@
 //! The service, and user-service as far as it needs that.
 
-use actix_web::HttpResponse;
-use actix_web::web::Data;
-use shared::auth::keys::Jwks;
-use shared::config::Variable as _;
 use shared::db::DbConfig;
 use shared::db::testing::urls;
-use shared::registry::RegistryUrl;
-use shared::service::{HttpConfig, Listener, Service, resource};
-use shared::stack::StackConfig;
-use shared::testing::{Api, Keys, run};
+use shared::service::{HttpConfig, Service};
+use shared::testing::{Api, Keys, publish_keys, run};
 use template_service::app;
-use template_service::config::Config;
+use template_service::config::{CALLS, Config, SERVICE, USERS};
 use uuid::Uuid;
-
-const ISSUER: &str = "user-service";
 
 /// A running replica.
 pub(crate) struct Replica {
@@ -25,33 +17,21 @@ pub(crate) struct Replica {
 
 /// A replica on a new database of each kind.
 pub(crate) async fn replicas() -> Vec<Replica> {
-    let keys = Keys::new(ISSUER);
-    let issuer = publish(keys.signing.jwks().clone());
+    let keys = Keys::new(USERS);
+    let (signing, users) = (keys.signing.clone(), Service::bind(USERS, HttpConfig::for_tests()).unwrap());
+    let users = users.configure(move |app| publish_keys(app, &signing)).build().unwrap();
+    let (users, _) = run(users);
     let mut replicas = Vec::new();
     for url in urls().await {
         let config = Config {
             http: HttpConfig::for_tests(),
-            stack: StackConfig {
-                registry: RegistryUrl::parse(&format!("static://{ISSUER}={}", issuer.base)).unwrap(),
-                service_key: keys.service.clone(),
-                advertise_url: None,
-            },
+            stack: keys.stack(SERVICE, CALLS, &format!("static://{USERS}={}", users.base)),
             database: DbConfig::at(&url),
         };
         let (api, _) = run(app::build(config).await.unwrap());
         replicas.push(Replica { api, keys: keys.clone() });
     }
     replicas
-}
-
-/// A server with the keys of user tokens.
-fn publish(jwks: Jwks) -> Api {
-    let listener = Listener::bind(ISSUER, HttpConfig::for_tests()).unwrap();
-    let show = async |jwks: Data<Jwks>| HttpResponse::Ok().json(jwks.get_ref());
-    let service = Service::new(listener).data(jwks).configure(move |app| {
-        app.service(resource("/.well-known/jwks.json").get(show));
-    });
-    run(service.build().unwrap()).0
 }
 
 impl Replica {

@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use shared::db::testing::urls;
-use shared::db::{Db, DbConfig, now, query};
+use shared::db::{Db, DbConfig};
 use shared::request::Paging;
 use template_service::domain::Thing;
 use template_service::error::Error;
 use template_service::store::{Store, migrations};
-use time::Duration;
 use uuid::Uuid;
 
 async fn stores() -> Vec<Store> {
@@ -41,24 +40,5 @@ async fn whatever_is_committed_is_found_again_and_nothing_else() {
         assert!(failed.is_err());
         let all = store.list(&Paging { limit: 10, cursor: None }, None).await.unwrap();
         assert_eq!(all.items, [added]);
-    }
-}
-
-#[actix_web::test]
-async fn a_key_is_deleted_when_its_time_is_over_and_not_before() {
-    for store in stores().await {
-        for (key, expires_at) in [("old", now() - Duration::MINUTE), ("new", now() + Duration::MINUTE)] {
-            query(
-                "INSERT INTO idempotency_keys (scope, key, fingerprint, expires_at) VALUES ('s', $1, '', $2)",
-            )
-            .bind(key)
-            .bind(expires_at)
-            .execute(store.db())
-            .await
-            .unwrap();
-        }
-        store.db().transaction(async |tx| store.prune_keys(tx).await).await.unwrap();
-        let left = query("SELECT key FROM idempotency_keys").fetch_all(store.db()).await.unwrap();
-        assert_eq!(left.iter().map(|row| row.get("key").unwrap()).collect::<Vec<String>>(), ["new"]);
     }
 }

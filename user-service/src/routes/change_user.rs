@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use shared::auth::Caller;
-use shared::body::{Body, Fields, FromBody, Invalid};
+use shared::body::Body;
 use shared::client::Context;
 use shared::problem::Problem;
 use shared::request::{IfMatch, etag};
@@ -36,14 +36,7 @@ pub(crate) struct ChangeUser {
     current_password: Option<String>,
 }
 
-impl FromBody for ChangeUser {
-    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
-        let (email, name) = (fields.optional("email"), fields.optional("name"));
-        let password = fields.optional("password");
-        let current_password = fields.optional("current_password");
-        Ok(Self { email: email?, name: name?, password: password?, current_password: current_password? })
-    }
-}
+shared::from_body! { ChangeUser { optional: email, name, password, current_password; } }
 
 /// Changes one user.
 #[utoipa::path(patch, path = "/api/users/{id}", tag = "users", security(("user" = [])),

@@ -4,7 +4,7 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use shared::auth::MaybeCaller;
-use shared::body::{Body, Fields, FromBody, Invalid};
+use shared::body::Body;
 use utoipa::ToSchema;
 
 use super::client_address::client_address;
@@ -21,12 +21,7 @@ pub(crate) struct LogIn {
     password: String,
 }
 
-impl FromBody for LogIn {
-    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
-        let (email, password) = (fields.required("email"), fields.required("password"));
-        Ok(Self { email: email?, password: password? })
-    }
-}
+shared::from_body! { LogIn { required: email, password; } }
 
 /// Logs in. Neither the answer nor its time shows whether the address exists.
 #[utoipa::path(post, path = "/api/sessions", tag = "sessions", request_body = LogIn,

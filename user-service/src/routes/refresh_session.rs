@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use shared::auth::MaybeCaller;
-use shared::body::{Body, Fields, FromBody, Invalid};
+use shared::body::Body;
 use utoipa::ToSchema;
 
 use crate::error::Error;
@@ -20,11 +20,7 @@ pub(crate) struct RefreshSession {
     refresh_token: String,
 }
 
-impl FromBody for RefreshSession {
-    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
-        Ok(Self { refresh_token: fields.required("refresh_token")? })
-    }
-}
+shared::from_body! { RefreshSession { required: refresh_token; } }
 
 /// Gives new tokens for a refresh token, which is then spent.
 #[utoipa::path(post, path = "/api/sessions/refresh", tag = "sessions", request_body = RefreshSession,

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::MaybeCaller;
-use shared::body::{Body, Fields, FromBody, Invalid};
+use shared::body::Body;
 use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::etag;
 use utoipa::ToSchema;
@@ -30,13 +30,7 @@ pub(crate) struct RegisterUser {
     password: Password,
 }
 
-impl FromBody for RegisterUser {
-    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
-        let (email, name) = (fields.required("email"), fields.required("name"));
-        let password = fields.required("password");
-        Ok(Self { email: email?, name: name?, password: password? })
-    }
-}
+shared::from_body! { RegisterUser { required: email, name, password; } }
 
 /// Registers a user.
 #[utoipa::path(post, path = "/api/users", tag = "users", request_body = RegisterUser,

@@ -1,6 +1,6 @@
 //! The audit table: what admins did to other users. It is written in the transaction of the change.
 
-use shared::db::{DbError, Row, Tx, now, query};
+use shared::db::{DbError, Row, Tx, query};
 use shared::request::{Page, Paging};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -23,12 +23,13 @@ pub struct AuditEntry {
 
 impl Store {
     pub async fn record(&self, tx: &mut Tx, change: &AdminChange) -> Result<(), DbError> {
+        let now = tx.now();
         query(
             "INSERT INTO audit (id, at, admin_id, user_id, action, fields, client, trace_id) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(Uuid::now_v7())
-        .bind(now())
+        .bind(now)
         .bind(change.admin_id)
         .bind(change.user_id)
         .bind(change.action.as_str())

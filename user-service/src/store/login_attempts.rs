@@ -10,7 +10,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use shared::db::{Conn, DbError, Tx, now, query};
+use shared::db::{Conn, DbError, Tx, query};
 use time::{Duration, OffsetDateTime};
 
 use super::Store;
@@ -84,7 +84,8 @@ impl Store {
 
     /// Counts a wrong password; [`Error::Throttled`] if concurrent ones have reached a limit before.
     pub async fn count_failure(&self, tx: &mut Tx, attempt: &LoginAttempt) -> Result<(), Error> {
-        let (now, began) = (now(), now() - WINDOW);
+        let now = tx.now();
+        let began = now - WINDOW;
         for (address, client, max) in attempt.counters() {
             let counted = query(
                 "INSERT INTO login_failures (address, client, failures, began_at) VALUES ($1, $2, 1, $3) \
@@ -112,7 +113,8 @@ pub(super) async fn check_throttle<'c>(
     conn: impl Into<Conn<'c>>,
     attempt: &LoginAttempt,
 ) -> Result<(), Error> {
-    let now = now();
+    let conn = conn.into();
+    let now = conn.now();
     let [both, account, client] = attempt.counters();
     let found = query(
         "SELECT began_at FROM login_failures WHERE began_at >= $1 AND ( \

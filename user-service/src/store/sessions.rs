@@ -9,7 +9,7 @@
 //! Spent tokens are deleted soon. What is left of them is the hash of their family in the session: a token of that
 //! family that is not in the table is a spent one.
 
-use shared::db::{DbError, Row, Tx, now, query};
+use shared::db::{DbError, Row, Tx, query};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ impl Store {
         login: &Login,
         token: &RefreshToken,
     ) -> Result<Session, Error> {
-        let (session, user) = (Session { id: Uuid::now_v7(), began_at: now() }, login.user.id);
+        let (session, user) = (Session { id: Uuid::now_v7(), began_at: tx.now() }, login.user.id);
         query("SELECT id FROM users WHERE id = $1 AND password_hash = $2 AND deactivated = FALSE FOR UPDATE")
             .bind(user)
             .bind(login.password_hash.as_str())
@@ -71,7 +71,7 @@ impl Store {
     /// Spends a refresh token; a new one takes its place.
     /// [`Error::InvalidToken`] if there is no such token, or its session is over.
     pub async fn refresh(&self, tx: &mut Tx, token: &RefreshToken) -> Result<Refreshed, Error> {
-        let now = now();
+        let now = tx.now();
         let found = query(
             "SELECT s.id, s.user_id, s.created_at, s.revoked_at, s.expires_at, t.spent_at, t.salt \
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.hash = $1 FOR UPDATE",
@@ -117,7 +117,7 @@ impl Store {
     pub async fn end_session(&self, tx: &mut Tx, session: Uuid) -> Result<(), DbError> {
         query("UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
             .bind(session)
-            .bind(now())
+            .bind(tx.now())
             .execute(tx)
             .await
             .map(drop)
@@ -178,7 +178,7 @@ pub(super) async fn revoke_all_but(tx: &mut Tx, user: Uuid, kept: Option<Uuid>) 
          AND ($3 IS NULL OR id <> $3)",
     )
     .bind(user)
-    .bind(now())
+    .bind(tx.now())
     .bind(kept)
     .execute(tx)
     .await

@@ -1,6 +1,6 @@
 //! Users.
 
-use shared::db::{DbError, Tx, now, query};
+use shared::db::{DbError, Tx, query};
 use shared::request::{Page, Paging};
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ impl Store {
         .bind(new.name.as_str())
         .bind(new.password_hash)
         .bind(new.role == Role::Admin)
-        .bind(now())
+        .bind(tx.now())
         .fetch_one(tx)
         .await
         .map_err(taken)?;
@@ -92,7 +92,7 @@ impl Store {
         .bind(change.email.as_ref().map(EmailAddress::key))
         .bind(change.name.as_ref().map(|name| name.as_str()))
         .bind(change.password_hash.as_deref())
-        .bind(now())
+        .bind(tx.now())
         .fetch_one(&mut *tx)
         .await
         .map_err(taken)?;
@@ -109,7 +109,7 @@ impl Store {
              WHERE id = $1 AND deactivated = FALSE",
         )
         .bind(id)
-        .bind(now())
+        .bind(tx.now())
         .execute(&mut *tx)
         .await?;
         Ok(revoke_all_but(tx, id, None).await?)

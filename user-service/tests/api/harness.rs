@@ -6,16 +6,13 @@ use actix_web::http::Method;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use shared::auth::{Secret, SigningKeys, UserClaims};
-use shared::config::Variable as _;
+use shared::auth::{Reread, SealKey, Secret, SigningKeys, UserClaims};
 use shared::db::DbConfig;
 use shared::db::testing::sqlite_url;
-use shared::registry::RegistryUrl;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 use shared::testing::{Api, Keys, Reply, pem, run};
 use user_service::app;
-use user_service::config::{Admin, Config, SERVICE};
+use user_service::config::{Admin, CALLS, Config, SERVICE};
 
 pub(crate) const PASSWORD: &str = "a long enough one";
 const ADMIN: &str = "admin@example.com";
@@ -35,13 +32,10 @@ impl Service {
         let signing = SigningKeys::from_pem(&two_keys).unwrap();
         let config = Config {
             http: HttpConfig::for_tests(),
-            stack: StackConfig {
-                registry: RegistryUrl::parse("static://").unwrap(),
-                service_key: keys.service.clone(),
-                advertise_url: None,
-            },
+            stack: keys.stack(SERVICE, CALLS, "static://"),
             database: DbConfig::at(&sqlite_url()),
-            signing_keys: signing.clone(),
+            signing_keys: Reread::fixed(signing.clone()),
+            seal_key: SealKey::from_base64(&Secret::new("A".repeat(44))).unwrap(),
             access_token_ttl: Duration::from_secs(300),
             admin: Some(Admin { email: ADMIN.to_owned(), password: Secret::new(PASSWORD) }),
         };

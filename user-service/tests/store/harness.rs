@@ -4,7 +4,7 @@ use shared::db::testing::urls;
 use shared::db::{Db, DbConfig, now, query};
 use user_service::domain::{Change, EmailAddress, Name, NewUser, Role, Session, User};
 use user_service::error::Error;
-use user_service::store::{Login, LoginAttempt, Pruned, Refreshed, Store, migrations};
+use user_service::store::{Login, LoginAttempt, RETENTION, Refreshed, Store, migrations};
 use user_service::tokens::RefreshToken;
 use uuid::Uuid;
 
@@ -84,8 +84,8 @@ pub(crate) async fn renew(store: &Store, token: &RefreshToken) -> RefreshToken {
 }
 
 pub(crate) async fn prune(store: &Store) {
-    for what in Pruned::ALL {
-        store.db().transaction(async |tx| store.prune(tx, what).await).await.unwrap();
+    for rows in &RETENTION {
+        store.db().prune(rows).await.unwrap();
     }
 }
 

@@ -93,8 +93,11 @@ fn insert_into_compose(text: &str, name: &str, port: u16) -> Result<String, Stri
   {name}:
     <<: *program
     build: {{ <<: *build, args: {{ PROGRAM: {name}, PACKAGE: {name}, PORT: {port} }} }}
-    environment: {{ <<: *environment, DATABASE_URL_FILE: /secrets/database-url }}
-    volumes: [\"{name}-secrets:/secrets:ro\"]
+    environment:
+      <<: *environment
+      DATABASE_URL_FILE: /secrets/database-url
+      DATABASE_MIGRATIONS_URL_FILE: /secrets/migrations-url
+    volumes: [\"{name}-secrets:/secrets:ro\", \"public-keys:/public-keys:ro\"]
     depends_on: *needs
     networks: [private]
     deploy: *replicas

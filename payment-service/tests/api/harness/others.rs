@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex};
 
 use actix_web::{HttpResponse, web};
-use payment_service::store::ORDERS;
+use payment_service::config::{CALLS, ORDERS, USERS};
 use serde_json::Value;
 use shared::auth::{Authenticator, KeySet, ServiceCaller};
 use shared::service::{HttpConfig, Service, resource};
-use shared::testing::{Keys, run};
+use shared::testing::{Keys, publish_keys, run};
 use uuid::Uuid;
 
 use super::eventually;
@@ -23,16 +23,18 @@ pub(crate) struct Others {
 
 impl Others {
     pub(crate) async fn start() -> Self {
-        let keys = Keys::new("user-service");
+        let keys = Keys::new(USERS);
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let (inbox, jwks) = (web::Data::from(events.clone()), web::Data::new(keys.signing.jwks().clone()));
+        let (inbox, signing) = (web::Data::from(events.clone()), keys.signing.clone());
+        let stack = keys.stack(ORDERS, CALLS, "static://");
+        let users = KeySet::empty(USERS);
+        let authenticator = Authenticator::new(ORDERS, stack.service_keys, stack.calls, users);
         let server = Service::bind(ORDERS, HttpConfig::for_tests())
             .unwrap()
-            .authenticate(Authenticator::new(ORDERS, keys.service.clone(), KeySet::empty("user-service")))
+            .authenticate(authenticator)
             .configure(move |app| {
-                app.app_data(inbox.clone()).app_data(jwks.clone());
-                app.service(resource("/messages").post(receive))
-                    .service(resource("/.well-known/jwks.json").get(publish_keys));
+                publish_keys(app, &signing);
+                app.app_data(inbox.clone()).service(resource("/messages").post(receive));
             })
             .build()
             .unwrap();
@@ -69,8 +71,4 @@ async fn receive(
         events.push(event.into_inner());
     }
     HttpResponse::NoContent().finish()
-}
-
-async fn publish_keys(jwks: web::Data<shared::auth::keys::Jwks>) -> HttpResponse {
-    HttpResponse::Ok().json(jwks.get_ref())
 }

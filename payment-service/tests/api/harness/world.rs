@@ -1,14 +1,13 @@
 //! A payment service, a card network, and the others.
 
-use payment_service::config::{Config, Timing};
+use std::time::Duration;
+
+use payment_service::config::{CALLS, Config, SERVICE, Timing};
 use payment_service::{app, card_network};
 use serde_json::{Value, json};
-use shared::config::Variable as _;
 use shared::db::{DbConfig, testing};
 use shared::messages::MessagesUrl;
-use shared::registry::RegistryUrl;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 use shared::testing::{Api, Reply, run};
 use url::Url;
 use uuid::Uuid;
@@ -22,11 +21,17 @@ pub(crate) struct Setup {
     pub(crate) database_url: String,
     /// The simulated card network, if `None`.
     pub(crate) card_network_url: Option<String>,
+    pub(crate) reconcile_every: Duration,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { timing: Timing::default(), database_url: testing::sqlite_url(), card_network_url: None }
+        Self {
+            timing: Timing::default(),
+            database_url: testing::sqlite_url(),
+            card_network_url: None,
+            reconcile_every: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -98,14 +103,11 @@ impl World {
         let card_network_url = self.setup.card_network_url.as_ref().unwrap_or(&self.network.base);
         let config = Config {
             http: HttpConfig::for_tests(),
-            stack: StackConfig {
-                registry: RegistryUrl::parse(&registry(&self.others)).unwrap(),
-                service_key: self.others.keys.service.clone(),
-                advertise_url: None,
-            },
+            stack: self.others.keys.stack(SERVICE, CALLS, &registry(&self.others)),
             messages: MessagesUrl::Http,
             database: DbConfig::at(&self.setup.database_url),
             card_network_url: Url::parse(card_network_url).unwrap(),
+            reconcile_every: self.setup.reconcile_every,
             timing: self.setup.timing,
         };
         let server = app::build(config).await.unwrap();
@@ -198,6 +200,25 @@ impl World {
     pub(crate) async fn statement(&self, ordered: &Ordered) -> Vec<Value> {
         let path = format!("/statement?order_id={}", ordered.order_id);
         self.network.get(&path).await.expect(200)["charges"].as_array().unwrap().clone()
+    }
+
+    /// What an admin sees of the differences to the card network: figure, ours, theirs, of one payment or of none.
+    pub(crate) async fn differences(
+        &self,
+        state: &str,
+        ordered: Option<&Ordered>,
+    ) -> Vec<(String, i64, i64)> {
+        let body = self.as_admin().get(&format!("/admin/differences?state={state}")).await.expect(200);
+        let payment = ordered.map_or(Value::Null, |ordered| json!(ordered.payment_id));
+        let all = body["differences"].as_array().unwrap().iter().filter(|one| one["payment_id"] == payment);
+        let amount = |one: &Value, side: &str| one[side]["amount"].as_i64().unwrap();
+        let mut all: Vec<_> = all
+            .map(|one| {
+                (one["figure"].as_str().unwrap().to_owned(), amount(one, "ours"), amount(one, "theirs"))
+            })
+            .collect();
+        all.sort();
+        all
     }
 
     pub(crate) async fn ledger(&self) -> Value {

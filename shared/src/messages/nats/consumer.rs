@@ -4,11 +4,14 @@
 //! |---|---|
 //! | success, or a duplicate | acknowledge |
 //! | `Retry`, or the database is unavailable | redeliver within a second, without limit |
-//! | any other database error | redeliver with backoff; a dead letter at the tenth delivery |
+//! | any other database error | redeliver with backoff; a dead letter at the tenth such failure |
 //! | rejected, or the event cannot be parsed | a dead letter at once |
 //!
-//! If a replica dies, the broker redelivers its unacknowledged events after [`outbox::LEASE`].
+//! If a replica dies, the broker redelivers its unacknowledged events after [`outbox::LEASE`]. A replica that is
+//! still at work says so. The broker's own count of deliveries decides nothing: it grows in every outage. Failures
+//! of the handler are counted in the database.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
 use uuid::Uuid;
 
+use super::failures::{count_failure, failures};
 use super::{Nats, PARTITIONS, TIMEOUT};
 use crate::db::DbError;
 use crate::messages::Event;
@@ -28,6 +32,8 @@ use crate::stop::Stop;
 
 /// Between attempts to create the consumers.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How often the broker is told that a replica is still at work; a handler that hangs is not covered for ever.
+const MAX_PROGRESS_REPORTS: u32 = 12;
 
 impl Nats {
     /// Passes this service's events to `inbox` until `stop`; then finishes those in progress. Creates stream
@@ -40,7 +46,7 @@ impl Nats {
                     Ok(consumers) => {
                         let (stopper, over) = Stop::pair();
                         let handling = consumers.into_iter().map(async |events| {
-                            receive(events, &inbox, &over, self.retry).await;
+                            self.receive(events, &inbox, &over).await;
                             stopper.stop();
                         });
                         let watching = async {
@@ -86,58 +92,90 @@ impl Nats {
         }
         Ok(consumers)
     }
-}
 
-async fn receive(mut events: Stream, inbox: &Inbox, over: &Stop, retry: Backoff) {
-    loop {
-        let message = tokio::select! {
-            message = events.next() => message,
-            () = over.requested() => return,
-        };
-        match message {
-            Some(Ok(message)) => {
-                let acknowledgement = handle(inbox, &message, retry).await;
-                if let Err(error) = message.ack_with(acknowledgement).await {
-                    log::warn!(error:%; "an event could not be acknowledged, and will be redelivered");
+    async fn receive(&self, mut events: Stream, inbox: &Inbox, over: &Stop) {
+        loop {
+            let message = tokio::select! {
+                message = events.next() => message,
+                () = over.requested() => return,
+            };
+            match message {
+                Some(Ok(message)) => {
+                    let acknowledgement = tokio::select! {
+                        acknowledgement = self.handle(inbox, &message) => acknowledgement,
+                        never = report_progress(&message) => match never {},
+                    };
+                    if let Err(error) = message.ack_with(acknowledgement).await {
+                        log::warn!(error:%; "an event could not be acknowledged, and will be redelivered");
+                    }
                 }
+                Some(Err(error)) => {
+                    log::warn!(error:%; "the consumer failed");
+                    return;
+                }
+                None => return,
             }
-            Some(Err(error)) => {
-                log::warn!(error:%; "the consumer failed");
-                return;
+        }
+    }
+
+    /// Handles one event; returns the acknowledgement for the broker.
+    async fn handle(&self, inbox: &Inbox, message: &Message) -> AckKind {
+        let event = match serde_json::from_slice::<Event>(&message.payload) {
+            Ok(event) => event,
+            Err(error) => {
+                let error = HandleError::Rejected(error.to_string());
+                return keep(inbox, &unreadable(&message.payload), 1, &error).await;
             }
-            None => return,
+        };
+        let is_first = message.info().is_ok_and(|info| info.delivered == 1);
+        let failed = if is_first { Ok(0) } else { failures(inbox, event.id).await };
+        let attempt = failed.as_ref().map_or(1, |failures| failures + 1);
+        let received = match failed {
+            // Only who may send to this service can publish to its subjects; see `calls.txt`.
+            Ok(_) if !self.calls.accept(&event.source, inbox.service(), &event.kind) => {
+                Err(HandleError::Rejected(format!("{} may not send this", event.source)))
+            }
+            Ok(_) => inbox.receive(&event, Delivery { attempt }).await,
+            Err(error) => Err(error.into()),
+        };
+        let error = match received {
+            Ok(received) => {
+                log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
+                return AckKind::Ack;
+            }
+            Err(error) => error,
+        };
+        log::warn!(kind = event.kind, id = event.id.to_string(), attempt, error:%; "a message was not handled");
+        match &error {
+            HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
+                redeliver(UNAVAILABLE, attempt)
+            }
+            HandleError::Db(_) => match count_failure(inbox, event.id).await {
+                Ok(failures) if failures < MAX_ATTEMPTS => redeliver(self.retry, failures),
+                Ok(failures) => keep(inbox, &event, failures, &error).await,
+                Err(_) => redeliver(UNAVAILABLE, attempt),
+            },
+            HandleError::UnknownType | HandleError::Rejected(_) => keep(inbox, &event, attempt, &error).await,
         }
     }
 }
 
-/// Handles one event; returns the acknowledgement for the broker.
-async fn handle(inbox: &Inbox, message: &Message, retry: Backoff) -> AckKind {
-    let attempt = message.info().map_or(1, |info| info.delivered);
-    let delivery = Delivery { attempt };
-    let (event, result) = match serde_json::from_slice::<Event>(&message.payload) {
-        Ok(event) => {
-            let received = inbox.receive(&event, delivery).await;
-            (event, received)
+/// Keeps the broker from redelivering an event that takes longer than [`outbox::LEASE`].
+async fn report_progress(message: &Message) -> Infallible {
+    for _ in 0..MAX_PROGRESS_REPORTS {
+        tokio::time::sleep(outbox::LEASE.unsigned_abs() / 2).await;
+        if let Err(error) = message.ack_with(AckKind::Progress).await {
+            log::debug!(error:%; "progress cannot be reported");
         }
-        Err(error) => (unreadable(&message.payload), Err(HandleError::Rejected(error.to_string()))),
-    };
-    let error = match result {
-        Ok(received) => {
-            log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
-            return AckKind::Ack;
-        }
-        Err(error) => error,
-    };
-    log::warn!(kind = event.kind, id = event.id.to_string(), attempt, error:%; "a message was not handled");
-    match &error {
-        HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
-            redeliver(UNAVAILABLE, attempt)
-        }
-        HandleError::Db(_) if attempt < MAX_ATTEMPTS => redeliver(retry, attempt),
-        _ => match inbox.keep(&event, delivery, &error).await {
-            Ok(()) => AckKind::Term,
-            Err(_) => redeliver(UNAVAILABLE, attempt),
-        },
+    }
+    std::future::pending().await
+}
+
+/// Makes the event a dead letter.
+async fn keep(inbox: &Inbox, event: &Event, attempt: i64, why: &HandleError) -> AckKind {
+    match inbox.keep(event, Delivery { attempt }, why).await {
+        Ok(()) => AckKind::Term,
+        Err(_) => redeliver(UNAVAILABLE, attempt),
     }
 }
 

@@ -1,0 +1,2 @@
+-- Unused since version 2.
+ALTER TABLE things DROP COLUMN name

@@ -1,0 +1,116 @@
+//! The logins of PostgreSQL and NATS are replaced while customers order, step by step as
+//! `scripts/rotate-secrets --compose` does it.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use actix_web::http::Method;
+use e2e::{Person, Stack, eventually, key};
+use futures_util::future::{join, join_all};
+use serde_json::{Value, json};
+use shared::db::{Db, DbConfig, Migrations};
+use shared::testing::server;
+
+const BUYERS: usize = 12;
+const SERVICES: [&str; 3] = ["user-service", "order-service", "payment-service"];
+
+fn text(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+    text.trim().to_owned()
+}
+
+/// The URLs that compose gives the services, with the servers of the test.
+fn write_urls(secrets: &Path, urls: &Path) {
+    let (postgres, nats) = (text(&secrets.join("postgres-address")), text(&secrets.join("nats-address")));
+    for service in SERVICES {
+        for (secret, file) in [("database-url", "database"), ("migrations-url", "migrations")] {
+            let database = text(&secrets.join(service).join(secret));
+            let database = database.replace("@postgres/", &format!("@{postgres}/"));
+            fs::write(urls.join(format!("{service}-{file}")), database).unwrap();
+        }
+        if service != "user-service" {
+            let messages = text(&secrets.join(service).join("messages-url"));
+            fs::write(urls.join(format!("{service}-messages")), messages.replace("nats:4222", &nats))
+                .unwrap();
+        }
+    }
+}
+
+/// A step of the rotation, in the secrets and in the servers.
+async fn step(secrets: &Path, name: &str) {
+    let mut command = tokio::process::Command::new(secrets.join("rotate"));
+    assert!(command.arg(name).status().await.unwrap().success(), "{name}");
+}
+
+async fn order(ann: &Person, product: &Value) -> Value {
+    let lines = json!([{ "product_id": product["id"], "quantity": 1 }]);
+    let order = json!({ "lines": lines, "payment_token": "tok_visa" });
+    ann.api.with_key(key()).send(Method::POST, "/api/orders", Some(&order)).await.expect(201)
+}
+
+#[actix_web::test]
+async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_request_fails() {
+    let Some(secrets) = server("TEST_COMPOSE_SECRETS", "servers of docker compose").map(PathBuf::from) else {
+        return;
+    };
+    let urls = std::env::temp_dir().join(format!("urls-{}", uuid::Uuid::now_v7()));
+    fs::create_dir_all(&urls).unwrap();
+    write_urls(&secrets, &urls);
+    let old = text(&urls.join("order-service-database"));
+    let mut stack = Stack::start_with(&[
+        // Longer than a service takes to learn that a replica of another one leaves.
+        ("DRAIN_GRACE", "2s"),
+        ("DATABASE_URL_FILE", &format!("{}/{{program}}-database", urls.display())),
+        ("DATABASE_MIGRATIONS_URL_FILE", &format!("{}/{{program}}-migrations", urls.display())),
+        ("MESSAGES_URL_FILE", &format!("{}/{{program}}-messages", urls.display())),
+    ])
+    .await;
+    let buyers = join_all((0..BUYERS).map(|_| stack.register())).await;
+    let product = buyers[0].product().await;
+
+    let (is_switched, is_over, orders_so_far) = (Cell::new(false), Cell::new(false), Cell::new(0));
+    let buying = join_all(buyers.iter().enumerate().map(async |(number, ann)| {
+        let mut orders = Vec::new();
+        // Most buyers come later, so that replicas which still have the old login open more connections.
+        if number > 0 {
+            let switched = async || is_switched.get().then_some(());
+            eventually("the logins are switched", Duration::from_secs(60), switched).await;
+        }
+        while !is_over.get() {
+            orders.push(order(ann, &product).await);
+            orders_so_far.set(orders_so_far.get() + 1);
+        }
+        orders
+    }));
+    let rotating = async {
+        step(&secrets, "add").await;
+        step(&secrets, "switch").await;
+        write_urls(&secrets, &urls);
+        is_switched.set(true);
+        let busy = async || (orders_so_far.get() > 5 * BUYERS).then_some(());
+        eventually("all buyers order", Duration::from_secs(60), busy).await;
+        for service in SERVICES {
+            for replica in 0..2 {
+                stack.renew(service, replica).await;
+                stack.healthy().await;
+            }
+        }
+        step(&secrets, "remove").await;
+        is_over.set(true);
+    };
+    let (orders, ()) = join(buying, rotating).await;
+    for (ann, orders) in buyers.iter().zip(&orders) {
+        assert!(orders.len() > 5, "{}", orders.len());
+        join_all(orders.iter().map(|order| ann.order_reaches(order, "confirmed"))).await;
+    }
+    let new = text(&urls.join("order-service-database"));
+    assert_ne!(old, new);
+    let open = async |url: &str| Db::open(&DbConfig::at(url), Migrations::none()).await;
+    assert!(open(&new).await.is_ok());
+    assert!(open(&old).await.is_err(), "the old login is removed");
+    fs::remove_dir_all(urls).unwrap();
+}

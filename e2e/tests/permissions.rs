@@ -1,0 +1,149 @@
+//! NATS and Consul as docker compose starts them: each service may do there what `calls.txt` lists, and no more.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::stream::Config;
+use e2e::{Stack, eventually};
+use futures_util::StreamExt as _;
+use shared::auth::Secret;
+use shared::registry::{ConsulRegistry, Instance, Registry as _, RegistryError};
+use shared::testing::server;
+use tokio::sync::Mutex;
+
+/// Two systems on one NATS would take each other's events.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// The volumes that the service `secrets` of docker compose filled.
+fn secrets() -> Option<PathBuf> {
+    server("TEST_COMPOSE_SECRETS", "NATS and Consul of docker compose").map(PathBuf::from)
+}
+
+fn text(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+    text.trim().to_owned()
+}
+
+fn consul(secrets: &Path, service: &str) -> ConsulRegistry {
+    let consul: ConsulRegistry = text(&secrets.join("consul-address")).parse().unwrap();
+    consul.with_token(Some(Secret::new(text(&secrets.join(service).join("consul-token")))))
+}
+
+/// The URL that compose gives a service, with the server of the test.
+fn messages_url(secrets: &Path, service: &str) -> String {
+    let url = text(&secrets.join(service).join("messages-url"));
+    url.replace("nats:4222", &text(&secrets.join("nats-address")))
+}
+
+#[actix_web::test]
+async fn with_the_permissions_of_compose_orders_are_confirmed_and_replicas_are_found() {
+    let Some(secrets) = secrets() else { return };
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let urls = std::env::temp_dir().join(format!("urls-{}", uuid::Uuid::now_v7()));
+    fs::create_dir_all(&urls).unwrap();
+    for service in ["order-service", "payment-service"] {
+        fs::write(urls.join(service), messages_url(&secrets, service)).unwrap();
+    }
+    let stack = Stack::start_with(&[
+        ("REGISTRY_URL", &format!("consul://{}", text(&secrets.join("consul-address")))),
+        ("CONSUL_HTTP_TOKEN_FILE", &format!("{}/{{program}}/consul-token", secrets.display())),
+        ("MESSAGES_URL_FILE", &format!("{}/{{program}}", urls.display())),
+    ])
+    .await;
+    let ann = stack.register().await;
+    let order = ann.place(&ann.product().await, 1, "tok_visa").await;
+    ann.order_reaches(&order, "confirmed").await;
+    ann.cancel(&order).await.expect(202);
+    ann.order_reaches(&order, "refunded").await;
+    for service in ["order-service", "payment-service"] {
+        let health = stack.direct(service).get("/health").await.expect(200);
+        assert_eq!(health["status"], "ok", "{health}");
+    }
+    fs::remove_dir_all(urls).unwrap();
+}
+
+#[actix_web::test]
+async fn consul_lets_a_service_register_only_itself() {
+    let Some(secrets) = secrets() else { return };
+    let thief = consul(&secrets, "payment-service");
+    let instance = Instance::new("thief", "http://127.0.0.1:1");
+    let refused = thief.register("user-service", &instance).await;
+    assert!(matches!(refused, Err(RegistryError::Refused(_))), "{refused:?}");
+    let owner = consul(&secrets, "user-service");
+    owner.register("user-service", &instance).await.unwrap();
+    let refused = thief.deregister("user-service", "thief").await;
+    assert!(matches!(refused, Err(RegistryError::Refused(_))), "{refused:?}");
+    owner.deregister("user-service", "thief").await.unwrap();
+    for stranger in ["", "11111111-2222-3333-4444-555555555555"] {
+        let token = (!stranger.is_empty()).then(|| Secret::new(stranger));
+        let anonymous = consul(&secrets, "user-service").with_token(token);
+        assert!(anonymous.register("user-service", &instance).await.is_err(), "{stranger}");
+    }
+    let refused = consul(&secrets, "gateway").register("user-service", &instance).await;
+    assert!(matches!(refused, Err(RegistryError::Refused(_))), "{refused:?}");
+}
+
+#[actix_web::test]
+async fn nats_lets_a_service_send_what_the_table_lists_and_receive_only_its_own() {
+    let Some(secrets) = secrets() else { return };
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let url = messages_url(&secrets, "payment-service");
+    let (login, _) = url.strip_prefix("nats://").unwrap().split_once('@').unwrap();
+    let (user, password) = login.split_once(':').unwrap();
+    let server = text(&secrets.join("nats-address"));
+    assert!(async_nats::connect(&server).await.is_err(), "without a login");
+    let options = ConnectOptions::new()
+        .user_and_password(user.to_owned(), password.to_owned())
+        .custom_inbox_prefix(format!("_INBOX_{user}"));
+    let client = options.connect(&server).await.unwrap();
+    let nats = ContextBuilder::new().timeout(Duration::from_secs(1)).build(client.clone());
+    let config =
+        Config { name: "messages".to_owned(), subjects: vec!["messages.>".to_owned()], ..Config::default() };
+    let stream = eventually("the stream can be used", Duration::from_secs(10), || async {
+        let config =
+            Config { retention: async_nats::jetstream::stream::RetentionPolicy::WorkQueue, ..config.clone() };
+        nats.get_or_create_stream(config).await.ok()
+    })
+    .await;
+    let send = async |subject: &'static str| {
+        let sent = nats.publish(subject, "{}".into()).await.unwrap();
+        sent.await.map(drop).map_err(|error| error.to_string())
+    };
+    // To order-service, as it should; the event is no CloudEvent and does no harm.
+    assert_eq!(send("messages.order-service.15").await, Ok(()));
+    for subject in [
+        "messages.payment-service.0",
+        "messages.user-service.0",
+        "messages.order-service.0.x",
+        "$JS.API.STREAM.DELETE.messages",
+    ] {
+        assert!(send(subject).await.is_err(), "{subject}");
+    }
+    let mut spied = client.subscribe("messages.>").await.unwrap();
+    assert_eq!(send("messages.order-service.14").await, Ok(()));
+    let seen = tokio::time::timeout(Duration::from_millis(500), spied.next()).await;
+    assert!(!matches!(seen, Ok(Some(_))), "{seen:?}");
+
+    let consumer = |name: &str, subject: &str| pull::Config {
+        durable_name: Some(name.to_owned()),
+        filter_subject: subject.to_owned(),
+        ..pull::Config::default()
+    };
+    for (name, subject) in [
+        ("order-service-3", "messages.order-service.3"),
+        ("payment-service-3", "messages.order-service.3"),
+        ("mine", "messages.payment-service.3"),
+    ] {
+        assert!(stream.create_consumer(consumer(name, subject)).await.is_err(), "{name} {subject}");
+    }
+    let own = consumer("payment-service-3", "messages.payment-service.3");
+    stream.get_or_create_consumer("payment-service-3", own).await.unwrap();
+    assert!(nats.delete_stream("messages").await.is_err());
+    assert!(stream.purge().await.is_err());
+}

@@ -1,0 +1,40 @@
+//! Probes an ejected replica with a health check, in place of a request that must not be sent twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::Method;
+
+use crate::balancer::{Hold, Pool, RequestOutcome};
+use crate::http::{Call, ExchangeError, Response, exchange, retry_after};
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// If a replica of `pool` is due for a probe, asks it in the background whether it is ready.
+pub fn probe(pool: &Arc<Pool>) {
+    if let Some(hold) = pool.pick_probe(&[], Instant::now()) {
+        actix_web::rt::spawn(check(hold));
+    }
+}
+
+async fn check(mut hold: Hold) {
+    let call = Call::new(Method::GET, format!("{}/health/ready", hold.instance().url), TIMEOUT);
+    match exchange(call).await {
+        Ok(response) if response.status.is_success() => hold.passed_check(Instant::now()),
+        failed => hold.record(outcome(&failed, TIMEOUT), Instant::now()),
+    }
+}
+
+/// What an exchange that had `time` says about the replica.
+pub(super) fn outcome(exchanged: &Result<Response, ExchangeError>, time: Duration) -> RequestOutcome {
+    let outcome = match exchanged {
+        Ok(response) => {
+            RequestOutcome::Answered { status: response.status, retry_after: retry_after(&response.headers) }
+        }
+        Err(ExchangeError::Unreachable(_)) => RequestOutcome::Unreachable,
+        Err(ExchangeError::Broken(_)) => RequestOutcome::Reset,
+        Err(ExchangeError::TimedOut) => RequestOutcome::TimedOut,
+        Err(ExchangeError::Local(_) | ExchangeError::TooLarge) => RequestOutcome::OwnFault,
+    };
+    outcome.within(time)
+}
