@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Instant;
 
 use actix_web::web;
@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::admin::{self, Console};
 use crate::checks;
+use crate::concurrency::Concurrency;
 use crate::config::Config;
 use crate::docs::{self, Docs};
 use crate::engine::Engine;
@@ -67,6 +68,8 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         table: table.clone(),
         identity: Identity::new(authenticator.clone()),
         rates: RateLimits::new(&table.load(), config.rate_limits),
+        concurrency: Concurrency::new(&table.load(), config.rate_limits),
+        untrusted_proxy: Once::new(),
         kept_bodies: Semaphore::new(table.load().file.kept_bodies_mib * 1024 * 1024),
     });
     let docs = Arc::new(Docs::default());

@@ -2,7 +2,8 @@
 //!
 //! 1. [`path`]: refuse an ambiguous request (request smuggling, path traversal).
 //! 2. [`identity`](crate::identity): verify the token. A request without one passes; the services decide.
-//! 3. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token.
+//! 3. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token. Event streams and
+//!    requests that wait have limits of their own ([`concurrency`](crate::concurrency)).
 //! 4. [`routing`](crate::routing): find the route of the path, and its timeouts.
 //! 5. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
 //! 6. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions.
@@ -13,7 +14,7 @@ pub mod path;
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use actix_web::http::{ConnectionType, Method, StatusCode, Version, header};
@@ -28,6 +29,7 @@ use shared::service::{Exchange, RouteLabel};
 use shared::stop::Stop;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::concurrency::Concurrency;
 use crate::engine::{Body, Engine};
 use crate::identity::Identity;
 use crate::rate::RateLimits;
@@ -39,6 +41,9 @@ pub struct Gateway {
     pub table: Arc<ArcSwap<Table>>,
     pub identity: Identity,
     pub rates: RateLimits,
+    pub concurrency: Concurrency,
+    /// Logs the warning about a proxy that is not in `trusted_proxies`.
+    pub untrusted_proxy: Once,
     /// Bytes for bodies that are kept to be sent again.
     pub kept_bodies: Semaphore,
 }
@@ -46,8 +51,22 @@ pub struct Gateway {
 impl Gateway {
     /// Counts a request that the gateway answers itself.
     pub fn check_rate(&self, request: &HttpRequest) -> Result<(), Problem> {
-        let client = client_address(request, &self.table.load());
-        self.rates.check(None, client, request).map(drop)
+        self.rates.check(None, self.client_of(request, &self.table.load()), request).map(drop)
+    }
+
+    /// The client's address. Warns once if it seems to be a proxy's: then all clients behind it count as one.
+    fn client_of(&self, request: &HttpRequest, table: &Table) -> IpAddr {
+        let peer = peer_address(request);
+        if request.headers().contains_key(header::X_FORWARDED_FOR)
+            && is_private(peer)
+            && !table.is_trusted(&peer)
+        {
+            let peer = peer.to_string();
+            self.untrusted_proxy.call_once(|| {
+                log::warn!(peer; "X-Forwarded-For is ignored: if a proxy of yours sends it, add its network to trusted_proxies");
+            });
+        }
+        client_address(request, table)
     }
 }
 
@@ -69,25 +88,31 @@ pub async fn proxy(
         Err(problem) => return Ok(refuse_and_close(&problem)),
     };
     let table = gateway.table.load_full();
-    let client = client_address(&request, &table);
+    let client = gateway.client_of(&request, &table);
     gateway.rates.check_token(client, &request)?;
     let identified = gateway.identity.caller(&request).await;
     // A request with a bad token counts too, against the client's address.
     let rate = gateway.rates.check(identified.as_ref().ok().and_then(Option::as_ref), client, &request)?;
-    identified?;
+    let person = identified?.map(|caller| caller.id);
     let route = table.route(&path).ok_or_else(Problem::not_found)?;
+    let wait = wait_of(&request, route);
+    let waiting = wait.and_then(|_| gateway.concurrency.waits.enter(person, client));
     // Before the body: a client that sends slowly has its place in the queue, and costs no memory without one.
-    let Ok(_permit) = route.load.limiter.enter().await else { return Err(Problem::unavailable(1)) };
+    let _permit = match waiting {
+        Some(_) => None,
+        None => Some(route.load.limiter.enter().await.map_err(|_| Problem::unavailable(1))?),
+    };
     let exchange = request.conn_data::<Rc<Exchange>>().cloned();
-    let wait = wait_of(&request);
-    let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(wait);
+    let granted = wait.filter(|_| waiting.is_some()).unwrap_or_default();
+    let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(granted);
+    let dropped: &[&str] = if wait.is_some() && waiting.is_none() { &["prefer"] } else { &[] };
     let upload_end = Instant::now() + UPLOAD_TIMEOUT;
     let body = tokio::time::timeout(UPLOAD_TIMEOUT, body_of(&request, payload, &gateway.kept_bodies)).await;
     let (body, _kept) = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     // A body that is streamed is still to come.
     let begin = if matches!(body, Body::Streaming(..)) { upload_end } else { Instant::now() };
     let plan = attempts::Plan {
-        head: headers::outgoing(&request, &path, client, &table),
+        head: headers::outgoing(&request, &path, client, &table, dropped),
         affinity: affinity(&request, route, client),
         repeatable: is_safe(request.method()) || has_key(&request, route),
         is_head: request.method() == Method::HEAD,
@@ -95,12 +120,19 @@ pub async fn proxy(
         head_timeout,
         upload_end,
         end: begin + TIMEOUT.max(head_timeout),
+        lasts_long: waiting.is_some(),
     };
     let answered = attempts::run(&engine, route, plan, body).await;
     let mut response = match answered {
-        Ok((answer, hold)) => {
+        Ok((answer, mut hold)) => {
+            let stream = if answer.is_event_stream() && !answer.body.is_over() {
+                hold.exempt();
+                Some(gateway.concurrency.streams.enter(person, client).ok_or_else(too_many_streams)?)
+            } else {
+                None
+            };
             let stop = request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
-            headers::incoming(answer, hold, &route.entry.service, headers::Client { exchange, stop })
+            headers::incoming(answer, hold, &route.entry.service, headers::Client { exchange, stop, stream })
         }
         Err(problem) => actix_web::ResponseError::error_response(&problem),
     };
@@ -123,10 +155,15 @@ fn has_key(request: &HttpRequest, route: &Route) -> bool {
         && request.headers().contains_key("idempotency-key")
 }
 
-/// `Prefer: wait=N` extends the timeout to N + 5 s.
-fn wait_of(request: &HttpRequest) -> Duration {
-    let wait = <PreferWait as actix_web::FromRequest>::extract(request).into_inner();
-    wait.ok().and_then(|wait| wait.0).map_or(Duration::ZERO, |wait| wait + Duration::from_secs(5))
+/// The timeout for `Prefer: wait=N`, which is N + 5 s, on a route that has it.
+fn wait_of(request: &HttpRequest, route: &Route) -> Option<Duration> {
+    let wait = <PreferWait as actix_web::FromRequest>::extract(request).into_inner().ok()?.0?;
+    route.entry.prefer_wait.then_some(wait + Duration::from_secs(5))
+}
+
+fn too_many_streams() -> Problem {
+    let detail = "Too many event streams are open; close one, or wait.";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(5)
 }
 
 /// The key for consistent hashing.
@@ -137,7 +174,7 @@ fn affinity(request: &HttpRequest, route: &Route, client: IpAddr) -> String {
 
 /// The client's address: the last in `X-Forwarded-For` and the connection that is not a trusted proxy.
 fn client_address(request: &HttpRequest, table: &Table) -> IpAddr {
-    let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
+    let peer = peer_address(request);
     if !table.is_trusted(&peer) {
         return peer;
     }
@@ -147,6 +184,20 @@ fn client_address(request: &HttpRequest, table: &Table) -> IpAddr {
     // From right to left. Addresses to the left of the first untrusted one may be forged by the client.
     let mut addresses = addresses.into_iter().rev().map_while(|text| text.trim().parse().ok());
     addresses.find(|address| !table.is_trusted(address)).unwrap_or(peer)
+}
+
+fn peer_address(request: &HttpRequest) -> IpAddr {
+    request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip())
+}
+
+/// Whether the address is of this machine or of a private network, as that of a proxy in front of the gateway.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+    }
 }
 
 /// Buffers a small body while there is memory for it, so that it can be sent again. Streams every other.

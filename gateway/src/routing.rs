@@ -27,6 +27,19 @@ pub struct File {
     /// Connections of one address (of one /64 network, with IPv6) that is not a trusted proxy.
     #[serde(default = "default_connections")]
     pub connections_per_client: usize,
+    /// Open event streams of one user.
+    #[serde(default = "default_long_per_person")]
+    pub streams_per_person: usize,
+    /// Open event streams of one address (of one /64 network, with IPv6).
+    #[serde(default = "default_long_per_client")]
+    pub streams_per_client: usize,
+    /// Requests of one user that wait with `Prefer: wait`. Beyond it, the preference is not passed on, so that the
+    /// service answers at once.
+    #[serde(default = "default_long_per_person")]
+    pub waits_per_person: usize,
+    /// The same for one address (one /64 network, with IPv6).
+    #[serde(default = "default_long_per_client")]
+    pub waits_per_client: usize,
     /// Memory in MiB for bodies that are kept to be sent again. Beyond it, bodies stream, and are not retried.
     #[serde(default = "default_kept_memory")]
     pub kept_bodies_mib: usize,
@@ -60,6 +73,9 @@ pub struct RouteEntry {
     /// Seconds to the head of the response.
     #[serde(default = "default_head_timeout")]
     pub head_timeout_s: u64,
+    /// Whether `Prefer: wait=N` makes the gateway wait N + 5 s for the head of the response.
+    #[serde(default)]
+    pub prefer_wait: bool,
     /// For expensive requests: POSTs per second from one address to exactly this path, regardless of the user.
     #[serde(default)]
     pub post_rate_per_second: Option<u32>,
@@ -85,6 +101,14 @@ fn default_token_rate() -> u32 {
 
 fn default_connections() -> usize {
     200
+}
+
+fn default_long_per_person() -> usize {
+    5
+}
+
+fn default_long_per_client() -> usize {
+    50
 }
 
 fn default_kept_memory() -> usize {

@@ -9,7 +9,7 @@ use crate::clients::users::Users;
 use crate::config::{Config, PAYMENTS, SERVICE, USERS};
 use crate::messages::PaymentEvents;
 use crate::routes;
-use crate::store::{self, Store};
+use crate::store::{self, AwaitingPayment, Store};
 use crate::tasks::{order_updates, timers};
 
 pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
@@ -31,6 +31,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let service = Service::new(listener)
         .data(store.clone())
         .data(Users::new(stack.client(USERS)))
+        .data(AwaitingPayment { max: config.max_awaiting_payment })
         .routes(routes::routes())
         .authenticate(stack.authenticator(stack.user_keys(USERS)))
         .database(&db)

@@ -21,6 +21,8 @@ pub struct Config {
     pub database: DbConfig,
     /// Whether to add a few products, if they are missing.
     pub seed_products: bool,
+    /// How many orders of one customer may await payment; `None` without a limit.
+    pub max_awaiting_payment: Option<u32>,
 }
 
 impl Config {
@@ -32,6 +34,16 @@ impl Config {
         let messages = MessagesUrl::from_vars(&mut vars);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/orders.db");
         let seed_products = vars.or("SEED_PRODUCTS", "off", "on: add a few products at the start");
-        vars.finish(stack.map(|stack| Self { http, stack, messages, database, seed_products }))
+        let limit: bool = vars.or("RATE_LIMITS", "on", "off lifts the limits, for load tests");
+        let max: u32 = vars.or("MAX_AWAITING_PAYMENT", "20", "orders of one customer that may await payment");
+        let max_awaiting_payment = limit.then_some(max);
+        vars.finish(stack.map(|stack| Self {
+            http,
+            stack,
+            messages,
+            database,
+            seed_products,
+            max_awaiting_payment,
+        }))
     }
 }

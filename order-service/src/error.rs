@@ -26,6 +26,9 @@ pub enum Error {
     TooMuchOnHand,
     #[error("the order {0}")]
     Total(#[from] MoneyError),
+    /// Of this customer.
+    #[error("too many orders await payment")]
+    TooManyAwaitPayment,
     #[error("the customer is not active")]
     CustomerInactive,
     /// user-service did not say whether the customer is active.
@@ -66,6 +69,12 @@ impl Error {
                 .field("delta", format!("more than {MAX_ON_HAND} would be on hand")),
             Self::Total(_) => Problem::of_status(S::UNPROCESSABLE_ENTITY)
                 .field("lines", "together they cost more than can be counted"),
+            Self::TooManyAwaitPayment => Problem::new(
+                S::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "Too many of your orders await payment; wait until one is paid.",
+            )
+            .retry_after(5),
             Self::CustomerInactive => {
                 Problem::new(S::FORBIDDEN, "customer_inactive", "This account can no longer order.")
             }

@@ -6,10 +6,12 @@
 //! - An order changes only by [`Store::proceed`]. [`crate::checkout`] decides; then the order, its saga, its
 //!   stock, the outgoing messages and the timeline entry are written together. After a crash, all of these
 //!   writes exist or none.
-//! - Locks are always taken in the same order: the order's row, then stock rows by product id.
+//! - Locks are always taken in the same order: the customer's row (only when an order is placed), the order's
+//!   row, then stock rows by product id.
 //! - Optimistic locking: an update names the version that was read. A stale writer updates no row and gets
 //!   [`Error::Stale`](crate::error::Error::Stale).
 
+mod awaiting_payment; // how many orders a customer may have open
 mod commands; // commands to payment-service, as rows of the outbox
 mod notifier; // change notification
 mod orders; // placing, changing, timers
@@ -19,6 +21,7 @@ mod rows; // from rows to domain types
 mod seed; // a few products
 mod stock; // moves between columns, adjustments
 
+pub use awaiting_payment::AwaitingPayment;
 pub use notifier::{Notifier, Subscription};
 pub use orders::{Cause, LockedOrder};
 pub use products::CatalogueItem;

@@ -1,11 +1,13 @@
 //! What a client connection may cost, and how requests on it are told apart. With raw sockets.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::{HttpResponse, web};
 use shared::service::{HttpConfig, Service};
-use shared::testing::run;
+use shared::testing::{eventually, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -215,4 +217,42 @@ async fn a_client_has_a_limited_number_of_connections_and_proxies_have_not() {
         }
         assert_eq!(clients.iter().filter(|(_, was_served)| *was_served).count(), served);
     }
+}
+
+/// Tells when it is dropped.
+struct Guard(Arc<AtomicBool>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[actix_web::test]
+async fn an_event_stream_ends_when_its_client_leaves() {
+    let ended = Arc::new(AtomicBool::new(false));
+    let seen = ended.clone();
+    let service = Service::bind("a-service", config()).unwrap().configure(move |app| {
+        let ended = ended.clone();
+        let events = move || {
+            // One event, then silence.
+            let events =
+                futures_util::stream::unfold((Guard(ended.clone()), false), async |(guard, sent)| {
+                    if sent {
+                        std::future::pending::<()>().await;
+                    }
+                    Some((Ok::<_, actix_web::Error>(web::Bytes::from("data: 1\n\n")), (guard, true)))
+                });
+            let response = HttpResponse::Ok().content_type("text/event-stream").streaming(events);
+            std::future::ready(response)
+        };
+        app.route("/events", web::get().to(events));
+    });
+    let mut client = TcpStream::connect(start(service)).await.unwrap();
+    client.write_all(b"GET /events HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    read_until(&mut client, "data: 1").await;
+    assert!(!seen.load(Ordering::Relaxed));
+    drop(client);
+    let is_over = async || seen.load(Ordering::Relaxed).then_some(());
+    eventually("the stream is over", Duration::from_secs(10), is_over).await;
 }

@@ -1,7 +1,8 @@
-//! Email addresses, names and passwords, which exist only if they are valid, and users.
+//! Email addresses, names and passwords, which exist only if they are valid; users, their sessions, and what admins
+//! do to them.
 
 use serde::Deserialize;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 /// An email address. It keeps its case and is compared without regard to case.
@@ -140,6 +141,74 @@ pub enum Status {
     Active,
     /// Cannot log in; the address stays taken.
     Deactivated,
+}
+
+/// What begins with a login and goes on with refresh tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    pub id: Uuid,
+    /// When the user gave the password.
+    pub began_at: OffsetDateTime,
+}
+
+impl Session {
+    const MAX_LIFE: Duration = Duration::days(90);
+
+    /// The session is over by then, however often it is refreshed.
+    pub fn ends_at(&self) -> OffsetDateTime {
+        self.began_at + Self::MAX_LIFE
+    }
+}
+
+/// What an admin did to another user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminChange {
+    pub admin_id: Uuid,
+    pub user_id: Uuid,
+    pub action: AdminAction,
+    /// The admin's network address.
+    pub client: String,
+    pub trace_id: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAction {
+    /// These fields have new values.
+    Change(Vec<&'static str>),
+    Deactivate,
+}
+
+impl AdminAction {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Change(_) => "change",
+            Self::Deactivate => "deactivate",
+        }
+    }
+
+    pub fn fields(&self) -> &[&'static str] {
+        match self {
+            Self::Change(fields) => fields,
+            Self::Deactivate => &["status"],
+        }
+    }
+}
+
+impl Change {
+    /// Whether an address or a password changes: with either, somebody can take over an account.
+    pub fn has_secrets(&self) -> bool {
+        self.email.is_some() || self.password_hash.is_some()
+    }
+
+    /// The names of the fields that change.
+    pub fn fields(&self) -> Vec<&'static str> {
+        let fields = [
+            ("email", self.email.is_some()),
+            ("name", self.name.is_some()),
+            ("password", self.password_hash.is_some()),
+        ];
+        fields.into_iter().filter(|(_, changes)| *changes).map(|(name, _)| name).collect()
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ pub enum Error {
     /// Another attempt is allowed after this many seconds.
     #[error("too many attempts to log in")]
     Throttled(u32),
+    /// An admin who does this must have given the password a moment ago.
+    #[error("the login is not recent")]
+    LoginNotRecent,
     /// The current password is wrong or missing.
     #[error("the current password is wrong")]
     WrongPassword,
@@ -53,6 +56,11 @@ impl Error {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many tries to log in.")
                     .retry_after(*seconds)
             }
+            Self::LoginNotRecent => Problem::new(
+                StatusCode::FORBIDDEN,
+                "recent_login_required",
+                "Log in again: this needs a login that is not older than five minutes.",
+            ),
             Self::WrongPassword => Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY)
                 .field("current_password", "is not the current password"),
             Self::TokenReused => {

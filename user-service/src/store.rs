@@ -1,24 +1,28 @@
 //! What the database promises about users and their sessions.
 //!
 //! - An address belongs to one user, also after the user is deactivated.
-//! - A refresh token is good once. One that comes a second time ends its session.
+//! - A refresh token is good once. One that comes a second time ends its session, unless the answer to the first
+//!   may have been lost.
 //! - A session ends with its user, and with a new password unless the password was set in it.
 //! - A login counts only if the user and the password are still the same when its session begins.
 
+mod audit; // what admins did
 mod login_attempts; // who may try a password
 mod rows; // rows into users
 mod sessions; // sessions and their refresh tokens
 mod users; // registered, listed, changed, deactivated
 
+pub use audit::AuditEntry;
 pub use login_attempts::{Login, LoginAttempt};
 pub use sessions::Refreshed;
 
 use shared::db::{Db, Migrations, Retention};
 use time::Duration;
 
-/// A session goes with its refresh tokens.
-pub const RETENTION: [Retention; 2] = [
+/// A session goes with its refresh tokens, and a spent token when its answer cannot be lost any more.
+pub const RETENTION: [Retention; 3] = [
     Retention { table: "sessions", key: "id", time: "expires_at", kept: Duration::ZERO },
+    Retention { table: "refresh_tokens", key: "hash", time: "spent_at", kept: sessions::GRACE },
     Retention {
         table: "login_failures",
         key: "address, client",

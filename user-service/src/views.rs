@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::{Role, Status, User};
+use crate::store::AuditEntry;
 use crate::tokens::Tokens;
 
 /// A user.
@@ -54,6 +55,27 @@ pub(crate) struct UsersView {
     next_cursor: Option<String>,
 }
 
+/// A page of the audit table.
+#[derive(Debug, Serialize)]
+pub(crate) struct AuditView {
+    changes: Vec<AuditEntryView>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct AuditEntryView {
+    id: Uuid,
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
+    admin_id: Uuid,
+    user_id: Uuid,
+    action: String,
+    /// The names of the changed fields.
+    fields: Vec<String>,
+    client: String,
+    trace_id: Option<String>,
+}
+
 /// The tokens of a session.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Tokens)]
@@ -91,6 +113,16 @@ impl From<&User> for UserView {
 impl From<Page<User>> for UsersView {
     fn from(page: Page<User>) -> Self {
         Self { users: page.items.iter().map(UserView::from).collect(), next_cursor: page.next_cursor }
+    }
+}
+
+impl From<Page<AuditEntry>> for AuditView {
+    fn from(page: Page<AuditEntry>) -> Self {
+        let entry = |entry: AuditEntry| {
+            let AuditEntry { id, at, admin_id, user_id, action, fields, client, trace_id } = entry;
+            AuditEntryView { id, at, admin_id, user_id, action, fields, client, trace_id }
+        };
+        Self { changes: page.items.into_iter().map(entry).collect(), next_cursor: page.next_cursor }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Plan {
     pub upload_end: Instant,
     /// Deadline of the whole exchange.
     pub end: Instant,
+    /// It does not count toward the requests in flight of a replica.
+    pub lasts_long: bool,
 }
 
 /// Result of one attempt.
@@ -113,6 +115,9 @@ async fn attempt(
         Ok(hold) => hold,
         Err(NoReplica::None | NoReplica::Busy) => return Ended::Refused(Problem::unavailable(1)),
     };
+    if plan.lasts_long {
+        hold.exempt();
+    }
     tried.push(hold.key());
     let authority = hold.instance().authority().to_owned();
     let time = plan.end.saturating_duration_since(Instant::now());

@@ -14,6 +14,7 @@ use shared::balancer::Hold;
 use shared::service::Exchange;
 use shared::stop::Stop;
 
+use crate::concurrency::Place;
 use crate::engine::{Response, ResponseBody, UpstreamError};
 use crate::routing::Table;
 
@@ -49,8 +50,14 @@ const NOT_FROM_CLIENTS: [&str; 10] = [
 /// The gateway's entry in `Via`.
 const VIA: &str = "1.1 gateway";
 
-/// The head of a request to a replica, without the headers that differ between attempts.
-pub fn outgoing(request: &HttpRequest, path: &str, client: IpAddr, table: &Table) -> Vec<u8> {
+/// The head of a request to a replica, without the headers that differ between attempts, and without `more_dropped`.
+pub fn outgoing(
+    request: &HttpRequest,
+    path: &str,
+    client: IpAddr,
+    table: &Table,
+    more_dropped: &[&str],
+) -> Vec<u8> {
     let mut head = Vec::with_capacity(1024);
     let query = request.uri().query();
     put(&mut head, &[request.method().as_str().as_bytes(), b" ", path.as_bytes()]);
@@ -62,6 +69,7 @@ pub fn outgoing(request: &HttpRequest, path: &str, client: IpAddr, table: &Table
     for (name, value) in request.headers() {
         let dropped = HOP_BY_HOP.contains(&name.as_str())
             || NOT_FROM_CLIENTS.contains(&name.as_str())
+            || more_dropped.contains(&name.as_str())
             || table.file.strip_headers.iter().any(|stripped| name.as_str().eq_ignore_ascii_case(stripped))
             || named.iter().any(|named| name.as_str().eq_ignore_ascii_case(named));
         if !dropped {
@@ -148,9 +156,13 @@ pub fn incoming(answer: Response, hold: Hold, service: &str, client: Client) -> 
     response.insert_header(("x-served-by", served_by));
     let hold = Some(hold).filter(|_| !answer.body.is_over());
     let is_stream = answer.is_event_stream();
-    let stop =
-        client.stop.filter(|_| is_stream).map(|stop| async move { stop.requested().await }.boxed_local());
-    let held = Held { body: answer.body, hold, stop, exchange: client.exchange, failed: None };
+    let stop = client
+        .stop
+        .clone()
+        .filter(|_| is_stream)
+        .map(|stop| async move { stop.requested().await }.boxed_local());
+    let Client { exchange, stream, .. } = client;
+    let held = Held { body: answer.body, hold, stop, exchange, failed: None, _stream: stream };
     response.body(BoxBody::new(held))
 }
 
@@ -159,6 +171,8 @@ pub struct Client {
     pub exchange: Option<Rc<Exchange>>,
     /// Ends event streams when this gateway drains: their clients reconnect, to another gateway.
     pub stop: Option<Stop>,
+    /// The place of an event stream.
+    pub stream: Option<Place>,
 }
 
 struct Held {
@@ -170,6 +184,7 @@ struct Held {
     exchange: Option<Rc<Exchange>>,
     /// The error that ends the body, and the number of flushes before it.
     failed: Option<(UpstreamError, u64)>,
+    _stream: Option<Place>,
 }
 
 impl MessageBody for Held {

@@ -94,12 +94,17 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Answers every request on persistent connections.
     pub(crate) fn answering(said: &'static str) -> Self {
-        Self::start(said, usize::MAX)
+        Self::start(move |_| said, usize::MAX)
+    }
+
+    /// Answers every request by its text, on persistent connections.
+    pub(crate) fn replying(reply: impl Fn(&str) -> &'static str + Send + Sync + 'static) -> Self {
+        Self::start(reply, usize::MAX)
     }
 
     /// Answers one request on each connection and closes it.
     pub(crate) fn answering_once(said: &'static str) -> Self {
-        Self::start(said, 1)
+        Self::start(move |_| said, 1)
     }
 
     /// Answers every request with what `decide` says, health checks too.
@@ -169,14 +174,15 @@ impl Upstream {
         Self::running_at(listener.local_addr().unwrap())
     }
 
-    fn start(said: &'static str, times: usize) -> Self {
+    fn start(reply: impl Fn(&str) -> &'static str + Send + Sync + 'static, times: usize) -> Self {
+        let reply = Arc::new(reply);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = Self::at(&listener);
         let seen = upstream.seen.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let seen = seen.clone();
-                std::thread::spawn(move || answer_all(stream.unwrap(), said, times, &seen));
+                let (seen, reply) = (seen.clone(), reply.clone());
+                std::thread::spawn(move || answer_all(stream.unwrap(), &*reply, times, &seen));
             }
         });
         upstream
@@ -192,7 +198,12 @@ impl Upstream {
     }
 }
 
-fn answer_all(mut stream: TcpStream, said: &str, times: usize, seen: &Mutex<Vec<String>>) {
+fn answer_all(
+    mut stream: TcpStream,
+    reply: &dyn Fn(&str) -> &'static str,
+    times: usize,
+    seen: &Mutex<Vec<String>>,
+) {
     for _ in 0..times {
         let Some(request) = read_request(&mut stream) else { return };
         // Requests of the gateway itself.
@@ -200,6 +211,7 @@ fn answer_all(mut stream: TcpStream, said: &str, times: usize, seen: &Mutex<Vec<
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap_or_default();
             continue;
         }
+        let said = reply(&request);
         seen.lock().unwrap().push(request);
         stream.write_all(said.as_bytes()).unwrap_or_default();
     }

@@ -4,6 +4,7 @@
 
 mod edge;
 mod harness;
+mod limits;
 
 use std::io::Write as _;
 use std::sync::mpsc::channel;

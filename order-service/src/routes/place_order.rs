@@ -17,7 +17,7 @@ use crate::clients::users::Users;
 use crate::domain::cart::MAX_LINES;
 use crate::domain::{Cart, CartLine, Order, PaymentToken, Quantity};
 use crate::error::Error;
-use crate::store::{Cause, Store};
+use crate::store::{AwaitingPayment, Cause, Store};
 use crate::views::OrderView;
 
 #[utoipa::path(post, path = "/api/orders", tag = "orders", security(("user" = [])),
@@ -31,6 +31,7 @@ use crate::views::OrderView;
         (status = 403, description = "`customer_inactive`"),
         (status = 409, description = "`out_of_stock`, naming the lines"),
         (status = 422, description = "`unknown_product`, `validation_failed`"),
+        (status = 429, description = "`rate_limited`: too many orders of the customer await payment"),
         (status = 503, description = "user-service gives no usable answer about the customer"),
     ))]
 pub(crate) async fn place_order(
@@ -41,6 +42,7 @@ pub(crate) async fn place_order(
     body: Body<PlaceOrder>,
     users: Data<Users>,
     store: Data<Store>,
+    limit: Data<AwaitingPayment>,
 ) -> Result<HttpResponse, Error> {
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let PlaceOrder { cart, payment_token } = body.value;
@@ -50,6 +52,7 @@ pub(crate) async fn place_order(
     let customer_check = users.must_be_active(caller.id, &context).await;
     let placed = claim.once(store.db(), created, async |tx| {
         customer_check?;
+        store.check_awaiting_payment(tx, caller.id, **limit).await?;
         store.place(tx, caller.id, &cart, payment_token, &cause).await
     });
     Ok(settled::respond(&store, placed.await?, created, wait, &context).await)

@@ -1,10 +1,10 @@
 //! `GET /api/orders/{id}/events`: the changes of an order's status as server-sent events.
 //!
 //! The id of an event is the order's version. A client that reconnects sends it as `Last-Event-ID` and gets
-//! all later events from any replica, because they are read from the timeline in the database. A drain ends
-//! every stream, and its client reconnects to another replica.
+//! all later events from any replica, because they are read from the timeline in the database. A drain, the end of
+//! the token, and a quarter of an hour end a stream; then its client reconnects, with a valid token.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -25,12 +25,17 @@ use crate::views::OrderView;
 
 /// How often a silent stream sends a comment, so that no proxy closes it as idle.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a stream lives at most, so that none outlives its client's session for long.
+const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
+/// The first line of every stream: how long its client waits before it reconnects, in milliseconds.
+const RETRY: &str = "retry: 2000\n";
+const SILENT_RETRY: &str = "retry: 2000\n\n";
 
 #[utoipa::path(get, path = "/api/orders/{id}/events", tag = "orders", security(("user" = [])),
     params(("id" = uuid::Uuid, Path), ("Last-Event-ID" = Option<String>, Header)),
     responses(
         (status = 200, content_type = "text/event-stream", body = String,
-            description = "`event: order.<status>`, `data:` the order; ends at a final status"),
+            description = "`event: order.<status>`, `data:` the order; ends at a final status, with the token, and after 15 minutes"),
         (status = 404, description = "`not_found`"),
     ))]
 pub(crate) async fn stream_order(
@@ -49,8 +54,10 @@ pub(crate) async fn stream_order(
         subscription,
         order,
         seen: seen.unwrap_or(0),
+        is_new: true,
         ended: false,
         quiet_since: Instant::now(),
+        end: Instant::now() + life(caller.remaining(SystemTime::now())),
         stop,
     };
     let mut response = HttpResponse::Ok();
@@ -65,9 +72,18 @@ struct Events {
     subscription: Subscription,
     order: Order,
     seen: i64,
+    /// Nothing has been sent.
+    is_new: bool,
     ended: bool,
     quiet_since: Instant,
+    /// When the stream ends, whatever the order.
+    end: Instant,
     stop: Stop,
+}
+
+/// How long a stream may live if its token is valid for `token` more.
+fn life(token: Option<Duration>) -> Duration {
+    token.map_or(MAX_LIFE, |token| token.min(MAX_LIFE))
 }
 
 impl Events {
@@ -77,8 +93,11 @@ impl Events {
 
     /// What to send next; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        while !self.ended && !self.stop.is_requested() {
-            let text = self.read().await?;
+        while !self.ended && !self.stop.is_requested() && Instant::now() < self.end {
+            let mut text = self.read().await?;
+            if std::mem::take(&mut self.is_new) && !self.ended {
+                text.insert_str(0, if text.is_empty() { SILENT_RETRY } else { RETRY });
+            }
             if !text.is_empty() {
                 self.quiet_since = Instant::now();
                 return Ok(Some(text.into()));
@@ -89,6 +108,7 @@ impl Events {
             tokio::select! {
                 _ = self.subscription.changed() => {}
                 () = self.stop.requested() => {}
+                () = tokio::time::sleep_until(self.end) => {}
                 () = tokio::time::sleep_until(self.quiet_since + KEEP_ALIVE) => {
                     self.quiet_since = Instant::now();
                     return Ok(Some(Bytes::from_static(b": still here\n\n")));
@@ -123,4 +143,17 @@ fn event(order: &Order, change: &TimelineEntry) -> String {
         "null".to_owned()
     });
     format!("id: {}\nevent: order.{}\ndata: {data}\n\n", change.version, change.to.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_lives_a_quarter_of_an_hour_at_most_and_no_longer_than_its_token() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert_eq!(life(None), minutes(15));
+        assert_eq!(life(Some(minutes(60))), minutes(15));
+        assert_eq!(life(Some(minutes(5))), minutes(5));
+    }
 }

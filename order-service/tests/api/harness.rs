@@ -4,7 +4,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::Method;
 use order_service::app;
@@ -91,6 +91,14 @@ impl World {
 
     pub(crate) fn admin(&self) -> Person {
         self.person(&["customer", "admin"])
+    }
+
+    /// A customer whose token is valid for this time.
+    pub(crate) fn customer_for(&self, time: Duration) -> Person {
+        let id = Uuid::now_v7();
+        let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + time;
+        let token = self.keys.user_token_until(end.as_secs(), id, &["customer"]);
+        Person { id, api: self.replica.api.with_token(token) }
     }
 
     fn person(&self, roles: &[&str]) -> Person {
@@ -183,6 +191,7 @@ async fn replica(database: &str, registry: &str, keys: &Keys) -> Replica {
         messages: MessagesUrl::Http,
         database: DbConfig::at(database),
         seed_products: false,
+        max_awaiting_payment: Some(20),
     };
     let (api, handle) = run(app::build(config).await.unwrap());
     Replica { api, handle }

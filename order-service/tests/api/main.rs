@@ -7,6 +7,7 @@ mod document;
 mod fulfilling;
 mod harness;
 mod idempotency;
+mod limits;
 mod operating;
 mod outages;
 mod placing;

@@ -43,7 +43,8 @@ impl OpenStream {
             }
         };
         tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
-        text.split_terminator("\n\n").map(parse).collect()
+        // A block without data is no event.
+        text.split_terminator("\n\n").filter(|block| block.contains("data: ")).map(parse).collect()
     }
 }
 
@@ -109,6 +110,23 @@ async fn a_stream_is_resumed_on_another_replica_without_a_gap() {
         let nothing = read(&customer, &order, Some(&third[1].id), usize::MAX).await;
         assert_eq!(nothing, [], "the stream has ended");
     }
+}
+
+#[actix_web::test]
+async fn a_stream_says_when_to_come_back_and_ends_with_the_token_of_its_client() {
+    let world = world().await;
+    let (tea, customer) = (world.product(10).await, world.customer_for(Duration::from_secs(4)));
+    let order = customer.place(&tea, 1).await;
+    let stream = open(&customer, &order, None).await;
+    let mut text = Vec::new();
+    let reading = stream.chunks.for_each(|chunk| {
+        text.extend_from_slice(&chunk.unwrap());
+        std::future::ready(())
+    });
+    tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.starts_with("retry: 2000\nid: 1\nevent: order.awaiting_payment\n"), "{text}");
+    customer.get(&path(&order)).await.expect_problem(401, "expired_token");
 }
 
 #[actix_web::test]

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
@@ -12,12 +12,15 @@ use actix_web::{FromRequest, HttpRequest};
 use uuid::Uuid;
 
 use super::keys::Unverified;
-use super::{Calls, KeySet, ServiceKeys, TokenError, bearer, service_token};
+use super::{Calls, KeySet, ServiceKeys, TokenError, UserClaims, bearer, service_token};
 use crate::problem::Problem;
 
 /// How long a request with an unknown key waits for a refresh of the key set. Two refreshes may be a second
 /// apart.
 const KEY_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a login counts as recent.
+pub const RECENT_LOGIN: Duration = Duration::from_secs(300);
 
 /// Verifies the tokens that one service receives.
 #[derive(Clone)]
@@ -35,11 +38,36 @@ pub struct Caller {
     /// The session of the user token; `None` for a service token.
     pub session: Option<Uuid>,
     roles: Vec<String>,
+    /// When the user token expires; `None` for a service token.
+    expires_at: Option<SystemTime>,
+    /// When the person logged in with a password; `None` for a service token.
+    logged_in_at: Option<SystemTime>,
 }
 
 impl Caller {
-    pub fn new(id: Uuid, session: Option<Uuid>, roles: Vec<String>) -> Self {
-        Self { id, session, roles }
+    fn of_token(claims: UserClaims) -> Self {
+        let time = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        Self {
+            id: claims.sub,
+            session: Some(claims.sid),
+            roles: claims.roles,
+            expires_at: time(claims.exp),
+            logged_in_at: time(claims.auth_time),
+        }
+    }
+
+    fn of_service(person: Uuid) -> Self {
+        Self { id: person, session: None, roles: Vec::new(), expires_at: None, logged_in_at: None }
+    }
+
+    /// How long the user token is still valid at the time `now`; `None` for a service token.
+    pub fn remaining(&self, now: SystemTime) -> Option<Duration> {
+        self.expires_at.map(|end| end.duration_since(now).unwrap_or_default())
+    }
+
+    /// Whether the person gave a password at most [`RECENT_LOGIN`] before `now`. A stolen token soon has not.
+    pub fn has_logged_in_recently(&self, now: SystemTime) -> bool {
+        self.logged_in_at.is_some_and(|then| now.duration_since(then).unwrap_or_default() <= RECENT_LOGIN)
     }
 
     pub fn is_admin(&self) -> bool {
@@ -93,7 +121,7 @@ impl Authenticator {
             return self.person(token).await;
         }
         let person = self.service(token, request)?.person.ok_or(TokenError::Invalid)?;
-        Ok(Caller::new(person, None, Vec::new()))
+        Ok(Caller::of_service(person))
     }
 
     /// Verifies a user token. If its key is unknown, waits up to a second for a refresh of the key set.
@@ -110,7 +138,7 @@ impl Authenticator {
             Unverified::Refused(refused) => refused,
             Unverified::UnknownKey => TokenError::Invalid,
         })?;
-        Ok(Caller::new(claims.sub, Some(claims.sid), claims.roles))
+        Ok(Caller::of_token(claims))
     }
 
     /// Verifies a service token, and that its service may send this request.

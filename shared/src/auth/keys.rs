@@ -260,6 +260,7 @@ mod tests {
             sub: Uuid::now_v7(),
             roles: vec!["customer".to_owned()],
             sid: Uuid::now_v7(),
+            auth_time: 0,
             iat: 0,
             exp,
         }

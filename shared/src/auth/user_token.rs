@@ -19,6 +19,10 @@ pub struct UserClaims {
     pub roles: Vec<String>,
     /// The session, so that it can be ended.
     pub sid: Uuid,
+    /// When the person logged in with a password, in seconds since 1970. A refresh keeps it. 0, which is long
+    /// ago, in a token of an older version.
+    #[serde(default)]
+    pub auth_time: u64,
     /// Issued at, in seconds since 1970.
     pub iat: u64,
     /// Expires at, in seconds since 1970.

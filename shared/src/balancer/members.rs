@@ -127,7 +127,7 @@ impl Members {
         if candidates.is_empty() {
             return Err(NoReplica::None);
         }
-        candidates.retain(|replica| replica.in_flight < max_in_flight);
+        candidates.retain(|replica| replica.in_flight - replica.exempt < max_in_flight);
         picker.pick(&candidates, affinity, now).ok_or(NoReplica::Busy)
     }
 
@@ -185,9 +185,10 @@ impl Members {
         }
     }
 
-    pub(super) fn give_back(&mut self, key: ReplicaKey, probe_again: bool) {
+    pub(super) fn give_back(&mut self, key: ReplicaKey, exempt: bool, probe_again: bool) {
         if let Some(replica) = self.get(key) {
             replica.in_flight -= 1;
+            replica.exempt -= usize::from(exempt);
             if probe_again {
                 replica.ejection.probe_again();
             }

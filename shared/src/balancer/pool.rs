@@ -164,6 +164,7 @@ impl Pool {
             instance: replica.instance.clone(),
             picked: now,
             probing,
+            exempt: false,
         }
     }
 
@@ -181,6 +182,8 @@ pub struct Hold {
     picked: Instant,
     /// This request is a probe, and its outcome is not known yet.
     probing: bool,
+    /// It does not count toward [`Settings::max_in_flight`].
+    exempt: bool,
 }
 
 impl Hold {
@@ -191,6 +194,16 @@ impl Hold {
     /// Identifies the replica, for the `tried` list of the next [`Pool::pick`].
     pub fn key(&self) -> ReplicaKey {
         self.key
+    }
+
+    /// From now on the request does not count toward [`Settings::max_in_flight`]. For event streams and other
+    /// requests that last long and that the caller limits by itself.
+    pub fn exempt(&mut self) {
+        if !std::mem::replace(&mut self.exempt, true)
+            && let Some(replica) = self.pool.members().get(self.key)
+        {
+            replica.exempt += 1;
+        }
     }
 
     /// Records the outcome. Call it when the head of the response has arrived, or the attempt has failed: the
@@ -214,7 +227,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // After a probe without a conclusive outcome, the next request probes again.
-        self.pool.members().give_back(self.key, self.probing);
+        self.pool.members().give_back(self.key, self.exempt, self.probing);
     }
 }
 

@@ -365,6 +365,27 @@ fn a_replica_gets_at_most_its_maximum_of_concurrent_requests() {
     assert!(pool.pick(&picker, None, &[], now).is_ok());
 }
 
+#[test]
+fn an_exempt_request_takes_no_place_of_others() {
+    let now = Instant::now();
+    let pool = Pool::new("a-service", Settings { max_in_flight: 1, ..Settings::default() });
+    pool.update(&instances(1), now);
+    let picker = Picker::new(Strategy::RoundRobin);
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = pool.pick(&picker, None, &[], now).unwrap();
+        stream.exempt();
+        stream.exempt();
+        streams.push(stream);
+    }
+    assert_eq!(pool.snapshot(now)[0].active_requests, 3);
+    let plain = pool.pick(&picker, None, &[], now).unwrap();
+    drop(streams);
+    assert_eq!(pool.pick(&picker, None, &[], now).unwrap_err(), NoReplica::Busy);
+    drop(plain);
+    assert_eq!(pool.snapshot(now)[0].active_requests, 0);
+}
+
 /// An input of a pool.
 #[derive(Debug, Clone)]
 enum Step {

@@ -97,6 +97,8 @@ pub(super) struct Member {
     pub(super) key: ReplicaKey,
     pub(super) instance: Arc<Instance>,
     pub(super) in_flight: usize,
+    /// Those in flight that do not count toward the maximum.
+    pub(super) exempt: usize,
     pub(super) ejection: Ejection,
     pub(super) ewma: PeakEwma,
     /// Deregistered.
@@ -131,6 +133,7 @@ impl Member {
             points: points(&instance.id),
             instance,
             in_flight: 0,
+            exempt: 0,
             ejection: Ejection::new(now),
             ewma: PeakEwma::default(),
             leaving: false,

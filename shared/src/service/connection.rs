@@ -70,6 +70,7 @@ pub struct Exchange {
     early: RefCell<Vec<u8>>,
     is_slow: Cell<bool>,
     is_evicted: Cell<bool>,
+    has_left: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -95,6 +96,11 @@ impl Exchange {
     /// Whether the body of the request came too slowly, and the rest of it is not read.
     pub(super) fn is_slow(&self) -> bool {
         self.is_slow.get()
+    }
+
+    /// Whether the client has closed its side of the connection. It may still read the response.
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left.get()
     }
 
     /// The number of times that everything encoded has reached the socket.
@@ -290,7 +296,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             }
         };
         self.receiving.moved(read);
-        self.has_ended |= read == 0;
+        if read == 0 {
+            self.has_ended = true;
+            self.exchange.has_left.set(true);
+        }
         Poll::Ready(Ok(()))
     }
 

@@ -71,7 +71,7 @@ pub(super) async fn middleware(
         false => Ok(request.error_response(Problem::of_status(StatusCode::NOT_ACCEPTABLE))),
     };
     // The handler has seen a body that breaks off.
-    let is_slow = exchange.is_some_and(|exchange| exchange.is_slow());
+    let is_slow = exchange.as_ref().is_some_and(|exchange| exchange.is_slow());
     let late = is_slow.then(|| Problem::of_status(StatusCode::REQUEST_TIMEOUT).error_response());
     match answered {
         Ok(answered) => {
@@ -85,8 +85,10 @@ pub(super) async fn middleware(
                 response.head_mut().no_chunking(true);
                 response.head_mut().set_connection_type(ConnectionType::Close);
             }
+            let client = exchange.filter(|_| is_event_stream(&response));
             Ok(ServiceResponse::new(request, response).map_body(|_, body| Counted {
                 body,
+                client,
                 _in_flight: in_flight,
                 _answering: answering,
             }))
@@ -216,9 +218,17 @@ pub(super) async fn deadline(
     }
 }
 
+fn is_event_stream(response: &HttpResponse) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
 /// A body that counts as running until it has been sent.
 struct Counted {
     body: BoxBody,
+    /// The client of an event stream. The stream ends when the client leaves, because a silent one would not notice
+    /// for long.
+    client: Option<Rc<Exchange>>,
     _in_flight: InFlight,
     _answering: Option<Answering>,
 }
@@ -234,6 +244,9 @@ impl MessageBody for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        if self.client.as_ref().is_some_and(|client| client.has_left()) {
+            return Poll::Ready(None);
+        }
         Pin::new(&mut self.body).poll_next(context)
     }
 }

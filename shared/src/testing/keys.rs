@@ -106,14 +106,20 @@ impl Keys {
 
     /// A user token that does not expire during a test.
     pub fn user_token(&self, person: Uuid, roles: &[&str]) -> String {
+        self.user_token_until(4_000_000_000, person, roles)
+    }
+
+    /// A user token that expires at `exp`, in seconds since 1970.
+    pub fn user_token_until(&self, exp: u64, person: Uuid, roles: &[&str]) -> String {
         let claims = UserClaims {
             iss: self.issuer.clone(),
             aud: USER_TOKEN_AUDIENCE.to_owned(),
             sub: person,
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             sid: Uuid::now_v7(),
+            auth_time: 0,
             iat: 0,
-            exp: 4_000_000_000,
+            exp,
         };
         self.signing.sign(&claims).expect("a loaded key signs")
     }

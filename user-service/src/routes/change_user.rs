@@ -5,14 +5,16 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use shared::auth::Caller;
 use shared::body::Body;
+use shared::client::Context;
 use shared::problem::Problem;
 use shared::request::{IfMatch, etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::admin_change::{audited, require_recent_login};
 use super::client_address::client_address;
 use super::visible_user::visible_user;
-use crate::domain::{Change, EmailAddress, Name, Password};
+use crate::domain::{AdminAction, Change, EmailAddress, Name, Password};
 use crate::error::Error;
 use crate::passwords::Passwords;
 use crate::store::{LoginAttempt, Store};
@@ -40,17 +42,18 @@ shared::from_body! { ChangeUser { optional: email, name, password, current_passw
 #[utoipa::path(patch, path = "/api/users/{id}", tag = "users", security(("user" = [])),
     params(("id" = String, Path, description = "An id, or `me`."), ("If-Match" = Option<String>, Header)),
     request_body = ChangeUser,
-    responses((status = 200, body = UserView), (status = 409, description = "`email_taken`"), (status = 412, description = "`stale_version`"), (status = 422, description = "`validation_failed`")))]
+    responses((status = 200, body = UserView), (status = 403, description = "`recent_login_required`"), (status = 409, description = "`email_taken`"), (status = 412, description = "`stale_version`"), (status = 422, description = "`validation_failed`")))]
 pub(crate) async fn change_user(
     caller: Caller,
     id: Path<String>,
     if_match: IfMatch,
     request: HttpRequest,
+    context: Context,
     body: Body<ChangeUser>,
     store: Data<Store>,
     passwords: Data<Passwords>,
 ) -> Result<HttpResponse, Error> {
-    let id = visible_user(&caller, &id)?;
+    let id = visible_user(&caller, &id, &store).await?;
     let ChangeUser { email, name, password, current_password } = body.value;
     // An access token is not enough here, because it could be stolen. An admin who changes another user
     // does not know the password.
@@ -62,8 +65,15 @@ pub(crate) async fn change_user(
         None => None,
     };
     let change = Change { email, name, password_hash };
+    let audited = audited(&caller, id, AdminAction::Change(change.fields()), &request, &context);
+    if audited.is_some() && change.has_secrets() {
+        require_recent_login(&caller)?;
+    }
     let changed = store.db().transaction(async |tx| {
         if_match.check(store.lock(tx, id).await?.version)?;
+        if let Some(audited) = &audited {
+            store.record(tx, audited).await?;
+        }
         store.change(tx, id, change, caller.session).await
     });
     let user = changed.await?;

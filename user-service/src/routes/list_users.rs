@@ -13,9 +13,10 @@ use crate::views::UsersView;
     params(("limit" = Option<u8>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = UsersView), (status = 403, description = "`forbidden`")))]
 pub(crate) async fn list_users(
-    _: Admin,
+    admin: Admin,
     paging: Paging,
     store: Data<Store>,
 ) -> Result<Json<UsersView>, Error> {
+    store.must_be_active_admin(admin.0.id).await?;
     Ok(Json(store.users(&paging).await?.into()))
 }

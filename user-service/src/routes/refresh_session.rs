@@ -31,9 +31,9 @@ pub(crate) async fn refresh_session(
     store: Data<Store>,
     issuer: Data<Issuer>,
 ) -> Result<HttpResponse, Error> {
-    let (spent, next) = (RefreshToken::from(body.value.refresh_token).hash(), RefreshToken::random());
-    let refreshed = store.db().transaction(async |tx| store.refresh(tx, &spent, &next.hash()).await);
-    let Refreshed::Renewed { session, user } = refreshed.await? else { return Err(Error::TokenReused) };
+    let token = RefreshToken::from(body.value.refresh_token);
+    let refreshed = store.db().transaction(async |tx| store.refresh(tx, &token).await);
+    let Refreshed::Renewed { session, user, next } = refreshed.await? else { return Err(Error::TokenReused) };
     let tokens = issuer.issue(&user, session, next)?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(TokensView::from(tokens)))
 }

@@ -19,6 +19,6 @@ pub(crate) async fn show_user(
     id: Path<String>,
     store: Data<Store>,
 ) -> Result<HttpResponse, Error> {
-    let user = store.user(visible_user(&caller, &id)?).await?;
+    let user = store.user(visible_user(&caller, &id, &store).await?).await?;
     Ok(HttpResponse::Ok().insert_header(etag(user.version)).json(UserView::from(&user)))
 }

@@ -5,9 +5,17 @@ use shared::request::PathId;
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::store::Store;
 
-/// The id in the path, or the caller's for `me`; [`Error::NotFound`] if the caller may not see that user.
-pub(super) fn visible_user(caller: &Caller, id: &str) -> Result<Uuid, Error> {
+/// The id in the path, or the caller's for `me`; [`Error::NotFound`] if the caller may not see that user, and
+/// [`Error::InvalidToken`] if the caller is no longer an admin.
+pub(super) async fn visible_user(caller: &Caller, id: &str, store: &Store) -> Result<Uuid, Error> {
     let id = if id == "me" { caller.id } else { id.parse::<PathId>()?.0 };
-    if caller.may_see(id) { Ok(id) } else { Err(Error::NotFound) }
+    if !caller.may_see(id) {
+        return Err(Error::NotFound);
+    }
+    if caller.id != id {
+        store.must_be_active_admin(caller.id).await?;
+    }
+    Ok(id)
 }

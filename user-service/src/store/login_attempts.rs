@@ -1,5 +1,11 @@
-//! Attempts to log in: ten failures with one address from one client within 15 minutes, and the client
-//! has to wait for the end of the window.
+//! Attempts to log in. Failures within 15 minutes are counted three times; at a limit, the next attempt has to wait
+//! for the end of the window:
+//!
+//! | counted by | limit | against |
+//! |---|---|---|
+//! | account and client | 10 | guessing one password from one place; others can still log in |
+//! | account | 100 | guessing one password from many places |
+//! | client | 100 | trying a few passwords on each of many accounts |
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +19,11 @@ use crate::domain::{EmailAddress, User};
 use crate::error::Error;
 
 pub(super) const WINDOW: Duration = Duration::minutes(15);
-const MAX_FAILURES: i64 = 10;
+/// Stands for every account, or for every client, in a row that counts all of them.
+const ANY: &str = "*";
+const MAX_BY_BOTH: i64 = 10;
+const MAX_BY_ACCOUNT: i64 = 100;
+const MAX_BY_CLIENT: i64 = 100;
 
 #[derive(Debug, Clone)]
 pub struct LoginAttempt {
@@ -25,13 +35,25 @@ pub struct LoginAttempt {
 }
 
 impl LoginAttempt {
-    /// An attempt with `email`, which may be any text, from the network address `client`.
+    /// An attempt with `email`, which may be any text, from the client network `client`.
     pub fn new(email: &str, client: String) -> Self {
         Self {
             email_key: EmailAddress::try_from(email.to_owned()).ok().map(|email| email.key()),
             digest: URL_SAFE_NO_PAD.encode(Sha256::digest(email.to_lowercase())),
             client,
         }
+    }
+}
+
+impl LoginAttempt {
+    /// Account, client and limit of each counter, always in this order, so that no two attempts wait for each
+    /// other.
+    fn counters(&self) -> [(&str, &str, i64); 3] {
+        [
+            (&self.digest, &self.client, MAX_BY_BOTH),
+            (&self.digest, ANY, MAX_BY_ACCOUNT),
+            (ANY, &self.client, MAX_BY_CLIENT),
+        ]
     }
 }
 
@@ -43,7 +65,7 @@ pub struct Login {
 }
 
 impl Store {
-    /// The active user with the address, if there is one; [`Error::Throttled`] after ten failures.
+    /// The active user with the address, if there is one; [`Error::Throttled`] after too many failures.
     pub async fn login(&self, attempt: &LoginAttempt) -> Result<Option<Login>, Error> {
         self.check_throttle(attempt).await?;
         let found = query(format!(
@@ -55,30 +77,35 @@ impl Store {
         found.map(|row| Ok(Login { user: user(&row)?, password_hash: row.get("password_hash")? })).transpose()
     }
 
-    /// [`Error::Throttled`] after ten failures.
+    /// [`Error::Throttled`] after too many failures.
     pub async fn check_throttle(&self, attempt: &LoginAttempt) -> Result<(), Error> {
         check_throttle(&self.db, attempt).await
     }
 
-    /// Counts a wrong password; [`Error::Throttled`] if ten concurrent ones were counted before.
+    /// Counts a wrong password; [`Error::Throttled`] if concurrent ones have reached a limit before.
     pub async fn count_failure(&self, tx: &mut Tx, attempt: &LoginAttempt) -> Result<(), Error> {
         let now = tx.now();
         let began = now - WINDOW;
-        let counted = query(
-            "INSERT INTO login_failures (address, client, failures, began_at) VALUES ($1, $2, 1, $3) \
-             ON CONFLICT (address, client) DO UPDATE SET \
-                failures = CASE WHEN login_failures.began_at < $4 THEN 1 ELSE login_failures.failures + 1 END, \
-                began_at = CASE WHEN login_failures.began_at < $4 THEN $3 ELSE login_failures.began_at END \
-             WHERE login_failures.began_at < $4 OR login_failures.failures < $5",
-        )
-        .bind(attempt.digest.as_str())
-        .bind(attempt.client.as_str())
-        .bind(now)
-        .bind(began)
-        .bind(MAX_FAILURES)
-        .execute(&mut *tx)
-        .await?;
-        if counted == 0 { check_throttle(tx, attempt).await } else { Ok(()) }
+        for (address, client, max) in attempt.counters() {
+            let counted = query(
+                "INSERT INTO login_failures (address, client, failures, began_at) VALUES ($1, $2, 1, $3) \
+                 ON CONFLICT (address, client) DO UPDATE SET failures = \
+                    CASE WHEN login_failures.began_at < $4 THEN 1 ELSE login_failures.failures + 1 END, \
+                    began_at = CASE WHEN login_failures.began_at < $4 THEN $3 ELSE login_failures.began_at END \
+                 WHERE login_failures.began_at < $4 OR login_failures.failures < $5",
+            )
+            .bind(address)
+            .bind(client)
+            .bind(now)
+            .bind(began)
+            .bind(max)
+            .execute(&mut *tx)
+            .await?;
+            if counted == 0 {
+                return check_throttle(tx, attempt).await;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -88,14 +115,21 @@ pub(super) async fn check_throttle<'c>(
 ) -> Result<(), Error> {
     let conn = conn.into();
     let now = conn.now();
+    let [both, account, client] = attempt.counters();
     let found = query(
-        "SELECT began_at FROM login_failures \
-         WHERE address = $1 AND client = $2 AND began_at >= $3 AND failures >= $4",
+        "SELECT began_at FROM login_failures WHERE began_at >= $1 AND ( \
+            (address = $2 AND client = $3 AND failures >= $4) \
+            OR (address = $2 AND client = $5 AND failures >= $6) \
+            OR (address = $5 AND client = $3 AND failures >= $7)) \
+         ORDER BY began_at DESC LIMIT 1",
     )
-    .bind(attempt.digest.as_str())
-    .bind(attempt.client.as_str())
     .bind(now - WINDOW)
-    .bind(MAX_FAILURES)
+    .bind(both.0)
+    .bind(both.1)
+    .bind(both.2)
+    .bind(ANY)
+    .bind(account.2)
+    .bind(client.2)
     .fetch_optional(conn)
     .await?;
     let Some(row) = found else { return Ok(()) };
@@ -103,6 +137,8 @@ pub(super) async fn check_throttle<'c>(
     Err(Error::Throttled(wait.whole_seconds().max(1).try_into().unwrap_or(u32::MAX)))
 }
 
+/// Forgets the failures of this account from this client. Those that are counted for all accounts or all clients
+/// stay: otherwise an attacker could forget them with an account of his own.
 pub(super) async fn forget_failures(tx: &mut Tx, attempt: &LoginAttempt) -> Result<(), DbError> {
     query("DELETE FROM login_failures WHERE address = $1 AND client = $2")
         .bind(attempt.digest.as_str())

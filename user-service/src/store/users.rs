@@ -41,6 +41,13 @@ impl Store {
         Ok(user(&row)?)
     }
 
+    /// [`Error::InvalidToken`] unless the user is an active admin: a token says only what was true when it was
+    /// issued.
+    pub async fn must_be_active_admin(&self, id: Uuid) -> Result<(), Error> {
+        let found = query("SELECT id FROM users WHERE id = $1 AND is_admin = TRUE AND deactivated = FALSE");
+        found.bind(id).fetch_optional(&self.db).await?.map(drop).ok_or(Error::InvalidToken)
+    }
+
     pub async fn password_hash(&self, id: Uuid) -> Result<String, Error> {
         let found = query("SELECT password_hash FROM users WHERE id = $1").bind(id);
         let row = found.fetch_optional(&self.db).await?.ok_or(Error::NotFound)?;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use actix_web::http::Method;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use shared::auth::{Reread, SealKey, Secret, SigningKeys};
+use shared::auth::{Reread, SealKey, Secret, SigningKeys, UserClaims};
 use shared::db::DbConfig;
 use shared::db::testing::sqlite_url;
 use shared::service::HttpConfig;
@@ -20,23 +22,25 @@ pub(crate) struct Service {
     /// Without a token.
     pub(crate) api: Api,
     pub(crate) keys: Keys,
+    signing: SigningKeys,
 }
 
 impl Service {
     pub(crate) async fn start() -> Self {
         let keys = Keys::new(SERVICE);
         let two_keys = Secret::new([pem([1; 32]), pem([2; 32])].concat());
+        let signing = SigningKeys::from_pem(&two_keys).unwrap();
         let config = Config {
             http: HttpConfig::for_tests(),
             stack: keys.stack(SERVICE, CALLS, "static://"),
             database: DbConfig::at(&sqlite_url()),
-            signing_keys: Reread::fixed(SigningKeys::from_pem(&two_keys).unwrap()),
+            signing_keys: Reread::fixed(signing.clone()),
             seal_key: SealKey::from_base64(&Secret::new("A".repeat(44))).unwrap(),
             access_token_ttl: Duration::from_secs(300),
             admin: Some(Admin { email: ADMIN.to_owned(), password: Secret::new(PASSWORD) }),
         };
         let (api, _) = run(app::build(config).await.unwrap());
-        Self { api, keys }
+        Self { api, keys, signing }
     }
 
     /// Without an idempotency key, which is optional here.
@@ -61,8 +65,19 @@ impl Service {
     }
 
     pub(crate) async fn admin(&self) -> Api {
-        let (access, _) = tokens(&self.log_in(ADMIN, PASSWORD).await.expect(201));
-        self.api.with_token(access)
+        self.api.with_token(self.admin_session().await.0)
+    }
+
+    /// The access token and the refresh token of an admin.
+    pub(crate) async fn admin_session(&self) -> (String, String) {
+        tokens(&self.log_in(ADMIN, PASSWORD).await.expect(201))
+    }
+
+    /// The token that the session of `token` would have if its login was six minutes earlier.
+    pub(crate) fn six_minutes_after_the_login(&self, token: &str) -> String {
+        let mut claims = claims(token);
+        claims.auth_time -= 360;
+        self.signing.sign(&claims).unwrap()
     }
 }
 
@@ -70,4 +85,11 @@ impl Service {
 pub(crate) fn tokens(body: &Value) -> (String, String) {
     let text = |name: &str| body[name].as_str().unwrap().to_owned();
     (text("access_token"), text("refresh_token"))
+}
+
+/// What a token says, unverified.
+pub(crate) fn claims(token: &str) -> UserClaims {
+    let payload = token.split('.').nth(1).unwrap();
+    let json = URL_SAFE_NO_PAD.decode(payload).unwrap();
+    serde_json::from_slice(&json).unwrap()
 }

@@ -32,3 +32,19 @@ async fn after_ten_wrong_passwords_a_client_has_to_wait_even_with_the_right_one(
     let body = json!({ "email": "ann@example.com", "password": PASSWORD });
     elsewhere.post("/api/sessions", body).await.expect(201);
 }
+
+#[actix_web::test]
+async fn the_addresses_of_an_ipv6_network_are_one_client() {
+    let service = Service::start().await;
+    service.register("ann@example.com").await.expect(201);
+    let from = async |address: &str, password: &str| {
+        let api = service.api.with("x-real-ip", address);
+        api.post("/api/sessions", json!({ "email": "ann@example.com", "password": password })).await
+    };
+    for host in 1..=10 {
+        let wrong = from(&format!("2001:db8::{host:x}"), "the wrong one").await;
+        wrong.expect_problem(401, "invalid_credentials");
+    }
+    from("2001:db8::ffff", PASSWORD).await.expect_problem(429, "rate_limited");
+    from("2001:db8:0:1::1", PASSWORD).await.expect(201);
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod admins;
 mod changing;
 mod document;
 mod harness;

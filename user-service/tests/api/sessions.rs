@@ -20,8 +20,20 @@ async fn a_refresh_token_that_is_used_again_ends_the_session() {
     let service = Service::start().await;
     let (_, first) = service.user("ann@example.com").await;
     let (_, second) = tokens(&service.refresh(&first).await.expect(200));
+    let (_, third) = tokens(&service.refresh(&second).await.expect(200));
     service.refresh(&first).await.expect_problem(401, "token_reused");
-    service.refresh(&second).await.expect_problem(401, "invalid_token");
+    service.refresh(&third).await.expect_problem(401, "invalid_token");
+}
+
+#[actix_web::test]
+async fn a_lost_answer_to_a_refresh_ends_no_session() {
+    let service = Service::start().await;
+    let (_, first) = service.user("ann@example.com").await;
+    let (_, lost) = tokens(&service.refresh(&first).await.expect(200));
+    let (access, second) = tokens(&service.refresh(&first).await.expect(200));
+    assert_eq!(second, lost);
+    service.api.with_token(access).get("/api/users/me").await.expect(200);
+    service.refresh(&second).await.expect(200);
 }
 
 #[actix_web::test]

@@ -1,10 +1,11 @@
 //! A store on each engine, and what handlers do with it, each in its transaction.
 
 use shared::db::testing::urls;
-use shared::db::{Db, DbConfig};
-use user_service::domain::{Change, EmailAddress, Name, NewUser, Role, User};
+use shared::db::{Db, DbConfig, now, query};
+use user_service::domain::{Change, EmailAddress, Name, NewUser, Role, Session, User};
 use user_service::error::Error;
-use user_service::store::{Login, LoginAttempt, Refreshed, Store, migrations};
+use user_service::store::{Login, LoginAttempt, RETENTION, Refreshed, Store, migrations};
+use user_service::tokens::RefreshToken;
 use uuid::Uuid;
 
 pub(crate) async fn stores() -> Vec<Store> {
@@ -53,22 +54,48 @@ pub(crate) async fn begin_session(
     store: &Store,
     attempt: &LoginAttempt,
     login: &Login,
-    token: &str,
-) -> Result<Uuid, Error> {
-    store.db().transaction(async |tx| store.begin_session(tx, attempt, login, token).await).await
+) -> Result<(Session, RefreshToken), Error> {
+    let token = RefreshToken::random();
+    let begun = store.db().transaction(async |tx| store.begin_session(tx, attempt, login, &token).await);
+    Ok((begun.await?, token))
 }
 
 /// The session of ann@example.com; the password counts as checked.
-pub(crate) async fn log_in(store: &Store, client: &str, token: &str) -> Uuid {
+pub(crate) async fn log_in(store: &Store, client: &str) -> (Session, RefreshToken) {
     let attempt = attempt("ann@example.com", client);
     let login = store.login(&attempt).await.unwrap().unwrap();
-    begin_session(store, &attempt, &login, token).await.unwrap()
+    begin_session(store, &attempt, &login).await.unwrap()
 }
 
 pub(crate) async fn count_failure(store: &Store, attempt: &LoginAttempt) -> Result<(), Error> {
     store.db().transaction(async |tx| store.count_failure(tx, attempt).await).await
 }
 
-pub(crate) async fn refresh(store: &Store, spent: &str, next: &str) -> Result<Refreshed, Error> {
-    store.db().transaction(async |tx| store.refresh(tx, spent, next).await).await
+pub(crate) async fn refresh(store: &Store, token: &RefreshToken) -> Result<Refreshed, Error> {
+    store.db().transaction(async |tx| store.refresh(tx, token).await).await
+}
+
+/// The token that takes the place of `token`.
+pub(crate) async fn renew(store: &Store, token: &RefreshToken) -> RefreshToken {
+    match refresh(store, token).await {
+        Ok(Refreshed::Renewed { next, .. }) => next,
+        refused => panic!("{refused:?}"),
+    }
+}
+
+pub(crate) async fn prune(store: &Store) {
+    for rows in &RETENTION {
+        store.db().prune(rows).await.unwrap();
+    }
+}
+
+/// Moves the time of the column back.
+pub(crate) async fn long_ago(store: &Store, table: &str, column: &str, time: time::Duration) {
+    let sql = format!("UPDATE {table} SET {column} = $1 WHERE {column} IS NOT NULL");
+    query(sql).bind(now() - time).execute(store.db()).await.unwrap();
+}
+
+pub(crate) async fn rows(store: &Store, table: &str) -> i64 {
+    let row = query(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(store.db()).await.unwrap();
+    row.get("rows").unwrap()
 }

@@ -34,15 +34,15 @@ async fn attempts_under_way_and_successes_are_not_failures() {
         for _ in 0..20 {
             logins.push(store.login(&here).await.unwrap().unwrap());
         }
-        for (number, login) in logins.iter().enumerate() {
+        for login in &logins {
             assert_eq!(login.user.id, id);
-            begin_session(&store, &here, login, &format!("token {number}")).await.unwrap();
+            begin_session(&store, &here, login).await.unwrap();
         }
         // But a right password after ten wrong ones comes too late, though its check began before them.
         for _ in 0..10 {
             count_failure(&store, &here).await.unwrap();
         }
-        let late = begin_session(&store, &here, &logins[0], "late").await;
+        let late = begin_session(&store, &here, &logins[0]).await;
         assert!(matches!(late, Err(Error::Throttled(_))), "{late:?}");
     }
 }
@@ -62,11 +62,41 @@ async fn a_success_forgets_the_failures_before() {
     for store in stores().await {
         register(&store, "ann@example.com").await.unwrap();
         let here = attempt("ann@example.com", "here");
-        for round in 0..3 {
+        for _ in 0..3 {
             for _ in 0..9 {
                 count_failure(&store, &here).await.unwrap();
             }
-            log_in(&store, "here", &format!("token {round}")).await;
+            log_in(&store, "here").await;
         }
+    }
+}
+
+#[actix_web::test]
+async fn guessing_one_password_from_many_places_is_limited_too() {
+    for store in stores().await {
+        register(&store, "ann@example.com").await.unwrap();
+        for number in 0..100 {
+            let guess = attempt("ann@example.com", &format!("place {}", number / 9));
+            count_failure(&store, &guess).await.unwrap();
+        }
+        let refused = store.login(&attempt("ann@example.com", "elsewhere")).await;
+        assert!(matches!(refused, Err(Error::Throttled(1..=900))), "{refused:?}");
+        assert!(store.login(&attempt("bob@example.com", "elsewhere")).await.is_ok());
+    }
+}
+
+#[actix_web::test]
+async fn trying_many_accounts_from_one_place_is_limited_too_and_a_success_there_does_not_help() {
+    for store in stores().await {
+        register(&store, "ann@example.com").await.unwrap();
+        for number in 0..100 {
+            count_failure(&store, &attempt(&format!("{number}@example.com"), "here")).await.unwrap();
+            if number == 50 {
+                log_in(&store, "here").await;
+            }
+        }
+        let refused = store.login(&attempt("bob@example.com", "here")).await;
+        assert!(matches!(refused, Err(Error::Throttled(1..=900))), "{refused:?}");
+        assert!(store.login(&attempt("7@example.com", "elsewhere")).await.is_ok());
     }
 }
