@@ -43,8 +43,7 @@ pub(crate) async fn log_in(
         return Err(Error::InvalidCredentials);
     };
     let token = RefreshToken::random();
-    let session =
-        store.db().transaction(async |tx| store.begin_session(tx, &attempt, &login, &token).await);
+    let session = store.db().transaction(async |tx| store.begin_session(tx, &attempt, &login, &token).await);
     let tokens = issuer.issue(&login.user, session.await?, token)?;
     Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(TokensView::from(tokens)))
 }
