@@ -66,7 +66,8 @@ async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_keyed_
     let urls = std::env::temp_dir().join(format!("urls-{}", uuid::Uuid::now_v7()));
     fs::create_dir_all(&urls).unwrap();
     write_urls(&secrets, &urls);
-    let old = text(&urls.join("order-service-database"));
+    let logins = || ["database", "migrations"].map(|kind| text(&urls.join(format!("order-service-{kind}"))));
+    let old = logins();
     let mut stack = Stack::start_with(&[
         // Longer than a service takes to learn that a replica of another one leaves.
         ("DRAIN_GRACE", "2s"),
@@ -116,9 +117,12 @@ async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_keyed_
         assert!(orders.len() > 5, "{}", orders.len());
         join_all(orders.iter().map(|order| ann.order_reaches(order, "confirmed"))).await;
     }
-    let new = text(&urls.join("order-service-database"));
+    let new = logins();
     assert_ne!(old, new);
-    let open = async |url: &str| Db::open(&DbConfig::at(url), Migrations::none()).await;
+    let open = async |[worker, owner]: &[String; 2]| {
+        let config = DbConfig { migrations_url: Some(owner.clone()), ..DbConfig::at(worker) };
+        Db::open(&config, Migrations::none()).await
+    };
     assert!(open(&new).await.is_ok());
     assert!(open(&old).await.is_err(), "the old login is removed");
     fs::remove_dir_all(urls).unwrap();
