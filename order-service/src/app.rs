@@ -9,7 +9,7 @@ use crate::clients::users::Users;
 use crate::config::{Config, PAYMENTS, SERVICE, USERS};
 use crate::messages::PaymentEvents;
 use crate::routes;
-use crate::store::{self, AwaitingPayment, Store};
+use crate::store::{self, Store};
 use crate::tasks::{order_updates, timers};
 
 pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
@@ -22,7 +22,8 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let stack = Stack::new(listener.replica(), config.stack);
     let (outbox, relay) = config.messages.open(&stack, &db, &[PAYMENTS]).await?;
 
-    let store = Store::new(db.clone(), outbox, &listener.replica().instance);
+    let store = Store::new(db.clone(), outbox, &listener.replica().instance)
+        .limit_awaiting_payment(config.max_awaiting_payment);
     if config.seed_products {
         db.transaction(async |tx| store.seed(tx).await).await?;
     }
@@ -31,7 +32,6 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let service = Service::new(listener)
         .data(store.clone())
         .data(Users::new(stack.client(USERS)))
-        .data(AwaitingPayment { max: config.max_awaiting_payment })
         .routes(routes::routes())
         .authenticate(stack.authenticator(stack.user_keys(USERS)))
         .database(&db)

@@ -21,7 +21,6 @@ mod rows; // from rows to domain types
 mod seed; // a few products
 mod stock; // moves between columns, adjustments
 
-pub use awaiting_payment::AwaitingPayment;
 pub use notifier::{Notifier, Subscription};
 pub use orders::{Cause, LockedOrder};
 pub use products::CatalogueItem;
@@ -40,6 +39,8 @@ pub struct Store {
     outbox: Outbox,
     notifier: Notifier,
     instance: Arc<str>,
+    /// Orders of one customer; `None` without a limit.
+    max_awaiting_payment: Option<u32>,
 }
 
 pub fn migrations() -> Migrations {
@@ -52,7 +53,12 @@ pub fn migrations() -> Migrations {
 impl Store {
     /// `instance` names this replica in timelines.
     pub fn new(db: Db, outbox: Outbox, instance: &str) -> Self {
-        Self { db, outbox, notifier: Notifier::default(), instance: instance.into() }
+        let (notifier, instance) = (Notifier::default(), instance.into());
+        Self { db, outbox, notifier, instance, max_awaiting_payment: None }
+    }
+
+    pub fn limit_awaiting_payment(self, max: Option<u32>) -> Self {
+        Self { max_awaiting_payment: max, ..self }
     }
 
     pub fn db(&self) -> &Db {

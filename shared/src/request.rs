@@ -282,8 +282,10 @@ mod tests {
 
     #[test]
     fn a_malformed_id_is_not_found() {
-        assert!("018f3f1e-0000-7000-8000-000000000000".parse::<PathId>().is_ok());
-        for bad in ["", "7", "018f3f1e000070008000000000000000", "{018f3f1e-0000-7000-8000-000000000000}"] {
+        for good in ["018f3f1e-0000-7000-8000-000000000000", "018F3F1E-0000-7000-8000-000000000000"] {
+            assert!(good.parse::<PathId>().is_ok());
+        }
+        for bad in ["", "7", "018f3f1e-0000-7000-8000-00000000000", "018f3f1e-0000-7000-8000-00000000000g"] {
             assert_eq!(bad.parse::<PathId>().unwrap_err().code(), "not_found");
         }
     }

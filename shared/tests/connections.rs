@@ -1,5 +1,7 @@
 //! What a client connection may cost, and how requests on it are told apart. With raw sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

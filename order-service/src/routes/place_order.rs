@@ -17,7 +17,7 @@ use crate::clients::users::Users;
 use crate::domain::cart::MAX_LINES;
 use crate::domain::{Cart, CartLine, Order, PaymentToken, Quantity};
 use crate::error::Error;
-use crate::store::{AwaitingPayment, Cause, Store};
+use crate::store::{Cause, Store};
 use crate::views::OrderView;
 
 #[utoipa::path(post, path = "/api/orders", tag = "orders", security(("user" = [])),
@@ -42,7 +42,6 @@ pub(crate) async fn place_order(
     body: Body<PlaceOrder>,
     users: Data<Users>,
     store: Data<Store>,
-    limit: Data<AwaitingPayment>,
 ) -> Result<HttpResponse, Error> {
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let PlaceOrder { cart, payment_token } = body.value;
@@ -52,7 +51,7 @@ pub(crate) async fn place_order(
     let customer_check = users.must_be_active(caller.id, &context).await;
     let placed = claim.once(store.db(), created, async |tx| {
         customer_check?;
-        store.check_awaiting_payment(tx, caller.id, **limit).await?;
+        store.check_awaiting_payment(tx, caller.id).await?;
         store.place(tx, caller.id, &cart, payment_token, &cause).await
     });
     Ok(settled::respond(&store, placed.await?, created, wait, &context).await)

@@ -8,24 +8,12 @@ use super::Store;
 use crate::domain::Status;
 use crate::error::Error;
 
-/// The limit of orders that await payment.
-#[derive(Debug, Clone, Copy)]
-pub struct AwaitingPayment {
-    /// `None` without a limit.
-    pub max: Option<u32>,
-}
-
 impl Store {
     /// [`Error::TooManyAwaitPayment`] if the customer has no room for another order. From here to the end of the
     /// transaction, other orders of the same customer wait: otherwise each of them would count before the others
     /// are written.
-    pub async fn check_awaiting_payment(
-        &self,
-        tx: &mut Tx,
-        customer_id: Uuid,
-        limit: AwaitingPayment,
-    ) -> Result<(), Error> {
-        let Some(max) = limit.max else { return Ok(()) };
+    pub async fn check_awaiting_payment(&self, tx: &mut Tx, customer_id: Uuid) -> Result<(), Error> {
+        let Some(max) = self.max_awaiting_payment else { return Ok(()) };
         query("INSERT INTO customers (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = excluded.id")
             .bind(customer_id)
             .execute(&mut *tx)

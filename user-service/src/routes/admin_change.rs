@@ -17,14 +17,13 @@ pub(super) fn audited(
     user_id: Uuid,
     action: AdminAction,
     request: &HttpRequest,
-    context: &Context,
 ) -> Option<AdminChange> {
     (caller.id != user_id).then(|| AdminChange {
         admin_id: caller.id,
         user_id,
         action,
         client: client_address(request),
-        trace_id: context.trace_id().map(str::to_owned),
+        trace_id: Context::from_headers(request.headers()).trace_id().map(str::to_owned),
     })
 }
 

@@ -5,7 +5,6 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use shared::auth::Caller;
 use shared::body::Body;
-use shared::client::Context;
 use shared::problem::Problem;
 use shared::request::{IfMatch, etag};
 use utoipa::ToSchema;
@@ -48,7 +47,6 @@ pub(crate) async fn change_user(
     id: Path<String>,
     if_match: IfMatch,
     request: HttpRequest,
-    context: Context,
     body: Body<ChangeUser>,
     store: Data<Store>,
     passwords: Data<Passwords>,
@@ -65,7 +63,7 @@ pub(crate) async fn change_user(
         None => None,
     };
     let change = Change { email, name, password_hash };
-    let audited = audited(&caller, id, AdminAction::Change(change.fields()), &request, &context);
+    let audited = audited(&caller, id, AdminAction::Change(change.fields()), &request);
     if audited.is_some() && change.has_secrets() {
         require_recent_login(&caller)?;
     }

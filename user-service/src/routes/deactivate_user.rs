@@ -3,7 +3,6 @@
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use shared::auth::Caller;
-use shared::client::Context;
 use shared::request::IfMatch;
 
 use super::admin_change::{audited, require_recent_login};
@@ -21,11 +20,10 @@ pub(crate) async fn deactivate_user(
     id: Path<String>,
     if_match: IfMatch,
     request: HttpRequest,
-    context: Context,
     store: Data<Store>,
 ) -> Result<HttpResponse, Error> {
     let id = visible_user(&caller, &id, &store).await?;
-    let audited = audited(&caller, id, AdminAction::Deactivate, &request, &context);
+    let audited = audited(&caller, id, AdminAction::Deactivate, &request);
     if audited.is_some() {
         require_recent_login(&caller)?;
     }

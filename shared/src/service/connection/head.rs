@@ -67,7 +67,8 @@ fn read(request: &httparse::Request<'_, '_>) -> Result<(Framing, bool), &'static
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         match field.name.len() {
             4 if is("host") => {
-                if host.replace(field.value).is_some() {
+                let other = host.replace(field.value);
+                if other.is_some() {
                     return Err("There is more than one Host header.");
                 }
             }
@@ -79,7 +80,8 @@ fn read(request: &httparse::Request<'_, '_>) -> Result<(Framing, bool), &'static
                 }
             }
             14 if is("content-length") => {
-                if length.replace(number(field.value).ok_or("Content-Length is malformed.")?).is_some() {
+                let other = length.replace(number(field.value).ok_or("Content-Length is malformed.")?);
+                if other.is_some() {
                     return Err("There is more than one Content-Length header.");
                 }
             }

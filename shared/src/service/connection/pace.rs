@@ -3,9 +3,9 @@
 use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// The longest single wait is this many times the grace, however fast the client was before. Without a bound, the
 /// bytes that the kernel buffers would pay for minutes.
@@ -52,10 +52,10 @@ pub(super) struct Alarm(Option<(Instant, Pin<Box<Sleep>>)>);
 
 impl Alarm {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let (set, sleep) = self.0.get_or_insert_with(|| (at, Box::pin(tokio::time::sleep_until(at.into()))));
+        let (set, sleep) = self.0.get_or_insert_with(|| (at, Box::pin(tokio::time::sleep_until(at))));
         if *set != at {
             *set = at;
-            sleep.as_mut().reset(at.into());
+            sleep.as_mut().reset(at);
         }
         sleep.as_mut().poll(cx)
     }
