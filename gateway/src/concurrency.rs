@@ -3,6 +3,7 @@
 //! from being served.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -94,11 +95,13 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.counts.lock();
         for key in &self.keys {
-            if let Some(count) = counts.get_mut(key) {
-                *count -= 1;
+            if let Entry::Occupied(mut count) = counts.entry(*key) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
             }
         }
-        counts.retain(|_, count| *count > 0);
     }
 }
 

@@ -1,12 +1,14 @@
 //! The reverse proxy: the life of a request, from the client to a replica and back.
 //!
 //! 1. [`path`]: refuse an ambiguous request (request smuggling, path traversal).
-//! 2. [`identity`](crate::identity): verify the token. A request without one passes; the services decide.
-//! 3. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token. Event streams and
-//!    requests that wait have limits of their own ([`concurrency`](crate::concurrency)).
-//! 4. [`routing`](crate::routing): find the route of the path, and its timeouts.
-//! 5. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
-//! 6. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions.
+//! 2. [`rate`](crate::rate): count a request with a token by its address.
+//! 3. [`identity`](crate::identity): verify the token. A request without one passes; the services decide.
+//! 4. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token.
+//! 5. [`routing`](crate::routing): find the route of the path, and its timeouts.
+//! 6. Take a place in the queue of the service, then read a small body. Event streams and requests that wait have
+//!    limits of their own ([`concurrency`](crate::concurrency)).
+//! 7. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
+//! 8. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions.
 
 pub mod attempts;
 pub mod headers;
