@@ -1,5 +1,5 @@
-//! Limits of requests that last long, which are event streams and requests that wait with `Prefer: wait`: so many of
-//! one user, and so many of one address. They take none of the places of other requests, and so cannot keep those
+//! Limits of requests that last long, which are event streams, requests that wait with `Prefer: wait`, and those whose
+//! body is still to come: so many of one user, and so many of one address. They take none of the places of other requests, and so cannot keep those
 //! from being served.
 
 use std::collections::HashMap;
@@ -14,6 +14,8 @@ use crate::routing::Table;
 
 pub struct Concurrency {
     pub streams: PerClient,
+    /// Bodies that are not there yet: they hold memory, or a replica, while they come.
+    pub uploads: PerClient,
     pub waits: PerClient,
 }
 
@@ -53,6 +55,7 @@ impl Concurrency {
         let file = &table.file;
         Self {
             streams: limit(file.streams_per_person, file.streams_per_client),
+            uploads: limit(file.uploads_per_client, file.uploads_per_client),
             waits: limit(file.waits_per_person, file.waits_per_client),
         }
     }

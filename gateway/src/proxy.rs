@@ -5,8 +5,8 @@
 //! 3. [`identity`](crate::identity): verify the token. A request without one passes; the services decide.
 //! 4. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token.
 //! 5. [`routing`](crate::routing): find the route of the path, and its timeouts.
-//! 6. Take a place in the queue of the service, then read a small body. Event streams and requests that wait have
-//!    limits of their own ([`concurrency`](crate::concurrency)).
+//! 6. Read a small body, then take a place in the queue of the service. Uploads, event streams and requests that wait
+//!    have limits of their own ([`concurrency`](crate::concurrency)).
 //! 7. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
 //! 8. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions.
 
@@ -99,20 +99,29 @@ pub async fn proxy(
     let route = table.route(&path).ok_or_else(Problem::not_found)?;
     let wait = wait_of(&request, route);
     let waiting = wait.and_then(|_| gateway.concurrency.waits.enter(person, client));
-    // Before the body: a client that sends slowly has its place in the queue, and costs no memory without one.
-    let _permit = match waiting {
-        Some(_) => None,
-        None => Some(route.load.limiter.enter().await.map_err(|_| Problem::unavailable(1))?),
-    };
     let exchange = request.conn_data::<Rc<Exchange>>().cloned();
     let granted = wait.filter(|_| waiting.is_some()).unwrap_or_default();
     let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(granted);
     let dropped: &[&str] = if wait.is_some() && waiting.is_none() { &["prefer"] } else { &[] };
     let upload_end = Instant::now() + UPLOAD_TIMEOUT;
+    // A place among the client's own uploads, not in the queue of the service: there slow clients would keep
+    // others out.
+    let mut upload = match has_body(&request) {
+        true => Some(gateway.concurrency.uploads.enter(person, client).ok_or_else(|| too_many("uploads"))?),
+        false => None,
+    };
     let body = tokio::time::timeout(UPLOAD_TIMEOUT, body_of(&request, payload, &gateway.kept_bodies)).await;
     let (body, _kept) = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     // A body that is streamed is still to come.
-    let begin = if matches!(body, Body::Streaming(..)) { upload_end } else { Instant::now() };
+    let is_streamed = matches!(body, Body::Streaming(..));
+    let begin = if is_streamed { upload_end } else { Instant::now() };
+    if !is_streamed {
+        upload = None;
+    }
+    let _permit = match waiting.is_some() || is_streamed {
+        true => None,
+        false => Some(route.load.limiter.enter().await.map_err(|_| Problem::unavailable(1))?),
+    };
     let plan = attempts::Plan {
         head: headers::outgoing(&request, &path, client, &table, dropped),
         affinity: affinity(&request, route, client),
@@ -122,14 +131,21 @@ pub async fn proxy(
         head_timeout,
         upload_end,
         end: begin + TIMEOUT.max(head_timeout),
-        lasts_long: waiting.is_some(),
+        lasts_long: waiting.is_some() || is_streamed,
     };
     let answered = attempts::run(&engine, route, plan, body).await;
+    drop(upload);
     let mut response = match answered {
         Ok((answer, mut hold)) => {
             let stream = if answer.is_event_stream() && !answer.body.is_over() {
                 hold.exempt();
-                Some(gateway.concurrency.streams.enter(person, client).ok_or_else(too_many_streams)?)
+                Some(
+                    gateway
+                        .concurrency
+                        .streams
+                        .enter(person, client)
+                        .ok_or_else(|| too_many("event streams"))?,
+                )
             } else {
                 None
             };
@@ -160,11 +176,11 @@ fn has_key(request: &HttpRequest, route: &Route) -> bool {
 /// The timeout for `Prefer: wait=N`, which is N + 5 s, on a route that has it.
 fn wait_of(request: &HttpRequest, route: &Route) -> Option<Duration> {
     let wait = <PreferWait as actix_web::FromRequest>::extract(request).into_inner().ok()?.0?;
-    route.entry.prefer_wait.then_some(wait + Duration::from_secs(5))
+    (route.entry.prefer_wait && request.method() == Method::POST).then_some(wait + Duration::from_secs(5))
 }
 
-fn too_many_streams() -> Problem {
-    let detail = "Too many event streams are open; close one, or wait.";
+fn too_many(what: &str) -> Problem {
+    let detail = format!("Too many {what} are open; close one, or wait.");
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(5)
 }
 
@@ -200,6 +216,11 @@ fn is_private(address: IpAddr) -> bool {
             address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
         }
     }
+}
+
+fn has_body(request: &HttpRequest) -> bool {
+    request.headers().contains_key(header::TRANSFER_ENCODING)
+        || request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 /// Buffers a small body while there is memory for it, so that it can be sent again. Streams every other.

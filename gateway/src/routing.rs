@@ -40,6 +40,9 @@ pub struct File {
     /// The same for one address (one /64 network, with IPv6).
     #[serde(default = "default_long_per_client")]
     pub waits_per_client: usize,
+    /// Requests of one user, or of one address, whose body is still to come.
+    #[serde(default = "default_long_per_client")]
+    pub uploads_per_client: usize,
     /// Memory in MiB for bodies that are kept to be sent again. Beyond it, bodies stream, and are not retried.
     #[serde(default = "default_kept_memory")]
     pub kept_bodies_mib: usize,

@@ -28,6 +28,7 @@ fn service(config: HttpConfig) -> Service {
         app.route("/text", web::get().to(text))
             .route("/text", web::head().to(text))
             .route("/large", web::get().to(async || HttpResponse::Ok().body(vec![b'x'; LARGE])))
+            .route("/refused", web::post().to(async || HttpResponse::Unauthorized().body("no")))
             .route("/body", web::post().to(async |body: web::Bytes| body));
     })
 }
@@ -257,4 +258,63 @@ async fn an_event_stream_ends_when_its_client_leaves() {
     drop(client);
     let is_over = async || seen.load(Ordering::Relaxed).then_some(());
     eventually("the stream is over", Duration::from_secs(10), is_over).await;
+}
+
+#[actix_web::test]
+async fn a_draining_server_serves_the_connections_that_wait_in_the_queue() {
+    let server = service(config()).build().unwrap();
+    let (address, handle) = (server.address(), server.handle());
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /text HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    let stopping = actix_web::rt::spawn(async move { handle.stop().await });
+    tokio::task::yield_now().await;
+    actix_web::rt::spawn(server.run());
+    for mut client in clients {
+        let answered = rest(&mut client).await;
+        assert!(answered.starts_with("HTTP/1.1 200") && answered.ends_with("hello"), "{answered:?}");
+    }
+    stopping.await.unwrap();
+}
+
+#[actix_web::test]
+async fn an_early_response_to_an_upload_arrives_whole() {
+    let address = start(service(config()));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"POST /refused HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n").await.unwrap();
+    read_until(&mut client, "\r\n\r\n").await;
+    // The server has answered; the client has not noticed, and goes on.
+    client.write_all(&[b'x'; 200_000]).await.unwrap();
+    let answered = rest(&mut client).await;
+    assert!(answered.contains("missing_token"), "{answered:?}");
+}
+
+#[actix_web::test]
+async fn a_body_does_not_go_on_for_ever_after_its_response() {
+    let address = start(service(config()));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client
+        .write_all(b"POST /refused HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await
+        .unwrap();
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    // Faster than the minimum rate, for as long as the server reads.
+    while client.write_all(format!("64\r\n{}\r\n", "x".repeat(100)).as_bytes()).await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(10), "the server still reads");
+        ticks.tick().await;
+    }
+}
+
+#[actix_web::test]
+async fn empty_lines_between_requests_are_ignored() {
+    let address = start(service(config()));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    for _ in 0..2 {
+        client.write_all(b"\r\nGET /text HTTP/1.1\r\nhost: h\r\n\r\n\r\n").await.unwrap();
+        assert!(read_until(&mut client, "hello").await.starts_with("HTTP/1.1 200"));
+    }
 }

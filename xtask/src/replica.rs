@@ -66,7 +66,8 @@ impl Layout<'_> {
         let replica = |(program, name, port)| {
             let mut command = self.command(program, port)?;
             let is_external = program.kind == Kind::External;
-            let more = self.variables.iter().filter(|(name, _)| !is_external || *name != "DATABASE_URL_FILE");
+            let more =
+                self.variables.iter().filter(|(name, _)| !is_external || !name.starts_with("DATABASE_"));
             let more = more.map(|(name, value)| (*name, value.replace("{program}", program.name)));
             command.envs(urls.iter().cloned()).envs(more);
             Ok(Replica {

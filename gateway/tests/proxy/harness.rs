@@ -33,7 +33,7 @@ impl Gateway {
         Self::start_with("", ports, upstreams).await
     }
 
-    async fn start_with(
+    pub(crate) async fn start_with(
         policies: &str,
         [public, admin]: [u16; 2],
         upstreams: &[&Upstream],

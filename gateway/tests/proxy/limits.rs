@@ -1,4 +1,4 @@
-//! Limits of requests that last long: event streams, and requests that wait with `Prefer: wait`.
+//! Limits of requests that last long: event streams, uploads, and requests that wait with `Prefer: wait`.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -152,4 +152,27 @@ async fn waiting_requests_take_no_slots_of_plain_requests() {
     let (said, _) = open(&gateway, "/a").await;
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     drop(release);
+}
+
+#[actix_web::test]
+async fn bodies_that_do_not_end_take_no_places_of_other_requests() {
+    let upstream = streaming();
+    let gateway = Gateway::with("uploads_per_client = 10", &[&upstream]).await;
+    let mut uploads = Vec::new();
+    for length in [100, 100_000].repeat(10) {
+        let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+        let head = format!("POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: {length}\r\n\r\nx");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        uploads.push(stream);
+    }
+    let first_line = async |stream: &mut TcpStream| {
+        let mut said = [0; 12];
+        stream.read_exact(&mut said).await.unwrap();
+        String::from_utf8_lossy(&said).into_owned()
+    };
+    let answers = futures_util::future::join_all(uploads.iter_mut().map(first_line)).await;
+    // The others get 408 in the end.
+    assert_eq!(answers.iter().filter(|answer| *answer == "HTTP/1.1 429").count(), 10, "{answers:?}");
+    let (said, _) = open(&gateway, "/a").await;
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
 }

@@ -158,6 +158,7 @@ impl Authenticator {
     }
 
     /// Whether `caller` may send an event of this kind with this source.
+    #[cfg(feature = "db")]
     pub(crate) fn accepts(&self, caller: &ServiceCaller, source: &str, kind: &str) -> bool {
         let accepts = caller.service == source && self.calls.accept(source, &self.service, kind);
         if !accepts {

@@ -59,6 +59,8 @@ pub struct ClientLimits {
 /// How long a connection may stay without a request. Longer than clients keep idle connections (30 s), so that
 /// clients close first.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long the rest of a body is read after its response.
+const REST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes read at a time.
 const READ_SIZE: usize = 8 * 1024;
 
@@ -158,6 +160,8 @@ pub(super) struct Connection<T> {
     state: State,
     /// No request may follow the current one.
     is_last: bool,
+    /// When the rest of a body is no longer read that comes after its response.
+    rest_until: Option<Instant>,
     /// The client sends nothing more, or is not listened to.
     has_ended: bool,
     alarm: Alarm,
@@ -193,6 +197,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             cleared: 0,
             state: State::Head { deadline: Some(Instant::now() + IDLE_TIMEOUT), scanned: 0 },
             is_last: false,
+            rest_until: None,
             has_ended: false,
             alarm: Alarm::default(),
             receiving: Pace::new(limits.min_rate, limits.grace),
@@ -239,6 +244,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     }
 
     fn judge(&mut self) -> bool {
+        // RFC 9112 §2.2: empty lines before a request are ignored.
+        while self.input.starts_with(b"\r\n") {
+            self.input.advance(2);
+        }
+        if self.input.is_empty() {
+            return false;
+        }
         let State::Head { deadline, scanned } = &mut self.state else { return false };
         let (from, size) = (*scanned, self.input.len());
         if from == 0 {
@@ -257,6 +269,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 self.cleared = head.length;
                 self.is_last |= head.is_last;
                 self.exchange.progress.set(Progress::Running);
+                self.rest_until = None;
                 self.receiving.restart();
                 self.sending.restart();
                 self.state = match head.framing {
@@ -270,6 +283,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             Verdict::Refused(problem) => self.refuse(&problem),
         }
         true
+    }
+
+    /// Whether a body goes on too long after its response: actix reads it to the end, however long that takes.
+    fn is_unwanted(&mut self) -> bool {
+        let is_answered = self.exchange.progress.get() != Progress::Running;
+        if !(is_answered && matches!(self.state, State::Body(_))) {
+            return false;
+        }
+        let now = Instant::now();
+        now >= *self.rest_until.get_or_insert(now + REST_TIMEOUT)
     }
 
     fn refuse(&mut self, problem: &Problem) {
@@ -371,6 +394,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
             }
             if this.advance() {
                 continue;
+            }
+            if this.is_unwanted() {
+                (this.has_ended, this.is_last) = (true, true);
             }
             let waits = matches!(this.state, State::Response) && !this.input.is_empty();
             match (this.has_ended, waits) {

@@ -76,7 +76,9 @@ pub(super) async fn middleware(
     match answered {
         Ok(answered) => {
             let (request, response) = answered.into_parts();
-            let response = late.unwrap_or(response);
+            // A response to a part of the body may be a good one.
+            let is_error = response.status().is_client_error() || response.status().is_server_error();
+            let response = late.filter(|_| is_error).unwrap_or(response);
             let label = response.extensions().get::<RouteLabel>().map(|label| label.0.clone());
             let route = label.or_else(|| request.match_pattern()).unwrap_or_else(|| "-".to_owned());
             let mut response = middleware.finish(&seen, &route, response);

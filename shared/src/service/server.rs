@@ -168,6 +168,9 @@ impl Server {
     }
 }
 
+/// How long a drain waits for the first request of a connection.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// Serves the connections of one worker with `app`.
 async fn serve<F, A, B>(
     app: A,
@@ -193,9 +196,16 @@ where
         .keep_alive(IDLE_TIMEOUT)
         // The connection limits the time of a head.
         .client_request_timeout(Duration::ZERO)
+        // How long unread bytes of a request are read after its response. Without this, the kernel resets the
+        // connection, and the client may lose the response.
+        .client_disconnect_timeout(Duration::from_secs(2))
         .graceful_shutdown_signal(move || {
-            let closing = closing.clone();
-            async move { closing.requested().await }
+            let (closing, accepted) = (closing.clone(), Instant::now());
+            // A connection that was accepted a moment ago is served once: its request may still be on its way.
+            async move {
+                closing.requested().await;
+                tokio::time::sleep_until((accepted + FIRST_REQUEST).into()).await;
+            }
         })
         .on_connect_ext(|connection: &Connection<tokio::net::TcpStream>, data| {
             data.insert::<Rc<Exchange>>(connection.exchange());

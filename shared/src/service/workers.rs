@@ -115,6 +115,7 @@ pub(super) struct Workers {
     connections: Arc<Connections>,
     workers: Vec<Worker>,
     next: usize,
+    next_to_evict: usize,
 }
 
 struct Worker {
@@ -132,7 +133,7 @@ impl Workers {
             });
             Worker { arbiter, commands }
         };
-        Self { connections, workers: (0..threads).map(worker).collect(), next: 0 }
+        Self { connections, workers: (0..threads).map(worker).collect(), next: 0, next_to_evict: 0 }
     }
 
     /// Accepts connections until `closing`. Then it accepts those that wait in the kernel's queue, and closes the
@@ -163,7 +164,7 @@ impl Workers {
             Err(error) => {
                 metrics::refused_connection("error");
                 log::warn!(error:%; "a connection cannot be accepted");
-                self.send(Command::EvictIdle);
+                self.evict_one();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -171,16 +172,22 @@ impl Workers {
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
         if self.connections.is_under_pressure() {
-            self.send(Command::EvictIdle);
+            self.evict_one();
         }
         if let Some(counted) = self.connections.enter(peer.ip()) {
             self.next = (self.next + 1) % self.workers.len();
-            self.send(Command::Serve(stream, peer, counted));
+            self.send(self.next, Command::Serve(stream, peer, counted));
         }
     }
 
-    fn send(&self, command: Command) {
-        if self.workers[self.next].commands.send(command).is_err() {
+    /// In each worker in turn: one of them may have no idle connection.
+    fn evict_one(&mut self) {
+        self.next_to_evict = (self.next_to_evict + 1) % self.workers.len();
+        self.send(self.next_to_evict, Command::EvictIdle);
+    }
+
+    fn send(&self, worker: usize, command: Command) {
+        if self.workers[worker].commands.send(command).is_err() {
             log::error!("a worker thread has died");
         }
     }
