@@ -14,7 +14,7 @@ container_rss() { docker exec "$1" sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1
 
 # Waits until every container is healthy, for a minute.
 await_healthy() { within 60 are_healthy; }
-are_healthy() { [ "$(docker compose ps --format '{{.Health}}' | sort -u)" = healthy ]; }
+are_healthy() { [ "$(docker compose ps --format '{{.Health}}' | grep . | sort -u)" = healthy ]; }
 
 # Waits until the gateway counts every replica as healthy and serves, for 30 s. Reads the gateway's metrics,
 # a line for each replica.

@@ -75,6 +75,9 @@ impl Secrets {
     /// published; after `spread`, when everybody has read them, they sign; after `life`, when the last token of
     /// the old keys has expired, the old ones are removed.
     pub fn rotate(&self, spread: Duration, life: Duration) -> io::Result<()> {
+        // A second rotation would remove keys of the first that sign already.
+        let lock = File::create(self.0.join("rotation.lock"))?;
+        lock.try_lock().map_err(|_| io::Error::other("another rotation is under way"))?;
         let services = || programs().iter().filter(|program| program.kind != Kind::External);
         let keys = services().map(|program| self.service_key(program.name)).chain([self.signing_key()]);
         let keys: Vec<_> =

@@ -72,9 +72,13 @@ impl ServiceKeys {
         validation.set_issuer(&[owner]);
         validation.set_required_spec_claims(&["exp", "aud", "iss"]);
         validation.leeway = LEEWAY;
-        jsonwebtoken::decode(token, key, &validation)
-            .map(|token| token.claims)
-            .map_err(|error| token_error(&error))
+        let token = jsonwebtoken::decode::<ServiceClaims>(token, key, &validation);
+        let claims = token.map_err(|error| token_error(&error))?.claims;
+        // Who could use a key for a moment has no token for years.
+        if claims.exp > unix_now() + LIFETIME + LEEWAY {
+            return Err(TokenError::Invalid);
+        }
+        Ok(claims)
     }
 }
 
@@ -155,6 +159,8 @@ mod tests {
         assert!(b.verify(&of(unix_now() + LIFETIME - 60 - 50), "b-service").is_ok());
         assert!(b.verify(&of(unix_now() + LIFETIME + 60), "b-service").is_ok());
         assert_eq!(b.verify(&of(unix_now() - 65), "b-service"), Err(TokenError::Expired));
+        // A token for longer than any service mints.
+        assert_eq!(b.verify(&of(unix_now() + LIFETIME + 65), "b-service"), Err(TokenError::Invalid));
     }
 
     #[test]

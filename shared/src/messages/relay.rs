@@ -256,12 +256,13 @@ impl Relay {
         let now = tx.now();
         let claimed_until = now + LEASE;
         let of = destinations.condition("head.destination", 5);
+        let order = destinations.order();
         let claim = query(format!(
             "UPDATE outbox SET claimed_by = $1, next_at = $2 WHERE seq IN ( \
                 SELECT seq FROM outbox AS head WHERE sent_at IS NULL AND next_at <= $3{of} AND NOT EXISTS ( \
                     SELECT 1 FROM outbox AS earlier WHERE earlier.subject = head.subject \
                     AND earlier.sent_at IS NULL AND earlier.seq < head.seq) \
-                ORDER BY seq LIMIT $4 FOR UPDATE SKIP LOCKED) \
+                ORDER BY {order} LIMIT $4 FOR UPDATE SKIP LOCKED) \
              RETURNING seq, destination, attempts, event",
         ));
         let claim = claim.bind(self.name.as_str()).bind(claimed_until).bind(now).bind(wanted as i64);
@@ -300,6 +301,14 @@ impl Destinations<'_> {
             Self::AllBut(blocked) => {
                 (first..).zip(blocked).map(|(number, _)| format!(" AND {column} <> ${number}")).collect()
             }
+        }
+    }
+
+    /// Probes take turns: an event that cannot be delivered comes last again, and holds up no others.
+    fn order(self) -> &'static str {
+        match self {
+            Self::Only(_) => "next_at, seq",
+            Self::AllBut(_) => "seq",
         }
     }
 
