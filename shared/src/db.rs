@@ -20,6 +20,8 @@ mod error; // errors a service handles
 mod postgres;
 mod prune; // deletes old rows
 mod query; // SQL with parameters, rows
+#[cfg(feature = "postgres")]
+mod server_clock; // the time of a PostgreSQL server
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(test, feature = "testing"))]

@@ -4,13 +4,13 @@
 //! The domain needs the time as a value, and a round trip for each would be wasted. So a program asks the
 //! database now and then, and counts on from its answer. SQLite runs in this process, and has its clock.
 
+#[cfg(feature = "postgres")]
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
-use super::now;
+#[cfg(feature = "postgres")]
+use super::server_clock::ServerClock;
 
 #[derive(Debug, Clone)]
 pub(super) enum Clock {
@@ -20,105 +20,31 @@ pub(super) enum Clock {
     Server(Arc<ServerClock>),
 }
 
-/// The server's answer to the question for its time.
-struct Answer {
-    told: OffsetDateTime,
-    took: Duration,
-    arrived: Instant,
-}
-
-#[derive(Debug)]
-pub(super) struct ServerClock {
-    started: Instant,
-    /// The server's time at `started`, in microseconds since 1970.
-    at_start: AtomicI64,
-}
-
 impl Clock {
     pub(super) fn now(&self) -> OffsetDateTime {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Process => now(),
+            Self::Process => super::now(),
             #[cfg(feature = "postgres")]
-            Self::Server(clock) => clock.now(Instant::now()),
+            Self::Server(clock) => clock.now(std::time::Instant::now()),
         }
     }
 
     #[cfg(feature = "postgres")]
-    pub(super) async fn of(pool: &sqlx::PgPool, timeout: Duration) -> Result<Self, sqlx::Error> {
-        Ok(Self::Server(Arc::new(ServerClock::new(ask(pool, timeout).await?))))
+    pub(super) async fn of(pool: &sqlx::PgPool, timeout: std::time::Duration) -> Result<Self, sqlx::Error> {
+        Ok(Self::Server(Arc::new(ServerClock::ask(pool, timeout).await?)))
     }
 
     #[cfg(feature = "postgres")]
-    pub(super) async fn correct(&self, pool: &sqlx::PgPool, timeout: Duration) -> Result<(), sqlx::Error> {
-        if let Self::Server(clock) = self {
-            clock.correct(ask(pool, timeout).await?);
+    pub(super) async fn correct(
+        &self,
+        pool: &sqlx::PgPool,
+        timeout: std::time::Duration,
+    ) -> Result<(), sqlx::Error> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Process => Ok(()),
+            Self::Server(clock) => clock.ask_again(pool, timeout).await,
         }
-        Ok(())
-    }
-}
-
-impl ServerClock {
-    fn new(Answer { told, took, arrived }: Answer) -> Self {
-        Self { started: arrived, at_start: AtomicI64::new(micros(told + took / 2)) }
-    }
-
-    fn now(&self, at: Instant) -> OffsetDateTime {
-        let passed =
-            i64::try_from(at.saturating_duration_since(self.started).as_micros()).unwrap_or(i64::MAX);
-        let since_1970 = i128::from(self.at_start.load(Ordering::Relaxed).saturating_add(passed));
-        OffsetDateTime::from_unix_timestamp_nanos(1_000 * since_1970).unwrap_or(OffsetDateTime::UNIX_EPOCH)
-    }
-
-    /// Corrects the time by another answer. It was `told` between question and arrival, so a slow answer cannot
-    /// make a good estimate worse.
-    fn correct(&self, Answer { told, took, arrived }: Answer) {
-        let estimate = self.now(arrived);
-        let corrected = estimate.clamp(told, told + took);
-        self.at_start.fetch_add(micros(corrected) - micros(estimate), Ordering::Relaxed);
-    }
-}
-
-#[cfg(feature = "postgres")]
-async fn ask(pool: &sqlx::PgPool, timeout: Duration) -> Result<Answer, sqlx::Error> {
-    // Waiting for a connection is not part of the question.
-    let mut connection = super::postgres::within(timeout, pool.acquire()).await?;
-    let asked = Instant::now();
-    let told = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *connection);
-    let told = super::postgres::within(timeout, told).await?;
-    let arrived = Instant::now();
-    Ok(Answer { told, took: arrived - asked, arrived })
-}
-
-fn micros(time: OffsetDateTime) -> i64 {
-    i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const MS: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn the_time_is_counted_on_from_an_answer() {
-        let (told, began) = (OffsetDateTime::UNIX_EPOCH + 100 * SECOND, Instant::now());
-        let clock = ServerClock::new(Answer { told, took: 10 * MS, arrived: began + 10 * MS });
-        assert_eq!(clock.now(began + 10 * MS), told + 5 * MS, "the middle of question and arrival");
-        assert_eq!(clock.now(began + 10 * MS + SECOND), told + 5 * MS + SECOND);
-    }
-
-    #[test]
-    fn a_slow_answer_does_not_spoil_a_good_estimate_and_a_wrong_one_is_corrected() {
-        let (told, began) = (OffsetDateTime::UNIX_EPOCH + 100 * SECOND, Instant::now());
-        let clock = ServerClock::new(Answer { told, took: Duration::ZERO, arrived: began });
-        let arrived = began + 3 * SECOND;
-        clock.correct(Answer { told: told + SECOND, took: 2 * SECOND, arrived });
-        assert_eq!(clock.now(arrived), told + 3 * SECOND, "possible, so it stays");
-        clock.correct(Answer { told: told + 60 * SECOND, took: MS, arrived: arrived + MS });
-        assert_eq!(clock.now(arrived + MS), told + 60 * SECOND);
-        clock.correct(Answer { told, took: MS, arrived: arrived + MS });
-        assert_eq!(clock.now(arrived + MS), told + MS);
     }
 }
