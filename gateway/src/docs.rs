@@ -1,13 +1,16 @@
 //! Merges the OpenAPI documents of all services, and serves Swagger UI with embedded assets.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use actix_web::body::SizedStream;
 use actix_web::http::header;
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse, web};
 use arc_swap::ArcSwap;
+use futures_util::stream;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use shared::client::ServiceClient;
@@ -24,6 +27,8 @@ pub struct Docs {
     services: Mutex<BTreeMap<String, Value>>,
     /// All of them as one. Made when one of them changes, because a request must not pay for it.
     merged: ArcSwap<Document>,
+    /// The files of Swagger UI that were asked for.
+    assets: Mutex<BTreeMap<String, Arc<Document>>>,
 }
 
 /// A document with its `ETag`.
@@ -47,13 +52,19 @@ impl Document {
         let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
         response.insert_header((header::ETAG, format!("\"{}\"", self.etag)));
         response.insert_header((header::CACHE_CONTROL, "no-cache"));
-        match known {
-            true => response.finish(),
-            false => response.insert_header((header::CONTENT_TYPE, kind)).body(self.bytes.clone()),
+        if known {
+            return response.finish();
         }
+        // In parts: a client that does not read has one of them in memory, not the whole document.
+        let (bytes, length) = (self.bytes.clone(), self.bytes.len());
+        let parts = (0..length).step_by(PART).map(move |at| Ok(bytes.slice(at..length.min(at + PART))));
+        let parts = stream::iter(parts.collect::<Vec<Result<Bytes, std::io::Error>>>());
+        response.insert_header((header::CONTENT_TYPE, kind)).body(SizedStream::new(length as u64, parts))
     }
 }
 
+/// Bytes that are sent at a time.
+const PART: usize = 32 * 1024;
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// While a document is missing.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,7 +72,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 impl Default for Docs {
     fn default() -> Self {
         let none = Document::new(merge(&BTreeMap::new()).to_string().into());
-        Self { services: Mutex::default(), merged: ArcSwap::from_pointee(none) }
+        Self { services: Mutex::default(), merged: ArcSwap::from_pointee(none), assets: Mutex::default() }
     }
 }
 
@@ -78,6 +89,18 @@ impl Docs {
             }
             stop.sleep(if complete { REFRESH_INTERVAL } else { RETRY_INTERVAL }).await;
         }
+    }
+
+    /// The document of a file, made once: a megabyte is not hashed for each request.
+    fn asset(&self, file: &str, content: Cow<'static, [u8]>) -> Arc<Document> {
+        let mut assets = self.assets.lock().unwrap_or_else(PoisonError::into_inner);
+        let document = || {
+            Arc::new(Document::new(match content {
+                Cow::Borrowed(content) => Bytes::from_static(content),
+                Cow::Owned(content) => content.into(),
+            }))
+        };
+        assets.entry(file.to_owned()).or_insert_with(document).clone()
     }
 
     fn put(&self, service: &str, document: Value) {
@@ -162,6 +185,7 @@ async fn index() -> HttpResponse {
 async fn asset(
     request: HttpRequest,
     file: Path<String>,
+    docs: Data<Docs>,
     gateway: Data<Gateway>,
 ) -> Result<HttpResponse, Problem> {
     gateway.check_rate(&request)?;
@@ -172,7 +196,7 @@ async fn asset(
         Problem::internal()
     })?;
     let asset = asset.ok_or_else(Problem::not_found)?;
-    Ok(Document::new(asset.bytes.into_owned().into()).response(&request, &asset.content_type))
+    Ok(docs.asset(file, asset.bytes).response(&request, &asset.content_type))
 }
 
 #[cfg(test)]
