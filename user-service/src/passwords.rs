@@ -22,9 +22,19 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub struct Passwords {
     limiter: Limiter,
+    /// Of the clients in [`Lane::Slow`] together.
+    slow: Limiter,
     /// The hash of a random password. Verified when the user is unknown, so that the answer takes as long.
     decoy: Arc<str>,
     key: SealKey,
+}
+
+/// Whose passwords are checked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Normal,
+    /// For clients that have failed lately: one check at a time for all of them, so that attackers leave room.
+    Slow,
 }
 
 impl Passwords {
@@ -32,7 +42,8 @@ impl Passwords {
     pub fn new(key: SealKey) -> Self {
         let decoy: [u8; 16] = rand::random();
         let decoy = hashed(&decoy).unwrap_or_default();
-        Self { limiter: Limiter::new(MAX_CONCURRENT, QUEUE, QUEUE_TIMEOUT), decoy: decoy.into(), key }
+        let limiter = |running| Limiter::new(running, QUEUE, QUEUE_TIMEOUT);
+        Self { limiter: limiter(MAX_CONCURRENT), slow: limiter(1), decoy: decoy.into(), key }
     }
 
     /// The keyed digest of a body that holds a password. It stays in the database for a day; there, a
@@ -48,7 +59,11 @@ impl Passwords {
 
     /// Whether `hash` is that of `password`; without a hash `false`, after the same time.
     /// [`Error::Busy`] if too many wait.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Error> {
+    pub async fn verify(&self, password: String, hash: Option<String>, lane: Lane) -> Result<bool, Error> {
+        let _turn = match lane {
+            Lane::Normal => None,
+            Lane::Slow => Some(self.slow.enter().await.map_err(|_| Error::Busy)?),
+        };
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.to_string());
         let matches =
@@ -105,8 +120,27 @@ mod tests {
         let password = Password::try_from("a long enough one".to_owned()).unwrap();
         let hash = passwords.hash(password).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(passwords.verify("a long enough one".to_owned(), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify("another long one".to_owned(), Some(hash)).await.unwrap());
-        assert!(!passwords.verify("a long enough one".to_owned(), None).await.unwrap());
+        let is_right = async |password: &str, hash: Option<&String>, lane| {
+            passwords.verify(password.to_owned(), hash.cloned(), lane).await.unwrap()
+        };
+        for lane in [Lane::Normal, Lane::Slow] {
+            assert!(is_right("a long enough one", Some(&hash), lane).await);
+            assert!(!is_right("another long one", Some(&hash), lane).await);
+            assert!(!is_right("a long enough one", None, lane).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_that_have_failed_do_not_keep_others_waiting() {
+        let passwords = passwords(1);
+        let done = std::cell::RefCell::new(Vec::new());
+        let check = async |lane| {
+            passwords.verify("a wrong password".to_owned(), None, lane).await.unwrap();
+            done.borrow_mut().push(lane);
+        };
+        let lanes = [[Lane::Slow; 24].as_slice(), &[Lane::Normal]].concat();
+        futures_util::future::join_all(lanes.into_iter().map(check)).await;
+        let place = done.borrow().iter().position(|lane| *lane == Lane::Normal).unwrap();
+        assert!(place < 12, "it came last, and was done as number {place}");
     }
 }

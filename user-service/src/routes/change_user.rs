@@ -92,8 +92,10 @@ async fn check_password(
     };
     let attempt = LoginAttempt::new(store.user(id).await?.email.as_str(), client);
     store.check_throttle(&attempt).await?;
-    if passwords.verify(password, Some(store.password_hash(id).await?)).await? {
-        return Ok(());
+    let lane = store.lane(&attempt).await?;
+    if passwords.verify(password, Some(store.password_hash(id).await?), lane).await? {
+        // Concurrent guesses may have reached the limit meanwhile.
+        return store.check_throttle(&attempt).await;
     }
     store.db().transaction(async |tx| store.count_failure(tx, &attempt).await).await?;
     Err(Error::WrongPassword)

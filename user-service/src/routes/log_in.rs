@@ -38,7 +38,8 @@ pub(crate) async fn log_in(
     let attempt = LoginAttempt::new(&email, client_address(&request));
     let login = store.login(&attempt).await?;
     let hash = login.as_ref().map(|login| login.password_hash.clone());
-    let (true, Some(login)) = (passwords.verify(password, hash).await?, login) else {
+    let lane = store.lane(&attempt).await?;
+    let (true, Some(login)) = (passwords.verify(password, hash, lane).await?, login) else {
         store.db().transaction(async |tx| store.count_failure(tx, &attempt).await).await?;
         return Err(Error::InvalidCredentials);
     };

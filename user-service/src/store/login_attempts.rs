@@ -17,6 +17,7 @@ use super::Store;
 use super::rows::{COLUMNS, user};
 use crate::domain::{EmailAddress, User};
 use crate::error::Error;
+use crate::passwords::Lane;
 
 pub(super) const WINDOW: Duration = Duration::minutes(15);
 /// Stands for every account, or for every client, in a row that counts all of them.
@@ -80,6 +81,19 @@ impl Store {
     /// [`Error::Throttled`] after too many failures.
     pub async fn check_throttle(&self, attempt: &LoginAttempt) -> Result<(), Error> {
         check_throttle(&self.db, attempt).await
+    }
+
+    /// [`Lane::Slow`] if the client has failed lately, with any account.
+    pub async fn lane(&self, attempt: &LoginAttempt) -> Result<Lane, Error> {
+        let failed = query(
+            "SELECT 1 AS failed FROM login_failures WHERE address = $1 AND client = $2 AND began_at >= $3",
+        )
+        .bind(ANY)
+        .bind(attempt.client.as_str())
+        .bind(self.db.now() - WINDOW)
+        .fetch_optional(&self.db)
+        .await?;
+        Ok(if failed.is_some() { Lane::Slow } else { Lane::Normal })
     }
 
     /// Counts a wrong password; [`Error::Throttled`] if concurrent ones have reached a limit before.
