@@ -24,7 +24,7 @@ RULES
   consul acl token create -description "$name" -policy-name "$name" -secret "$(cat "$file")" >/dev/null
 done
 # For the health check, and for the agent itself.
-consul acl policy create -name agent -rules 'operator = "read" node_prefix "" { policy = "write" } service_prefix "" { policy = "read" }' >/dev/null
+consul acl policy create -name agent -rules 'operator = "read" agent_prefix "" { policy = "read" } node_prefix "" { policy = "write" } service_prefix "" { policy = "read" }' >/dev/null
 consul acl token create -description agent -policy-name agent | awk '/^SecretID/ { print $2 }' >/tmp/agent-token
 consul acl set-agent-token agent "$(cat /tmp/agent-token)" >/dev/null
 unset CONSUL_HTTP_TOKEN
