@@ -5,14 +5,16 @@
 //! connections are closed before servers close them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_service::ServiceExt as _;
-use actix_tls::connect::{Connection, ConnectorService};
+use actix_tls::connect::{Connection, Connector, Resolve, Resolver};
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
+use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
@@ -20,6 +22,8 @@ use tokio::net::TcpStream;
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Part of the time to connect.
+const LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
 /// How long idle connections are kept. Servers keep them for 75 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest response body, in bytes.
@@ -154,13 +158,30 @@ fn classify(error: SendRequestError) -> ExchangeError {
     }
 }
 
+/// Looks names up in a time of its own: a slow name server is no unreachable replica.
+struct Lookup;
+
+impl Resolve for Lookup {
+    fn lookup<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> LocalBoxFuture<'a, Result<Vec<SocketAddr>, Box<dyn std::error::Error>>> {
+        Box::pin(async move {
+            let found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await??;
+            Ok(found.collect())
+        })
+    }
+}
+
 fn client() -> awc::Client {
-    let tcp = ConnectorService::default().map(|connection: Connection<Uri, TcpStream>| {
-        if let Err(error) = connection.io_ref().set_nodelay(true) {
-            log::debug!(error:%; "TCP_NODELAY cannot be set");
-        }
-        connection
-    });
+    let tcp =
+        Connector::new(Resolver::custom(Lookup)).service().map(|connection: Connection<Uri, TcpStream>| {
+            if let Err(error) = connection.io_ref().set_nodelay(true) {
+                log::debug!(error:%; "TCP_NODELAY cannot be set");
+            }
+            connection
+        });
     let connector = awc::Connector::new()
         .connector(tcp)
         .timeout(CONNECT_TIMEOUT)
