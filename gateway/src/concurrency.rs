@@ -1,6 +1,6 @@
-//! Limits of requests that last long, which are event streams, requests that wait with `Prefer: wait`, and those whose
-//! body is still to come: so many of one user, and so many of one address. They take none of the places of other requests, and so cannot keep those
-//! from being served.
+//! Limits of requests that last long, which are event streams, requests that wait with `Prefer: wait`, and those
+//! whose body is still to come: so many of one user, and so many of one address. They take none of the places of
+//! other requests, and so cannot keep those from being served.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -57,10 +57,14 @@ pub struct Response {
 
 impl Response {
     pub fn is_event_stream(&self) -> bool {
-        self.headers.iter().any(|(name, value)| {
-            name.eq_ignore_ascii_case("content-type") && value.starts_with(b"text/event-stream")
-        })
+        is_event_stream(&self.headers)
     }
+}
+
+fn is_event_stream(headers: &[(String, Vec<u8>)]) -> bool {
+    headers.iter().any(|(name, value)| {
+        name.eq_ignore_ascii_case("content-type") && value.starts_with(b"text/event-stream")
+    })
 }
 
 /// Why there is no response, or only a part of it.

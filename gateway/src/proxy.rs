@@ -30,8 +30,9 @@ use shared::resilience::retry::{REPLAY_LIMIT, is_safe};
 use shared::service::{Exchange, RouteLabel};
 use shared::stop::Stop;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use uuid::Uuid;
 
-use crate::concurrency::Concurrency;
+use crate::concurrency::{Concurrency, PerClient, Place};
 use crate::engine::{Body, Engine};
 use crate::identity::Identity;
 use crate::rate::RateLimits;
@@ -107,7 +108,7 @@ pub async fn proxy(
     // A place among the client's own uploads, not in the queue of the service: there slow clients would keep
     // others out.
     let mut upload = match has_body(&request) {
-        true => Some(gateway.concurrency.uploads.enter(person, client).ok_or_else(|| too_many("uploads"))?),
+        true => Some(place("uploads", &gateway.concurrency.uploads, person, client)?),
         false => None,
     };
     let body = tokio::time::timeout(UPLOAD_TIMEOUT, body_of(&request, payload, &gateway.kept_bodies)).await;
@@ -139,13 +140,7 @@ pub async fn proxy(
         Ok((answer, mut hold)) => {
             let stream = if answer.is_event_stream() && !answer.body.is_over() {
                 hold.exempt();
-                Some(
-                    gateway
-                        .concurrency
-                        .streams
-                        .enter(person, client)
-                        .ok_or_else(|| too_many("event streams"))?,
-                )
+                Some(place("event streams", &gateway.concurrency.streams, person, client)?)
             } else {
                 None
             };
@@ -179,9 +174,12 @@ fn wait_of(request: &HttpRequest, route: &Route) -> Option<Duration> {
     (route.entry.prefer_wait && request.method() == Method::POST).then_some(wait + Duration::from_secs(5))
 }
 
-fn too_many(what: &str) -> Problem {
-    let detail = format!("Too many {what} are open; close one, or wait.");
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(5)
+/// A place among the client's `what`; 429 if it has as many as `limit` allows.
+fn place(what: &str, limit: &PerClient, person: Option<Uuid>, client: IpAddr) -> Result<Place, Problem> {
+    limit.enter(person, client).ok_or_else(|| {
+        let detail = format!("Too many {what} are open; close one, or wait.");
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(5)
+    })
 }
 
 /// The key for consistent hashing.

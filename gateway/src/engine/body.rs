@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
-use tokio::time::Sleep;
-
 use shared::service::{Chunks, Piece};
+use tokio::time::Sleep;
 
 use super::UpstreamError;
 use super::pool::{Connection, IdleConnections, split};

@@ -20,7 +20,7 @@ use super::body::{Exchange, ResponseBody};
 use super::pool::{Connection, IdleConnections};
 use super::sending::Sending;
 use super::wire::{Head, read_head};
-use super::{Request, Response, UpstreamError};
+use super::{Request, Response, UpstreamError, is_event_stream};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -102,15 +102,12 @@ impl Engine {
                 break head;
             }
         };
-        let is_events = head.headers.iter().any(|(name, value)| {
-            name.eq_ignore_ascii_case("content-type") && value.starts_with(b"text/event-stream")
-        });
         let exchange = Exchange {
             keep: (head.keeps_alive).then(|| (self.pool.clone(), authority.to_owned())),
             connection,
             sending,
         };
-        let end = if is_events { None } else { Some(request.end) };
+        let end = if is_event_stream(&head.headers) { None } else { Some(request.end) };
         let size = match head.status.as_u16() {
             204 | 304 => BodySize::None,
             _ if request.is_head => declared_length(&head.headers).map_or(BodySize::None, BodySize::Sized),

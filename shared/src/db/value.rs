@@ -98,7 +98,8 @@ macro_rules! text_column_on_sqlite {
 }
 text_column_on_sqlite!(Uuid: Uuid::parse_str, OffsetDateTime: text::parse_time, serde_json::Value: serde_json::from_str);
 
-/// The time of this process in UTC: for what no other replica compares; see [`Db::now`](super::Db::now). It is truncated to the microseconds that both databases store.
+/// The time of this process in UTC: for what no other replica compares; see [`Db::now`](super::Db::now). It is
+/// truncated to the microseconds that both databases store.
 pub fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now - time::Duration::nanoseconds(i64::from(now.nanosecond() % 1_000))

@@ -349,7 +349,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     }
 
     /// The client sends nothing now. Ready if it has had its time.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.state {
             State::Head { deadline, .. } => {
                 if self.exchange.is_evicted.get() && self.input.is_empty() {
@@ -407,7 +407,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
             }
             match this.poll_socket(cx, out) {
                 Poll::Ready(read) => read?,
-                Poll::Pending => ready!(this.poll_patience(cx)),
+                Poll::Pending => ready!(this.poll_timeout(cx)),
             }
         }
     }
