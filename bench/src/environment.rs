@@ -3,6 +3,8 @@
 mod compose;
 mod embedded;
 
+pub(crate) use compose::image;
+
 use std::time::Duration;
 
 use serde_json::Value;

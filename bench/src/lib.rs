@@ -10,6 +10,7 @@ pub mod snapshot; // the state of every part of the stack
 pub mod invariants; // what must hold in it
 pub mod report; // the table of an account
 pub mod settled; // waits until all hold, and checks that nothing changes afterwards
+pub mod attacks; // hostile clients
 pub mod measure; // processor time and memory
 pub mod database; // rows, bytes and transactions
 

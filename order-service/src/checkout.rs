@@ -1,4 +1,4 @@
-//! The checkout saga: from a cart to a paid order, or to a rejected or cancelled order that is not charged.
+//! The checkout saga: from a cart to a paid order, or to a rejected, cancelled or refunded one.
 //!
 //! | step | action | compensation |
 //! |---|---|---|
@@ -10,10 +10,11 @@
 //!
 //! Before the pivot, every step can be undone and the customer pays nothing. After the pivot, the saga
 //! completes or refunds. Steps 3 and 4 are commands to payment-service. Its events may be late, duplicated or
-//! out of order. [`handle`] defines what each event does at each step. To enter a step
-//! means to send its command, if it has one.
+//! out of order. [`handle`] defines what each event does at each step. [`Step`] covers the payment only: steps 1
+//! and 2 run in the customer's request, and step 5 belongs to the transition on `Captured`. In the code,
+//! `enter(step)` sets the step and sends its command, if it has one.
 //!
-//! | timer | limits | when it expires |
+//! | timer | what it limits | when it expires |
 //! |---|---|---|
 //! | [`AUTHORIZE_TIMEOUT`](saga::AUTHORIZE_TIMEOUT) | step 3 | the order is rejected, its stock released, its payment voided |
 //! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | 60 s for steps 3 and 4 together; a void and a refund have 60 s each | the saga is stuck: a late event or an admin continues it. If the customer has cancelled during step 4, the saga voids the payment instead |
@@ -83,22 +84,24 @@ pub fn handle(
         (Capture, Cancel | Compensate) if status == AwaitingPayment => {
             next.status(Cancelling).effect(ReleaseStock)
         }
+        // An admin undoes a capture that is stuck: no answer is expected any more.
         (Capture, Compensate) if status == NeedsAttention => {
             next.status(Cancelling).effect(ReleaseStock).enter(Void)
         }
-        // The capture was not answered in time. The answer to a void tells whether the money was taken.
-        (Capture, Stuck { .. } | Timer) if status == Cancelling && attempts_are_over(saga, trigger, now) => {
+        // The capture has no result, and the customer has cancelled. payment-service answers the void with
+        // `Voided`, or with `Captured` if the money was taken.
+        (Capture, Stuck { .. } | Timer) if status == Cancelling && gives_up(saga, trigger, now) => {
             next.enter(Void)
         }
 
         // Compensation. These steps move no stock: that was done when the compensation began. A rejected order
-        // stays rejected.
+        // stays rejected. After each of the three events in the next line, no money is held.
         (Void, Voided | Declined(_) | Refunded) => next.status_unless_final(Cancelled).enter(Done),
         (Void, Captured) => next.status_unless_final(Refunding).enter(Refund),
         (Refund, Refunded) => next.status_unless_final(Status::Refunded).enter(Done),
 
         // Without an answer, the command is sent again until the deadline. Then the saga is stuck.
-        (Capture | Void | Refund, Stuck { .. } | Timer) if attempts_are_over(saga, trigger, now) => {
+        (Capture | Void | Refund, Stuck { .. } | Timer) if gives_up(saga, trigger, now) => {
             next.status_unless_final(NeedsAttention).stuck(trigger)
         }
         (Capture | Void | Refund, Timer) if due => next.retry(),
@@ -115,7 +118,7 @@ pub fn handle(
         // `decide` refuses the change if the order's present status does not allow it.
         (_, Ship) => next.status(Status::Shipped),
         (_, Deliver) => next.status(Status::Delivered),
-        (_, Cancel | Compensate) => return decision::repeated_cancel(status),
+        (_, Cancel | Compensate) => return decision::ignore_or_refuse_cancel(status),
         (_, Resume) => return Err(Refusal::NotStuck),
 
         // Duplicate, late and early events, and timers that are not due, change nothing.
@@ -130,10 +133,10 @@ pub fn handle(
     draft.decide()
 }
 
-/// Whether the command of the current step is not sent again. True if payment-service reports the step as stuck;
-/// a report that names no step means the current one. Also true if the timer and the deadline have expired.
-/// False if the saga is stuck already.
-fn attempts_are_over(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
+/// Whether the saga must stop repeating the command of its current step: payment-service reports the step as
+/// stuck, or the timer fires after the deadline. A report that names no step means the current one. False if
+/// the saga is stuck already.
+fn gives_up(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
     match trigger {
         Trigger::Stuck { operation, .. } => {
             !saga.is_stuck() && operation.is_none_or(|operation| operation == saga.step)

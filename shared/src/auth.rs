@@ -17,6 +17,7 @@ pub mod reread;
 pub mod seal;
 pub mod service_token;
 pub mod user_token;
+mod verified;
 
 pub use crate::config::Secret;
 pub use caller::{Admin, Authenticator, Caller, MaybeCaller, ServiceCaller, token_of};

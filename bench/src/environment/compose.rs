@@ -38,6 +38,12 @@ pub(super) async fn processes(replica: &Replica) -> Vec<u32> {
     listed.lines().filter_map(|line| line.trim().parse().ok()).collect()
 }
 
+/// The image of a container.
+pub(crate) async fn image(replica: &Replica) -> Option<String> {
+    let inspect = ["inspect", "--format", "{{.Image}}", &replica.name];
+    Some(output("docker", &inspect, None).await?.trim().to_owned())
+}
+
 pub(super) async fn kill(replica: &Replica, stop: &Stop) -> bool {
     let is_killed = docker(&["kill"], replica).await;
     stop.sleep(DOWN_TIME).await;

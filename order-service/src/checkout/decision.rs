@@ -113,7 +113,7 @@ impl Trigger {
 }
 
 /// Decides a cancel at a step that does not allow one: a repeated cancel is ignored, any other refused.
-pub(super) fn repeated_cancel(status: Status) -> Result<Decision, Refusal> {
+pub(super) fn ignore_or_refuse_cancel(status: Status) -> Result<Decision, Refusal> {
     use Status::*;
     match status {
         Cancelling | Cancelled | Refunding | Refunded => Ok(Decision::Ignore),

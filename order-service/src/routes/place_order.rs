@@ -47,14 +47,15 @@ pub(crate) async fn place_order(
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
     // user-service is asked before the transaction begins: a transaction must not wait for another service. A
-    // request with a used key asks too, but it gets the stored response, whatever the result.
+    // repeated request (same idempotency key) asks too, but `once` then returns the stored response instead.
     let customer_check = users.must_be_active(caller.id, &context).await;
     let placed = claim.once(store.db(), created, async |tx| {
         customer_check?;
         store.check_awaiting_payment(tx, caller.id).await?;
         store.place(tx, caller.id, &cart, payment_token, &cause).await
     });
-    Ok(settled::respond(&store, placed.await?, created, wait, &context).await)
+    let placed = placed.await?;
+    Ok(settled::respond(&store, placed, created, wait, &context).await)
 }
 
 fn created(order: &Order) -> Answer {

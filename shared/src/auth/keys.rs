@@ -12,11 +12,11 @@ use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 pub use jsonwebtoken::jwk::JwkSet as Jwks;
 
+use super::verified::Verified;
 use super::{FromPath, Secret, TokenError, USER_TOKEN_AUDIENCE, UserClaims, token_error};
 
 /// The private keys of one owner.
@@ -110,22 +110,22 @@ fn jwk(key: &VerifyingKey) -> Result<Jwk, String> {
 }
 
 /// The public keys known to this process; clones share them.
-///
-/// Verified tokens are remembered until they expire, because checking a signature costs more than
-/// everything else that a gateway does for a request.
 #[derive(Clone)]
 pub struct KeySet(Arc<Shared>);
 
 struct Shared {
     issuer: String,
-    keys: RwLock<BTreeMap<String, DecodingKey>>,
-    verified: RwLock<BTreeMap<[u8; 32], UserClaims>>,
+    keys: RwLock<Keys>,
     wanted: Notify,
     changed: Notify,
 }
 
-/// At most so many verified tokens are remembered; at the limit all are forgotten.
-const REMEMBERED: usize = 10_000;
+#[derive(Default)]
+struct Keys {
+    by_id: BTreeMap<String, DecodingKey>,
+    /// With one of these keys.
+    verified: Verified<UserClaims>,
+}
 
 impl KeySet {
     /// A set without keys yet, for tokens whose `iss` is `issuer`.
@@ -133,7 +133,6 @@ impl KeySet {
         Self(Arc::new(Shared {
             issuer: issuer.to_owned(),
             keys: RwLock::default(),
-            verified: RwLock::default(),
             wanted: Notify::new(),
             changed: Notify::new(),
         }))
@@ -156,17 +155,17 @@ impl KeySet {
             .collect();
         let mut known = self.0.keys.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         // A key's id is its thumbprint: the same ids are the same keys.
-        if known.keys().any(|kid| !keys.contains_key(kid)) {
-            self.0.verified.write().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        if known.by_id.keys().any(|kid| !keys.contains_key(kid)) {
+            known.verified = Verified::default();
         }
-        *known = keys;
+        known.by_id = keys;
         drop(known);
         self.0.changed.notify_waiters();
     }
 
     /// Whether any key is known.
     pub fn is_empty(&self) -> bool {
-        self.0.keys.read().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty()
+        self.0.keys.read().unwrap_or_else(|poisoned| poisoned.into_inner()).by_id.is_empty()
     }
 
     /// What `token` says.
@@ -174,32 +173,25 @@ impl KeySet {
     /// # Errors
     /// [`Unverified::UnknownKey`] when a newer key set might know better.
     pub fn verify(&self, token: &str) -> Result<UserClaims, Unverified> {
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(claims) =
-            self.0.verified.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&digest)
-        {
-            return if claims.exp > super::unix_now() {
-                Ok(claims.clone())
-            } else {
-                Err(TokenError::Expired.into())
-            };
+        // Locked until the claims are remembered: a key that is withdrawn meanwhile takes them along.
+        let keys = self.0.keys.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let claims = keys.verified.claims(token, || self.verify_signature(token, &keys.by_id))?;
+        if claims.exp <= super::unix_now() {
+            return Err(TokenError::Expired.into());
         }
-        let claims = self.verify_signature(token)?;
-        let mut verified = self.0.verified.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if verified.len() >= REMEMBERED {
-            verified.clear();
-        }
-        verified.insert(digest, claims.clone());
         Ok(claims)
     }
 
-    fn verify_signature(&self, token: &str) -> Result<UserClaims, Unverified> {
+    fn verify_signature(
+        &self,
+        token: &str,
+        keys: &BTreeMap<String, DecodingKey>,
+    ) -> Result<UserClaims, Unverified> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
         if header.alg != Algorithm::EdDSA {
             return Err(TokenError::Invalid.into());
         }
         let kid = header.kid.ok_or(TokenError::Invalid)?;
-        let keys = self.0.keys.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let key = keys.get(&kid).ok_or(Unverified::UnknownKey)?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_audience(&[USER_TOKEN_AUDIENCE]);

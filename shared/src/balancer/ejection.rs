@@ -85,7 +85,7 @@ impl Ejection {
     }
 
     /// The probe was a health check, and has passed. That says less than a request: it is closed on trial.
-    pub(super) fn passed_check(&mut self, now: Instant) {
+    pub(super) fn probe_passed(&mut self, now: Instant) {
         if let State::HalfOpen { times, .. } = self.state {
             *self = Self { trial: times, ..Self::new(now) };
         }
@@ -218,13 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn after_a_passed_check_one_failure_opens_it_for_longer_and_one_success_closes_it() {
+    fn after_a_probe_passed_one_failure_opens_it_for_longer_and_one_success_closes_it() {
         let now = Instant::now();
         let on_trial = || {
             let mut ejection = Ejection::new(now);
             after(&mut ejection, &[Verdict::Unreachable], now);
             ejection.probe_started();
-            ejection.passed_check(now + Duration::from_secs(2));
+            ejection.probe_passed(now + Duration::from_secs(2));
             assert!(ejection.is_closed());
             ejection
         };

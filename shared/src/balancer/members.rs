@@ -176,10 +176,10 @@ impl Members {
         }
     }
 
-    pub(super) fn passed_check(&mut self, key: ReplicaKey, now: Instant) {
+    pub(super) fn probe_passed(&mut self, key: ReplicaKey, now: Instant) {
         let slow_start = self.has_settled(now);
         let Some(replica) = self.get(key) else { return };
-        replica.ejection.passed_check(now);
+        replica.ejection.probe_passed(now);
         if slow_start {
             replica.begin_slow_start(now);
         }

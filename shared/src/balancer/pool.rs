@@ -57,8 +57,8 @@ impl Pool {
         self.changed.notify_waiters();
     }
 
-    /// The ids of the replicas that fail the registry's health check. It counts as a check of a pool that has no
-    /// active checks of its own; with these, every replica is checked anyway.
+    /// Applies the results of the registry's health checks: `failing` holds the ids of the replicas that fail. A
+    /// pool with active checks of its own ignores them.
     pub fn hint(&self, failing: &BTreeSet<String>, now: Instant) {
         if self.settings.newcomers == Newcomers::Trusted {
             self.members().hint(failing, now);
@@ -117,8 +117,8 @@ impl Pool {
     }
 
     /// Picks a replica for the next request, never one of `tried`. `affinity` is the key for consistent
-    /// hashing. If an ejected replica is due for a probe, it is picked first, whatever the strategy: a request
-    /// that must not be sent twice uses [`Pool::pick_without_probe`].
+    /// hashing. If an ejected replica is due for a probe, it is picked first, whatever the strategy. The probe may
+    /// fail, so a request that cannot be retried uses [`Pool::pick_without_probe`].
     pub fn pick(
         self: &Arc<Self>,
         picker: &Picker,
@@ -132,7 +132,7 @@ impl Pool {
         }
     }
 
-    /// The same, for a request that must not be the probe of a replica that may hang.
+    /// Like [`Pool::pick`], but the request is never used to test an ejected replica.
     pub fn pick_without_probe(
         self: &Arc<Self>,
         picker: &Picker,
@@ -147,7 +147,8 @@ impl Pool {
         Ok(self.hold(replica, false, now))
     }
 
-    /// The ejected replica that is due for a probe, if there is one. The next request is its probe.
+    /// Picks an ejected replica that is due for a probe, if there is one. The request made with the returned
+    /// [`Hold`] is the probe.
     pub fn pick_probe(self: &Arc<Self>, tried: &[ReplicaKey], now: Instant) -> Option<Hold> {
         let mut members = self.members();
         let key = members.due_probe(tried, now)?;
@@ -216,10 +217,11 @@ impl Hold {
         }
     }
 
-    /// The probe was a health check, and has passed.
-    pub fn passed_check(&mut self, now: Instant) {
+    /// Reports that this probe was a health check, and that it has passed. For the periodic checks, see
+    /// [`Pool::report_check`].
+    pub fn probe_passed(&mut self, now: Instant) {
         self.probing = false;
-        self.pool.members().passed_check(self.key, now);
+        self.pool.members().probe_passed(self.key, now);
         self.pool.changed.notify_waiters();
     }
 }

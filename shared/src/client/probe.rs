@@ -20,7 +20,7 @@ pub fn probe(pool: &Arc<Pool>) {
 async fn check(mut hold: Hold) {
     let call = Call::new(Method::GET, format!("{}/health/ready", hold.instance().url), TIMEOUT);
     match exchange(call).await {
-        Ok(response) if response.status.is_success() => hold.passed_check(Instant::now()),
+        Ok(response) if response.status.is_success() => hold.probe_passed(Instant::now()),
         failed => hold.record(outcome(&failed, TIMEOUT), Instant::now()),
     }
 }

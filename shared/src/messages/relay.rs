@@ -1,9 +1,10 @@
 //! The relay: claims events in the outbox, sends them with the transport, and marks them as sent.
 //!
-//! **Order.** Only the *head* of a subject, its oldest unsent event, can be claimed. So the events of one
-//! subject are sent one after the other, and different subjects in parallel. If a subject has no
-//! unsent event, [`Outbox::put`] inserts the event already claimed for the relay of its own process. This saves
-//! the transaction that would claim it.
+//! **Order.** Events with the same `subject` (the id of the aggregate) are sent one after the other; different
+//! subjects in parallel. For this, the relay claims only the *head* of a subject, its oldest unsent event. If a
+//! subject has no unsent event, [`Outbox::put`] inserts the new event and claims it for the relay of this process,
+//! in one statement. This saves the transaction that would claim it. The column `next_at` is the time from which an
+//! event may be claimed. A claim moves it to the end of the claim, so it also identifies the claim.
 //!
 //! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]. Claims of a dead relay
 //! expire, and another relay claims the events.
@@ -11,14 +12,14 @@
 //! | result of a send | action |
 //! |---|---|
 //! | success | mark as sent |
-//! | receiver or broker unavailable, or the receiver does not (yet) let this service send | retry within a second, without limit; after five in a row, see below |
+//! | receiver or broker unavailable, or the receiver does not (yet) let this service send | retry within a second, without limit; after five such failures in a row, the circuit of the destination opens |
 //! | failure at the receiver | retry with backoff; after ten failures a dead letter |
 //! | rejected: the receiver will never accept it | a dead letter at once |
 //!
-//! **While a destination is unavailable**, its [circuit](circuit) is open: its events stay in the database
-//! as they are, and one of them a second is sent as a probe. The first answer closes the circuit, and all are
-//! sent. The probe changes from one event to the next, so that an event that its receiver never takes does not
-//! hold up the others.
+//! **While the [circuit](circuit) of a destination is open**, the relay does not claim its events, except one
+//! per second, which it sends as a probe. Any response of the receiver, even an error, closes the circuit. The
+//! relay then sends the waiting events. Each probe uses another event. Otherwise one event that its receiver
+//! never takes would keep the circuit open.
 //!
 //! Over HTTP, success means that the receiver has handled the event; with a broker, that the broker has
 //! stored it. A dead letter does not block later events of its subject. When it is replayed it arrives after
@@ -42,7 +43,7 @@ use crate::stop::Stop;
 /// How often the relay looks in the table for due events that [`Outbox::put`] did not hand to it: retries, events
 /// that became heads later, and events whose relay has died.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Before an event is a probe again: in the meantime others are.
+/// How long an event waits after it failed as a probe. Meanwhile, other events are used as probes.
 const PROBE_PAUSE: Duration = Duration::from_millis(2500);
 
 /// Sends the events of an outbox.
@@ -71,7 +72,7 @@ struct Finished {
 /// Which events to claim.
 #[derive(Default)]
 struct Wanted {
-    /// So many heads of any destination that is not blocked.
+    /// How many heads at most, over all destinations that are not blocked.
     heads: usize,
     blocked: Vec<String>,
     /// One head of each of these.
@@ -103,7 +104,7 @@ impl Relay {
     /// Sends events until `stop`. Then it claims nothing more, and sends what is already claimed, unless its
     /// destination is unavailable.
     pub async fn run(mut self, stop: Stop) {
-        let (results, mut arriving) = unbounded_channel();
+        let (results, mut finished_sends) = unbounded_channel();
         let mut queue = Queue::default();
         let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -118,9 +119,9 @@ impl Relay {
             let (mut finished, mut is_poll) = (Vec::new(), false);
             tokio::select! {
                 Some(outgoing) = self.claimed.recv() => queue.push(outgoing),
-                Some(first) = arriving.recv() => {
+                Some(first) = finished_sends.recv() => {
                     finished.push(first);
-                    while let Ok(more) = arriving.try_recv() {
+                    while let Ok(more) = finished_sends.try_recv() {
                         finished.push(more);
                     }
                 }
@@ -128,10 +129,10 @@ impl Relay {
                 () = stop.requested(), if !stop.is_requested() => {}
             }
             if is_poll {
-                queue.poll();
+                queue.allow_probes();
             }
             queue.finish(&finished);
-            // An event that was just committed is sent before the database is asked for more.
+            // A newly committed event is sent first: this turn of the loop does not query the database.
             if is_poll || !finished.is_empty() {
                 let wanted = if stop.is_requested() { Wanted::default() } else { queue.wanted() };
                 match self.record_and_claim(finished, wanted).await {
@@ -180,9 +181,10 @@ impl Relay {
     async fn is_any_due(&self, wanted: &Wanted) -> Result<bool, DbError> {
         let probes = wanted.probes.iter().map(|probe| Destinations::Only(probe));
         for destinations in [Destinations::AllBut(&wanted.blocked)].into_iter().chain(probes) {
-            let of = destinations.condition("destination", 2);
-            let due =
-                query(format!("SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1{of} LIMIT 1"));
+            let and_destination = destinations.condition("destination", 2);
+            let due = query(format!(
+                "SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1{and_destination} LIMIT 1"
+            ));
             if destinations.bind(due.bind(self.db.now())).fetch_optional(&self.db).await?.is_some() {
                 return Ok(true);
             }
@@ -234,38 +236,39 @@ impl Relay {
         error: &SendError,
     ) -> Result<(), DbError> {
         let Outgoing { seq, destination, event, claimed_until, .. } = outgoing;
-        let ended = query(
+        // A dead letter counts as sent: it leaves the outbox.
+        let closed = query(
             "UPDATE outbox SET sent_at = $2 \
              WHERE seq = $1 AND sent_at IS NULL AND claimed_by = $3 AND next_at = $4",
         );
-        let ended = ended.bind(*seq).bind(tx.now()).bind(self.name.as_str()).bind(*claimed_until);
-        if ended.execute(&mut *tx).await? == 1 {
+        let closed = closed.bind(*seq).bind(tx.now()).bind(self.name.as_str()).bind(*claimed_until);
+        if closed.execute(&mut *tx).await? == 1 {
             log::error!(seq, destination, kind = event.kind, error:%; "an event becomes a dead letter");
             dead_letters::keep(tx, destination, event, attempts, &error.to_string()).await?;
         }
         Ok(())
     }
 
-    /// Claims up to `wanted` heads whose `next_at` has passed: new ones, retries, and expired claims.
+    /// Claims up to `limit` heads whose `next_at` has passed: new ones, retries, and expired claims.
     async fn claim(
         &self,
         tx: &mut Tx,
         destinations: Destinations<'_>,
-        wanted: usize,
+        limit: usize,
     ) -> Result<Vec<Outgoing>, DbError> {
         let now = tx.now();
         let claimed_until = now + LEASE;
-        let of = destinations.condition("head.destination", 5);
+        let and_destination = destinations.condition("head.destination", 5);
         let order = destinations.order();
         let claim = query(format!(
             "UPDATE outbox SET claimed_by = $1, next_at = $2 WHERE seq IN ( \
-                SELECT seq FROM outbox AS head WHERE sent_at IS NULL AND next_at <= $3{of} AND NOT EXISTS ( \
+                SELECT seq FROM outbox AS head WHERE sent_at IS NULL AND next_at <= $3{and_destination} AND NOT EXISTS ( \
                     SELECT 1 FROM outbox AS earlier WHERE earlier.subject = head.subject \
                     AND earlier.sent_at IS NULL AND earlier.seq < head.seq) \
                 ORDER BY {order} LIMIT $4 FOR UPDATE SKIP LOCKED) \
              RETURNING seq, destination, attempts, event",
         ));
-        let claim = claim.bind(self.name.as_str()).bind(claimed_until).bind(now).bind(wanted as i64);
+        let claim = claim.bind(self.name.as_str()).bind(claimed_until).bind(now).bind(limit as i64);
         let rows = destinations.bind(claim).fetch_all(&mut *tx).await?;
         let mut heads = Vec::with_capacity(rows.len());
         for row in rows {
@@ -294,7 +297,7 @@ enum Destinations<'a> {
 }
 
 impl Destinations<'_> {
-    /// SQL that continues a condition. `first` is the number of its first parameter.
+    /// `AND …` for a WHERE clause. `first` is the number of its first parameter.
     fn condition(self, column: &str, first: usize) -> String {
         match self {
             Self::Only(_) => format!(" AND {column} = ${first}"),
@@ -304,7 +307,8 @@ impl Destinations<'_> {
         }
     }
 
-    /// Probes take turns: an event that cannot be delivered comes last again, and holds up no others.
+    /// The ORDER BY clause. Among probes, the event that became due first comes first: an event that has just
+    /// failed waits behind all others.
     fn order(self) -> &'static str {
         match self {
             Self::Only(_) => "next_at, seq",

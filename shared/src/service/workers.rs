@@ -39,7 +39,7 @@ pub(super) struct PerClient {
     pub(super) is_exempt: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
 
-/// Above this share of all connections, idle ones are closed.
+/// Above this part of all connections, idle ones are closed, and each client has an equal share.
 const PRESSURE: f64 = 0.9;
 
 /// One connection, counted until it is dropped.
@@ -71,12 +71,15 @@ impl Connections {
         let client = limit.map(|_| network(peer));
         if let (Some(limit), Some(client)) = (limit, client) {
             let mut by_client = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-            let open = by_client.entry(client).or_default();
-            if *open >= limit.max {
+            let open = by_client.get(&client).copied().unwrap_or(0);
+            // All shares together fit, so that a new client finds room whatever the others do.
+            let clients = by_client.len() + usize::from(open == 0);
+            let share = if self.is_under_pressure() { (self.max / clients).max(1) } else { usize::MAX };
+            if open >= limit.max.min(share) {
                 metrics::refused_connection("client");
                 return None;
             }
-            *open += 1;
+            by_client.insert(client, open + 1);
         }
         self.open.fetch_add(1, Ordering::Relaxed);
         Some(Counted { connections: self.clone(), client })
@@ -239,6 +242,16 @@ mod tests {
         let _exempt: Vec<_> = (0..10).map(|_| enter("127.0.0.1").unwrap()).collect();
         drop(first);
         assert!(enter("192.0.2.1").is_some());
+    }
+
+    #[test]
+    fn when_connections_are_scarce_each_client_has_an_equal_share() {
+        let connections = connections(20, 20);
+        let enter = |peer: &str| connections.enter(peer.parse().unwrap());
+        let _greedy: Vec<_> = (0..18).map(|_| enter("192.0.2.1").unwrap()).collect();
+        let _other = enter("192.0.2.2").unwrap();
+        assert!(enter("192.0.2.1").is_none());
+        assert!(enter("192.0.2.3").is_some());
     }
 
     #[test]

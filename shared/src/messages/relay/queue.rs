@@ -32,7 +32,7 @@ impl Queue {
     }
 
     /// Lets a probe be sent to each destination that is unavailable.
-    pub(super) fn poll(&mut self) {
+    pub(super) fn allow_probes(&mut self) {
         self.probing = self.circuits.open();
     }
 
