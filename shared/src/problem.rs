@@ -26,7 +26,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     status: StatusCode,
-    code: Code,
+    code: &'static str,
     detail: String,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, String)>,
@@ -60,7 +60,14 @@ impl Problem {
     /// `detail` is a sentence for people.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new(), cause: None }
+        Self {
+            status,
+            code: code.name,
+            detail: detail.into(),
+            errors: Vec::new(),
+            headers: Vec::new(),
+            cause: None,
+        }
     }
 
     /// The generic problem of a status.
@@ -175,7 +182,7 @@ impl Problem {
     }
 
     pub fn code(&self) -> &'static str {
-        self.code.name
+        self.code
     }
 
     /// The problem document as JSON.
@@ -185,7 +192,7 @@ impl Problem {
             "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
             "detail": self.detail,
-            "code": self.code.name,
+            "code": self.code,
             "service": service,
             "timestamp": now.format(&Rfc3339).unwrap_or_default(),
             "request_id": request_id,
@@ -199,7 +206,7 @@ impl Problem {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}: {}", self.status.as_u16(), self.code.name, self.detail)
+        write!(f, "{} {}: {}", self.status.as_u16(), self.code, self.detail)
     }
 }
 
