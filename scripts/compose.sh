@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the scripts share about the stack in docker compose.
 
 # The containers of a service, or of all.
@@ -28,6 +29,7 @@ are_replicas_healthy() {
 # The admin's login, as .secrets/admin.env. Only the program that reads the secret `admin` knows it.
 write_admin_env() {
   local container
+  need_docker
   container=$(first_of "$(programs | awk '$8 ~ /admin/ { print $1 }')")
   [ -n "$container" ] || die "It does not run in docker compose: start it with scripts/up --compose."
   mkdir -p "$SECRETS" && chmod 700 "$SECRETS"
@@ -37,12 +39,17 @@ write_admin_env() {
   )
 }
 
+# Ends the script where docker compose cannot be used.
+need_docker() {
+  type -P docker >/dev/null || die "missing: docker. See https://docs.docker.com/engine/install"
+  docker compose version >/dev/null 2>&1 || die "missing: docker compose, version 2"
+  docker info >/dev/null 2>&1 || die "Docker does not answer: does it run, and may you use it (are you in the group docker)?"
+}
+
 # compose_up [OVERLAY]...: builds and starts it, with overlays such as `checks`.
 compose_up() {
-  command -v docker >/dev/null || die "missing: docker. See https://docs.docker.com/engine/install"
-  docker compose version >/dev/null 2>&1 || die "missing: docker compose, version 2"
-  docker info >/dev/null 2>&1 || die "Docker does not answer: does it run, and may you use it?"
-  command -v curl >/dev/null || die "missing: curl"
+  need_docker
+  type -P curl >/dev/null || die "missing: curl"
   COMPOSE_FILE=docker-compose.yml
   for overlay in "$@"; do
     [ -f "deploy/compose.$overlay.yml" ] || die "there is no overlay deploy/compose.$overlay.yml"

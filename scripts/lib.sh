@@ -1,11 +1,15 @@
-# What the scripts share. Bash and coreutils; no jq, no openssl.
+# shellcheck shell=bash disable=SC2034,SC2120
+# What the scripts share. Bash 4.4, coreutils and util-linux; no jq, no openssl.
 
-# What the caller's shell has must change nothing: its language, its proxies (everything here is on this machine),
-# aliases and functions that a file sets, and the folder of a link.
+# What the caller's shell has must change nothing: its functions and options (`bash -p` takes none from the
+# environment), its variables, its language, and its proxies, since everything here is on this machine.
+case $- in *p*) ;; *) exec bash -p "$0" "$@" ;; esac
 set -euo pipefail
-shopt -u nocasematch nullglob failglob 2>/dev/null || true
-unset BASH_ENV ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT IFS
+unset BASH_ENV ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT BASH_COMPAT TMOUT
 export LC_ALL=C NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "This needs bash 4.4 or newer, and is $BASH_VERSION." >&2; exit 1; }
+# Without what ~/.curlrc sets.
+curl() { command curl -q "$@"; }
 SELF=$(realpath "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Servers for the tests of adapters, in containers, on free ports of loopback. Those that TEST_POSTGRES_URL,
 # TEST_NATS_URL and TEST_CONSUL_URL already name are used instead; those whose image is not here are not
 # started, and their tests are skipped.

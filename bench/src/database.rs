@@ -48,10 +48,15 @@ impl Table {
 }
 
 impl Database {
-    pub async fn open(environment: Environment, name: &'static str) -> Result<Self, String> {
+    /// `{name}` in `urls` stands for the name; a container is found without.
+    pub(crate) async fn open(
+        environment: Environment,
+        urls: &str,
+        name: &'static str,
+    ) -> Result<Self, String> {
         let server = match environment {
             Environment::Embedded => {
-                let config = DbConfig::at(&format!("sqlite://data/{name}.db"));
+                let config = DbConfig::at(&urls.replace("{name}", name));
                 let db = Db::open(&config, Migrations::none()).await;
                 Server::File(db.map_err(|why| why.to_string())?)
             }

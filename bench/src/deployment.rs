@@ -19,10 +19,12 @@ pub struct Deployment {
     pub environment: Environment,
     /// Of payment-service: no endpoint shows the ledger's entries.
     pub payments: Database,
+    databases: String,
 }
 
 pub struct DeploymentConfig {
     compose: bool,
+    databases: String,
     admin_email: String,
     admin_password: String,
 }
@@ -31,16 +33,18 @@ impl DeploymentConfig {
     /// The login is in `.secrets/admin.env`, which the scripts read.
     pub fn from_vars(vars: &mut Vars) -> Option<Self> {
         let compose = vars.or("COMPOSE", "false", "whether it runs in docker compose, or as processes here");
+        let databases =
+            vars.or("DATABASES", "sqlite://data/{name}.db", "URL of each database of processes here");
         let admin_email = vars.required("ADMIN_EMAIL", "the admin's address");
         let admin_password = vars.required("ADMIN_PASSWORD", "the admin's password");
-        Some(Self { compose, admin_email: admin_email?, admin_password: admin_password? })
+        Some(Self { compose, databases, admin_email: admin_email?, admin_password: admin_password? })
     }
 }
 
 impl Deployment {
     /// Finds the stack, and logs in.
     pub async fn open(config: DeploymentConfig) -> Result<Self, String> {
-        let DeploymentConfig { compose, admin_email, admin_password } = config;
+        let DeploymentConfig { compose, databases, admin_email, admin_password } = config;
         let environment = if compose { Environment::Compose } else { Environment::Embedded };
         if !compose && !stack::is_up() {
             return Err("It does not run here: start it with scripts/up.".to_owned());
@@ -51,8 +55,19 @@ impl Deployment {
         }
         let admin = Customer::log_in(&gateway, &admin_email, &admin_password);
         let admin = admin.await.ok_or("The admin of .secrets/admin.env cannot log in.")?;
-        let payments = Database::open(environment, "payments").await?;
-        Ok(Self { gateway, dashboard: Api::local(stack::ADMIN_PORT), admin, environment, payments })
+        let payments = Database::open(environment, &databases, "payments").await?;
+        Ok(Self {
+            gateway,
+            dashboard: Api::local(stack::ADMIN_PORT),
+            admin,
+            environment,
+            payments,
+            databases,
+        })
+    }
+
+    pub async fn database(&self, name: &'static str) -> Result<Database, String> {
+        Database::open(self.environment, &self.databases, name).await
     }
 
     /// GET on a service's own port, as the admin, at any replica that answers.

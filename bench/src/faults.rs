@@ -1,6 +1,7 @@
 //! Fault injection: one fault after another, in an order that a seed decides.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -58,7 +59,9 @@ fn all_faults(environment: Environment) -> Vec<Fault> {
     }
     match environment {
         Environment::Embedded => {
-            faults.extend(services().filter_map(|service| service.database).map(Fault::Lock));
+            // On PostgreSQL there is no file.
+            let databases = services().filter_map(|service| service.database);
+            faults.extend(databases.filter(|database| Path::new(&file(database)).exists()).map(Fault::Lock));
         }
         Environment::Compose => faults.extend(["postgres", "nats", "consul"].map(Fault::Restart)),
     }
@@ -154,8 +157,12 @@ async fn are_healthy(service: &str, count: usize, stop: &Stop) -> bool {
     false
 }
 
+fn file(database: &str) -> String {
+    format!("data/{database}.db")
+}
+
 async fn lock(database: &str, stop: &Stop) -> Result<(), Box<dyn std::error::Error>> {
-    let config = DbConfig::at(&format!("sqlite://data/{database}.db"));
+    let config = DbConfig::at(&format!("sqlite://{}", file(database)));
     let db = Db::open(&config, Migrations::none()).await?;
     let held = db.begin().await?;
     stop.sleep(LOCK_TIME).await;

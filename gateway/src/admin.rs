@@ -19,6 +19,10 @@ use shared::service::resource;
 use crate::registrations::Registrations;
 use crate::routing::Table;
 
+shared::codes! {
+    409 REGISTERED_ELSEWHERE = "registered_elsewhere";
+}
+
 /// The state that the admin port shows and changes.
 pub struct Console {
     pub table: Arc<ArcSwap<Table>>,
@@ -153,8 +157,7 @@ fn require_authoritative(console: &Console) -> Result<(), Problem> {
     match console.registrations.is_authoritative() {
         true => Ok(()),
         false => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "registered_elsewhere",
+            REGISTERED_ELSEWHERE,
             "This gateway follows another registry (REGISTRY_URL): register there.",
         )),
     }

@@ -24,7 +24,7 @@ use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
-use shared::problem::Problem;
+use shared::problem::{Problem, codes};
 use shared::request::PreferWait;
 use shared::resilience::retry::{REPLAY_LIMIT, is_safe};
 use shared::service::{Exchange, RouteLabel};
@@ -178,7 +178,7 @@ fn wait_of(request: &HttpRequest, route: &Route) -> Option<Duration> {
 fn place(what: &str, limit: &PerClient, person: Option<Uuid>, client: IpAddr) -> Result<Place, Problem> {
     limit.enter(person, client).ok_or_else(|| {
         let detail = format!("Too many {what} are open; close one, or wait.");
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(5)
+        Problem::new(codes::RATE_LIMITED, detail).retry_after(5)
     })
 }
 

@@ -2,10 +2,19 @@
 
 use actix_web::http::StatusCode;
 use shared::db::DbError;
-use shared::problem::Problem;
+use shared::problem::{Problem, codes};
 
 use crate::checkout::Refusal;
 use crate::domain::{MAX_ON_HAND, MoneyError};
+
+shared::codes! {
+    403 CUSTOMER_INACTIVE = "customer_inactive";
+    409 INVALID_TRANSITION = "invalid_transition";
+    409 NOT_CANCELLABLE = "not_cancellable";
+    409 OUT_OF_STOCK = "out_of_stock";
+    409 SKU_TAKEN = "sku_taken";
+    422 UNKNOWN_PRODUCT = "unknown_product";
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -51,46 +60,39 @@ impl Error {
         use StatusCode as S;
         match self {
             Self::NotFound => Problem::not_found(),
-            Self::SkuTaken => Problem::new(S::CONFLICT, "sku_taken", "Another product has this sku."),
+            Self::SkuTaken => Problem::new(SKU_TAKEN, "Another product has this sku."),
             Self::UnknownProduct(lines) => with_lines(
-                Problem::new(S::UNPROCESSABLE_ENTITY, "unknown_product", "Some products do not exist."),
+                Problem::new(UNKNOWN_PRODUCT, "Some products do not exist."),
                 lines,
                 "there is no such product",
             ),
             Self::OutOfStock(lines) => with_lines(
-                Problem::new(S::CONFLICT, "out_of_stock", "There is not enough of some products."),
+                Problem::new(OUT_OF_STOCK, "There is not enough of some products."),
                 lines,
                 "there is not enough of this product",
             ),
-            Self::NotOnHand => {
-                Problem::new(S::CONFLICT, "out_of_stock", "There is not that much on hand to take out.")
-            }
+            Self::NotOnHand => Problem::new(OUT_OF_STOCK, "There is not that much on hand to take out."),
             Self::TooMuchOnHand => Problem::of_status(S::UNPROCESSABLE_ENTITY)
                 .field("delta", format!("more than {MAX_ON_HAND} would be on hand")),
             Self::Total(_) => Problem::of_status(S::UNPROCESSABLE_ENTITY)
                 .field("lines", "together they cost more than can be counted"),
             Self::TooManyAwaitPayment => Problem::new(
-                S::TOO_MANY_REQUESTS,
-                "rate_limited",
+                codes::RATE_LIMITED,
                 "Too many of your orders await payment; wait until one is paid.",
             )
             .retry_after(5),
-            Self::CustomerInactive => {
-                Problem::new(S::FORBIDDEN, "customer_inactive", "This account can no longer order.")
-            }
+            Self::CustomerInactive => Problem::new(CUSTOMER_INACTIVE, "This account can no longer order."),
             Self::CustomerNotChecked(_) | Self::Stale => Problem::unavailable(1).because(self),
             Self::Refused(Refusal::NotCancellable(status)) => Problem::new(
-                S::CONFLICT,
-                "not_cancellable",
+                NOT_CANCELLABLE,
                 format!("An order that is {} cannot be cancelled.", status.as_str()),
             ),
             Self::Refused(Refusal::Illegal(illegal)) => Problem::new(
-                S::CONFLICT,
-                "invalid_transition",
+                INVALID_TRANSITION,
                 format!("An order that is {} cannot become {}.", illegal.from.as_str(), illegal.to.as_str()),
             ),
             Self::Refused(Refusal::NotStuck) => {
-                Problem::new(S::CONFLICT, "invalid_transition", "Only a stuck saga can be resumed.")
+                Problem::new(INVALID_TRANSITION, "Only a stuck saga can be resumed.")
             }
             Self::Db(error) => error.problem(),
             Self::Problem(problem) => problem.clone(),

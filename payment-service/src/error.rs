@@ -1,10 +1,14 @@
 //! What can go wrong, and how a client sees it.
 
-use actix_web::http::StatusCode;
 use shared::db::DbError;
 use shared::problem::Problem;
 
 use crate::domain::Refusal;
+
+shared::codes! {
+    409 EXCEEDS_CAPTURED = "exceeds_captured";
+    409 NOT_REFUNDABLE = "not_refundable";
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,14 +26,13 @@ pub enum Error {
 
 impl Error {
     fn problem(&self) -> Problem {
-        let conflict = |code, detail: &str| Problem::new(StatusCode::CONFLICT, code, detail);
         match self {
             Self::NotFound => Problem::not_found(),
             Self::Refused(Refusal::NotRefundable | Refusal::InvalidIn(_)) => {
-                conflict("not_refundable", "Only a captured payment can be refunded.")
+                Problem::new(NOT_REFUNDABLE, "Only a captured payment can be refunded.")
             }
             Self::Refused(Refusal::ExceedsCaptured) => {
-                conflict("exceeds_captured", "That is more than was captured and not yet refunded.")
+                Problem::new(EXCEEDS_CAPTURED, "That is more than was captured and not yet refunded.")
             }
             Self::Refused(Refusal::OtherCurrency) => Problem::validation(Vec::new())
                 .field("amount.currency", "must be the currency of the payment"),

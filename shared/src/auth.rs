@@ -19,7 +19,10 @@ pub mod service_token;
 pub mod user_token;
 mod verified;
 
+use actix_web::http::StatusCode;
+
 pub use crate::config::Secret;
+use crate::problem::{Problem, codes};
 pub use caller::{Admin, Authenticator, Caller, MaybeCaller, ServiceCaller, token_of};
 pub use calls::Calls;
 pub use keys::{KeySet, SigningKeys};
@@ -49,17 +52,15 @@ pub enum TokenError {
 
 impl TokenError {
     /// 401, 403, or 503 with `Retry-After` while there are no keys.
-    pub fn problem(self) -> crate::problem::Problem {
+    pub fn problem(self) -> Problem {
         let code = match self {
-            Self::Missing => "missing_token",
-            Self::Invalid => "invalid_token",
-            Self::Expired => "expired_token",
-            Self::Forbidden => {
-                return crate::problem::Problem::of_status(actix_web::http::StatusCode::FORBIDDEN);
-            }
-            Self::KeysUnavailable => return crate::problem::Problem::unavailable(1),
+            Self::Missing => codes::MISSING_TOKEN,
+            Self::Invalid => codes::INVALID_TOKEN,
+            Self::Expired => codes::EXPIRED_TOKEN,
+            Self::Forbidden => return Problem::of_status(StatusCode::FORBIDDEN),
+            Self::KeysUnavailable => return Problem::unavailable(1),
         };
-        crate::problem::Problem::unauthorized(code, &self.to_string())
+        Problem::unauthorized(code, &self.to_string())
     }
 }
 

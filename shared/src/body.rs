@@ -16,7 +16,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::problem::{FieldError, Problem};
+use crate::problem::{FieldError, Problem, codes};
 
 /// The largest JSON body in bytes; larger ones get 413.
 pub const BODY_LIMIT: usize = 256 * 1024;
@@ -156,8 +156,7 @@ fn read<T: FromBody>(value: &Value, path: String, errors: &mut Vec<FieldError>) 
 
 /// Parses a JSON body. Fails with 400 `malformed_json` if it is not JSON, or with 422 and every invalid field.
 pub fn parse<T: FromBody>(bytes: &[u8]) -> Result<T, Problem> {
-    let malformed =
-        || Problem::new(StatusCode::BAD_REQUEST, "malformed_json", "The body is not a JSON document.");
+    let malformed = || Problem::new(codes::MALFORMED_JSON, "The body is not a JSON document.");
     if too_deep(bytes) {
         return Err(malformed());
     }

@@ -64,6 +64,7 @@ enum Pools {
         pool: sqlx::PgPool,
         /// Limit on this side for every statement.
         timeout: Duration,
+        max_skew: Duration,
     },
 }
 
@@ -81,7 +82,7 @@ impl Db {
             "postgres" | "postgresql" => {
                 let (pool, timeout) = postgres::open(config, migrations.postgres).await?;
                 let clock = Clock::of(&pool, timeout).await?;
-                Self(Pools::Postgres { pool, timeout }, clock)
+                Self(Pools::Postgres { pool, timeout, max_skew: config.max_clock_skew }, clock)
             }
             _ => return Err(OpenError::Scheme),
         };
@@ -94,7 +95,7 @@ impl Db {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             #[cfg(feature = "postgres")]
-            Pools::Postgres { pool, timeout } => {
+            Pools::Postgres { pool, timeout, .. } => {
                 TxInner::Postgres { tx: postgres::within(*timeout, pool.begin()).await?, timeout: *timeout }
             }
         };
@@ -123,13 +124,23 @@ impl Db {
         (now() - self.now()).as_seconds_f64()
     }
 
+    /// Fails, with a reason, if the clocks differ too much: tokens are checked by this process's clock.
+    pub fn check_clock(&self) -> Result<(), String> {
+        match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Pools::Sqlite { .. } => Ok(()),
+            #[cfg(feature = "postgres")]
+            Pools::Postgres { max_skew, .. } => clock::tolerable(self.clock_skew(), *max_skew),
+        }
+    }
+
     /// Asks the database for its time, from which [`Db::now`] counts on.
     pub async fn correct_clock(&self) -> Result<(), DbError> {
         match &self.0 {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite { .. } => Ok(()),
             #[cfg(feature = "postgres")]
-            Pools::Postgres { pool, timeout } => Ok(self.1.correct(pool, *timeout).await?),
+            Pools::Postgres { pool, timeout, .. } => Ok(self.1.correct(pool, *timeout).await?),
         }
     }
 

@@ -26,7 +26,7 @@ use time::Duration;
 use uuid::Uuid;
 
 use crate::db::{Db, DbError, Retention, Tx, query};
-use crate::problem::Problem;
+use crate::problem::{Problem, codes};
 
 const LIFETIME: Duration = Duration::hours(24);
 /// Expired keys.
@@ -310,17 +310,12 @@ impl<T> Responder for Outcome<T> {
 }
 
 fn reused() -> Problem {
-    Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "idempotency_key_reused",
-        "This Idempotency-Key was used with another body.",
-    )
+    Problem::new(codes::IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used with another body.")
 }
 
 fn in_progress() -> Problem {
     Problem::new(
-        StatusCode::CONFLICT,
-        "idempotency_in_progress",
+        codes::IDEMPOTENCY_IN_PROGRESS,
         "The first request with this Idempotency-Key is still running.",
     )
     .retry_after(1)

@@ -4,6 +4,16 @@
 //! client never sees a text of a database, a library or another service. The request middleware adds
 //! `service`, `timestamp` and `request_id`.
 
+/// Declares codes with their statuses, as constants. docs/errors.md lists those of all programs.
+#[macro_export]
+macro_rules! codes {
+    ($($status:literal $name:ident = $code:literal;)*) => {
+        $(pub const $name: $crate::problem::Code = $crate::problem::Code::declared($status, $code);)*
+    };
+}
+
+pub mod codes;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
@@ -23,6 +33,20 @@ pub struct Problem {
     cause: Option<String>,
 }
 
+/// A stable, snake_case name of an error, with its status. [`codes!`](crate::codes) makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code {
+    status: u16,
+    name: &'static str,
+}
+
+impl Code {
+    #[doc(hidden)]
+    pub const fn declared(status: u16, name: &'static str) -> Self {
+        Self { status, name }
+    }
+}
+
 /// One invalid field of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
@@ -33,36 +57,44 @@ pub struct FieldError {
 }
 
 impl Problem {
-    /// `code` is stable and snake_case; `detail` is a sentence for people.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new(), cause: None }
+    /// `detail` is a sentence for people.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self {
+            status,
+            code: code.name,
+            detail: detail.into(),
+            errors: Vec::new(),
+            headers: Vec::new(),
+            cause: None,
+        }
     }
 
     /// The generic problem of a status.
     pub fn of_status(status: StatusCode) -> Self {
         let (code, detail) = match status.as_u16() {
-            400 => ("invalid_parameter", "The request could not be understood."),
-            401 => ("missing_token", "This needs a bearer token."),
-            403 => ("forbidden", "This is not yours to do."),
-            404 => ("not_found", "There is nothing here."),
-            405 => ("method_not_allowed", "This resource does not have that method."),
-            406 => ("not_acceptable", "Answers are JSON."),
-            408 => ("request_timeout", "The request took too long to arrive."),
-            413 => ("body_too_large", "The body is too large."),
-            414 => ("uri_too_long", "The address is too long."),
-            415 => ("unsupported_media_type", "The body must be application/json."),
-            417 => ("expectation_failed", "That expectation cannot be met."),
-            422 => ("validation_failed", "The input is not valid."),
-            428 => ("idempotency_key_required", "Send an Idempotency-Key header."),
-            429 => ("rate_limited", "Too many requests; wait before the next."),
-            431 => ("headers_too_large", "The headers are too large."),
-            502 => ("bad_upstream", "The service behind this gave no usable answer."),
-            503 => ("unavailable", "This is not available right now; try again soon."),
-            504 => ("upstream_timeout", "The service behind this did not answer in time."),
-            _ if status.is_client_error() => ("bad_request", "The request could not be served."),
-            _ => ("internal", "Something went wrong on our side."),
+            400 => (codes::INVALID_PARAMETER, "The request could not be understood."),
+            401 => (codes::MISSING_TOKEN, "This needs a bearer token."),
+            403 => (codes::FORBIDDEN, "This is not yours to do."),
+            404 => (codes::NOT_FOUND, "There is nothing here."),
+            405 => (codes::METHOD_NOT_ALLOWED, "This resource does not have that method."),
+            406 => (codes::NOT_ACCEPTABLE, "Answers are JSON."),
+            408 => (codes::REQUEST_TIMEOUT, "The request took too long to arrive."),
+            413 => (codes::BODY_TOO_LARGE, "The body is too large."),
+            414 => (codes::URI_TOO_LONG, "The address is too long."),
+            415 => (codes::UNSUPPORTED_MEDIA_TYPE, "The body must be application/json."),
+            417 => (codes::EXPECTATION_FAILED, "That expectation cannot be met."),
+            422 => (codes::VALIDATION_FAILED, "The input is not valid."),
+            428 => (codes::IDEMPOTENCY_KEY_REQUIRED, "Send an Idempotency-Key header."),
+            429 => (codes::RATE_LIMITED, "Too many requests; wait before the next."),
+            431 => (codes::HEADERS_TOO_LARGE, "The headers are too large."),
+            502 => (codes::BAD_UPSTREAM, "The service behind this gave no usable answer."),
+            503 => (codes::UNAVAILABLE, "This is not available right now; try again soon."),
+            504 => (codes::UPSTREAM_TIMEOUT, "The service behind this did not answer in time."),
+            _ if status.is_client_error() => (codes::BAD_REQUEST, "The request could not be served."),
+            _ => (codes::INTERNAL, "Something went wrong on our side."),
         };
-        Self::new(status, code, detail)
+        Self { status, ..Self::new(code, detail) }
     }
 
     /// 500; the log has the cause under the request id.
@@ -82,13 +114,12 @@ impl Problem {
 
     /// 400 for a malformed query parameter or header.
     pub fn invalid_parameter(name: &str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", format!("{name} cannot be used."))
-            .field(name, message)
+        Self::new(codes::INVALID_PARAMETER, format!("{name} cannot be used.")).field(name, message)
     }
 
     /// 400 for a request that cannot be read, or that can be read in two ways.
     pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+        Self::new(codes::MALFORMED_REQUEST, detail)
     }
 
     /// 422 with every invalid field.
@@ -97,12 +128,12 @@ impl Problem {
     }
 
     /// 401 with the challenge of RFC 6750.
-    pub fn unauthorized(code: &'static str, detail: &str) -> Self {
+    pub fn unauthorized(code: Code, detail: &str) -> Self {
         let challenge = match code {
-            "missing_token" => "Bearer".to_owned(),
+            codes::MISSING_TOKEN => "Bearer".to_owned(),
             _ => format!("Bearer error=\"invalid_token\", error_description=\"{detail}\""),
         };
-        Self::new(StatusCode::UNAUTHORIZED, code, detail).header(WWW_AUTHENTICATE, challenge)
+        Self::new(code, detail).header(WWW_AUTHENTICATE, challenge)
     }
 
     /// 405 with `Allow`.

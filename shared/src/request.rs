@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderName, IF_MATCH};
 use actix_web::{FromRequest, HttpRequest, web};
 use base64::Engine as _;
@@ -14,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, codes};
 
 /// The id in the path `…/{id}…`; a malformed one gets 404.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,8 +169,7 @@ impl IfMatch {
             return Ok(());
         }
         Err(Problem::new(
-            StatusCode::PRECONDITION_FAILED,
-            "stale_version",
+            codes::STALE_VERSION,
             format!("This has version {current} now: read it again before you change it."),
         ))
     }

@@ -3,7 +3,14 @@
 use actix_web::http::StatusCode;
 use shared::auth::TokenError;
 use shared::db::DbError;
-use shared::problem::Problem;
+use shared::problem::{Problem, codes};
+
+shared::codes! {
+    401 INVALID_CREDENTIALS = "invalid_credentials";
+    401 TOKEN_REUSED = "token_reused";
+    403 RECENT_LOGIN_REQUIRED = "recent_login_required";
+    409 EMAIL_TAKEN = "email_taken";
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -46,25 +53,21 @@ pub enum Error {
 impl Error {
     fn problem(&self) -> Problem {
         match self {
-            Self::EmailTaken => {
-                Problem::new(StatusCode::CONFLICT, "email_taken", "Somebody has this address already.")
-            }
+            Self::EmailTaken => Problem::new(EMAIL_TAKEN, "Somebody has this address already."),
             Self::InvalidCredentials => {
-                Problem::unauthorized("invalid_credentials", "The address or the password is wrong.")
+                Problem::unauthorized(INVALID_CREDENTIALS, "The address or the password is wrong.")
             }
             Self::Throttled(seconds) => {
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many tries to log in.")
-                    .retry_after(*seconds)
+                Problem::new(codes::RATE_LIMITED, "Too many tries to log in.").retry_after(*seconds)
             }
             Self::LoginNotRecent => Problem::new(
-                StatusCode::FORBIDDEN,
-                "recent_login_required",
+                RECENT_LOGIN_REQUIRED,
                 "Log in again: this needs a login that is not older than five minutes.",
             ),
             Self::WrongPassword => Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY)
                 .field("current_password", "is not the current password"),
             Self::TokenReused => {
-                Problem::unauthorized("token_reused", "This token was used before; log in again.")
+                Problem::unauthorized(TOKEN_REUSED, "This token was used before; log in again.")
             }
             Self::InvalidToken => TokenError::Invalid.problem(),
             Self::NotFound => Problem::not_found(),

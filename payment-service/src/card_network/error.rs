@@ -1,8 +1,17 @@
 //! What can go wrong, and how a client sees it.
 
-use actix_web::http::StatusCode;
 use shared::db::DbError;
 use shared::problem::Problem;
+
+shared::codes! {
+    402 CARD_DECLINED = "card_declined";
+    402 INSUFFICIENT_FUNDS = "insufficient_funds";
+    409 CAPTURED = "captured";
+    409 EXCEEDS_CAPTURED = "exceeds_captured";
+    409 IN_PROGRESS = "in_progress";
+    409 VOIDED = "voided";
+    422 KEY_REUSED = "key_reused";
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,22 +35,17 @@ pub enum Error {
 
 impl Error {
     fn problem(&self) -> Problem {
-        let conflict = |code, detail: &str| Problem::new(StatusCode::CONFLICT, code, detail);
         match self {
             Self::NotFound => Problem::not_found(),
-            Self::KeyReused => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "key_reused",
-                "The key was used for something else.",
-            ),
+            Self::KeyReused => Problem::new(KEY_REUSED, "The key was used for something else."),
             Self::Declined(code) => {
-                let code = if code == "insufficient_funds" { "insufficient_funds" } else { "card_declined" };
-                Problem::new(StatusCode::PAYMENT_REQUIRED, code, "The card was declined.")
+                let code = if code == "insufficient_funds" { INSUFFICIENT_FUNDS } else { CARD_DECLINED };
+                Problem::new(code, "The card was declined.")
             }
-            Self::InProgress => conflict("in_progress", "A request with this key is under way."),
-            Self::Voided => conflict("voided", "The authorization was voided."),
-            Self::Captured => conflict("captured", "The money was taken."),
-            Self::ExceedsCaptured => conflict("exceeds_captured", "That is more than was captured."),
+            Self::InProgress => Problem::new(IN_PROGRESS, "A request with this key is under way."),
+            Self::Voided => Problem::new(VOIDED, "The authorization was voided."),
+            Self::Captured => Problem::new(CAPTURED, "The money was taken."),
+            Self::ExceedsCaptured => Problem::new(EXCEEDS_CAPTURED, "That is more than was captured."),
             Self::Db(error) => error.problem(),
         }
     }

@@ -48,3 +48,24 @@ impl Clock {
         }
     }
 }
+
+/// `skew` is in seconds.
+#[cfg(feature = "postgres")]
+pub(super) fn tolerable(skew: f64, max: std::time::Duration) -> Result<(), String> {
+    match skew.abs() <= max.as_secs_f64() {
+        true => Ok(()),
+        false => Err(format!("this clock is {skew:.1} s ahead of the database's")),
+    }
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_five_seconds_off_either_way_is_not_tolerable() {
+        let tolerable = |skew| tolerable(skew, std::time::Duration::from_secs(5));
+        assert_eq!((tolerable(4.9), tolerable(-4.9)), (Ok(()), Ok(())));
+        assert!(tolerable(5.1).is_err() && tolerable(-5.1).is_err());
+    }
+}

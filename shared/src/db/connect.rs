@@ -18,11 +18,13 @@ pub struct DbConfig {
     pub acquire_timeout: Duration,
     /// PostgreSQL cancels a statement that runs longer, and a transaction that is idle for longer.
     pub statement_timeout: Duration,
+    /// PostgreSQL: a replica whose clock differs more from the database's is not ready.
+    pub max_clock_skew: Duration,
 }
 
 impl DbConfig {
-    /// Reads `DATABASE_URL`, `DATABASE_MIGRATIONS_URL`, `DATABASE_CONNECTIONS`, `DATABASE_ACQUIRE_TIMEOUT` and
-    /// `DATABASE_STATEMENT_TIMEOUT`.
+    /// Reads `DATABASE_URL`, `DATABASE_MIGRATIONS_URL`, `DATABASE_CONNECTIONS`, `DATABASE_ACQUIRE_TIMEOUT`,
+    /// `DATABASE_STATEMENT_TIMEOUT` and `DATABASE_MAX_CLOCK_SKEW`.
     pub fn from_vars(vars: &mut Vars, default_url: &str) -> Self {
         let config = Self {
             url: vars.or("DATABASE_URL", default_url, "sqlite:// or postgres:// URL of the database"),
@@ -31,6 +33,7 @@ impl DbConfig {
             connections: vars.or("DATABASE_CONNECTIONS", "8", "connections at most"),
             acquire_timeout: vars.or("DATABASE_ACQUIRE_TIMEOUT", "3s", "how long to wait for one, or a lock"),
             statement_timeout: vars.or("DATABASE_STATEMENT_TIMEOUT", "10s", "how long a statement may take"),
+            max_clock_skew: vars.or("DATABASE_MAX_CLOCK_SKEW", "5s", "from its time; beyond it, not ready"),
         };
         if config.connections == 0 {
             vars.reject("DATABASE_CONNECTIONS is not usable: write 1 or more");
@@ -47,6 +50,7 @@ impl DbConfig {
             connections: 8,
             acquire_timeout: Duration::from_secs(30),
             statement_timeout: Duration::from_secs(30),
+            max_clock_skew: Duration::from_secs(5),
         }
     }
 }

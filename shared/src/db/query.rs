@@ -81,7 +81,7 @@ impl Query {
                 sqlite::statement(self.sql, self.values).execute(writer).await?.rows_affected()
             }
             #[cfg(feature = "postgres")]
-            Conn::Pool(Db(Pools::Postgres { pool, timeout }, _)) => {
+            Conn::Pool(Db(Pools::Postgres { pool, timeout, .. }, _)) => {
                 let run = postgres::statement(self.sql, self.values).execute(pool);
                 postgres::within(*timeout, run).await?.rows_affected()
             }
@@ -107,7 +107,7 @@ impl Query {
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             #[cfg(feature = "postgres")]
-            Conn::Pool(Db(Pools::Postgres { pool, timeout }, _)) => {
+            Conn::Pool(Db(Pools::Postgres { pool, timeout, .. }, _)) => {
                 let run = postgres::statement(self.sql, self.values).fetch_all(pool);
                 postgres::within(*timeout, run).await?.into_iter().map(Row::Postgres).collect()
             }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use async_trait::async_trait;
 
@@ -12,7 +11,7 @@ use crate::auth::caller::authenticator;
 use crate::auth::calls::MESSAGES;
 use crate::auth::{ServiceCaller, TokenError};
 use crate::client::{ClientError, ServiceClient};
-use crate::problem::Problem;
+use crate::problem::{Problem, codes};
 use crate::service::resource;
 use crate::stack::Stack;
 
@@ -93,5 +92,5 @@ pub(super) fn problem(error: &HandleError) -> Problem {
 }
 
 fn rejected(detail: &str) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "message_rejected", detail)
+    Problem::new(codes::MESSAGE_REJECTED, detail)
 }

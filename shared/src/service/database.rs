@@ -12,8 +12,6 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
 /// A skew of the clocks that is logged, in seconds.
 const NOTICED_SKEW: f64 = 0.5;
-/// A skew that makes a service not ready. Tokens are checked by this process's clock.
-const MAX_SKEW: f64 = 5.0;
 
 impl Service {
     /// Adds the database and its clock as critical health checks, and its connection pool to `/metrics`. Handlers
@@ -25,7 +23,7 @@ impl Service {
                 let db = checked.clone();
                 async move { db.ping().await.map_err(|error| error.to_string()) }
             })
-            .check("clock", move || std::future::ready(tolerable(clock.clock_skew())))
+            .check("clock", move || std::future::ready(clock.check_clock()))
             .measure(move |readings| {
                 measured.measure(readings);
                 let help = "How far this process's clock is ahead of the database's.";
@@ -54,13 +52,6 @@ impl Service {
     }
 }
 
-fn tolerable(skew: f64) -> Result<(), String> {
-    match skew.abs() <= MAX_SKEW {
-        true => Ok(()),
-        false => Err(format!("this clock is {skew:.1} s ahead of the database's")),
-    }
-}
-
 async fn follow_clock(db: Db, stop: Stop) {
     while !stop.is_requested() {
         if let Err(error) = db.correct_clock().await {
@@ -71,16 +62,5 @@ async fn follow_clock(db: Db, stop: Stop) {
             log::warn!(skew; "this clock is ahead of the database's by so many seconds");
         }
         stop.sleep(CLOCK_INTERVAL).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_five_seconds_off_either_way_is_not_tolerable() {
-        assert_eq!((tolerable(4.9), tolerable(-4.9)), (Ok(()), Ok(())));
-        assert!(tolerable(5.1).is_err() && tolerable(-5.1).is_err());
     }
 }

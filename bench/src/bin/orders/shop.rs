@@ -45,8 +45,8 @@ impl Shop {
         warm_up: usize,
     ) -> Result<Self, String> {
         let deployment = Deployment::open(deployment).await?;
-        let orders = Database::open(deployment.environment, "orders").await?;
-        let databases = [orders, Database::open(deployment.environment, "payments").await?];
+        let orders = deployment.database("orders").await?;
+        let databases = [orders, deployment.database("payments").await?];
         let customers = deployment.customers(customers).await.ok_or("Nobody can register.")?;
         let product = deployment.product(1_000_000).await.ok_or("No product can be made.")?;
         let shop = Self { deployment, databases, customers, product, wait, idle: [0.0; 2] };
@@ -183,7 +183,7 @@ impl Shop {
     pub(crate) async fn print_tables(&self) -> Result<(), String> {
         println!("\n{:<10} {:<20} {:>9} {:>8}", "database", "table", "rows", "MB");
         for name in programs().iter().filter_map(|program| program.database) {
-            let database = Database::open(self.deployment.environment, name).await?;
+            let database = self.deployment.database(name).await?;
             let tables = database.tables().await?;
             for table in tables.iter().filter(|table| table.rows > 0 || table.is_pruned()) {
                 let megabytes = table.bytes as f64 / 1e6;
