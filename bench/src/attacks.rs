@@ -127,10 +127,8 @@ impl Besieger {
                 stream.write_all(head.as_bytes()).await?;
                 if kind == Kind::SlowBodies {
                     stream.write_all(&[b' '; 65_000]).await?;
-                }
-                while kind == Kind::DrippingBodies {
-                    stream.write_all(&[b' '; 1500]).await?;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                } else {
+                    drip(&mut stream).await?;
                 }
             }
             Kind::SlowReaders => {
@@ -180,6 +178,14 @@ async fn connect(from: Ipv4Addr, gateway: SocketAddr) -> std::io::Result<TcpStre
     let socket = TcpSocket::new_v4()?;
     socket.bind((IpAddr::V4(from), 0).into())?;
     socket.connect(gateway).await
+}
+
+/// Sends spaces, 1.5 KB a second, until the connection closes.
+async fn drip(stream: &mut TcpStream) -> std::io::Result<()> {
+    loop {
+        stream.write_all(&[b' '; 1500]).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn read_to_end(stream: &mut TcpStream) -> std::io::Result<()> {
