@@ -92,6 +92,11 @@ fn is_final(reply: &Reply) -> bool {
     reply.status < 500 && reply.status != 429 && !in_progress
 }
 
+/// Whether the token has expired, or an admin's login is too old for this request.
+fn needs_login(reply: &Reply) -> bool {
+    reply.status == 401 || reply.body["code"] == "recent_login_required"
+}
+
 impl Customer {
     /// `None` if the stack does not answer.
     pub async fn register(gateway: &Api) -> Option<Self> {
@@ -124,20 +129,20 @@ impl Customer {
         self.gateway.with_token(&*self.token.borrow())
     }
 
-    /// Sends it once; renews the token if it has expired.
+    /// Sends it once; logs in again if that is needed.
     pub async fn send_once(&self, request: &Request) -> Option<Reply> {
         let reply = request.send_once(&self.api()).await?;
-        if reply.status != 401 {
+        if !needs_login(&reply) {
             return Some(reply);
         }
         self.renew().await?;
         request.send_once(&self.api()).await
     }
 
-    /// Sends it until the answer is final; renews the token if it has expired.
+    /// Sends it until the answer is final; logs in again if that is needed.
     pub async fn send(&self, request: &Request) -> Outcome {
         let first = request.send(&self.api()).await;
-        let is_refused = first.reply.as_ref().is_some_and(|reply| reply.status == 401);
+        let is_refused = first.reply.as_ref().is_some_and(needs_login);
         if !is_refused || self.renew().await.is_none() {
             return first;
         }

@@ -267,7 +267,7 @@ mod tests {
 
         let tables = database.tables().await.unwrap();
         let rows: Vec<_> = tables.iter().map(|table| (table.name.as_str(), table.rows)).collect();
-        assert_eq!(rows[..2], [("dead_letters", 0), ("idempotency_keys", 0)]);
+        assert_eq!(rows[..3], [("admin_acts", 0), ("dead_letters", 0), ("idempotency_keys", 0)]);
         assert!(rows.contains(&("ledger_entries", 3)) && tables.iter().all(|table| table.bytes > 0));
         let entries = database.entries().await.unwrap();
         assert_eq!((entries.balances["sales"], entries.count), (-501, 3));

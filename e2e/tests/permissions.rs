@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
@@ -98,9 +100,15 @@ async fn nats_lets_a_service_send_what_the_table_lists_and_receive_only_its_own(
     let (user, password) = login.split_once(':').unwrap();
     let server = text(&secrets.join("nats-address"));
     assert!(async_nats::connect(&server).await.is_err(), "without a login");
+    let violations = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = violations.clone();
     let options = ConnectOptions::new()
         .user_and_password(user.to_owned(), password.to_owned())
-        .custom_inbox_prefix(format!("_INBOX_{user}"));
+        .custom_inbox_prefix(format!("_INBOX_{user}"))
+        .event_callback(move |event| {
+            seen.lock().unwrap().push(event.to_string());
+            std::future::ready(())
+        });
     let client = options.connect(&server).await.unwrap();
     let nats = ContextBuilder::new().timeout(Duration::from_secs(1)).build(client.clone());
     let config =
@@ -144,6 +152,79 @@ async fn nats_lets_a_service_send_what_the_table_lists_and_receive_only_its_own(
     }
     let own = consumer("payment-service-3", "messages.payment-service.3");
     stream.get_or_create_consumer("payment-service-3", own).await.unwrap();
-    assert!(nats.delete_stream("messages").await.is_err());
-    assert!(stream.purge().await.is_err());
+
+    // Whatever reads, deletes or takes over what is of others.
+    for request in [
+        "STREAM.MSG.GET.messages",
+        "STREAM.MSG.DELETE.messages",
+        "DIRECT.GET.messages",
+        "DIRECT.GET.messages.messages.order-service.3",
+        "STREAM.PURGE.messages",
+        "STREAM.DELETE.messages",
+        "STREAM.UPDATE.messages",
+        "STREAM.CREATE.another",
+        "STREAM.SNAPSHOT.messages",
+        "STREAM.RESTORE.messages",
+        "STREAM.LIST",
+        "CONSUMER.CREATE.messages",
+        "CONSUMER.CREATE.messages.order-service-3.messages.order-service.3",
+        "CONSUMER.CREATE.messages.payment-service-3.messages.order-service.3",
+        "CONSUMER.CREATE.messages.payment-service-3",
+        "CONSUMER.DURABLE.CREATE.messages.payment-service-3",
+        "CONSUMER.DELETE.messages.payment-service-3",
+        "CONSUMER.DELETE.messages.order-service-3",
+        "CONSUMER.INFO.messages.order-service-3",
+        "CONSUMER.MSG.NEXT.messages.order-service-3",
+    ] {
+        let subject = format!("$JS.API.{request}");
+        client.publish(subject.clone(), "{}".into()).await.unwrap();
+        let refused = async || {
+            let violations = violations.lock().unwrap();
+            violations
+                .iter()
+                .any(|why| why.to_lowercase().contains(&format!("publish to \"{subject}\"").to_lowercase()))
+                .then_some(())
+        };
+        eventually(&format!("{subject} is refused"), Duration::from_secs(5), refused).await;
+    }
+    // The subject names its own events, the request those of another.
+    let others = serde_json::json!({ "stream_name": "messages", "config": {
+        "durable_name": "payment-service-5", "filter_subject": "messages.order-service.5", "ack_policy": "explicit",
+    } });
+    let subject = "$JS.API.CONSUMER.CREATE.messages.payment-service-5.messages.payment-service.5";
+    let answer = client.request(subject, others.to_string().into()).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+    assert!(answer["error"].is_object(), "{answer}");
+}
+
+/// Stands for a program: notes its arguments, and prints a token.
+const NOTES_ARGUMENTS: &str = "#!/bin/sh\necho \"$(basename \"$0\") $*\" >>\"$NOTES\"\n\
+    case $* in *agent*-server*) ;; *) cat >/dev/null; echo 'SecretID: made-by-consul' ;; esac\n";
+
+#[test]
+fn no_token_of_consul_is_on_a_command_line() {
+    let folder = std::env::temp_dir().join(format!("consul-{}", uuid::Uuid::now_v7()));
+    let (tokens, programs, notes) = (folder.join("tokens"), folder.join("bin"), folder.join("notes"));
+    for folder in [&tokens, &programs] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    fs::write(tokens.join("user-service"), "of-user-service\n").unwrap();
+    for program in ["consul", "curl"] {
+        let file = programs.join(program);
+        fs::write(&file, NOTES_ARGUMENTS).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/consul/start.sh");
+    let mut command = std::process::Command::new("sh");
+    command.arg(start).arg("-server").stdin(std::process::Stdio::null());
+    command.env("PATH", path).env("TOKENS", &tokens).env("TMPDIR", &folder).env("NOTES", &notes);
+    assert!(command.status().unwrap().success());
+    let noted = text(&notes);
+    assert!(!noted.contains("of-user-service") && !noted.contains("made-by-consul"), "{noted}");
+    for done in ["consul agent", "acl bootstrap", "acl/token", "agent/token/agent"] {
+        assert!(noted.contains(done), "{done}: {noted}");
+    }
+    assert!(!folder.join("header").exists());
+    fs::remove_dir_all(folder).unwrap();
 }

@@ -202,13 +202,8 @@ impl Store {
         rows::after(&self.db, after, limit as i64).await
     }
 
-    /// All payments above `after`, up to `up_to`.
-    pub async fn payments_between(
-        &self,
-        after: Option<Uuid>,
-        up_to: Option<Uuid>,
-    ) -> Result<Vec<Payment>, DbError> {
-        rows::between(&self.db, after, up_to).await
+    pub async fn payments_of(&self, ids: &BTreeSet<Uuid>) -> Result<Vec<Payment>, DbError> {
+        rows::of(&self.db, ids).await
     }
 
     /// Records where the card network contradicts the books: key of the charge, payment, difference.

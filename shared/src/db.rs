@@ -17,6 +17,8 @@ mod clock; // the database's time
 mod connect; // DATABASE_URL, migrations
 mod error; // errors a service handles
 #[cfg(feature = "postgres")]
+mod migrate; // PostgreSQL, while other programs use it
+#[cfg(feature = "postgres")]
 mod postgres;
 mod prune; // deletes old rows
 mod query; // SQL with parameters, rows

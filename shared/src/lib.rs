@@ -23,6 +23,8 @@ pub mod resilience; // retries, retry budget, deadlines, concurrency limits
 pub mod registry; // service discovery
 pub mod balancer; // client-side load balancing and circuit breaking
 pub mod client; // calls from one service to another
+#[cfg(feature = "db")]
+pub mod audit; // what admins did
 pub mod service; // the HTTP server of a program: routes, health, middleware, drain
 pub mod stack; // registers a service, and gives it clients of the others
 #[cfg(feature = "db")]

@@ -17,7 +17,7 @@
 //! | `http://` | pushes events to `POST /messages` of a healthy replica of the receiver |
 //! | `nats://host:port` | publishes events to NATS JetStream, which stores them for the receiver |
 
-mod admin; // /admin/outbox, /admin/dead-letters
+mod admin; // /admin/outbox, /admin/dead-letters, /admin/audit
 mod backlog; // metrics of what waits
 mod dead_letters; // events that could not be delivered or handled
 mod event; // CloudEvents

@@ -8,7 +8,6 @@ use shared::problem::{Problem, codes};
 shared::codes! {
     401 INVALID_CREDENTIALS = "invalid_credentials";
     401 TOKEN_REUSED = "token_reused";
-    403 RECENT_LOGIN_REQUIRED = "recent_login_required";
     409 EMAIL_TAKEN = "email_taken";
 }
 
@@ -22,9 +21,6 @@ pub enum Error {
     /// Another attempt is allowed after this many seconds.
     #[error("too many attempts to log in")]
     Throttled(u32),
-    /// An admin who does this must have given the password a moment ago.
-    #[error("the login is not recent")]
-    LoginNotRecent,
     /// The current password is wrong or missing.
     #[error("the current password is wrong")]
     WrongPassword,
@@ -60,10 +56,6 @@ impl Error {
             Self::Throttled(seconds) => {
                 Problem::new(codes::RATE_LIMITED, "Too many tries to log in.").retry_after(*seconds)
             }
-            Self::LoginNotRecent => Problem::new(
-                RECENT_LOGIN_REQUIRED,
-                "Log in again: this needs a login that is not older than five minutes.",
-            ),
             Self::WrongPassword => Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY)
                 .field("current_password", "is not the current password"),
             Self::TokenReused => {

@@ -20,7 +20,7 @@ use shared::db::{Db, Migrations, Retention};
 use time::Duration;
 
 /// A session goes with its refresh tokens, and a spent token when its answer cannot be lost any more.
-pub const RETENTION: [Retention; 3] = [
+pub const RETENTION: [Retention; 4] = [
     Retention { table: "sessions", key: "id", time: "expires_at", kept: Duration::ZERO },
     Retention { table: "refresh_tokens", key: "hash", time: "spent_at", kept: sessions::GRACE },
     Retention {
@@ -28,6 +28,12 @@ pub const RETENTION: [Retention; 3] = [
         key: "address, client",
         time: "began_at",
         kept: login_attempts::WINDOW,
+    },
+    Retention {
+        table: "known_clients",
+        key: "address, client",
+        time: "seen_at",
+        kept: login_attempts::KNOWN,
     },
 ];
 

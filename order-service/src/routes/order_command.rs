@@ -5,8 +5,11 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use serde_json::json;
+use shared::audit;
 use shared::auth::Caller;
 use shared::client::Context;
+use shared::db::Tx;
 use shared::idempotency::{Answer, IdempotencyKey, Outcome};
 use shared::request::{PathId, etag};
 
@@ -29,12 +32,29 @@ pub(crate) struct OrderCommand<By> {
 impl<By: AsRef<Caller>> OrderCommand<By> {
     /// Applies `trigger` once per idempotency key. `status` is that of the answer.
     pub(super) async fn apply(self, trigger: Trigger, status: StatusCode) -> Result<Outcome<Order>, Error> {
-        let claim = self.key.claim(Some(self.by.as_ref().id), &self.body)?;
+        let claim = self.key.clone().claim(Some(self.by.as_ref().id), &self.body)?;
         let cause = Cause::request(trigger.as_str(), &self.context);
         let answer =
             |order: &Order| Answer::json(status, &OrderView::from(order)).header(etag(order.version()));
-        let advance = async |tx: &mut _| self.store.advance(tx, self.id.0, &trigger, &cause).await;
+        let advance = async |tx: &mut Tx| {
+            let before = self.store.lock(tx, self.id.0).await?.order.version();
+            let order = self.store.advance(tx, self.id.0, &trigger, &cause).await?;
+            if order.version() != before {
+                self.audit(tx, &trigger, &order).await?;
+            }
+            Ok::<_, Error>(order)
+        };
         claim.once(self.store.db(), answer, advance).await
+    }
+
+    /// Customers only cancel, and only their own orders. The rest is in the audit table.
+    async fn audit(&self, tx: &mut Tx, trigger: &Trigger, order: &Order) -> Result<(), Error> {
+        let by = self.by.as_ref();
+        if matches!(trigger, Trigger::Cancel) && by.id == order.customer_id {
+            return Ok(());
+        }
+        let details = json!({ "version": order.version(), "status": order.status().as_str() });
+        Ok(audit::record(tx, by, &self.context, trigger.as_str(), order.id, details).await?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Admin endpoints, incoming messages and metrics.
 
 use actix_web::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::messages::Event;
 
 use crate::harness::*;
@@ -45,6 +45,45 @@ async fn an_admin_lists_sagas_and_resumes_or_compensates_a_stuck_one() {
         customer.assert_status(&order, "cancelled").await;
         assert_eq!(world.stock(&tea).await, [10, 0, 0]);
         assert_eq!(admin.get("/admin/sagas").await.expect(200)["sagas"], json!([]));
+    }
+}
+
+#[actix_web::test]
+async fn what_an_admin_does_to_an_order_is_in_the_audit_table_once() {
+    for world in worlds().await {
+        let (tea, customer, admin) = (world.product(10).await, world.customer(), world.admin());
+        let ask = async |by: &Person, order: &Value, verb: &str| {
+            by.post_empty(&format!("{}/{verb}", path(order))).await
+        };
+        let (own, shipped) = (customer.place(&tea, 1).await, customer.place(&tea, 1).await);
+        let [cancelled, compensated] = [customer.place(&tea, 1).await, customer.place(&tea, 1).await];
+        ask(&customer, &own, "cancel").await.expect(202);
+        for _ in 0..2 {
+            ask(&admin, &cancelled, "cancel").await.expect(202);
+        }
+        world.pay(&shipped).await;
+        customer.assert_status(&shipped, "confirmed").await;
+        ask(&admin, &shipped, "ship").await.expect(200);
+        ask(&admin, &shipped, "cancel").await.expect_problem(409, "not_cancellable");
+        let path = format!("/admin/sagas/{}/compensate", compensated["id"].as_str().unwrap());
+        admin.with("x-request-id", "of-this-one").post(&path, json!({})).await.expect(200);
+
+        let audit = admin.get("/admin/audit").await.expect(200);
+        let acts = audit["acts"].as_array().unwrap();
+        let seen: Vec<_> =
+            acts.iter().map(|act| (act["action"].as_str().unwrap(), &act["subject_id"])).collect();
+        assert_eq!(
+            seen,
+            [
+                ("admin.compensate", &compensated["id"]),
+                ("ship", &shipped["id"]),
+                ("cancel", &cancelled["id"])
+            ]
+        );
+        assert!(acts.iter().all(|act| act["admin_id"] == json!(admin.id)), "{audit}");
+        assert_eq!(acts[0]["request_id"], "of-this-one");
+        assert_eq!(acts[2]["details"], json!({ "version": 2, "status": "cancelling" }));
+        customer.get("/admin/audit").await.expect_problem(403, "forbidden");
     }
 }
 

@@ -86,6 +86,7 @@ async fn show_statement(params: Params, store: web::Data<Store>) -> Result<HttpR
         order_id: params.optional("order_id", "the id of an order")?,
         after: params.optional("after", "a key")?,
         up_to: params.optional("up_to", "a key")?,
+        limit: params.optional("limit", "a number")?,
     };
     let charges = store.statement(&range).await.map_err(Error::from)?;
     Ok(HttpResponse::Ok().json(json!({ "charges": charges })))

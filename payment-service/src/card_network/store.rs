@@ -64,6 +64,8 @@ pub struct StatementRange {
     pub after: Option<String>,
     /// Only keys up to this one.
     pub up_to: Option<String>,
+    /// Only the first so many.
+    pub limit: Option<u32>,
 }
 
 impl Store {
@@ -199,7 +201,11 @@ impl Store {
         for (number, (column, _)) in (1..).zip(&wanted) {
             sql += &format!(" AND {column} ${number}");
         }
-        let select = wanted.iter().fold(query(sql + " ORDER BY key"), |query, (_, value)| query.bind(*value));
+        sql += " ORDER BY key";
+        if let Some(limit) = range.limit {
+            sql += &format!(" LIMIT {limit}");
+        }
+        let select = wanted.iter().fold(query(sql), |query, (_, value)| query.bind(*value));
         select.fetch_all(&self.db).await?.iter().map(charge).collect()
     }
 }

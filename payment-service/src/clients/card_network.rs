@@ -97,22 +97,26 @@ pub fn charge_key(payment: Uuid) -> String {
     idempotency_key(payment, Intent::Authorize)
 }
 
+/// The payment of a charge, if it is one of ours.
+pub fn payment_of(key: &str) -> Option<Uuid> {
+    key.get(..36)?.parse().ok().filter(|payment| charge_key(*payment) == key)
+}
+
 impl CardNetwork {
     /// `timeout` is that of one request.
     pub fn new(url: &Url, timeout: Duration) -> Self {
         Self { base: url.as_str().trim_end_matches('/').to_owned(), timeout }
     }
 
-    /// The charges by key, of the payments whose ids are above `after`, up to `up_to`.
+    /// The first `limit` charges whose keys are above `after`, by key.
     pub async fn statement(
         &self,
-        after: Option<Uuid>,
-        up_to: Option<Uuid>,
+        after: Option<&str>,
+        limit: usize,
     ) -> Result<BTreeMap<String, Charge>, StatementError> {
-        let bounds = [("after", after), ("up_to", up_to)]
-            .into_iter()
-            .filter_map(|(name, id)| Some(format!("{name}={}", charge_key(id?))));
-        let url = format!("{}/statement?{}", self.base, bounds.collect::<Vec<_>>().join("&"));
+        let mut range = url::form_urlencoded::Serializer::new(String::new());
+        range.append_pair("limit", &limit.to_string()).extend_pairs(after.map(|key| ("after", key)));
+        let url = format!("{}/statement?{}", self.base, range.finish());
         let response = exchange(Call::new(Method::GET, url, self.timeout)).await?;
         if response.status != StatusCode::OK {
             return Err(StatementError::Refused(response.status));

@@ -3,6 +3,8 @@
 use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Deserialize;
+use serde_json::json;
+use shared::audit;
 use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::client::Context;
@@ -43,7 +45,7 @@ pub(crate) struct Reason(String);
     request_body = RefundRequest,
     responses(
         (status = 201, description = "The refund, on its way", body = RefundView),
-        (status = 403, description = "`forbidden`: only admins refund"),
+        (status = 403, description = "`forbidden`: only admins refund; `recent_login_required`"),
         (status = 404, description = "`not_found`"),
         (status = 409, description = "`not_refundable`, `exceeds_captured`"),
     )
@@ -56,11 +58,17 @@ pub(crate) async fn refund_payment(
     context: Context,
     store: web::Data<Store>,
 ) -> Result<Outcome<Refund>, Error> {
+    admin.require_recent_login()?;
     let claim = key.required()?.claim(Some(admin.id), &body.bytes)?;
     let RefundRequest { amount, reason } = body.value;
     let created = |refund: &Refund| Answer::json(StatusCode::CREATED, &RefundView::from(refund));
     let trace = context.traceparent();
-    let refund = async |tx: &mut Tx| store.refund(tx, id.0, amount, &reason.0, trace).await;
+    let refund = async |tx: &mut Tx| {
+        let refund = store.refund(tx, id.0, amount, &reason.0, trace).await?;
+        let details = json!({ "refund_id": refund.id, "amount": refund.amount.amount() });
+        audit::record(tx, &admin, &context, "payment.refund", id.0, details).await?;
+        Ok::<_, Error>(refund)
+    };
     claim.once(store.db(), created, refund).await
 }
 

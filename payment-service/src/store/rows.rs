@@ -1,5 +1,7 @@
 //! The `payments` table.
 
+use std::collections::BTreeSet;
+
 use shared::db::{Conn, Db, DbError, Query, Row, Tx, query};
 use shared::request::Paging;
 use time::OffsetDateTime;
@@ -116,13 +118,13 @@ pub(super) async fn after(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Ve
     rows.iter().map(payment).collect()
 }
 
-pub(super) async fn between(
-    db: &Db,
-    after: Option<Uuid>,
-    up_to: Option<Uuid>,
-) -> Result<Vec<Payment>, DbError> {
-    let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id > $1 AND id <= $2 ORDER BY id"));
-    let select = select.bind(after.unwrap_or(Uuid::nil())).bind(up_to.unwrap_or(Uuid::max()));
+pub(super) async fn of(db: &Db, ids: &BTreeSet<Uuid>) -> Result<Vec<Payment>, DbError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let placeholders: Vec<_> = (1..=ids.len()).map(|index| format!("${index}")).collect();
+    let sql = format!("SELECT {COLUMNS} FROM payments WHERE id IN ({})", placeholders.join(", "));
+    let select = ids.iter().fold(query(sql), |query, id| query.bind(*id));
     select.fetch_all(db).await?.iter().map(payment).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Compares the card network's statement with the books, at the start and once in a while.
 //!
 //! ```text
-//! page of payments ─► statement of the same keys ─► the payments again ─► differences
+//! page of payments ─► page of the statement ─► the payments again ─► differences
 //! ```
 //!
 //! A payment that changed in the meantime is left to the next time; one that is under way may have either
@@ -18,8 +18,8 @@ use shared::stop::Stop;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::clients::card_network::{CardNetwork, StatementError, charge_key};
-use crate::domain::{Difference, Figure};
+use crate::clients::card_network::{CardNetwork, StatementError, charge_key, payment_of};
+use crate::domain::{Charge, Difference, Figure, Payment};
 use crate::store::Store;
 
 const PAGE: usize = 500;
@@ -53,7 +53,11 @@ pub async fn run(store: Store, network: CardNetwork, interval: Duration, progres
     while !stop.is_requested() {
         if Instant::now() >= due {
             due = Instant::now() + interval;
-            match reconcile(&store, &network, PAGE).await {
+            let reconciled = tokio::select! {
+                reconciled = reconcile(&store, &network, PAGE) => reconciled,
+                () = stop.requested() => return,
+            };
+            match reconciled {
                 Ok(()) => progress.0.succeeded_at.store(store.db().now().unix_timestamp(), Ordering::Relaxed),
                 Err(error) => {
                     log::warn!(error:%; "the statement of the card network cannot be compared");
@@ -69,18 +73,23 @@ pub async fn run(store: Store, network: CardNetwork, interval: Duration, progres
     }
 }
 
-/// Compares all payments, so many at a time, and records each difference that is found or gone.
+/// Compares all payments and charges, `page` of each at a time, and records each difference that is found or gone.
 pub async fn reconcile(store: &Store, network: &CardNetwork, page: usize) -> Result<(), Failure> {
     let known = store.open_differences().await?;
     let (mut found, mut skipped) = (BTreeSet::new(), BTreeSet::new());
-    let mut after = None;
+    let (mut last_payment, mut last_key) = (None, None);
     loop {
-        let before = store.payments_after(after, page).await?;
-        let up_to = before.last().map(|payment| payment.id).filter(|_| before.len() == page);
+        let mut before = store.payments_after(last_payment, page).await?;
+        let mut charges = network.statement(last_key.as_deref(), page).await?;
+        let end = end_of_page(&before, &charges, page);
+        if let Some(end) = &end {
+            before.retain(|payment| charge_key(payment.id) <= *end);
+            charges.retain(|key, _| key <= end);
+        }
         let versions: BTreeMap<_, _> = before.iter().map(|payment| (payment.id, payment.version)).collect();
-        let mut charges = network.statement(after, up_to).await?;
+        let ids = versions.keys().copied().chain(charges.keys().filter_map(|key| payment_of(key))).collect();
         let mut differences: Vec<(String, Option<Uuid>, Difference)> = Vec::new();
-        for payment in store.payments_between(after, up_to).await? {
+        for payment in store.payments_of(&ids).await? {
             let key = charge_key(payment.id);
             let charge = charges.remove(&key);
             if versions.get(&payment.id) == Some(&payment.version) {
@@ -97,10 +106,10 @@ pub async fn reconcile(store: &Store, network: &CardNetwork, page: usize) -> Res
         if !differences.is_empty() {
             store.db().transaction(async |tx| store.write_differences(tx, &differences).await).await?;
         }
-        after = up_to;
-        if after.is_none() {
+        if end.is_none() {
             break;
         }
+        (last_payment, last_key) = (before.last().map(|payment| payment.id).or(last_payment), end);
     }
     let gone: Vec<(String, Figure)> =
         known.difference(&found).filter(|(key, _)| !skipped.contains(key)).cloned().collect();
@@ -108,6 +117,13 @@ pub async fn reconcile(store: &Store, network: &CardNetwork, page: usize) -> Res
         store.db().transaction(async |tx| store.resolve_differences(tx, &gone).await).await?;
     }
     Ok(())
+}
+
+/// The last key that both lists cover, of which each ends at `page` items; `None` if both have ended.
+fn end_of_page(payments: &[Payment], charges: &BTreeMap<String, Charge>, page: usize) -> Option<String> {
+    let payment = payments.last().filter(|_| payments.len() >= page).map(|payment| charge_key(payment.id));
+    let charge = charges.keys().next_back().filter(|_| charges.len() >= page).cloned();
+    payment.into_iter().chain(charge).min()
 }
 
 impl Progress {

@@ -92,9 +92,12 @@ async fn a_statement_lists_the_keys_of_a_range_in_order() {
     for key in ["c", "a", "d", "b"] {
         post(&network, "/authorizations", &request(key, Uuid::now_v7(), "tok_visa")).await.expect(201);
     }
-    for (range, expected) in
-        [("", vec!["a", "b", "c", "d"]), ("?after=a&up_to=c", vec!["b", "c"]), ("?after=c", vec!["d"])]
-    {
+    for (range, expected) in [
+        ("", vec!["a", "b", "c", "d"]),
+        ("?after=a&up_to=c", vec!["b", "c"]),
+        ("?after=a&limit=2", vec!["b", "c"]),
+        ("?after=c", vec!["d"]),
+    ] {
         let statement = network.get(&format!("/statement{range}")).await.expect(200);
         let keys: Vec<_> = statement["charges"].as_array().unwrap().iter().map(|one| &one["key"]).collect();
         assert_eq!(keys, expected, "{range}");

@@ -178,3 +178,34 @@ async fn only_an_admin_with_a_key_and_a_good_body_refunds() {
     })
     .await;
 }
+
+#[actix_web::test]
+async fn a_refund_needs_a_recent_login_and_says_in_the_audit_table_who_gave_it() {
+    for world in worlds().await {
+        let ordered = world.captured().await;
+        let old = world.others.keys.user_token_of_old_login(world.admin, &["customer", "admin"]);
+        let old = world.service.with_token(old);
+        refund_as(&old, &ordered, "a", &part(300)).await.expect_problem(403, "recent_login_required");
+        assert_eq!(old.get("/admin/audit").await.expect(200), json!({ "acts": [], "next_cursor": null }));
+
+        let admin = world.as_admin().with("x-request-id", "of-this-refund");
+        let mut refunds = Vec::new();
+        for key in ["a", "a", "b"] {
+            refunds.push(refund_as(&admin, &ordered, key, &part(300)).await.expect(201));
+        }
+        refund(&world, &ordered, "c", &part(1000)).await.expect_problem(409, "exceeds_captured");
+        let audit = admin.get("/admin/audit").await.expect(200);
+        let acts = audit["acts"].as_array().unwrap();
+        assert_eq!(acts.len(), 2, "{audit}");
+        let first = &acts[1];
+        assert_eq!(first["admin_id"], json!(world.admin));
+        assert_eq!(
+            (&first["action"], &first["subject_id"]),
+            (&json!("payment.refund"), &json!(ordered.payment_id))
+        );
+        assert_eq!(first["details"], json!({ "refund_id": refunds[0]["id"], "amount": 300 }));
+        assert_eq!(first["request_id"], "of-this-refund");
+        assert!(first["at"].is_string() && first["trace_id"].is_string(), "{first}");
+        world.as_customer(ordered.customer_id).get("/admin/audit").await.expect_problem(403, "forbidden");
+    }
+}

@@ -4,23 +4,30 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use payment_service::card_network;
+use payment_service::card_network::store::AuthorizationRequest;
 use payment_service::clients::card_network::{CardNetwork, charge_key};
 use payment_service::domain::Figure;
-use payment_service::tasks::reconciliation::reconcile;
+use payment_service::tasks::reconciliation::{Progress, reconcile, run as run_task};
 use serde_json::json;
-use shared::db::{DbConfig, testing};
+use shared::db::{Db, DbConfig, testing};
 use shared::service::HttpConfig;
-use shared::testing::run;
+use shared::stop::Stop;
+use shared::testing::{Api, run};
 
 use crate::harness::replicas;
+
+async fn card_network() -> (Api, CardNetwork, DbConfig) {
+    let database = DbConfig::at(&testing::sqlite_url());
+    let config = card_network::config::Config { http: HttpConfig::for_tests(), database: database.clone() };
+    let (network, _) = run(card_network::app::build(config).await.unwrap());
+    let client = CardNetwork::new(&network.base.parse().unwrap(), Duration::from_secs(20));
+    (network, client, database)
+}
 
 #[actix_web::test]
 async fn no_difference_is_hidden_between_two_pages_or_before_or_after_all() {
     for mut replica in replicas().await {
-        let database = DbConfig::at(&testing::sqlite_url());
-        let config = card_network::config::Config { http: HttpConfig::for_tests(), database };
-        let (network, _) = run(card_network::app::build(config).await.unwrap());
-        let client = CardNetwork::new(&network.base.parse().unwrap(), Duration::from_secs(4));
+        let (network, client, _) = card_network().await;
         let (mut expected, mut strangers) = (BTreeSet::new(), vec!["0".to_owned(), "z".to_owned()]);
         for _ in 0..5 {
             // The card network never heard of it.
@@ -37,5 +44,52 @@ async fn no_difference_is_hidden_between_two_pages_or_before_or_after_all() {
         }
         reconcile(&replica.store, &client, 2).await.unwrap();
         assert_eq!(replica.store.open_differences().await.unwrap(), expected);
+    }
+}
+
+/// More than fits into one response.
+const STRANGERS: usize = 20_000;
+
+#[actix_web::test]
+async fn charges_after_the_last_payment_are_compared_page_by_page_too() {
+    for mut replica in replicas().await {
+        let (_, client, database) = card_network().await;
+        replica.captured().await;
+        let there = card_network::store::Store::new(
+            Db::open(&database, card_network::store::migrations()).await.unwrap(),
+        );
+        let charge = |number: usize| AuthorizationRequest {
+            key: format!("z{number:0>40}"),
+            order_id: "o".to_owned(),
+            amount: 500,
+            currency: "EUR".to_owned(),
+            token: "tok_visa".to_owned(),
+        };
+        let charged = there.db().transaction(async |tx| {
+            for number in 0..STRANGERS {
+                there.authorize(tx, &charge(number)).await?;
+            }
+            Ok::<_, card_network::error::Error>(())
+        });
+        charged.await.unwrap();
+        reconcile(&replica.store, &client, 500).await.unwrap();
+        assert_eq!(replica.store.count_open_differences().await.unwrap(), STRANGERS as i64 + 1);
+    }
+}
+
+#[actix_web::test]
+async fn a_comparison_ends_at_once_when_the_service_stops() {
+    for replica in replicas().await {
+        // It accepts, and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+        let client = CardNetwork::new(&url, Duration::from_secs(60));
+        let (stopper, stop) = Stop::pair();
+        let every = Duration::from_secs(3600);
+        let running =
+            actix_web::rt::spawn(run_task(replica.store.clone(), client, every, Progress::default(), stop));
+        let (_asked, _) = actix_web::web::block(move || silent.accept().unwrap()).await.unwrap();
+        stopper.stop();
+        tokio::time::timeout(Duration::from_secs(10), running).await.expect("it ends").unwrap();
     }
 }

@@ -25,14 +25,19 @@ impl Logins {
         let (owner, worker) = (format!("owner_{id}"), format!("worker_{id}"));
         let mut logins =
             Self { admin: PgConnection::connect(url.as_str()).await.unwrap(), owner, worker, url };
-        let (owner, worker) = (logins.owner.clone(), logins.worker.clone());
-        for login in [&owner, &worker] {
+        for login in [logins.owner.clone(), logins.worker.clone()] {
             logins.run(format!("CREATE ROLE {login} LOGIN PASSWORD '{login}'")).await;
         }
-        let database = logins.url.path()[1..].to_owned();
+        let (database, owner) = (logins.url.path()[1..].to_owned(), logins.owner.clone());
         logins.run(format!("ALTER DATABASE {database} OWNER TO {owner}")).await;
-        logins.run(ROLES.replace(":\"owner\"", &owner).replace(":\"worker\"", &worker)).await;
+        logins.grant().await;
         Some(logins)
+    }
+
+    /// As docker compose does at every start.
+    async fn grant(&mut self) {
+        let roles = ROLES.replace(":\"owner\"", &self.owner).replace(":\"worker\"", &self.worker);
+        self.run(roles).await;
     }
 
     async fn run(&mut self, sql: String) {
@@ -84,6 +89,30 @@ async fn the_login_that_works_can_neither_change_tables_nor_drop_or_disable_thei
     another.captured().await;
     for one in [replica, another] {
         one.db.close().await;
+    }
+    logins.remove().await;
+}
+
+#[actix_web::test]
+async fn the_login_that_works_reads_which_migrations_ran_and_writes_none() {
+    let Some(mut logins) = Logins::make().await else { return };
+    for _ in ["a new database", "the roles are granted again"] {
+        let replica = Replica::with(logins.config()).await;
+        for table in ["_sqlx_migrations", "_chassis_migrations"] {
+            assert!(replica.number(&format!("SELECT COUNT(*) AS number FROM {table}")).await > 0, "{table}");
+            for refused in [
+                format!("UPDATE {table} SET success = FALSE"),
+                format!("DELETE FROM {table}"),
+                format!(
+                    "INSERT INTO {table} SELECT 9999, description, now(), TRUE, checksum, 0 FROM {table} LIMIT 1"
+                ),
+            ] {
+                let error = query(&*refused).execute(&replica.db).await.expect_err(&refused).to_string();
+                assert!(error.contains("permission denied"), "{refused}: {error}");
+            }
+        }
+        replica.db.close().await;
+        logins.grant().await;
     }
     logins.remove().await;
 }

@@ -13,14 +13,14 @@ use uuid::Uuid;
 
 use super::keys::Unverified;
 use super::{Calls, KeySet, ServiceKeys, TokenError, UserClaims, bearer, service_token};
-use crate::problem::Problem;
+use crate::problem::{Problem, codes};
 
 /// How long a request with an unknown key waits for a refresh of the key set. Two refreshes may be a second
 /// apart.
 const KEY_WAIT: Duration = Duration::from_secs(2);
 
 /// How long a login counts as recent.
-pub const RECENT_LOGIN: Duration = Duration::from_secs(300);
+const RECENT_LOGIN: Duration = Duration::from_secs(300);
 
 /// Verifies the tokens that one service receives.
 #[derive(Clone)]
@@ -65,9 +65,21 @@ impl Caller {
         self.expires_at.map(|end| end.duration_since(now).unwrap_or_default())
     }
 
-    /// Whether the person gave a password at most [`RECENT_LOGIN`] before `now`. A stolen token soon has not.
-    pub fn has_logged_in_recently(&self, now: SystemTime) -> bool {
+    /// Whether the person gave a password at most [`RECENT_LOGIN`] before `now`.
+    fn has_logged_in_recently(&self, now: SystemTime) -> bool {
         self.logged_in_at.is_some_and(|then| now.duration_since(then).unwrap_or_default() <= RECENT_LOGIN)
+    }
+
+    /// 403 without a recent login. A token may be stolen, and lives on with its session; a password that was given a
+    /// moment ago is the person's own.
+    pub fn require_recent_login(&self) -> Result<(), Problem> {
+        match self.has_logged_in_recently(SystemTime::now()) {
+            true => Ok(()),
+            false => Err(Problem::new(
+                codes::RECENT_LOGIN_REQUIRED,
+                "Log in again: this needs a login that is not older than five minutes.",
+            )),
+        }
     }
 
     pub fn is_admin(&self) -> bool {
@@ -160,11 +172,17 @@ impl Authenticator {
     /// Whether `caller` may send an event of this kind with this source.
     #[cfg(feature = "db")]
     pub(crate) fn accepts(&self, caller: &ServiceCaller, source: &str, kind: &str) -> bool {
-        let accepts = caller.service == source && self.calls.accept(source, &self.service, kind);
+        let accepts = caller.service == source && self.lists(source, kind);
         if !accepts {
             log::warn!(caller = caller.service, source, kind; "a service's event is refused");
         }
         accepts
+    }
+
+    /// Whether the table lets `source` send this service events of this kind.
+    #[cfg(feature = "db")]
+    pub(crate) fn lists(&self, source: &str, kind: &str) -> bool {
+        self.calls.accept(source, &self.service, kind)
     }
 }
 

@@ -45,6 +45,10 @@ impl Context {
         }
     }
 
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
     /// W3C trace context, to store with work that is done later.
     pub fn traceparent(&self) -> Option<&str> {
         self.traceparent.as_deref()

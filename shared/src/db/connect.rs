@@ -83,6 +83,9 @@ pub enum OpenError {
     Database(#[from] sqlx::Error),
     #[error("the database cannot be migrated: {0}")]
     Migrate(#[from] MigrateError),
+    /// PostgreSQL: other sessions used the tables for too long. Nothing was changed.
+    #[error("the database cannot be migrated now, because others use the tables {tables}: {source}")]
+    Locked { tables: String, source: MigrateError },
 }
 
 /// The migrations of the chassis, which has a table of its own to record them, and then the service's.

@@ -11,7 +11,8 @@ use sqlx::query::Query;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 
-use super::connect::{DbConfig, OpenError, in_order};
+use super::connect::{DbConfig, OpenError};
+use super::migrate::migrate;
 use super::value::Value;
 
 /// For the ping of a released connection.
@@ -23,13 +24,9 @@ pub(super) async fn open(config: &DbConfig, migrations: Migrator) -> Result<(PgP
     let pool = |connections: u32| {
         PgPoolOptions::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
     };
-    // sqlx holds an advisory lock while it migrates. Waiting for it may take longer than the lock timeout
-    // of requests, so migrations run without these timeouts.
     let owner = config.migrations_url.as_deref().map_or(Ok(options.clone()), PgConnectOptions::from_str)?;
     let migrating = pool(1).connect_with(owner).await?;
-    for migrator in in_order(sqlx::migrate!("migrations/postgres"), migrations) {
-        migrator.run(&migrating).await?;
-    }
+    migrate(&mut *migrating.acquire().await?, migrations).await?;
     migrating.close().await;
 
     let DbConfig { connections, acquire_timeout, statement_timeout, .. } = *config;

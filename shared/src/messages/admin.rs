@@ -1,19 +1,25 @@
-//! Admin endpoints for the outbox and for dead letters.
+//! Admin endpoints for the outbox, for dead letters, and for the audit table.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::inbox::Inbox;
 use super::waiting::Waiting;
-use super::{Outbox, backlog, dead_letters};
-use crate::auth::Admin;
+use super::{Event, Outbox, backlog, dead_letters};
+use crate::audit;
+use crate::auth::caller::authenticator;
+use crate::auth::{Admin, Authenticator};
+use crate::client::Context;
+use crate::db::{DbError, Tx};
 use crate::idempotency::{Answer, IdempotencyKey, Outcome};
-use crate::problem::Problem;
-use crate::request::PathId;
+use crate::problem::{Problem, codes};
+use crate::request::{Paging, PathId};
 use crate::service::resource;
 
 pub(super) fn configure(app: &mut web::ServiceConfig) {
-    app.service(resource("/admin/outbox").get(outbox))
+    app.service(resource("/admin/audit").get(acts))
+        .service(resource("/admin/outbox").get(outbox))
         .service(resource("/admin/dead-letters").get(list))
         .service(resource("/admin/dead-letters/{id}").delete(discard))
         .service(resource("/admin/dead-letters/{id}/replay").post(replay));
@@ -29,10 +35,18 @@ async fn list(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem
     Ok(HttpResponse::Ok().json(json!({ "dead_letters": dead_letters })))
 }
 
-async fn discard(_: Admin, id: PathId, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
-    let mut tx = inbox.db().begin().await?;
-    dead_letters::take(&mut tx, id.0).await?.ok_or_else(Problem::not_found)?;
-    tx.commit().await?;
+async fn discard(
+    admin: Admin,
+    id: PathId,
+    context: Context,
+    inbox: web::Data<Inbox>,
+) -> Result<HttpResponse, Problem> {
+    admin.0.require_recent_login()?;
+    let discarded = inbox.db().transaction(async |tx| {
+        let (destination, event) = take(tx, id.0).await?;
+        Ok::<_, Problem>(record(tx, &admin, &context, "dead_letter.discard", &destination, &event).await?)
+    });
+    discarded.await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -42,17 +56,22 @@ async fn replay(
     id: PathId,
     key: IdempotencyKey,
     body: web::Bytes,
+    request: HttpRequest,
     inbox: web::Data<Inbox>,
     outbox: web::Data<Outbox>,
 ) -> Result<Outcome<()>, Problem> {
+    admin.0.require_recent_login()?;
+    let authenticator = authenticator(&request)?;
+    let context = Context::from_headers(request.headers());
     let claim = key.claim(Some(admin.0.id), &body)?;
     let replayed = claim.once(
         inbox.db(),
         |()| Answer::no_content(),
         async |tx| {
-            let taken = dead_letters::take(tx, id.0).await?;
-            let (destination, event) = taken.ok_or_else(Problem::not_found)?;
+            let (destination, event) = take(tx, id.0).await?;
+            record(tx, &admin, &context, "dead_letter.replay", &destination, &event).await?;
             if destination == inbox.service() {
+                must_be_listed(&authenticator, &event)?;
                 inbox.replay(tx, &event).await.map_err(|error| super::http::problem(&error))?;
             } else {
                 outbox.put(tx, &destination, event).await?;
@@ -61,4 +80,37 @@ async fn replay(
         },
     );
     replayed.await
+}
+
+async fn take(tx: &mut Tx, id: Uuid) -> Result<(String, Event), Problem> {
+    dead_letters::take(tx, id).await?.ok_or_else(Problem::not_found)
+}
+
+/// An admin's decision does not let a service send what the table of calls does not.
+fn must_be_listed(authenticator: &Authenticator, event: &Event) -> Result<(), Problem> {
+    if authenticator.lists(&event.source, &event.kind) {
+        return Ok(());
+    }
+    let detail = format!("The table of calls does not let {} send {} here.", event.source, event.kind);
+    Err(Problem::new(codes::FORBIDDEN, detail))
+}
+
+/// With what is left of the event when it is discarded.
+async fn record(
+    tx: &mut Tx,
+    admin: &Admin,
+    context: &Context,
+    action: &str,
+    destination: &str,
+    event: &Event,
+) -> Result<(), DbError> {
+    let details = json!({
+        "destination": destination, "source": event.source, "type": event.kind, "subject": event.subject,
+    });
+    audit::record(tx, &admin.0, context, action, event.id, details).await
+}
+
+async fn acts(_: Admin, paging: Paging, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
+    let page = audit::page(inbox.db(), &paging).await?;
+    Ok(HttpResponse::Ok().json(json!({ "acts": page.items, "next_cursor": page.next_cursor })))
 }

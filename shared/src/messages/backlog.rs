@@ -78,10 +78,10 @@ impl Backlog {
             tell("broker_pending", "Events that the broker stores for this service.", waiting.count);
             tell(
                 "broker_oldest_age_seconds",
-                "How long the oldest of them has waited.",
+                "How long the oldest event of all services has waited, if any waits for this one.",
                 waiting.oldest_age_s,
             );
-            let help = "Time until the broker drops the oldest of them.";
+            let help = "Time until the broker drops that event.";
             tell("broker_oldest_expires_seconds", help, expires_in.as_secs().try_into().unwrap_or(i64::MAX));
         }
     }

@@ -30,9 +30,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::{ContextBuilder, CreateStreamError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, RawMessageErrorKind, RetentionPolicy, StorageType, Stream,
-};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, Event as ConnectionEvent};
 use async_trait::async_trait;
@@ -145,7 +143,8 @@ impl Nats {
         self.jetstream.get_stream(&self.stream).await.map(drop).map_err(|error| error.to_string())
     }
 
-    /// The events that the stream stores for `service`. Handled ones are deleted.
+    /// The events that the stream stores for `service`. Handled ones are deleted. The age is that of the oldest event
+    /// of all services, if this one has any: no service may read the events of others, not even their times.
     pub(super) async fn stored_for(&self, service: &str) -> Result<Stored, String> {
         self.is_connected()?;
         let all = self.subject(service, "*");
@@ -154,12 +153,9 @@ impl Nats {
             Some(stream.cached_info().config.max_age).filter(|age| !age.is_zero()).unwrap_or(Duration::MAX);
         let subjects = stream.info_with_subjects(&all).await.map_err(|error| error.to_string())?;
         let counts: Vec<(String, usize)> = subjects.try_collect().await.map_err(|error| error.to_string())?;
-        let count = counts.iter().map(|(_, count)| *count as i64).sum();
-        let age = match stream.get_first_raw_message_by_subject(&all, 1).await {
-            Ok(oldest) => Duration::try_from(now() - oldest.time).unwrap_or_default(),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Duration::ZERO,
-            Err(error) => return Err(error.to_string()),
-        };
+        let count: i64 = counts.iter().map(|(_, count)| *count as i64).sum();
+        let oldest = stream.cached_info().state.first_timestamp;
+        let age = if count == 0 { Duration::ZERO } else { (now() - oldest).try_into().unwrap_or_default() };
         let oldest_age_s = age.as_secs().try_into().unwrap_or(i64::MAX);
         Ok(Stored { waiting: Waiting { count, oldest_age_s }, expires_in: max_age.saturating_sub(age) })
     }

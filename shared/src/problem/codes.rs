@@ -9,6 +9,7 @@ codes! {
     401 INVALID_TOKEN = "invalid_token";
     401 MISSING_TOKEN = "missing_token";
     403 FORBIDDEN = "forbidden";
+    403 RECENT_LOGIN_REQUIRED = "recent_login_required";
     404 NOT_FOUND = "not_found";
     405 METHOD_NOT_ALLOWED = "method_not_allowed";
     406 NOT_ACCEPTABLE = "not_acceptable";

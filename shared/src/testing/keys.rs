@@ -111,13 +111,22 @@ impl Keys {
 
     /// A user token that expires at `exp`, in seconds since 1970.
     pub fn user_token_until(&self, exp: u64, person: Uuid, roles: &[&str]) -> String {
+        self.user_token_of(jsonwebtoken::get_current_timestamp(), exp, person, roles)
+    }
+
+    /// A user token whose person logged in six minutes ago.
+    pub fn user_token_of_old_login(&self, person: Uuid, roles: &[&str]) -> String {
+        self.user_token_of(jsonwebtoken::get_current_timestamp() - 360, 4_000_000_000, person, roles)
+    }
+
+    fn user_token_of(&self, auth_time: u64, exp: u64, person: Uuid, roles: &[&str]) -> String {
         let claims = UserClaims {
             iss: self.issuer.clone(),
             aud: USER_TOKEN_AUDIENCE.to_owned(),
             sub: person,
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             sid: Uuid::now_v7(),
-            auth_time: 0,
+            auth_time,
             iat: 0,
             exp,
         };

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use actix_web::http::Method;
 use async_trait::async_trait;
 use futures_util::future::{join, join_all};
+use serde_json::json;
 use shared::client::Context;
-use shared::db::query;
 use shared::db::testing::sqlite_url;
+use shared::db::{now, query};
 use shared::messages::{Outgoing, Relay, SendError, Transport};
 
 use crate::harness::*;
@@ -376,4 +377,76 @@ async fn a_program_killed_between_commit_and_send_leaves_the_event_to_another_re
 #[actix_web::test]
 async fn a_program_killed_between_send_and_mark_causes_a_second_delivery_and_one_effect() {
     killed_then_taken_over(true).await;
+}
+
+#[actix_web::test]
+async fn a_dead_letter_is_replayed_or_discarded_only_soon_after_a_login_and_leaves_its_trace() {
+    for Case { sender: sends, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (outbox, _relay) = relay(&sends, transport(&receiver.url).await);
+        let [one, other] = [1, 2].map(|number| event("thing.invented.v9", "a", number));
+        for event in [&one, &other] {
+            put(&sends, &outbox, event.clone()).await;
+        }
+        eventually("they are kept", || async { (dead_letters(&receives).await.len() == 2).then_some(()) })
+            .await;
+        receiver.next_version.store(true, Ordering::Relaxed);
+
+        let old = receiver.admin.with_token(KEYS.user_token_of_old_login(ADMIN, &["admin"]));
+        let replay = format!("/admin/dead-letters/{}/replay", one.id);
+        let discard = format!("/admin/dead-letters/{}", other.id);
+        old.send(Method::POST, &replay, None).await.expect_problem(403, "recent_login_required");
+        old.delete(&discard).await.expect_problem(403, "recent_login_required");
+        assert_eq!(old.get("/admin/audit").await.expect(200)["acts"], json!([]));
+
+        let admin = receiver.admin.with("x-request-id", "a-request");
+        assert_eq!(admin.send(Method::POST, &replay, None).await.status, 204);
+        assert_eq!(admin.send(Method::POST, &replay, None).await.status, 404);
+        assert_eq!(admin.delete(&discard).await.status, 204);
+        let page = admin.get("/admin/audit?limit=1").await.expect(200);
+        let next = format!("/admin/audit?cursor={}", page["next_cursor"].as_str().unwrap());
+        let rest = admin.get(&next).await.expect(200);
+        assert_eq!((rest["acts"].as_array().map(Vec::len), &rest["next_cursor"]), (Some(1), &json!(null)));
+        for (act, action, event) in [
+            (&page["acts"][0], "dead_letter.discard", &other),
+            (&rest["acts"][0], "dead_letter.replay", &one),
+        ] {
+            assert_eq!((&act["action"], &act["subject_id"]), (&json!(action), &json!(event.id)));
+            assert_eq!((&act["admin_id"], &act["request_id"]), (&json!(ADMIN), &json!("a-request")));
+            let details =
+                json!({ "destination": "receiver", "source": "sender", "type": event.kind, "subject": "a" });
+            assert_eq!(act["details"], details);
+        }
+        for statement in ["UPDATE admin_acts SET action = ''", "DELETE FROM admin_acts"] {
+            assert!(query(statement).execute(&receives).await.is_err(), "{statement}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_dead_letter_that_its_source_may_not_send_is_not_replayed() {
+    for Case { receives, transport: way, .. } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let mut stranger = event("thing.done.v1", "a", 1);
+        stranger.source = "another".to_owned();
+        query(
+            "INSERT INTO dead_letters (id, destination, type, subject, event, attempts, last_error, at) \
+             VALUES ($1, 'receiver', $2, 'a', $3, 1, 'may not send this', $4)",
+        )
+        .bind(stranger.id)
+        .bind(stranger.kind.as_str())
+        .bind(stranger.to_json())
+        .bind(now())
+        .execute(&receives)
+        .await
+        .unwrap();
+        let path = format!("/admin/dead-letters/{}/replay", stranger.id);
+        let refused = receiver.admin.send(Method::POST, &path, None).await;
+        refused.expect_problem(403, "forbidden");
+        let why = refused.body["detail"].as_str().unwrap();
+        assert!(why.contains("another send thing.done.v1"), "{why}");
+        assert_eq!(receiver.dead_letters().await.len(), 1);
+        assert_eq!(receiver.begun.load(Ordering::Relaxed), 0);
+        assert_eq!(receiver.admin.get("/admin/audit").await.expect(200)["acts"], json!([]));
+    }
 }

@@ -168,9 +168,11 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
         .build()
         .unwrap();
     let (api, handle) = testing::run(server);
-    let admin = api.with_token(KEYS.user_token(Uuid::nil(), &["admin"]));
+    let admin = api.with_token(KEYS.user_token(ADMIN, &["admin"]));
     (outbox, Receiver { url: api.base, admin, begun, handled, next_version, handle })
 }
+
+pub(crate) const ADMIN: Uuid = Uuid::max();
 
 const CALLS: &str = "\
     another receiver EVENT thing.found -

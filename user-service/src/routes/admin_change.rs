@@ -1,6 +1,4 @@
-//! What an admin must have and leaves behind to change another user.
-
-use std::time::SystemTime;
+//! What an admin leaves behind who changes another user.
 
 use actix_web::HttpRequest;
 use shared::auth::Caller;
@@ -9,7 +7,6 @@ use uuid::Uuid;
 
 use super::client_address::client_address;
 use crate::domain::{AdminAction, AdminChange};
-use crate::error::Error;
 
 /// The row for the audit table; `None` if the caller changes itself.
 pub(super) fn audited(
@@ -25,9 +22,4 @@ pub(super) fn audited(
         client: client_address(request),
         trace_id: Context::from_headers(request.headers()).trace_id().map(str::to_owned),
     })
-}
-
-/// A token may be stolen, and lives on with its session. A password that was given a moment ago is the admin's own.
-pub(super) fn require_recent_login(caller: &Caller) -> Result<(), Error> {
-    if caller.has_logged_in_recently(SystemTime::now()) { Ok(()) } else { Err(Error::LoginNotRecent) }
 }

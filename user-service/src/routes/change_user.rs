@@ -10,7 +10,7 @@ use shared::request::{IfMatch, etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::admin_change::{audited, require_recent_login};
+use super::admin_change::audited;
 use super::client_address::client_address;
 use super::visible_user::visible_user;
 use crate::domain::{AdminAction, Change, EmailAddress, Name, Password};
@@ -65,7 +65,7 @@ pub(crate) async fn change_user(
     let change = Change { email, name, password_hash };
     let audited = audited(&caller, id, AdminAction::Change(change.fields()), &request);
     if audited.is_some() && change.has_secrets() {
-        require_recent_login(&caller)?;
+        caller.require_recent_login()?;
     }
     let changed = store.db().transaction(async |tx| {
         if_match.check(store.lock(tx, id).await?.version)?;

@@ -5,9 +5,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use shared::auth::Caller;
 use shared::request::IfMatch;
 
-use super::admin_change::{audited, require_recent_login};
+use super::admin_change::audited;
 use super::visible_user::visible_user;
-use crate::domain::AdminAction;
+use crate::domain::{AdminAction, Status};
 use crate::error::Error;
 use crate::store::Store;
 
@@ -25,10 +25,14 @@ pub(crate) async fn deactivate_user(
     let id = visible_user(&caller, &id, &store).await?;
     let audited = audited(&caller, id, AdminAction::Deactivate, &request);
     if audited.is_some() {
-        require_recent_login(&caller)?;
+        caller.require_recent_login()?;
     }
     let deactivated = store.db().transaction(async |tx| {
-        if_match.check(store.lock(tx, id).await?.version)?;
+        let user = store.lock(tx, id).await?;
+        if_match.check(user.version)?;
+        if user.status == Status::Deactivated {
+            return Ok(());
+        }
         if let Some(audited) = &audited {
             store.record(tx, audited).await?;
         }

@@ -17,6 +17,6 @@ pub(crate) async fn list_users(
     paging: Paging,
     store: Data<Store>,
 ) -> Result<Json<UsersView>, Error> {
-    store.must_be_active_admin(admin.0.id).await?;
+    store.must_be_active_admin(admin.0.id, admin.0.session).await?;
     Ok(Json(store.users(&paging).await?.into()))
 }

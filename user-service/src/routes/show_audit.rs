@@ -14,6 +14,6 @@ pub(crate) async fn show_audit(
     paging: Paging,
     store: Data<Store>,
 ) -> Result<Json<AuditView>, Error> {
-    store.must_be_active_admin(admin.0.id).await?;
+    store.must_be_active_admin(admin.0.id, admin.0.session).await?;
     Ok(Json(store.audit(&paging).await?.into()))
 }

@@ -6,6 +6,9 @@
 //! | account and client | 10 | guessing one password from one place; others can still log in |
 //! | account | 100 | guessing one password from many places |
 //! | client | 100 | trying a few passwords on each of many accounts |
+//!
+//! The counter of the account does not count for a client that has logged in to it within 90 days: strangers cannot
+//! lock out the owner, only keep the owner from new places.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,6 +23,10 @@ use crate::error::Error;
 use crate::passwords::Lane;
 
 pub(super) const WINDOW: Duration = Duration::minutes(15);
+/// How long a client is known after a login.
+pub(super) const KNOWN: Duration = Duration::days(90);
+/// Known clients of an account; the one with the oldest login is forgotten first.
+const MAX_KNOWN: i64 = 20;
 /// Stands for every account, or for every client, in a row that counts all of them.
 const ANY: &str = "*";
 const MAX_BY_BOTH: i64 = 10;
@@ -48,12 +55,12 @@ impl LoginAttempt {
 
 impl LoginAttempt {
     /// Account, client and limit of each counter, always in this order, so that no two attempts wait for each
-    /// other.
+    /// other. That of the account comes first: if it is full and does not count, the others must not be full yet.
     fn counters(&self) -> [(&str, &str, i64); 3] {
         [
-            (&self.digest, &self.client, MAX_BY_BOTH),
             (&self.digest, ANY, MAX_BY_ACCOUNT),
             (ANY, &self.client, MAX_BY_CLIENT),
+            (&self.digest, &self.client, MAX_BY_BOTH),
         ]
     }
 }
@@ -116,7 +123,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
             if counted == 0 {
-                return check_throttle(tx, attempt).await;
+                check_throttle(&mut *tx, attempt).await?;
             }
         }
         Ok(())
@@ -129,11 +136,12 @@ pub(super) async fn check_throttle<'c>(
 ) -> Result<(), Error> {
     let conn = conn.into();
     let now = conn.now();
-    let [both, account, client] = attempt.counters();
+    let [account, client, both] = attempt.counters();
     let found = query(
         "SELECT began_at FROM login_failures WHERE began_at >= $1 AND ( \
             (address = $2 AND client = $3 AND failures >= $4) \
-            OR (address = $2 AND client = $5 AND failures >= $6) \
+            OR (address = $2 AND client = $5 AND failures >= $6 AND NOT EXISTS ( \
+                SELECT 1 FROM known_clients k WHERE k.address = $2 AND k.client = $3 AND k.seen_at >= $8)) \
             OR (address = $5 AND client = $3 AND failures >= $7)) \
          ORDER BY began_at DESC LIMIT 1",
     )
@@ -144,6 +152,7 @@ pub(super) async fn check_throttle<'c>(
     .bind(ANY)
     .bind(account.2)
     .bind(client.2)
+    .bind(now - KNOWN)
     .fetch_optional(conn)
     .await?;
     let Some(row) = found else { return Ok(()) };
@@ -160,4 +169,27 @@ pub(super) async fn forget_failures(tx: &mut Tx, attempt: &LoginAttempt) -> Resu
         .execute(tx)
         .await
         .map(drop)
+}
+
+/// Remembers that this client has logged in to this account.
+pub(super) async fn remember_client(tx: &mut Tx, attempt: &LoginAttempt) -> Result<(), DbError> {
+    let now = tx.now();
+    query(
+        "INSERT INTO known_clients (address, client, seen_at) VALUES ($1, $2, $3) \
+         ON CONFLICT (address, client) DO UPDATE SET seen_at = excluded.seen_at",
+    )
+    .bind(attempt.digest.as_str())
+    .bind(attempt.client.as_str())
+    .bind(now)
+    .execute(&mut *tx)
+    .await?;
+    query(
+        "DELETE FROM known_clients WHERE address = $1 AND client NOT IN \
+         (SELECT client FROM known_clients WHERE address = $1 ORDER BY seen_at DESC, client LIMIT $2)",
+    )
+    .bind(attempt.digest.as_str())
+    .bind(MAX_KNOWN)
+    .execute(tx)
+    .await
+    .map(drop)
 }

@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::Store;
-use super::login_attempts::{Login, LoginAttempt, check_throttle, forget_failures};
+use super::login_attempts::{Login, LoginAttempt, check_throttle, forget_failures, remember_client};
 use super::rows::{COLUMNS, user};
 use crate::domain::{Session, User};
 use crate::error::Error;
@@ -34,7 +34,7 @@ pub enum Refreshed {
 }
 
 impl Store {
-    /// Begins a session with its first refresh token, and forgets earlier failures.
+    /// Begins a session with its first refresh token, forgets earlier failures, and remembers the client.
     ///
     /// [`Error::InvalidCredentials`] if the user was deactivated or took another password while this one
     /// was checked, which takes a while; [`Error::Throttled`] if ten others were wrong meanwhile.
@@ -54,6 +54,7 @@ impl Store {
             .ok_or(Error::InvalidCredentials)?;
         check_throttle(&mut *tx, attempt).await?;
         forget_failures(tx, attempt).await?;
+        remember_client(tx, attempt).await?;
         query(
             "INSERT INTO sessions (id, user_id, created_at, expires_at, family) VALUES ($1, $2, $3, $4, $5)",
         )
@@ -82,7 +83,9 @@ impl Store {
         let Some(row) = found else { return self.refuse_unknown(tx, token).await };
         let session = Session { id: row.get("id")?, began_at: row.get("created_at")? };
         let is_over = row.get::<Option<OffsetDateTime>>("revoked_at")?.is_some()
-            || row.get::<OffsetDateTime>("expires_at")? <= now;
+            || row.get::<OffsetDateTime>("expires_at")? <= now
+            // An older version let sessions live for longer.
+            || session.ends_at() <= now;
         let next = match row.get::<Option<OffsetDateTime>>("spent_at")? {
             Some(spent_at) => {
                 let repeated =

@@ -41,11 +41,18 @@ impl Store {
         Ok(user(&row)?)
     }
 
-    /// [`Error::InvalidToken`] unless the user is an active admin: a token says only what was true when it was
-    /// issued.
-    pub async fn must_be_active_admin(&self, id: Uuid) -> Result<(), Error> {
-        let found = query("SELECT id FROM users WHERE id = $1 AND is_admin = TRUE AND deactivated = FALSE");
-        found.bind(id).fetch_optional(&self.db).await?.map(drop).ok_or(Error::InvalidToken)
+    /// [`Error::InvalidToken`] unless `id` is an active admin whose `session` has not ended: a token says only what
+    /// was true when it was issued.
+    pub async fn must_be_active_admin(&self, id: Uuid, session: Option<Uuid>) -> Result<(), Error> {
+        let found = query(
+            "SELECT u.id FROM users u JOIN sessions s ON s.user_id = u.id \
+             WHERE u.id = $1 AND u.is_admin = TRUE AND u.deactivated = FALSE \
+             AND s.id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3",
+        )
+        .bind(id)
+        .bind(session)
+        .bind(self.db.now());
+        found.fetch_optional(&self.db).await?.map(drop).ok_or(Error::InvalidToken)
     }
 
     pub async fn password_hash(&self, id: Uuid) -> Result<String, Error> {

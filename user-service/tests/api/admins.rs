@@ -82,3 +82,36 @@ async fn the_token_of_a_deactivated_admin_ends_at_the_next_admin_call() {
     admin.delete(&path).await.expect_problem(401, "invalid_token");
     assert_eq!(ann.get("/api/users/me").await.expect(200)["name"], "Ann");
 }
+
+#[actix_web::test]
+async fn the_token_of_an_admins_ended_session_ends_at_the_next_admin_call() {
+    let service = Service::start().await;
+    let (ann, _) = service.user("ann@example.com").await;
+    let path = format!("/api/users/{}", id(&ann).await);
+    let [logged_out, replaced, kept] = [service.admin().await, service.admin().await, service.admin().await];
+    logged_out.get(&path).await.expect(200);
+    logged_out.delete("/api/sessions/current").await.expect(204);
+    let password = json!({ "password": "another long one", "current_password": PASSWORD });
+    kept.patch("/api/users/me", password).await.expect(200);
+    for ended in [logged_out, replaced] {
+        for path in [path.as_str(), "/api/users", "/admin/audit"] {
+            ended.get(path).await.expect_problem(401, "invalid_token");
+        }
+        ended.patch(&path, json!({ "name": "x" })).await.expect_problem(401, "invalid_token");
+        ended.delete(&path).await.expect_problem(401, "invalid_token");
+    }
+    kept.patch(&path, json!({ "name": "Anna" })).await.expect(200);
+}
+
+#[actix_web::test]
+async fn a_deactivation_is_in_the_audit_table_once_however_often_it_is_asked_for() {
+    let service = Service::start().await;
+    let (ann, _) = service.user("ann@example.com").await;
+    let (admin, path) = (service.admin().await, format!("/api/users/{}", id(&ann).await));
+    for _ in 0..2 {
+        admin.delete(&path).await.expect(204);
+    }
+    let audit = admin.get("/admin/audit").await.expect(200);
+    assert_eq!(audit["changes"].as_array().map(Vec::len), Some(1), "{audit}");
+    assert_eq!(admin.get(&path).await.expect(200)["version"], 2);
+}

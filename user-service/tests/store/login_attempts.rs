@@ -1,7 +1,9 @@
 use shared::db::{now, query};
 use user_service::error::Error;
 
-use crate::harness::{attempt, begin_session, count_failure, log_in, register, stores};
+use crate::harness::{
+    attempt, begin_session, count_failure, log_in, long_ago, prune, register, rows, stores,
+};
 
 #[actix_web::test]
 async fn after_ten_failures_a_client_is_refused_known_address_or_not() {
@@ -98,5 +100,51 @@ async fn trying_many_accounts_from_one_place_is_limited_too_and_a_success_there_
         let refused = store.login(&attempt("bob@example.com", "here")).await;
         assert!(matches!(refused, Err(Error::Throttled(1..=900))), "{refused:?}");
         assert!(store.login(&attempt("7@example.com", "elsewhere")).await.is_ok());
+    }
+}
+
+#[actix_web::test]
+async fn strangers_do_not_lock_out_the_owner_of_an_account() {
+    for store in stores().await {
+        register(&store, "ann@example.com").await.unwrap();
+        log_in(&store, "home").await;
+        let home = attempt("ann@example.com", "home");
+        for number in 0..100 {
+            let guess = attempt("ann@example.com", &format!("place {number}"));
+            count_failure(&store, &guess).await.unwrap();
+        }
+        let elsewhere = store.login(&attempt("ann@example.com", "elsewhere")).await;
+        assert!(matches!(elsewhere, Err(Error::Throttled(_))), "{elsewhere:?}");
+        log_in(&store, "home").await;
+
+        // A guess from there counts, too.
+        for _ in 0..10 {
+            count_failure(&store, &home).await.unwrap();
+        }
+        let guessed = store.login(&home).await;
+        assert!(matches!(guessed, Err(Error::Throttled(_))), "{guessed:?}");
+        // Three months later.
+        query("DELETE FROM login_failures WHERE client = 'home'").execute(store.db()).await.unwrap();
+        long_ago(&store, "known_clients", "seen_at", time::Duration::days(91)).await;
+        let forgotten = store.login(&home).await;
+        assert!(matches!(forgotten, Err(Error::Throttled(_))), "{forgotten:?}");
+    }
+}
+
+#[actix_web::test]
+async fn the_last_twenty_clients_of_an_account_are_known_and_old_ones_are_pruned() {
+    for store in stores().await {
+        register(&store, "ann@example.com").await.unwrap();
+        for number in 0..25 {
+            log_in(&store, &format!("place {number}")).await;
+        }
+        assert_eq!(rows(&store, "known_clients").await, 20);
+        let found = query("SELECT client FROM known_clients WHERE client IN ('place 4', 'place 5')");
+        let found = found.fetch_all(store.db()).await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].get::<String>("client").unwrap(), "place 5");
+        long_ago(&store, "known_clients", "seen_at", time::Duration::days(91)).await;
+        prune(&store).await;
+        assert_eq!(rows(&store, "known_clients").await, 0);
     }
 }

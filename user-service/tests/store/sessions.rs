@@ -72,6 +72,17 @@ async fn a_session_ends_90_days_after_its_login_however_often_it_is_refreshed() 
 }
 
 #[actix_web::test]
+async fn a_session_that_an_older_version_let_live_for_more_than_90_days_has_ended() {
+    for store in stores().await {
+        register(&store, "ann@example.com").await.unwrap();
+        let (_, token) = log_in(&store, "here").await;
+        long_ago(&store, "sessions", "created_at", Duration::days(91)).await;
+        let refreshed = refresh(&store, &token).await;
+        assert!(matches!(refreshed, Err(Error::InvalidToken)), "{refreshed:?}");
+    }
+}
+
+#[actix_web::test]
 async fn a_token_of_an_older_version_is_refreshed_into_a_family() {
     for store in stores().await {
         register(&store, "ann@example.com").await.unwrap();

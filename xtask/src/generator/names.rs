@@ -14,7 +14,7 @@ const RESERVED: &str = "\
     order outer over overlaps placing primary references returning right select session-user set similar \
     some symmetric table then to trailing transaction trigger unique update user using values variadic \
     verbose when window with \
-    outbox inbox dead-letters idempotency-keys migrations postgres";
+    outbox inbox dead-letters admin-acts idempotency-keys migrations postgres";
 
 /// Such as `gift-cards` and `gift-card`.
 #[derive(Debug)]
