@@ -57,6 +57,9 @@ pub struct Besieger {
     pub order: String,
 }
 
+/// Attackers have processors of their own elsewhere. Here they get what the stack leaves.
+const NICE: [&str; 3] = ["nice", "-n", "19"];
+
 impl Besieger {
     /// `None` if the order is not confirmed.
     pub async fn register(gateway: &Api, product: &str) -> Option<Self> {
@@ -72,7 +75,11 @@ impl Besieger {
     pub async fn start(&self, environment: Environment, attack: usize) -> Result<Child, String> {
         let attackers = std::env::current_exe().map_err(|why| why.to_string())?.with_file_name("attackers");
         let mut command = match environment {
-            Environment::Embedded => Command::new(&attackers),
+            Environment::Embedded => {
+                let mut command = Command::new(NICE[0]);
+                command.args(&NICE[1..]).arg(&attackers);
+                command
+            }
             Environment::Compose => {
                 let replicas = environment.replicas().await;
                 let gateway = replicas.into_iter().find(|replica| replica.service == "gateway");
@@ -83,7 +90,7 @@ impl Besieger {
                 command.args(["run", "--rm", "--interactive", "--user", "0", "--volume", "/:/host:ro"]);
                 command.args(["--ulimit", "nofile=20000", "--env", "TOKEN", "--env", "ORDER"]);
                 command.args(["--network", &format!("container:{}", gateway.name)]);
-                command.args(["--entrypoint", "chroot", &image, "/host"]).arg(&attackers);
+                command.args(["--entrypoint", "chroot", &image, "/host"]).args(NICE).arg(&attackers);
                 command
             }
         };

@@ -10,7 +10,7 @@ use shared::stack::Stack;
 use crate::config::{Admin, Config, SERVICE};
 use crate::domain::{EmailAddress, Name, NewUser, Password, Role};
 use crate::error::Error;
-use crate::passwords::Passwords;
+use crate::passwords::{Lane, Passwords};
 use crate::routes;
 use crate::store::{self, Store};
 use crate::tasks::publish_keys;
@@ -55,7 +55,7 @@ async fn register_admin(store: &Store, passwords: &Passwords, admin: Admin) -> a
         return Ok(());
     }
     let name = Name::try_from("Admin".to_owned()).map_err(anyhow::Error::msg)?;
-    let password_hash = passwords.hash(password).await?;
+    let password_hash = passwords.hash(password, Lane::Known).await?;
     let new = NewUser { email, name, password_hash, role: Role::Admin };
     match store.db().transaction(async |tx| store.register(tx, new).await).await {
         Ok(_) | Err(Error::EmailTaken) => Ok(()),

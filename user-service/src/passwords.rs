@@ -22,18 +22,22 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub struct Passwords {
     limiter: Limiter,
-    /// Of the clients in [`Lane::Slow`] together.
+    /// Of the clients in [`Lane::New`] together, and of those in [`Lane::Slow`].
+    new: Limiter,
     slow: Limiter,
     /// The hash of a random password. Verified when the user is unknown, so that the answer takes as long.
     decoy: Arc<str>,
     key: SealKey,
 }
 
-/// Whose passwords are checked first.
+/// Whose passwords are hashed first. In the last two lanes one hash is computed at a time, so that many attackers
+/// leave room for known clients, and those who have failed leave room for new ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    Normal,
-    /// For clients that have failed lately: one check at a time for all of them, so that attackers leave room.
+    /// For clients that have logged in before.
+    Known,
+    New,
+    /// For clients that have failed lately.
     Slow,
 }
 
@@ -43,7 +47,8 @@ impl Passwords {
         let decoy: [u8; 16] = rand::random();
         let decoy = hashed(&decoy).unwrap_or_default();
         let limiter = |running| Limiter::new(running, QUEUE, QUEUE_TIMEOUT);
-        Self { limiter: limiter(MAX_CONCURRENT), slow: limiter(1), decoy: decoy.into(), key }
+        let (new, slow) = (limiter(1), limiter(1));
+        Self { limiter: limiter(MAX_CONCURRENT), new, slow, decoy: decoy.into(), key }
     }
 
     /// The keyed digest of a body that holds a password. It stays in the database for a day; there, a
@@ -53,28 +58,29 @@ impl Passwords {
     }
 
     /// The hash of `password`, as a PHC string; [`Error::Busy`] if too many wait.
-    pub async fn hash(&self, password: Password) -> Result<String, Error> {
-        self.run(move || hashed(password.expose().as_bytes())).await
+    pub async fn hash(&self, password: Password, lane: Lane) -> Result<String, Error> {
+        self.run(lane, move || hashed(password.expose().as_bytes())).await
     }
 
     /// Whether `hash` is that of `password`; without a hash `false`, after the same time.
     /// [`Error::Busy`] if too many wait.
     pub async fn verify(&self, password: String, hash: Option<String>, lane: Lane) -> Result<bool, Error> {
-        let _turn = match lane {
-            Lane::Normal => None,
-            Lane::Slow => Some(self.slow.enter().await.map_err(|_| Error::Busy)?),
-        };
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.to_string());
-        let matches =
-            self.run(move || Ok(argon2().verify_password(password.as_bytes(), hash.as_str()).is_ok()));
-        Ok(matches.await? && known)
+        let verify = move || Ok(argon2().verify_password(password.as_bytes(), hash.as_str()).is_ok());
+        Ok(self.run(lane, verify).await? && known)
     }
 
     async fn run<T: Send + 'static>(
         &self,
+        lane: Lane,
         work: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Result<T, Error> {
+        let _turn = match lane {
+            Lane::Known => None,
+            Lane::New => Some(self.new.enter().await.map_err(|_| Error::Busy)?),
+            Lane::Slow => Some(self.slow.enter().await.map_err(|_| Error::Busy)?),
+        };
         let permit = self.limiter.enter().await.map_err(|_| Error::Busy)?;
         let done = tokio::task::spawn_blocking(move || {
             // Held by the hashing, which goes on when its request is gone.
@@ -118,12 +124,12 @@ mod tests {
     async fn a_hash_fits_its_password_and_no_other() {
         let passwords = passwords(1);
         let password = Password::try_from("a long enough one".to_owned()).unwrap();
-        let hash = passwords.hash(password).await.unwrap();
+        let hash = passwords.hash(password, Lane::New).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         let is_right = async |password: &str, hash: Option<&String>, lane| {
             passwords.verify(password.to_owned(), hash.cloned(), lane).await.unwrap()
         };
-        for lane in [Lane::Normal, Lane::Slow] {
+        for lane in [Lane::Known, Lane::New, Lane::Slow] {
             assert!(is_right("a long enough one", Some(&hash), lane).await);
             assert!(!is_right("another long one", Some(&hash), lane).await);
             assert!(!is_right("a long enough one", None, lane).await);
@@ -131,16 +137,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_that_have_failed_do_not_keep_others_waiting() {
+    async fn clients_that_are_new_or_have_failed_do_not_keep_known_ones_waiting() {
         let passwords = passwords(1);
         let done = std::cell::RefCell::new(Vec::new());
         let check = async |lane| {
             passwords.verify("a wrong password".to_owned(), None, lane).await.unwrap();
             done.borrow_mut().push(lane);
         };
-        let lanes = [[Lane::Slow; 24].as_slice(), &[Lane::Normal]].concat();
+        let lanes = [[Lane::Slow; 12].as_slice(), &[Lane::New; 12], &[Lane::Known]].concat();
         futures_util::future::join_all(lanes.into_iter().map(check)).await;
-        let place = done.borrow().iter().position(|lane| *lane == Lane::Normal).unwrap();
+        let place = done.borrow().iter().position(|lane| *lane == Lane::Known).unwrap();
         assert!(place < 12, "it came last, and was done as number {place}");
     }
 }

@@ -30,6 +30,8 @@ impl Config {
 
 /// How much slower than undisturbed the customer may be served.
 const SLOWER: u32 = 3;
+/// An order that took longer is explained.
+const SLOW: Duration = Duration::from_millis(300);
 /// In MB.
 const MEMORY: u64 = 150;
 
@@ -131,10 +133,19 @@ async fn order_once(gateway: &Api, product: &str) -> Option<()> {
     let person = json!({ "email": email, "name": "Somebody", "password": password });
     let login = json!({ "email": email, "password": password });
     let lines = json!({ "lines": [{ "product_id": product, "quantity": 1 }], "payment_token": "tok_visa" });
+    let began = Instant::now();
     let registered = Request::post("/api/users", Some(person)).send_once(gateway).await?;
+    let registered_at = began.elapsed();
     let tokens = Request::post("/api/sessions", Some(login)).send_once(gateway).await?;
+    let logged_in_at = began.elapsed();
     let gateway = gateway.with_token(tokens.body["access_token"].as_str().unwrap_or_default());
     let ordered = Request::post("/api/orders", Some(lines)).waiting(10).send_once(&gateway).await?;
+    if began.elapsed() > SLOW {
+        eprintln!(
+            "registered after {registered_at:.0?}, logged in after {logged_in_at:.0?}, ordered after {:.0?}",
+            began.elapsed()
+        );
+    }
     let statuses = [registered.status, tokens.status, ordered.status];
     let is_good = statuses == [201; 3] && ordered.body["status"] == "confirmed";
     if !is_good {

@@ -111,7 +111,7 @@ pub struct BindError {
 }
 
 /// Connections that the kernel queues; the standard library's 128 overflow in a burst.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;
 
 impl Listener {
     pub fn bind(service: &'static str, config: HttpConfig) -> Result<Self, BindError> {

@@ -6,3 +6,4 @@ CREATE TABLE known_clients (
     PRIMARY KEY (address, client)
 );
 CREATE INDEX known_clients_seen ON known_clients (seen_at);
+CREATE INDEX known_clients_client ON known_clients (client);

@@ -59,7 +59,10 @@ pub(crate) async fn change_user(
         check_password(id, current_password, client_address(&request), &store, &passwords).await?;
     }
     let password_hash = match password {
-        Some(password) => Some(passwords.hash(password).await?),
+        Some(password) => {
+            let lane = store.lane(&client_address(&request)).await?;
+            Some(passwords.hash(password, lane).await?)
+        }
         None => None,
     };
     let change = Change { email, name, password_hash };
@@ -90,9 +93,9 @@ async fn check_password(
         let problem = Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY);
         return Err(problem.field("current_password", "is missing").into());
     };
+    let lane = store.lane(&client).await?;
     let attempt = LoginAttempt::new(store.user(id).await?.email.as_str(), client);
     store.check_throttle(&attempt).await?;
-    let lane = store.lane(&attempt).await?;
     if passwords.verify(password, Some(store.password_hash(id).await?), lane).await? {
         // Concurrent guesses may have reached the limit meanwhile.
         return store.check_throttle(&attempt).await;

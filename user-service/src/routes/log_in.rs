@@ -35,10 +35,11 @@ pub(crate) async fn log_in(
     issuer: Data<Issuer>,
 ) -> Result<HttpResponse, Error> {
     let LogIn { email, password } = body.value;
-    let attempt = LoginAttempt::new(&email, client_address(&request));
+    let client = client_address(&request);
+    let attempt = LoginAttempt::new(&email, client.clone());
     let login = store.login(&attempt).await?;
     let hash = login.as_ref().map(|login| login.password_hash.clone());
-    let lane = store.lane(&attempt).await?;
+    let lane = store.lane(&client).await?;
     let (true, Some(login)) = (passwords.verify(password, hash, lane).await?, login) else {
         store.db().transaction(async |tx| store.count_failure(tx, &attempt).await).await?;
         return Err(Error::InvalidCredentials);

@@ -1,5 +1,6 @@
 //! `POST /api/users`: registers a user, once per idempotency key.
 
+use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
@@ -9,6 +10,7 @@ use shared::idempotency::{Answer, IdempotencyKey};
 use shared::request::etag;
 use utoipa::ToSchema;
 
+use super::client_address::client_address;
 use crate::domain::{EmailAddress, Name, NewUser, Password, Role, User};
 use crate::error::Error;
 use crate::passwords::Passwords;
@@ -39,13 +41,15 @@ shared::from_body! { RegisterUser { required: email, name, password; } }
 pub(crate) async fn register_user(
     _: MaybeCaller,
     key: IdempotencyKey,
+    request: HttpRequest,
     body: Body<RegisterUser>,
     store: Data<Store>,
     passwords: Data<Passwords>,
 ) -> Result<Answer, Error> {
     let claim = key.claim(None, &passwords.seal(&body.bytes)?)?;
     let RegisterUser { email, name, password } = body.value;
-    let password_hash = passwords.hash(password).await?;
+    let lane = store.lane(&client_address(&request)).await?;
+    let password_hash = passwords.hash(password, lane).await?;
     let new = NewUser { email, name, password_hash, role: Role::Customer };
     let done = claim.once(store.db(), created, async |tx| store.register(tx, new).await).await?;
     Ok(done.into_answer())

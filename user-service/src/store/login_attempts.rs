@@ -90,17 +90,27 @@ impl Store {
         check_throttle(&self.db, attempt).await
     }
 
-    /// [`Lane::Slow`] if the client has failed lately, with any account.
-    pub async fn lane(&self, attempt: &LoginAttempt) -> Result<Lane, Error> {
-        let failed = query(
-            "SELECT 1 AS failed FROM login_failures WHERE address = $1 AND client = $2 AND began_at >= $3",
+    /// The lane of a client network, by what it did with any account.
+    pub async fn lane(&self, client: &str) -> Result<Lane, Error> {
+        let now = self.db.now();
+        let found = query(
+            "SELECT 'failed' AS history FROM login_failures \
+             WHERE address = $1 AND client = $2 AND began_at >= $3 \
+             UNION SELECT 'known' FROM known_clients WHERE client = $2 AND seen_at >= $4 \
+             ORDER BY history LIMIT 1",
         )
         .bind(ANY)
-        .bind(attempt.client.as_str())
-        .bind(self.db.now() - WINDOW)
+        .bind(client)
+        .bind(now - WINDOW)
+        .bind(now - KNOWN)
         .fetch_optional(&self.db)
         .await?;
-        Ok(if failed.is_some() { Lane::Slow } else { Lane::Normal })
+        let history: Option<String> = found.map(|row| row.get("history")).transpose()?;
+        Ok(match history.as_deref() {
+            Some("failed") => Lane::Slow,
+            Some(_) => Lane::Known,
+            None => Lane::New,
+        })
     }
 
     /// Counts a wrong password; [`Error::Throttled`] if concurrent ones have reached a limit before.

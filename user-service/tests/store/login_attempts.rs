@@ -1,5 +1,6 @@
 use shared::db::{now, query};
 use user_service::error::Error;
+use user_service::passwords::Lane;
 
 use crate::harness::{
     attempt, begin_session, count_failure, log_in, long_ago, prune, register, rows, stores,
@@ -128,6 +129,19 @@ async fn strangers_do_not_lock_out_the_owner_of_an_account() {
         long_ago(&store, "known_clients", "seen_at", time::Duration::days(91)).await;
         let forgotten = store.login(&home).await;
         assert!(matches!(forgotten, Err(Error::Throttled(_))), "{forgotten:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_client_is_new_until_it_logs_in_and_slow_after_a_failure() {
+    for store in stores().await {
+        register(&store, "ann@example.com").await.unwrap();
+        assert_eq!(store.lane("home").await.unwrap(), Lane::New);
+        log_in(&store, "home").await;
+        assert_eq!(store.lane("home").await.unwrap(), Lane::Known);
+        count_failure(&store, &attempt("bob@example.com", "home")).await.unwrap();
+        assert_eq!(store.lane("home").await.unwrap(), Lane::Slow);
+        assert_eq!(store.lane("elsewhere").await.unwrap(), Lane::New);
     }
 }
 
