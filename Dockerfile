@@ -42,7 +42,7 @@ RUN rustc -O -C target-feature=+crt-static -C panic=abort -C strip=symbols -o /p
 # Where volumes are mounted: a new one belongs to whom this folder does.
 FROM debian:bookworm-slim AS folders
 COPY programs.txt /
-RUN mkdir /data /secrets && cd /secrets && mkdir postgres nats consul prometheus public $(awk '!/^#/ && $3 != "external" { print $1 }' /programs.txt)
+RUN mkdir /data /secrets && cd /secrets && mkdir postgres nats consul prometheus public authority $(awk '!/^#/ && $3 != "external" { print $1 }' /programs.txt)
 
 # What all images of ours have in common.
 FROM debian:bookworm-slim AS base
@@ -63,7 +63,7 @@ COPY --from=build /programs/$PROGRAM /usr/local/bin/
 # Listens to everybody in its network.
 ENV HOST=0.0.0.0 PROGRAM=$PROGRAM PORT=$PORT CONFIG_FILE=/etc/gateway.toml
 EXPOSE $PORT
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD probe $PORT /health/live
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD if [ -n "$TLS_FOLDER" ]; then probe $PORT; else probe $PORT /health/live; fi
 CMD exec $PROGRAM
 LABEL org.opencontainers.image.title="$PROGRAM"
 

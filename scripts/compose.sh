@@ -57,6 +57,7 @@ compose_up() {
   done
   export COMPOSE_FILE
   case " $* " in *" observability "*) export TRACES_URL=http://jaeger:4318 ;; esac
+  case " $* " in *" mutual-tls "*) export TLS_FOLDER=/secrets/tls ;; esac
   [ -n "$(containers)" ] || ports_are_free gateway:8080 gateway:9090 prometheus:9091
 
   echo "Building (the first time takes some minutes) …"

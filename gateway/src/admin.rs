@@ -131,7 +131,8 @@ async fn register(
     }
     if !is_within(&url, &console.table.load().file.instance_networks) {
         let problem = Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY);
-        return Err(problem.field("url", "must be http://host:port in a network of this stack"));
+        return Err(problem
+            .field("url", "must be http://host:port, or https://host:port, in a network of this stack"));
     }
     let instance = Instance { metadata, ..Instance::new(&id, &url) };
     log::debug!(service, id; "registered");

@@ -42,12 +42,13 @@ pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
 
 async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind_shared(SERVICE, config.http)?;
+    let settings = settings(config.stack.tls.clone());
     let registrations = Arc::new(match config.stack.registry {
-        RegistryUrl::Memory(_) => Registrations::new(config.state_file),
-        _ => Registrations::following(),
+        RegistryUrl::Memory(_) => Registrations::new(settings.clone(), config.state_file),
+        _ => Registrations::following(settings.clone()),
     });
     let networks = Networks::default();
-    let stack = Stack::within(networks.clone(), listener.replica(), config.stack, settings());
+    let stack = Stack::within(networks.clone(), listener.replica(), config.stack, settings);
     let tables = Rc::new(Tables {
         file: config.config_file,
         stack: stack.clone(),

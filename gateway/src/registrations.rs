@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use shared::balancer::{Newcomers, Pool, Settings, Snapshot};
 use shared::registry::{Instance, LEASE, Leases};
 use shared::stop::Stop;
+use shared::tls::Tls;
 
 /// The registered instances and the pools, shared by all threads.
 pub struct Registrations {
@@ -21,8 +22,8 @@ pub struct Registrations {
     state_file: Option<PathBuf>,
 }
 
-#[derive(Default)]
 struct State {
+    settings: Settings,
     leases: Leases,
     pools: BTreeMap<String, Arc<Pool>>,
 }
@@ -32,8 +33,8 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Registrations {
     /// An authoritative registry, initialized from `state_file` if there is one.
-    pub fn new(state_file: Option<PathBuf>) -> Self {
-        let registrations = Self { state: Mutex::default(), authoritative: true, state_file };
+    pub fn new(settings: Settings, state_file: Option<PathBuf>) -> Self {
+        let registrations = Self { authoritative: true, state_file, ..Self::following(settings) };
         let known = registrations.state_file.as_deref().map(read).unwrap_or_default();
         for (service, instances) in known {
             for instance in instances {
@@ -44,8 +45,9 @@ impl Registrations {
     }
 
     /// Only the pools, for another registry; see [`Registrations::track`].
-    pub fn following() -> Self {
-        Self { state: Mutex::default(), authoritative: false, state_file: None }
+    pub fn following(settings: Settings) -> Self {
+        let state = State { settings, leases: Leases::default(), pools: BTreeMap::new() };
+        Self { state: Mutex::new(state), authoritative: false, state_file: None }
     }
 
     /// Whether replicas register here.
@@ -133,8 +135,8 @@ impl Registrations {
 
 impl State {
     fn pool(&mut self, service: &str) -> Arc<Pool> {
-        let pool = self.pools.entry(service.to_owned()).or_insert_with(|| Pool::new(service, settings()));
-        pool.clone()
+        let Self { pools, settings, .. } = self;
+        pools.entry(service.to_owned()).or_insert_with(|| Pool::new(service, settings.clone())).clone()
     }
 
     fn changed(&mut self, service: &str, now: Instant) {
@@ -144,8 +146,8 @@ impl State {
 }
 
 /// The gateway checks a new replica itself before its first request, with every registry.
-pub fn settings() -> Settings {
-    Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() }
+pub fn settings(tls: Option<Tls>) -> Settings {
+    Settings { newcomers: Newcomers::CheckedFirst, tls, ..Settings::default() }
 }
 
 fn described(seen: &Snapshot) -> Value {
@@ -179,11 +181,12 @@ mod tests {
         let file = std::env::temp_dir().join(format!("registrations-{}.json", uuid::Uuid::now_v7()));
         let now = Instant::now();
         let instance = Instance::new("one", "http://127.0.0.1:1");
-        Registrations::new(Some(file.clone())).register("a-service", instance, now);
-        let again = Registrations::new(Some(file.clone()));
+        let known = || Registrations::new(settings(None), Some(file.clone()));
+        known().register("a-service", instance, now);
+        let again = known();
         assert_eq!(again.instances("a-service", now)[0]["id"], "one");
         again.deregister("a-service", "one", now);
-        assert!(Registrations::new(Some(file.clone())).instances("a-service", now).is_empty());
+        assert!(known().instances("a-service", now).is_empty());
         std::fs::remove_file(file).unwrap();
     }
 }

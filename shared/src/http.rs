@@ -1,22 +1,24 @@
 //! One HTTP request to one address, with awc: no balancing and no retries.
 //!
-//! An awc client belongs to one thread, so each thread has its own. These defaults are changed: no redirects,
-//! no decompression, no Nagle's algorithm (with delayed acknowledgements it costs 40 ms), and idle
-//! connections are closed before servers close them.
+//! An awc client belongs to one thread, so each thread has its own, and one more for each service over TLS. These
+//! defaults are changed: no redirects, no decompression, no Nagle's algorithm (with delayed acknowledgements it
+//! costs 40 ms), and idle connections are closed before servers close them.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use actix_service::ServiceExt as _;
-use actix_tls::connect::{Connection, Connector, Resolve, Resolver};
+use actix_service::{Service as _, fn_service};
+use actix_tls::connect::{ConnectError as TcpError, ConnectInfo, Connection, Connector, Resolve, Resolver};
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+
+use crate::tls::{self, Peer, Stream};
 
 /// Header with which the callee detects repeated requests (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -30,13 +32,16 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const RESPONSE_LIMIT: usize = 2 * 1024 * 1024;
 
 thread_local! {
-    static CLIENT: awc::Client = client();
+    static CLIENT: awc::Client = client(None);
+    /// One for each service, because each has its own name in its certificate.
+    static TLS_CLIENTS: RefCell<Vec<(Peer, awc::Client)>> = RefCell::default();
 }
 
 #[derive(Debug)]
 pub struct Call {
     method: Method,
     url: String,
+    peer: Option<Peer>,
     time: Duration,
     headers: Vec<(&'static str, String)>,
     body: Option<String>,
@@ -70,7 +75,13 @@ pub enum ExchangeError {
 impl Call {
     /// `time` limits the whole exchange.
     pub fn new(method: Method, url: String, time: Duration) -> Self {
-        Self { method, url, time, headers: Vec::new(), body: None }
+        Self { method, url, peer: None, time, headers: Vec::new(), body: None }
+    }
+
+    /// Uses TLS with `peer`, if there is one.
+    pub fn to_peer(mut self, peer: Option<&Peer>) -> Self {
+        self.peer = peer.cloned();
+        self
     }
 
     pub fn header(mut self, name: &'static str, value: String) -> Self {
@@ -119,8 +130,13 @@ pub async fn exchange(call: Call) -> Result<Response, ExchangeError> {
 }
 
 async fn unlimited(call: Call) -> Result<Response, ExchangeError> {
-    let Call { method, url, time, headers, body } = call;
-    let mut request = CLIENT.with(|client| client.request(method, url)).timeout(time).no_decompress();
+    let Call { method, url, peer, time, headers, body } = call;
+    let request = match peer {
+        None => CLIENT.with(|client| client.request(method, url)),
+        // For awc it is plain: awc's own TLS would verify the host of the URL, not the name of the service.
+        Some(peer) => tls_client(peer).request(method, url.replacen("https://", "http://", 1)),
+    };
+    let mut request = request.timeout(time).no_decompress();
     for (name, value) in headers {
         request = request.insert_header((name, value));
     }
@@ -174,17 +190,39 @@ impl Resolve for Lookup {
     }
 }
 
-fn client() -> awc::Client {
-    let tcp =
-        Connector::new(Resolver::custom(Lookup)).service().map(|connection: Connection<Uri, TcpStream>| {
-            if let Err(error) = connection.io_ref().set_nodelay(true) {
+fn tls_client(peer: Peer) -> awc::Client {
+    TLS_CLIENTS.with_borrow_mut(|clients| {
+        if let Some((_, client)) = clients.iter().find(|(known, _)| *known == peer) {
+            return client.clone();
+        }
+        let client = client(Some(peer.clone()));
+        clients.push((peer, client.clone()));
+        client
+    })
+}
+
+fn client(peer: Option<Peer>) -> awc::Client {
+    let tcp = Connector::new(Resolver::custom(Lookup)).service();
+    let connect = fn_service::<_, _, _, _, _, ()>(move |to: ConnectInfo<Uri>| {
+        let (connecting, peer) = (tcp.call(to), peer.clone());
+        async move {
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+            let connected =
+                connected.unwrap_or_else(|_| Err(TcpError::Io(io::ErrorKind::TimedOut.into())))?;
+            let (stream, uri) = connected.into_parts();
+            if let Err(error) = stream.set_nodelay(true) {
                 log::debug!(error:%; "TCP_NODELAY cannot be set");
             }
-            connection
-        });
+            let stream = match peer {
+                Some(peer) => peer.connect(stream).await.map_err(TcpError::Io)?,
+                None => Stream::Plain(stream),
+            };
+            Ok::<_, TcpError>(Connection::new(uri, stream))
+        }
+    });
     let connector = awc::Connector::new()
-        .connector(tcp)
-        .timeout(CONNECT_TIMEOUT)
+        .connector(connect)
+        .timeout(CONNECT_TIMEOUT + tls::HANDSHAKE_TIMEOUT)
         .conn_keep_alive(IDLE_TIMEOUT)
         .limit(1024);
     awc::Client::builder().connector(connector).disable_redirects().finish()

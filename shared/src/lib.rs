@@ -10,9 +10,10 @@ pub mod stop; // the signal that ends background tasks
 pub mod limits; // open files
 pub mod telemetry; // logs
 pub mod metrics; // Prometheus
+pub mod auth; // authentication: user tokens and service tokens
+pub mod tls; // mutual TLS between programs
 pub mod http; // one HTTP request to one address
 pub mod trace; // distributed tracing: W3C Trace Context, OTLP
-pub mod auth; // authentication: user tokens and service tokens
 pub mod request; // extractors: ids, paging, If-Match, Prefer
 #[cfg(feature = "db")]
 pub mod db; // one SQL dialect for PostgreSQL and SQLite

@@ -56,7 +56,8 @@ static REFUSED_CONNECTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!("http_server_refused_connections_total", help, &["limit"]).expect(REGISTERED)
 });
 
-/// Counts a connection that was not served. `limit`: `all`, `client`, or `error` if accepting failed.
+/// Counts a connection that was not served. `limit`: `all`, `client`, `tls` without a good certificate, or
+/// `error` if accepting failed.
 pub fn refused_connection(limit: &str) {
     REFUSED_CONNECTIONS.with_label_values(&[limit]).inc();
 }

@@ -43,6 +43,7 @@ use self::workers::PerClient;
 use crate::auth::Authenticator;
 use crate::metrics::Readings;
 use crate::stop::Stop;
+use crate::tls::Tls;
 
 /// Builder of a [`Server`].
 pub struct Service {
@@ -61,6 +62,7 @@ struct Parts {
     edge: bool,
     per_client: Option<PerClient>,
     ignores_signals: bool,
+    tls: Option<Tls>,
 }
 
 type Configure = dyn Fn(&mut web::ServiceConfig) + Send + Sync;
@@ -169,6 +171,12 @@ impl Service {
     /// Ignores SIGTERM and SIGINT; only the [`ServerHandle`] stops it. For a program's second listener.
     pub fn without_signals(mut self) -> Self {
         self.parts.ignores_signals = true;
+        self
+    }
+
+    /// Accepts only clients with a certificate, if `tls` is given.
+    pub fn tls(mut self, tls: Option<Tls>) -> Self {
+        self.parts.tls = tls;
         self
     }
 

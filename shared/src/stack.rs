@@ -16,6 +16,7 @@ use crate::registry::{Directory, Heartbeat, Instance, Networks, Registry, Regist
 use crate::resilience::Backoff;
 use crate::service::{Replica, Service};
 use crate::stop::Stop;
+use crate::tls::Tls;
 
 #[derive(Clone)]
 pub struct StackConfig {
@@ -26,11 +27,13 @@ pub struct StackConfig {
     pub calls: Calls,
     /// URL of this replica for others. If absent, [`Replica::url`].
     pub advertise_url: Option<String>,
+    /// Mutual TLS with other programs.
+    pub tls: Option<Tls>,
 }
 
 impl StackConfig {
-    /// Reads `REGISTRY_URL`, `CONSUL_HTTP_TOKEN`, `SERVICE_TOKEN_KEY_FILE`, `SERVICE_TOKEN_PUBLIC_KEYS` and
-    /// `ADVERTISE_URL`. `calls` is the text of the table. `None` without keys.
+    /// Reads `REGISTRY_URL`, `CONSUL_HTTP_TOKEN`, `SERVICE_TOKEN_KEY_FILE`, `SERVICE_TOKEN_PUBLIC_KEYS`,
+    /// `ADVERTISE_URL` and `TLS_FOLDER`. `calls` is the text of the table. `None` without keys.
     pub fn from_vars(vars: &mut Vars, calls: &str) -> Option<Self> {
         let registry = RegistryUrl::from_vars(vars);
         let advertise_url: Option<String> =
@@ -38,6 +41,7 @@ impl StackConfig {
         if advertise_url.as_ref().is_some_and(|url| Instance::parse("", url).is_err()) {
             vars.reject("ADVERTISE_URL is not usable: write http://host:port");
         }
+        let tls = Tls::from_vars(vars);
         let own = vars.required(
             "SERVICE_TOKEN_KEY_FILE",
             "file with this program's Ed25519 keys (PEM) of service tokens",
@@ -46,7 +50,7 @@ impl StackConfig {
             .required("SERVICE_TOKEN_PUBLIC_KEYS", "folder with the public keys of all services: NAME.pem");
         let calls = Calls::parse(calls).map_err(|why| vars.reject(format!("the table of calls: {why}")));
         let service_keys = ServiceKeys::new(Arc::new(own?), Arc::new(public?));
-        Some(Self { registry, service_keys, calls: calls.ok()?, advertise_url })
+        Some(Self { registry, service_keys, calls: calls.ok()?, advertise_url, tls })
     }
 
     fn open(&self, replica: &Replica) -> Rc<dyn Registry> {
@@ -77,6 +81,7 @@ impl Stack {
     }
 
     fn on(registry: Rc<dyn Registry>, replica: &Replica, config: StackConfig, settings: Settings) -> Self {
+        let settings = Settings { tls: config.tls.clone(), ..settings };
         let directory = Directory::new(registry.clone(), settings);
         Self { replica: replica.clone(), config, registry, directory }
     }
@@ -120,6 +125,10 @@ impl Stack {
     fn heartbeat(&self) -> Heartbeat {
         let url = self.config.advertise_url.clone().unwrap_or_else(|| self.replica.url());
         let started_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let url = match self.config.tls {
+            Some(_) => url.replacen("http://", "https://", 1),
+            None => url,
+        };
         let instance = Instance::new(&self.replica.instance, &url)
             .with("started_at", started_at)
             .with("version", env!("CARGO_PKG_VERSION"));
@@ -128,16 +137,18 @@ impl Stack {
 }
 
 impl Service {
-    /// Registers this replica when it starts, and deregisters it when it drains.
+    /// Registers this replica when it starts, and deregisters it when it drains. With mutual TLS it accepts nothing
+    /// else.
     pub fn register(self, stack: &Stack) -> Self {
         let heartbeat = stack.heartbeat();
         let leaving = heartbeat.clone();
         let (stopper, stop_heartbeat) = Stop::pair();
-        self.on_drain(async move {
-            stopper.stop();
-            leaving.leave().await;
-        })
-        .task("heartbeat", move |_| heartbeat.run(stop_heartbeat))
+        self.tls(stack.config.tls.clone())
+            .on_drain(async move {
+                stopper.stop();
+                leaving.leave().await;
+            })
+            .task("heartbeat", move |_| heartbeat.run(stop_heartbeat))
     }
 }
 

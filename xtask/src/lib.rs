@@ -15,4 +15,4 @@ pub mod generator; // new-service and remove-service
 pub use process::Process;
 pub use programs::{Kind, Program, gateway, programs, services};
 pub use replica::{Layout, Replica};
-pub use secrets::Secrets;
+pub use secrets::{Authority, Secrets};

@@ -39,13 +39,14 @@ pub struct Replica {
 
 /// Variables that the caller's shell may have for other reasons, and that would move a program: conda exports
 /// `HOST`, for one.
-const NOT_INHERITED: [&str; 10] = [
+const NOT_INHERITED: [&str; 11] = [
     "HOST",
     "ADMIN_HOST",
     "INSTANCE",
     "ADVERTISE_URL",
     "CONFIG_FILE",
     "MESSAGES_URL",
+    "TLS_FOLDER",
     "DATABASE_URL",
     "DATABASE_URL_FILE",
     "DATABASE_MIGRATIONS_URL",

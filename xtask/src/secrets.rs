@@ -1,11 +1,15 @@
 //! Keys and passwords of a stack on this machine. `deploy/docker/secrets` makes those of docker compose.
 
+mod certificates; // for mutual TLS
+
+pub use certificates::Authority;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -19,6 +23,8 @@ use crate::programs::{Kind, programs};
 #[derive(Clone)]
 pub struct Secrets(PathBuf);
 
+/// Of a certificate. New ones are made at each start.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const PEM_END: &str = "-----END PRIVATE KEY-----\n";
 
 impl Secrets {
@@ -69,6 +75,16 @@ impl Secrets {
         let key = self.service_key(service);
         keep(&key, new_key)?;
         if self.public_key(service).exists() { Ok(()) } else { self.publish(service) }
+    }
+
+    /// Makes new certificates of all programs for mutual TLS, and returns what `TLS_FOLDER` is for `{program}`.
+    pub fn make_certificates(&self) -> io::Result<String> {
+        let (authority, folder) = (Authority::open(&self.0.join("tls-authority"))?, self.0.join("tls"));
+        for program in programs().iter().filter(|program| program.kind != Kind::External) {
+            let until = SystemTime::now() + CERTIFICATE_LIFE;
+            authority.certify(program.name, until, &folder.join(program.name))?;
+        }
+        Ok(format!("{}/{{program}}", folder.display()))
     }
 
     /// Replaces all keys that sign tokens, while the programs run: they read these files again. The new keys are

@@ -47,7 +47,7 @@ pub fn is_up() -> bool {
 }
 
 /// Starts everything in the background, and waits until it is healthy.
-pub fn up() -> io::Result<()> {
+pub fn up(options: &[&str]) -> io::Result<()> {
     for folder in [RUN, LOGS] {
         fs::create_dir_all(folder)?;
     }
@@ -59,7 +59,7 @@ pub fn up() -> io::Result<()> {
     let log = File::options().create(true).append(true).open(format!("{LOGS}/{SUPERVISOR}.log"))?;
     // A session of its own: neither Ctrl-C nor the end of the terminal reaches the programs.
     let mut supervisor = Command::new("setsid");
-    supervisor.arg(std::env::current_exe()?).arg("supervise");
+    supervisor.arg(std::env::current_exe()?).arg("supervise").args(options);
     supervisor.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
     let first_request = await_replicas(began)?;
     fs::write(format!("{RUN}/first-request-ms"), first_request.as_millis().to_string())
@@ -113,11 +113,21 @@ pub fn are_all_healthy(registry: &Value) -> bool {
 }
 
 /// Keeps all replicas running until it is killed.
-pub fn supervise() -> io::Result<()> {
+pub fn supervise(mutual_tls: bool) -> io::Result<()> {
     Process::find(std::process::id()).ok_or(io::ErrorKind::NotFound)?.record(Path::new(RUN), SUPERVISOR)?;
     let exe = std::env::current_exe()?;
     let ports: Vec<u16> =
         programs().iter().flat_map(|program| program.port..program.port + program.replicas).collect();
+    let secrets = Secrets::make(Path::new(SECRETS))?;
+    let drain_grace = std::env::var("DRAIN_GRACE").unwrap_or("1s".to_owned());
+    let seed_products = std::env::var("SEED_PRODUCTS").unwrap_or("on".to_owned());
+    let tls_folder = mutual_tls.then(|| secrets.make_certificates()).transpose()?;
+    let mut variables = vec![
+        ("STATE_FILE", "data/gateway-instances.json"),
+        ("DRAIN_GRACE", &drain_grace),
+        ("SEED_PRODUCTS", &seed_products),
+    ];
+    variables.extend(tls_folder.as_deref().map(|folder| ("TLS_FOLDER", folder)));
     let layout = Layout {
         binaries: exe.parent().ok_or(io::ErrorKind::NotFound)?,
         folder: Path::new("."),
@@ -125,12 +135,8 @@ pub fn supervise() -> io::Result<()> {
         logs: Path::new(LOGS),
         ports: &ports,
         admin_port: ADMIN_PORT,
-        secrets: &Secrets::make(Path::new(SECRETS))?,
-        variables: &[
-            ("STATE_FILE", "data/gateway-instances.json"),
-            ("DRAIN_GRACE", &std::env::var("DRAIN_GRACE").unwrap_or("1s".to_owned())),
-            ("SEED_PRODUCTS", &std::env::var("SEED_PRODUCTS").unwrap_or("on".to_owned())),
-        ],
+        secrets: &secrets,
+        variables: &variables,
     };
     let replicas = layout.replicas()?;
     thread::scope(|scope| {

@@ -24,7 +24,7 @@ pub(super) struct Exchange {
     pub(super) connection: Connection,
     /// The unsent rest of the request, if the response came early.
     pub(super) sending: Sending,
-    /// Pool and address to return the connection to, if it can be reused.
+    /// Pool and key to return the connection to, if it can be reused.
     pub(super) keep: Option<(IdleConnections, String)>,
 }
 
@@ -69,8 +69,8 @@ impl ResponseBody {
     fn finish(&mut self) {
         self.left = Left::Nothing;
         let Some(Exchange { connection, sending, keep }) = self.exchange.take() else { return };
-        if let Some((pool, authority)) = keep.filter(|_| sending.is_done()) {
-            pool.give_back(&authority, connection);
+        if let Some((pool, key)) = keep.filter(|_| sending.is_done()) {
+            pool.give_back(&key, connection);
         }
     }
 

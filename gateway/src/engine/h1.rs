@@ -5,6 +5,7 @@
 //! 3. Read the head of the response. It may arrive before the request is sent completely; then both go on.
 //! 4. Stream the body of the response; at its end, the connection is idle again.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use actix_web::body::BodySize;
 use actix_web::web::BytesMut;
 use shared::http::blames_peer;
+use shared::tls::{Peer, Stream};
 use tokio::net::TcpStream;
 
 use super::body::{Exchange, ResponseBody};
@@ -30,10 +32,15 @@ pub struct Engine {
     pool: IdleConnections,
 }
 
-async fn connect(authority: &str) -> Result<Connection, UpstreamError> {
+async fn connect(authority: &str, peer: Option<&Peer>) -> Result<Connection, UpstreamError> {
     // By itself: a name server that does not answer says nothing about the replica.
     let addresses = in_time(resolve(authority)).await.map_err(UpstreamError::Local)?;
-    match in_time(open(&addresses)).await {
+    let opened = in_time(open(&addresses)).await;
+    let secured = match (opened, peer) {
+        (Ok(stream), Some(peer)) => peer.connect(stream).await,
+        (opened, _) => opened.map(Stream::Plain),
+    };
+    match secured {
         Ok(stream) => Ok(Connection { stream, read: BytesMut::new(), reused: false }),
         Err(error) if blames_peer(&error) => Err(UpstreamError::Unreachable(error)),
         Err(error) => Err(UpstreamError::Local(error)),
@@ -55,22 +62,33 @@ async fn open(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 }
 
 impl Engine {
-    /// Sends `request` to `authority` (`host:port`); returns when the head of the response has arrived.
+    /// Sends `request` to `authority` (`host:port`), over TLS if a `peer` is given; returns when the head of the
+    /// response has arrived.
     ///
     /// A streaming body is taken out of `request` only after a connection is made. If that fails, the same
     /// request can be sent to another replica.
-    pub async fn exchange(&self, authority: &str, request: &mut Request) -> Result<Response, UpstreamError> {
-        let connection = match self.pool.take(authority) {
-            Some(connection) => connection,
-            None => connect(authority).await?,
+    pub async fn exchange(
+        &self,
+        authority: &str,
+        peer: Option<&Peer>,
+        request: &mut Request,
+    ) -> Result<Response, UpstreamError> {
+        // An address may have been another service's, with that name in its certificate.
+        let key = match peer {
+            Some(peer) => Cow::from(format!("{}@{authority}", peer.service())),
+            None => Cow::from(authority),
         };
-        self.exchange_on(connection, authority, request).await
+        let connection = match self.pool.take(&key) {
+            Some(connection) => connection,
+            None => connect(authority, peer).await?,
+        };
+        self.exchange_on(connection, &key, request).await
     }
 
     async fn exchange_on(
         &self,
         mut connection: Connection,
-        authority: &str,
+        key: &str,
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
         let mut sending = Sending::new(request);
@@ -103,7 +121,7 @@ impl Engine {
             }
         };
         let exchange = Exchange {
-            keep: (head.keeps_alive).then(|| (self.pool.clone(), authority.to_owned())),
+            keep: (head.keeps_alive).then(|| (self.pool.clone(), key.to_owned())),
             connection,
             sending,
         };

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,8 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use actix_web::web::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use shared::tls::Stream;
 use tokio::io::{AsyncRead as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::task::coop::unconstrained;
 
 /// Servers keep idle connections for 75 s. The gateway closes them earlier, so that it never sends on a
 /// connection that is being closed.
@@ -22,7 +25,7 @@ const READ_SIZE: usize = 16 * 1024;
 
 /// A connection and its read buffer.
 pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) read: BytesMut,
     pub(super) reused: bool,
 }
@@ -52,20 +55,20 @@ impl Connection {
 pub(super) struct IdleConnections(Rc<RefCell<HashMap<String, Vec<Idle>>>>);
 
 /// A connection, and the time since which it is idle.
-type Idle = (TcpStream, Instant);
+type Idle = (Stream, Instant);
 
 impl IdleConnections {
-    /// Takes the most recently used connection to `authority` that is still open.
-    pub(super) fn take(&self, authority: &str) -> Option<Connection> {
+    /// Takes the most recently used connection with this key that is still open.
+    pub(super) fn take(&self, key: &str) -> Option<Connection> {
         let mut pool = self.0.borrow_mut();
-        let idle = pool.get_mut(authority)?;
-        while let Some((stream, since)) = idle.pop() {
+        let idle = pool.get_mut(key)?;
+        while let Some((mut stream, since)) = idle.pop() {
             if since.elapsed() >= IDLE_TIMEOUT {
                 // The others are older.
                 idle.clear();
                 return None;
             }
-            if is_open(&stream) {
+            if is_open(&mut stream) {
                 return Some(Connection { stream, read: BytesMut::new(), reused: true });
             }
         }
@@ -73,27 +76,28 @@ impl IdleConnections {
     }
 
     /// Keeps a connection for reuse.
-    pub(super) fn give_back(&self, authority: &str, connection: Connection) {
+    pub(super) fn give_back(&self, key: &str, connection: Connection) {
         // Bytes after the end of the response: the connection is not safe to reuse.
         if !connection.read.is_empty() {
             return;
         }
         let mut pool = self.0.borrow_mut();
-        if !pool.contains_key(authority) {
+        if !pool.contains_key(key) {
             // A new replica may replace another one: forget replicas without recent connections.
             pool.retain(|_, idle| idle.last().is_some_and(|(_, since)| since.elapsed() < IDLE_TIMEOUT));
-            pool.insert(authority.to_owned(), Vec::new());
+            pool.insert(key.to_owned(), Vec::new());
         }
-        if let Some(idle) = pool.get_mut(authority).filter(|idle| idle.len() < MAX_IDLE) {
+        if let Some(idle) = pool.get_mut(key).filter(|idle| idle.len() < MAX_IDLE) {
             idle.push((connection.stream, Instant::now()));
         }
     }
 }
 
 /// Whether the server has neither closed the idle connection nor sent anything on it.
-fn is_open(stream: &TcpStream) -> bool {
+fn is_open(stream: &mut Stream) -> bool {
     let mut byte = [0; 1];
-    matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    let mut read = ReadBuf::new(&mut byte);
+    unconstrained(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut read))).now_or_never().is_none()
 }
 
 /// Removes `skip` bytes from the buffer, and then takes `length` bytes.

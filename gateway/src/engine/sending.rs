@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use actix_web::error::PayloadError;
 use actix_web::web::{BufMut as _, Bytes, BytesMut, Payload};
 use futures_util::Stream as _;
+use shared::tls::Stream;
 use tokio::io::AsyncWrite as _;
-use tokio::net::TcpStream;
 
 use super::{Body, Request, UpstreamError};
 
@@ -18,6 +18,8 @@ const MAX_UNWRITTEN: usize = 64 * 1024;
 /// The unsent rest of a request.
 pub(super) struct Sending {
     unwritten: BytesMut,
+    /// TLS keeps some of what was written.
+    unflushed: bool,
     kept: Option<Bytes>,
     payload: Option<Payload>,
     /// Remaining bytes of the payload by its `Content-Length`; `None` if it is sent in chunks.
@@ -28,7 +30,7 @@ impl Sending {
     pub(super) fn new(request: &mut Request) -> Self {
         let mut unwritten = BytesMut::with_capacity(request.head.len() + 64);
         unwritten.extend_from_slice(&request.head);
-        let mut sending = Self { unwritten, kept: None, payload: None, left: None };
+        let mut sending = Self { unwritten, unflushed: false, kept: None, payload: None, left: None };
         match std::mem::replace(&mut request.body, Body::Gone) {
             Body::None | Body::Gone => request.body = Body::None,
             Body::Kept(bytes) => {
@@ -58,7 +60,7 @@ impl Sending {
 
     /// Whether everything received from the client has been written.
     pub(super) fn waits_for_client(&self) -> bool {
-        self.payload.is_some() && self.unwritten.is_empty()
+        self.payload.is_some() && self.is_written()
     }
 
     /// Whether more of the body is to come from the client.
@@ -67,15 +69,15 @@ impl Sending {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.payload.is_none() && self.unwritten.is_empty()
+        self.payload.is_none() && self.is_written()
+    }
+
+    fn is_written(&self) -> bool {
+        self.unwritten.is_empty() && !self.unflushed
     }
 
     /// Writes without blocking; returns whether anything was written.
-    pub(super) fn poll(
-        &mut self,
-        stream: &mut TcpStream,
-        cx: &mut Context<'_>,
-    ) -> Result<bool, UpstreamError> {
+    pub(super) fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<bool, UpstreamError> {
         let mut progress = false;
         loop {
             while !self.unwritten.is_empty() {
@@ -85,14 +87,16 @@ impl Sending {
                     }
                     Poll::Ready(Ok(written)) => {
                         let _ = self.unwritten.split_to(written);
-                        progress = true;
+                        (progress, self.unflushed) = (true, true);
                     }
-                    // The server may have responded early and closed the connection: read the response.
-                    Poll::Ready(Err(error)) if is_closed(&error) => {
-                        (self.payload, self.unwritten) = (None, BytesMut::new());
-                        return Ok(progress);
-                    }
-                    Poll::Ready(Err(error)) => return Err(UpstreamError::Reset(error)),
+                    Poll::Ready(Err(error)) => return self.broken(error).map(|()| progress),
+                    Poll::Pending => return Ok(progress),
+                }
+            }
+            if self.unflushed {
+                match Pin::new(&mut *stream).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.unflushed = false,
+                    Poll::Ready(Err(error)) => return self.broken(error).map(|()| progress),
                     Poll::Pending => return Ok(progress),
                 }
             }
@@ -104,6 +108,15 @@ impl Sending {
                 return Ok(progress);
             }
         }
+    }
+
+    /// The server may have responded early and closed the connection: then its response is read.
+    fn broken(&mut self, error: io::Error) -> Result<(), UpstreamError> {
+        if !is_closed(&error) {
+            return Err(UpstreamError::Reset(error));
+        }
+        (self.payload, self.unwritten, self.unflushed) = (None, BytesMut::new(), false);
+        Ok(())
     }
 
     /// Reads more of the body from the client into the write buffer.

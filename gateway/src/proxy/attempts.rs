@@ -121,7 +121,7 @@ async fn attempt(
     tried.push(hold.key());
     let authority = hold.instance().authority().to_owned();
     let time = plan.end.saturating_duration_since(Instant::now());
-    let exchanged = engine.exchange(&authority, request).await;
+    let exchanged = engine.exchange(&authority, hold.peer(), request).await;
     match exchanged {
         Ok(answer) => {
             let outcome =

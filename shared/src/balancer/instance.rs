@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Instance {
     /// Unique within the service.
     pub id: String,
-    /// Base URL: `http://host:port`.
+    /// Base URL: `http://host:port`, with TLS `https://host:port`.
     pub url: String,
     /// `version`, `started_at`, `weight`.
     #[serde(default)]
@@ -17,7 +17,7 @@ pub struct Instance {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not http://host:port")]
+#[error("{0:?} is not http://host:port or https://host:port")]
 pub struct InvalidUrl(String);
 
 impl Instance {
@@ -25,15 +25,16 @@ impl Instance {
         Self { id: id.to_owned(), url: url.trim_end_matches('/').to_owned(), metadata: BTreeMap::new() }
     }
 
-    /// For URLs from outside: accepts only `http://host:port`; port 80 may be omitted.
+    /// For URLs from outside: accepts only `http://host:port` and `https://host:port`; the usual port may
+    /// be omitted.
     pub fn parse(id: &str, url: &str) -> Result<Self, InvalidUrl> {
         let invalid = || InvalidUrl(url.to_owned());
         let parsed = url::Url::parse(url).map_err(|_| invalid())?;
         let bare = parsed.path() == "/" && parsed.query().is_none() && parsed.fragment().is_none();
         let nobody = parsed.username().is_empty() && parsed.password().is_none();
         match (parsed.scheme(), parsed.host(), parsed.port_or_known_default()) {
-            ("http", Some(host), Some(port)) if bare && nobody && port > 0 => {
-                Ok(Self::new(id, &format!("http://{host}:{port}")))
+            (scheme @ ("http" | "https"), Some(host), Some(port)) if bare && nobody && port > 0 => {
+                Ok(Self::new(id, &format!("{scheme}://{host}:{port}")))
             }
             _ => Err(invalid()),
         }
@@ -68,6 +69,7 @@ mod tests {
             ("http://a-service:3001/", "http://a-service:3001"),
             ("http://a-service", "http://a-service:80"),
             ("http://[::1]:3001", "http://[::1]:3001"),
+            ("https://a-service", "https://a-service:443"),
         ] {
             assert_eq!(Instance::parse("1", url), Ok(Instance::new("1", read)), "{url}");
         }
@@ -75,7 +77,6 @@ mod tests {
             "",
             "a:1",
             "a-service:3001",
-            "https://a:1",
             "ftp://a:1",
             "http://",
             "http://a:0",

@@ -15,19 +15,22 @@ use super::members::{Members, Newcomers, NoReplica};
 use super::picker::Picker;
 use super::replica::{CheckResult, Health, Member, ReplicaKey, RequestOutcome, Snapshot};
 use crate::metrics::Readings;
+use crate::tls::{Peer, Tls};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Concurrent requests per replica. [`Pool::pick`] skips a replica that has reached this limit, and returns
     /// [`NoReplica::Busy`] if every candidate has. Probes of ejected replicas are not limited.
     pub max_in_flight: usize,
     /// Decides when a newly registered replica gets its first request.
     pub newcomers: Newcomers,
+    /// The caller's side of mutual TLS with every replica.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_in_flight: 256, newcomers: Newcomers::Trusted }
+        Self { max_in_flight: 256, newcomers: Newcomers::Trusted, tls: None }
     }
 }
 
@@ -35,6 +38,7 @@ impl Default for Settings {
 pub struct Pool {
     service: String,
     settings: Settings,
+    peer: Option<Peer>,
     members: Mutex<Members>,
     changed: Notify,
 }
@@ -42,12 +46,18 @@ pub struct Pool {
 impl Pool {
     /// A pool without replicas.
     pub fn new(service: &str, settings: Settings) -> Arc<Self> {
+        let peer = settings.tls.as_ref().map(|tls| tls.peer(service));
         let (service, members, changed) = (service.to_owned(), Mutex::default(), Notify::new());
-        Arc::new(Self { service, settings, members, changed })
+        Arc::new(Self { service, settings, peer, members, changed })
     }
 
     pub fn service(&self) -> &str {
         &self.service
+    }
+
+    /// TLS with the replicas, if there is to be any.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
     }
 
     /// Replaces the set of replicas by the registered `instances`. A replica that is gone gets no new requests;
@@ -190,6 +200,11 @@ pub struct Hold {
 impl Hold {
     pub fn instance(&self) -> &Instance {
         &self.instance
+    }
+
+    /// See [`Pool::peer`].
+    pub fn peer(&self) -> Option<&Peer> {
+        self.pool.peer()
     }
 
     /// Identifies the replica, for the `tried` list of the next [`Pool::pick`].

@@ -18,7 +18,8 @@ pub fn probe(pool: &Arc<Pool>) {
 }
 
 async fn check(mut hold: Hold) {
-    let call = Call::new(Method::GET, format!("{}/health/ready", hold.instance().url), TIMEOUT);
+    let url = format!("{}/health/ready", hold.instance().url);
+    let call = Call::new(Method::GET, url, TIMEOUT).to_peer(hold.peer());
     match exchange(call).await {
         Ok(response) if response.status.is_success() => hold.probe_passed(Instant::now()),
         failed => hold.record(outcome(&failed, TIMEOUT), Instant::now()),

@@ -209,7 +209,7 @@ impl<'a> RequestBuilder<'a> {
     fn call(&self, hold: &Hold, time: Duration, attempts: &Attempts) -> Call {
         let url = format!("{}{}", hold.instance().url, self.path);
         let token = self.client.tokens.mint(self.client.service(), self.person);
-        let mut call = Call::new(self.method.clone(), url, time).bearer(token);
+        let mut call = Call::new(self.method.clone(), url, time).to_peer(hold.peer()).bearer(token);
         let mine = self.headers.iter().map(|(name, value)| (*name, value.clone()));
         for (name, value) in self.context.headers(time, attempts.count()).into_iter().chain(mine) {
             call = call.header(name, value);

@@ -3,8 +3,9 @@
 //! - **Registration.** First a query whether the agent knows this replica unchanged; only if not, a
 //!   registration. So a renewal only reads (a registration would reset the health check), and an agent that
 //!   has lost its data gets a new registration.
-//! - **Health.** The agent calls `/health/ready` every 10 s. The initial status is passing, because a replica
-//!   registers only when it serves. Consul deregisters it after a minute of failures.
+//! - **Health.** The agent calls `/health/ready` every 10 s; it only connects to a replica with mutual TLS. The
+//!   initial status is passing, because a replica registers only when it serves. Consul deregisters it after a
+//!   minute of failures.
 //! - **Discovery** returns all instances, with blocking queries, and which of them fail the agent's check.
 
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ use crate::http::{Call, Response, exchange};
 /// Duration of a blocking query. Consul adds up to a sixteenth.
 const WAIT: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// Metadata of an instance with TLS: Consul stores an address, and no URL.
+const SCHEME: &str = "scheme";
 
 /// Parsed from `host:port` or `host:port/prefix`. With a prefix, the service `name` is registered as
 /// `prefix-name`, so that several systems can share a Consul.
@@ -129,13 +132,17 @@ impl ConsulRegistry {
         let (Some(host), Some(port)) = (host, port) else {
             return Err(RegistryError::Refused(format!("{:?} is not http://host:port", instance.url)));
         };
+        let mut meta = instance.metadata.clone();
+        if instance.url.starts_with("https") {
+            meta.insert(SCHEME.to_owned(), "https".to_owned());
+        }
         Ok(Registration {
             id: self.id(service, &instance.id),
             service: self.name(service),
             // Only a URL has brackets around an IPv6 address.
             address: host.trim_matches(['[', ']']).to_owned(),
             port,
-            meta: Some(instance.metadata.clone()),
+            meta: Some(meta),
         })
     }
 
@@ -152,12 +159,16 @@ impl ConsulRegistry {
             // is critical after a crash.
             "CheckID": Uuid::now_v7(),
             "Name": "ready",
-            "HTTP": format!("{url}/health/ready"),
             "Interval": "10s",
             "Timeout": "5s",
             "Status": "passing",
             "DeregisterCriticalServiceAfter": "1m",
         });
+        // The agent has no certificate of the stack.
+        match url.strip_prefix("https://") {
+            Some(authority) => body["Check"]["TCP"] = json!(authority),
+            None => body["Check"]["HTTP"] = json!(format!("{url}/health/ready")),
+        }
         let path = "agent/service/register?replace-existing-checks=true";
         self.call(Method::PUT, path, Some(body.to_string()), TIMEOUT).await.map(drop)
     }
@@ -219,8 +230,10 @@ fn instance(node: Node, service: Registration) -> Option<Instance> {
     let address = if address.is_empty() { node.address } else { address };
     let host = address.parse::<Ipv6Addr>().map_or(address, |address| format!("[{address}]"));
     let short = id.strip_prefix(&format!("{service}-")).unwrap_or(&id);
-    match Instance::parse(short, &format!("http://{host}:{port}")) {
-        Ok(instance) => Some(Instance { metadata: meta.unwrap_or_default(), ..instance }),
+    let mut metadata = meta.unwrap_or_default();
+    let scheme = metadata.remove(SCHEME).unwrap_or_else(|| "http".to_owned());
+    match Instance::parse(short, &format!("{scheme}://{host}:{port}")) {
+        Ok(instance) => Some(Instance { metadata, ..instance }),
         Err(error) => {
             log::warn!(service, id, error:%; "an instance in Consul cannot be used");
             None

@@ -31,7 +31,7 @@ impl Directory {
         if let Some(pool) = self.pools.borrow().get(service) {
             return pool.clone();
         }
-        let pool = Pool::new(service, self.settings);
+        let pool = Pool::new(service, self.settings.clone());
         self.pools.borrow_mut().insert(service.to_owned(), pool.clone());
         actix_web::rt::spawn(follow(self.registry.clone(), pool.clone()));
         pool

@@ -38,7 +38,7 @@ impl Within {
     }
 }
 
-/// Whether requests may be sent to `url`: `http://host:port` with an address in `networks`. Host names without a
+/// Whether requests may be sent to `url`: a base URL with an address in `networks`. Host names without a
 /// dot belong to the stack's own network.
 pub fn is_within(url: &str, networks: &[IpNet]) -> bool {
     let Ok(url) = url::Url::parse(url) else { return false };
@@ -49,7 +49,7 @@ pub fn is_within(url: &str, networks: &[IpNet]) -> bool {
         Some(url::Host::Domain(name)) => !name.contains('.'),
         None => false,
     };
-    url.scheme() == "http" && bare && in_network
+    matches!(url.scheme(), "http" | "https") && bare && in_network
 }
 
 fn contain(networks: &[IpNet], address: IpAddr) -> bool {
@@ -83,16 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn only_bare_http_addresses_in_the_networks_are_allowed() {
+    fn only_bare_addresses_in_the_networks_are_allowed() {
         let networks = networks(&["10.0.0.0/8", "::1/128"]);
-        for url in ["http://10.1.2.3:80", "http://[::1]:80", "http://a-host:3001"] {
+        for url in ["http://10.1.2.3:80", "http://[::1]:80", "http://a-host:3001", "https://10.1.2.3:80"] {
             assert!(is_within(url, &networks), "{url}");
         }
         for url in [
             "http://8.8.8.8:80",
             "http://[::2]:80",
             "http://example.com:80",
-            "https://10.1.2.3:80",
+            "ftp://10.1.2.3:80",
             "http://10.1.2.3:80/path",
             "http://me@10.1.2.3:80",
             "x",

@@ -424,7 +424,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_early(cx))?;
-        ready!(Pin::new(this.io.get_mut()).poll_flush(cx))?;
+        // TLS keeps bytes that the client does not take.
+        match Pin::new(this.io.get_mut()).poll_flush(cx) {
+            Poll::Ready(flushed) => this.sending.moved(flushed.map(|()| 0)?),
+            Poll::Pending => {
+                return this.sending.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
         this.exchange.flushes.set(this.exchange.flushes.get() + 1);
         if this.exchange.waits_for_flush.take() {
             cx.waker().wake_by_ref();
@@ -445,5 +451,45 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
 impl<T> Drop for Connection<T> {
     fn drop(&mut self) {
         self.place.take().into_iter().for_each(|place| self.idle.leave(place));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// Encrypts what is written, and cannot send it.
+    struct Stuck;
+
+    impl AsyncRead for Stuck {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_take_the_encrypted_rest_of_its_response_is_disconnected() {
+        let (head_timeout, grace) = (Duration::from_secs(5), Duration::from_secs(5));
+        let limits = ClientLimits { head_timeout, head_size: 1024, min_rate: 1024, grace };
+        let mut connection = Connection::new(Stuck, "a-service", limits, Rc::default());
+        let flushed = poll_fn(|cx| Pin::new(&mut connection).poll_flush(cx));
+        let flushed = tokio::time::timeout(Duration::from_secs(60), flushed).await;
+        assert_eq!(flushed.expect("it waits").unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

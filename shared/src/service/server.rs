@@ -21,6 +21,7 @@ use super::{HttpConfig, Parts, Replica, Task, health, middleware, resource};
 use crate::body::BODY_LIMIT;
 use crate::limits;
 use crate::stop::{Stop, Stopper};
+use crate::tls::{Stream, Tls};
 use crate::trace;
 
 /// Result of `app::build`. The future is boxed, so that it is compiled once with the app's library, and not
@@ -78,8 +79,18 @@ impl Server {
 
     async fn serve(self) -> Result<(), std::io::Error> {
         let Self { parts, http, listener, replica, drain, drained } = self;
-        let Parts { configure, checks, sources, openapi, on_drain, tasks, edge, per_client, ignores_signals } =
-            parts;
+        let Parts {
+            configure,
+            checks,
+            sources,
+            openapi,
+            on_drain,
+            tasks,
+            edge,
+            per_client,
+            ignores_signals,
+            tls,
+        } = parts;
         let name = replica.service;
         let draining = Drain::new(drain.1.clone());
         let middleware = web::Data::new(middleware::Middleware::new(name, draining.clone(), edge));
@@ -107,8 +118,8 @@ impl Server {
         let (closer, closing) = Stop::pair();
         let (limits, close_idle) = (http.limits, closing.clone());
         let make = move |idle: Rc<IdleConnections>| {
-            let (app, closing) = (app.clone(), close_idle.clone());
-            async move { serve(app(), name, limits, idle, closing).await }.boxed_local()
+            let (app, tls, closing) = (app.clone(), tls.clone(), close_idle.clone());
+            async move { serve(app(), name, limits, tls, idle, closing).await }.boxed_local()
         };
         let connections = Connections::new(http.max_connections.min(most_connections()), per_client);
         let workers = Workers::start(workers(), connections.clone(), Arc::new(make));
@@ -176,6 +187,7 @@ async fn serve<F, A, B>(
     app: A,
     service: &'static str,
     limits: ClientLimits,
+    tls: Option<Tls>,
     idle: Rc<IdleConnections>,
     closing: Stop,
 ) -> Serve
@@ -207,18 +219,23 @@ where
                 tokio::time::sleep_until((accepted + FIRST_REQUEST).into()).await;
             }
         })
-        .on_connect_ext(|connection: &Connection<tokio::net::TcpStream>, data| {
+        .on_connect_ext(|connection: &Connection<Stream>, data| {
             data.insert::<Rc<Exchange>>(connection.exchange());
         })
         .finish(map_config(app, |()| AppConfig::default()));
     let handler = Rc::new(http.new_service(()).await);
     Rc::new(move |stream: TcpStream, peer| {
-        let (handler, idle) = (handler.clone(), idle.clone());
+        let (handler, tls, idle) = (handler.clone(), tls.clone(), idle.clone());
         async move {
             let Ok(handler) = handler.as_ref() else { return };
             let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
             let Ok(stream) = stream else { return };
             let _ = stream.set_nodelay(true);
+            let stream = match tls {
+                Some(tls) => tls.accept(stream, limits.head_timeout).await,
+                None => Ok(Stream::Plain(stream)),
+            };
+            let Ok(stream) = stream else { return };
             let connection = Connection::new(stream, service, limits, idle);
             // It ends with an error when the client closes in the middle of something.
             let _ = handler.call((connection, Protocol::Http1, Some(peer))).await;

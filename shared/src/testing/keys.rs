@@ -67,7 +67,7 @@ impl Keys {
         let calls = Calls::parse(calls).expect("the table is well formed");
         let registry = RegistryUrl::parse(registry).expect("the URL is well formed");
         let service_keys = self.service(service, &calls.services());
-        StackConfig { registry, service_keys, calls, advertise_url: None }
+        StackConfig { registry, service_keys, calls, advertise_url: None, tls: None }
     }
 
     /// The private key of `service`, and the public keys of `others`.
