@@ -170,7 +170,7 @@ async fn a_body_that_comes_too_slowly_gets_408() {
 }
 
 #[actix_web::test]
-async fn a_client_that_does_not_read_its_response_is_disconnected() {
+async fn a_client_that_does_not_read_its_response_is_disconnected_and_costs_the_kernel_little() {
     let address = start(service(config()));
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"GET /large HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
@@ -182,7 +182,8 @@ async fn a_client_that_does_not_read_its_response_is_disconnected() {
         read_until(&mut other, "hello").await;
         tokio::task::yield_now().await;
     }
-    assert!(rest(&mut client).await.len() < LARGE);
+    let buffered = rest(&mut client).await.len();
+    assert!(buffered < 1024 * 1024, "{buffered}");
 }
 
 #[actix_web::test]

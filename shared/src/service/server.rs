@@ -13,6 +13,7 @@ use actix_web::middleware::from_fn;
 use actix_web::rt::task::JoinHandle;
 use actix_web::{App, Error, web};
 use futures_util::future::{FutureExt as _, LocalBoxFuture, select_all};
+use socket2::SockRef;
 
 use super::connection::{ClientLimits, Connection, Exchange, IDLE_TIMEOUT, IdleConnections};
 use super::drain::{self, Drain};
@@ -179,6 +180,9 @@ impl Server {
     }
 }
 
+/// Bytes of responses that the kernel holds for a connection, beside those that are on their way. By itself it takes
+/// some megabytes, also for a client that does not read.
+const MAX_UNSENT: u32 = 128 * 1024;
 /// How long a drain waits for the first request of a connection.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
@@ -231,6 +235,7 @@ where
             let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
             let Ok(stream) = stream else { return };
             let _ = stream.set_nodelay(true);
+            let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
             let stream = match tls {
                 Some(tls) => tls.accept(stream, limits.head_timeout).await,
                 None => Ok(Stream::Plain(stream)),
