@@ -10,6 +10,7 @@ mod wire; // parses HTTP/1.1
 
 pub use body::ResponseBody;
 pub use h1::Engine;
+pub use wire::Headers;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -51,7 +52,7 @@ pub enum Body {
 pub struct Response {
     pub status: StatusCode,
     /// As received, hop-by-hop headers included.
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Headers,
     pub body: ResponseBody,
 }
 
@@ -61,10 +62,8 @@ impl Response {
     }
 }
 
-fn is_event_stream(headers: &[(String, Vec<u8>)]) -> bool {
-    headers.iter().any(|(name, value)| {
-        name.eq_ignore_ascii_case("content-type") && value.starts_with(b"text/event-stream")
-    })
+fn is_event_stream(headers: &Headers) -> bool {
+    headers.get("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"))
 }
 
 /// Why there is no response, or only a part of it.

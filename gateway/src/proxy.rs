@@ -24,10 +24,11 @@ use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
+use shared::balancer::Strategy;
 use shared::problem::{Problem, codes};
 use shared::request::PreferWait;
 use shared::resilience::retry::{REPLAY_LIMIT, is_safe};
-use shared::service::{Exchange, RouteLabel};
+use shared::service::Exchange;
 use shared::stop::Stop;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
@@ -97,7 +98,7 @@ pub async fn proxy(
     // A request with a bad token counts too, against the client's address.
     let rate = gateway.rates.check(identified.as_ref().ok().and_then(Option::as_ref), client, &request)?;
     let person = identified?.map(|caller| caller.id);
-    let route = table.route(&path).ok_or_else(Problem::not_found)?;
+    let route = table.route(path).ok_or_else(Problem::not_found)?;
     let wait = wait_of(&request, route);
     let waiting = wait.and_then(|_| gateway.concurrency.waits.enter(person, client));
     let exchange = request.conn_data::<Rc<Exchange>>().cloned();
@@ -105,14 +106,21 @@ pub async fn proxy(
     let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(granted);
     let dropped: &[&str] = if wait.is_some() && waiting.is_none() { &["prefer"] } else { &[] };
     let upload_end = Instant::now() + UPLOAD_TIMEOUT;
-    // A place among the client's own uploads, not in the queue of the service: there slow clients would keep
-    // others out.
-    let mut upload = match has_body(&request) {
-        true => Some(place("uploads", &gateway.concurrency.uploads, person, client)?),
-        false => None,
+    let (mut upload, (body, _kept)) = match has_body(&request) {
+        // `Content-Length: 0` is passed on.
+        false if request.headers().contains_key(header::CONTENT_LENGTH) => {
+            (None, (Body::Kept(Bytes::new()), None))
+        }
+        false => (None, (Body::None, None)),
+        true => {
+            // A place among the client's own uploads, not in the queue of the service: there slow clients would
+            // keep others out.
+            let upload = place("uploads", &gateway.concurrency.uploads, person, client)?;
+            let body = body_of(&request, payload, &gateway.kept_bodies);
+            let body = tokio::time::timeout(UPLOAD_TIMEOUT, body).await;
+            (Some(upload), body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??)
+        }
     };
-    let body = tokio::time::timeout(UPLOAD_TIMEOUT, body_of(&request, payload, &gateway.kept_bodies)).await;
-    let (body, _kept) = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     // A body that is streamed is still to come.
     let is_streamed = matches!(body, Body::Streaming(..));
     let begin = if is_streamed { upload_end } else { Instant::now() };
@@ -124,7 +132,7 @@ pub async fn proxy(
         false => Some(route.load.limiter.enter().await.map_err(|_| Problem::unavailable(1))?),
     };
     let plan = attempts::Plan {
-        head: headers::outgoing(&request, &path, client, &table, dropped),
+        head: headers::outgoing(&request, path, client, &table, dropped),
         affinity: affinity(&request, route, client),
         repeatable: is_safe(request.method()) || has_key(&request, route),
         is_head: request.method() == Method::HEAD,
@@ -150,7 +158,7 @@ pub async fn proxy(
         Err(problem) => actix_web::ResponseError::error_response(&problem),
     };
     rate.show(response.headers_mut());
-    response.extensions_mut().insert(RouteLabel(route.entry.prefix.clone()));
+    response.extensions_mut().insert(route.label.clone());
     Ok(response)
 }
 
@@ -182,8 +190,11 @@ fn place(what: &str, limit: &PerClient, person: Option<Uuid>, client: IpAddr) ->
     })
 }
 
-/// The key for consistent hashing.
+/// The key for consistent hashing; empty for other strategies.
 fn affinity(request: &HttpRequest, route: &Route, client: IpAddr) -> String {
+    if route.picker.strategy() != Strategy::ConsistentHash {
+        return String::new();
+    }
     let header = route.entry.hash_header.as_deref().and_then(|name| request.headers().get(name));
     header.and_then(|value| value.to_str().ok()).map_or_else(|| client.to_string(), str::to_owned)
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use shared::balancer::{Picker, Pool, Strategy};
 use shared::resilience::{Budget, Limiter};
+use shared::service::RouteLabel;
 
 /// `gateway.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -141,6 +142,8 @@ fn default_true() -> bool {
 #[derive(Debug)]
 pub struct Route {
     pub entry: RouteEntry,
+    /// The prefix, under which its requests are counted.
+    pub label: RouteLabel,
     pub pool: Arc<Pool>,
     pub picker: Picker,
     /// Shared by all routes of the service.
@@ -216,6 +219,7 @@ impl Table {
                 pool: pool(&entry.service),
                 picker: Picker::new(entry.strategy),
                 load: load(&entry.service),
+                label: RouteLabel(entry.prefix.as_str().into()),
                 entry: entry.clone(),
             })
             .collect();

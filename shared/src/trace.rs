@@ -10,16 +10,14 @@ pub use export::{Exporter, start};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 /// One operation in a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    trace: String,
-    id: String,
+    /// The `traceparent` header for child spans.
+    text: String,
+    /// The id of the parent.
     parent: Option<String>,
-    /// Trace flags; `01` if the trace is sampled.
-    flags: String,
     began: OffsetDateTime,
 }
 
@@ -35,35 +33,37 @@ pub enum Kind {
 impl Span {
     /// Begins a span. Its parent is the span in `traceparent`; without a valid one it begins a new trace.
     pub fn below(traceparent: Option<&str>) -> Self {
-        let id = Uuid::new_v4().simple().to_string()[..16].to_owned();
+        // An id of zero means that there is none.
+        let id = rand::random::<u64>().max(1);
         let began = OffsetDateTime::now_utc();
         match traceparent.and_then(parsed) {
-            Some((trace, parent, flags)) => Self {
-                trace: trace.to_owned(),
-                id,
-                parent: Some(parent.to_owned()),
-                flags: flags.to_owned(),
-                began,
-            },
+            Some((trace, parent, flags)) => {
+                let text = format!("00-{trace}-{id:016x}-{flags}");
+                Self { text, parent: Some(parent.to_owned()), began }
+            }
             None => {
-                let trace = Uuid::new_v4().simple().to_string();
-                Self { trace, id, parent: None, flags: "01".to_owned(), began }
+                let text = format!("00-{:032x}-{id:016x}-01", rand::random::<u128>().max(1));
+                Self { text, parent: None, began }
             }
         }
     }
 
     pub fn trace_id(&self) -> &str {
-        &self.trace
+        &self.text[3..35]
+    }
+
+    fn id(&self) -> &str {
+        &self.text[36..52]
     }
 
     /// The `traceparent` header for child spans.
-    pub fn traceparent(&self) -> String {
-        format!("00-{}-{}-{}", self.trace, self.id, self.flags)
+    pub fn traceparent(&self) -> &str {
+        &self.text
     }
 
     /// Ends the span and exports it if its trace is sampled.
     pub fn end(&self, kind: Kind, name: impl FnOnce() -> String, took: Duration, failed: bool) {
-        let is_sampled = u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1);
+        let is_sampled = u8::from_str_radix(&self.text[53..], 16).is_ok_and(|flags| flags & 1 == 1);
         if is_sampled {
             export::record(|| export::Ended { span: self.clone(), kind, name: name(), took, failed });
         }
@@ -98,8 +98,8 @@ mod tests {
         let span = Span::below(Some(PARENT));
         assert_eq!(span.trace_id(), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(span.parent.as_deref(), Some("b7ad6b7169203331"));
-        let below = Span::below(Some(&span.traceparent()));
-        assert_eq!((below.trace_id(), below.parent.as_deref()), (span.trace_id(), Some(span.id.as_str())));
+        let below = Span::below(Some(span.traceparent()));
+        assert_eq!((below.trace_id(), below.parent.as_deref()), (span.trace_id(), Some(span.id())));
         assert!(span.traceparent().ends_with("-00"), "whether it is kept was decided before");
     }
 
@@ -116,7 +116,7 @@ mod tests {
         ] {
             let span = Span::below(Some(bad));
             assert_eq!(span.parent, None, "{bad}");
-            assert!(parsed(&span.traceparent()).is_some(), "{bad}");
+            assert!(parsed(span.traceparent()).is_some(), "{bad}");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Streams the response body. It reads from the replica only when the client can take more (back-pressure).
 
-use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,7 +8,6 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 use shared::service::{Chunks, Piece};
-use tokio::time::Sleep;
 
 use super::UpstreamError;
 use super::pool::{Connection, IdleConnections, split};
@@ -34,7 +32,8 @@ pub struct ResponseBody {
     size: BodySize,
     left: Left,
     end: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
+    /// When the next bytes must be here.
+    until: Instant,
 }
 
 enum Left {
@@ -52,8 +51,8 @@ impl ResponseBody {
             Framing::Chunked => Left::Chunks(Chunks::default()),
             Framing::Close => Left::UntilClose,
         };
-        let timer = Box::pin(tokio::time::sleep_until(idle_until(end).into()));
-        let mut body = Self { exchange: Some(exchange), size, left, end, timer };
+        let until = idle_until(end);
+        let mut body = Self { exchange: Some(exchange), size, left, end, until };
         if matches!(body.left, Left::Nothing) {
             body.finish();
         }
@@ -71,6 +70,7 @@ impl ResponseBody {
         let Some(Exchange { connection, sending, keep }) = self.exchange.take() else { return };
         if let Some((pool, key)) = keep.filter(|_| sending.is_done()) {
             pool.give_back(&key, connection);
+            pool.keep_buffer(sending.into_buffer());
         }
     }
 
@@ -127,12 +127,10 @@ impl ResponseBody {
                     let early = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Poll::Ready(Some(Err(UpstreamError::Reset(early))));
                 }
-                Poll::Ready(Ok(_)) => {
-                    self.timer.as_mut().reset(idle_until(self.end).into());
-                }
+                Poll::Ready(Ok(_)) => self.until = idle_until(self.end),
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(UpstreamError::Reset(error)))),
                 Poll::Pending => {
-                    ready!(self.timer.as_mut().poll(cx));
+                    ready!(exchange.connection.alarm.poll(cx, self.until.into()));
                     return Poll::Ready(Some(Err(UpstreamError::TimedOut(IDLE_TIMEOUT))));
                 }
             }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::body::BodySize;
-use actix_web::web::BytesMut;
+use shared::alarm::Alarm;
 use shared::http::blames_peer;
 use shared::tls::{Peer, Stream};
 use tokio::net::TcpStream;
@@ -21,8 +21,8 @@ use tokio::net::TcpStream;
 use super::body::{Exchange, ResponseBody};
 use super::pool::{Connection, IdleConnections};
 use super::sending::Sending;
-use super::wire::{Head, read_head};
-use super::{Request, Response, UpstreamError, is_event_stream};
+use super::wire::{Head, take_head};
+use super::{Headers, Request, Response, UpstreamError, is_event_stream};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -32,7 +32,11 @@ pub struct Engine {
     pool: IdleConnections,
 }
 
-async fn connect(authority: &str, peer: Option<&Peer>) -> Result<Connection, UpstreamError> {
+async fn connect(
+    authority: &str,
+    peer: Option<&Peer>,
+    pool: &IdleConnections,
+) -> Result<Connection, UpstreamError> {
     // By itself: a name server that does not answer says nothing about the replica.
     let addresses = in_time(resolve(authority)).await.map_err(UpstreamError::Local)?;
     let opened = in_time(open(&addresses)).await;
@@ -41,7 +45,7 @@ async fn connect(authority: &str, peer: Option<&Peer>) -> Result<Connection, Ups
         (opened, _) => opened.map(Stream::Plain),
     };
     match secured {
-        Ok(stream) => Ok(Connection { stream, read: BytesMut::new(), reused: false }),
+        Ok(stream) => Ok(Connection { stream, read: pool.buffer(), alarm: Alarm::default(), reused: false }),
         Err(error) if blames_peer(&error) => Err(UpstreamError::Unreachable(error)),
         Err(error) => Err(UpstreamError::Local(error)),
     }
@@ -80,7 +84,7 @@ impl Engine {
         };
         let connection = match self.pool.take(&key) {
             Some(connection) => connection,
-            None => connect(authority, peer).await?,
+            None => connect(authority, peer, &self.pool).await?,
         };
         self.exchange_on(connection, &key, request).await
     }
@@ -91,30 +95,33 @@ impl Engine {
         key: &str,
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
-        let mut sending = Sending::new(request);
+        let mut sending = Sending::new(request, self.pool.buffer());
         // Since when the replica has all that there was to send.
         let mut since = Instant::now();
         let head = loop {
             // Every byte sent or received restarts the timeout.
             let end = if sending.needs_client() { request.upload_end } else { request.end };
-            let timeout = request.head_timeout.min(end.saturating_duration_since(Instant::now()));
-            let step = poll_fn(|cx| poll_step(&mut connection, &mut sending, cx));
-            let received = match tokio::time::timeout(timeout, step).await {
-                Err(_) if sending.waits_for_client() => return Err(UpstreamError::SlowClient),
-                Err(_) => return Err(UpstreamError::TimedOut(since.elapsed())),
-                Ok(Ok(Step::Sent)) => {
+            let end = end.min(Instant::now() + request.head_timeout);
+            let step = poll_fn(|cx| match poll_step(&mut connection, &mut sending, cx) {
+                Poll::Pending => connection.alarm.poll(cx, end.into()).map(|()| Ok(Step::TimedOut)),
+                step => step,
+            });
+            let received = match step.await {
+                Ok(Step::TimedOut) if sending.waits_for_client() => return Err(UpstreamError::SlowClient),
+                Ok(Step::TimedOut) => return Err(UpstreamError::TimedOut(since.elapsed())),
+                Ok(Step::Sent) => {
                     since = Instant::now();
                     continue;
                 }
-                Ok(Ok(Step::Received)) => final_head(&mut connection, request)?,
-                Ok(Ok(Step::Closed)) if connection.is_stale() => return Err(UpstreamError::Stale),
-                Ok(Err(UpstreamError::Reset(_))) if connection.is_stale() => {
+                Ok(Step::Received) => final_head(&mut connection, request)?,
+                Ok(Step::Closed) if connection.is_stale() => return Err(UpstreamError::Stale),
+                Err(UpstreamError::Reset(_)) if connection.is_stale() => {
                     return Err(UpstreamError::Stale);
                 }
-                Ok(Ok(Step::Closed)) => {
+                Ok(Step::Closed) => {
                     return Err(UpstreamError::Reset(io::ErrorKind::UnexpectedEof.into()));
                 }
-                Ok(Err(error)) => return Err(error),
+                Err(error) => return Err(error),
             };
             if let Some(head) = received {
                 break head;
@@ -140,8 +147,7 @@ impl Engine {
 /// passed on, the others are dropped.
 fn final_head(connection: &mut Connection, request: &Request) -> Result<Option<Head>, UpstreamError> {
     loop {
-        let Some((head, length)) = read_head(&connection.read, request.is_head)? else { return Ok(None) };
-        let _ = connection.read.split_to(length);
+        let Some(head) = take_head(&mut connection.read, request.is_head)? else { return Ok(None) };
         match (head.status.as_u16(), &request.client) {
             (103, Some(client)) => client.send_early(&super::wire::early_hints(&head.headers)),
             _ if head.status.is_informational() => {}
@@ -151,15 +157,15 @@ fn final_head(connection: &mut Connection, request: &Request) -> Result<Option<H
 }
 
 /// `Content-Length` of a response to HEAD.
-fn declared_length(headers: &[(String, Vec<u8>)]) -> Option<u64> {
-    let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
-    std::str::from_utf8(value).ok()?.trim().parse().ok()
+fn declared_length(headers: &Headers) -> Option<u64> {
+    headers.get("content-length")?.trim().parse().ok()
 }
 
 enum Step {
     Sent,
     Received,
     Closed,
+    TimedOut,
 }
 
 /// Sends and receives without blocking.

@@ -6,14 +6,16 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix_web::web::{Bytes, BytesMut};
+use actix_web::web::{Buf as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
+use shared::alarm::Alarm;
 use shared::tls::Stream;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::task::coop::unconstrained;
+use tokio_util::io::poll_read_buf;
 
 /// Servers keep idle connections for 75 s. The gateway closes them earlier, so that it never sends on a
 /// connection that is being closed.
@@ -22,11 +24,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_IDLE: usize = 64;
 /// Bytes per read.
 const READ_SIZE: usize = 16 * 1024;
+/// Buffers that are kept for the next requests.
+const MAX_BUFFERS: usize = 64;
 
 /// A connection and its read buffer.
 pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) read: BytesMut,
+    pub(super) alarm: Alarm,
     pub(super) reused: bool,
 }
 
@@ -39,56 +44,67 @@ impl Connection {
     /// Reads into the buffer; returns 0 if the server has closed the connection.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.read.reserve(READ_SIZE);
-        let spare = self.read.len();
-        self.read.resize(spare + READ_SIZE, 0);
-        let mut buffer = ReadBuf::new(&mut self.read[spare..]);
-        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
-        let filled = buffer.filled().len();
-        self.read.truncate(spare + filled);
-        ready!(polled)?;
-        Poll::Ready(Ok(filled))
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
     }
 }
 
-/// The idle connections of one thread.
+/// The idle connections of one thread, and its spare buffers.
 #[derive(Clone, Default)]
-pub(super) struct IdleConnections(Rc<RefCell<HashMap<String, Vec<Idle>>>>);
+pub(super) struct IdleConnections {
+    by_replica: Rc<RefCell<HashMap<String, Vec<Idle>>>>,
+    buffers: Rc<RefCell<Vec<BytesMut>>>,
+}
 
 /// A connection, and the time since which it is idle.
-type Idle = (Stream, Instant);
+type Idle = (Stream, Alarm, Instant);
 
 impl IdleConnections {
     /// Takes the most recently used connection with this key that is still open.
     pub(super) fn take(&self, key: &str) -> Option<Connection> {
-        let mut pool = self.0.borrow_mut();
+        let mut pool = self.by_replica.borrow_mut();
         let idle = pool.get_mut(key)?;
-        while let Some((mut stream, since)) = idle.pop() {
+        while let Some((mut stream, alarm, since)) = idle.pop() {
             if since.elapsed() >= IDLE_TIMEOUT {
                 // The others are older.
                 idle.clear();
                 return None;
             }
             if is_open(&mut stream) {
-                return Some(Connection { stream, read: BytesMut::new(), reused: true });
+                return Some(Connection { stream, read: self.buffer(), alarm, reused: true });
             }
         }
         None
     }
 
+    /// An empty buffer.
+    pub(super) fn buffer(&self) -> BytesMut {
+        self.buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps an empty buffer for reuse.
+    pub(super) fn keep_buffer(&self, buffer: BytesMut) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < MAX_BUFFERS {
+            buffers.push(buffer);
+        }
+    }
+
     /// Keeps a connection for reuse.
     pub(super) fn give_back(&self, key: &str, connection: Connection) {
+        let Connection { stream, read, alarm, .. } = connection;
         // Bytes after the end of the response: the connection is not safe to reuse.
-        if !connection.read.is_empty() {
+        if !read.is_empty() {
             return;
         }
-        let mut pool = self.0.borrow_mut();
+        self.keep_buffer(read);
+        let mut pool = self.by_replica.borrow_mut();
         if !pool.contains_key(key) {
             // A new replica may replace another one: forget replicas without recent connections.
-            pool.retain(|_, idle| idle.last().is_some_and(|(_, since)| since.elapsed() < IDLE_TIMEOUT));
+            pool.retain(|_, idle| idle.last().is_some_and(|(.., since)| since.elapsed() < IDLE_TIMEOUT));
             pool.insert(key.to_owned(), Vec::new());
         }
         if let Some(idle) = pool.get_mut(key).filter(|idle| idle.len() < MAX_IDLE) {
-            idle.push((connection.stream, Instant::now()));
+            idle.push((stream, alarm, Instant::now()));
         }
     }
 }
@@ -102,6 +118,6 @@ fn is_open(stream: &mut Stream) -> bool {
 
 /// Removes `skip` bytes from the buffer, and then takes `length` bytes.
 pub(super) fn split(read: &mut BytesMut, skip: usize, length: usize) -> Bytes {
-    let _ = read.split_to(skip);
+    read.advance(skip);
     read.split_to(length).freeze()
 }

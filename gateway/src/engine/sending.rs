@@ -1,61 +1,71 @@
 //! Sends a request: the head, then the body as it arrives from the client.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use actix_web::error::PayloadError;
-use actix_web::web::{BufMut as _, Bytes, BytesMut, Payload};
+use actix_web::web::{Buf as _, Bytes, BytesMut, Payload};
 use futures_util::Stream as _;
 use shared::tls::Stream;
 use tokio::io::AsyncWrite as _;
 
 use super::{Body, Request, UpstreamError};
 
-/// Reads no more of the body while so many bytes are unwritten (back-pressure).
-const MAX_UNWRITTEN: usize = 64 * 1024;
-
 /// The unsent rest of a request.
 pub(super) struct Sending {
+    /// The head, a kept body, and what separates chunks.
     unwritten: BytesMut,
+    /// A part of the body, which comes after it.
+    part: Bytes,
     /// TLS keeps some of what was written.
     unflushed: bool,
-    kept: Option<Bytes>,
     payload: Option<Payload>,
     /// Remaining bytes of the payload by its `Content-Length`; `None` if it is sent in chunks.
     left: Option<u64>,
 }
 
 impl Sending {
-    pub(super) fn new(request: &mut Request) -> Self {
-        let mut unwritten = BytesMut::with_capacity(request.head.len() + 64);
+    pub(super) fn new(request: &mut Request, mut unwritten: BytesMut) -> Self {
         unwritten.extend_from_slice(&request.head);
-        let mut sending = Self { unwritten, unflushed: false, kept: None, payload: None, left: None };
+        let mut sending = Self { unwritten, part: Bytes::new(), unflushed: false, payload: None, left: None };
         match std::mem::replace(&mut request.body, Body::Gone) {
-            Body::None | Body::Gone => request.body = Body::None,
+            Body::None | Body::Gone => {
+                sending.text("\r\n");
+                request.body = Body::None;
+            }
             Body::Kept(bytes) => {
-                sending.header(&format!("content-length: {}\r\n", bytes.len()));
-                sending.kept = Some(bytes.clone());
+                sending.text(&format!("content-length: {}\r\n\r\n", bytes.len()));
+                sending.unwritten.extend_from_slice(&bytes);
                 request.body = Body::Kept(bytes);
             }
             Body::Streaming(payload, Some(length)) => {
-                sending.header(&format!("content-length: {length}\r\n"));
+                sending.text(&format!("content-length: {length}\r\n\r\n"));
                 (sending.payload, sending.left) = (Some(payload), Some(length));
             }
             Body::Streaming(payload, None) => {
-                sending.header("transfer-encoding: chunked\r\n");
+                sending.text("transfer-encoding: chunked\r\n\r\n");
                 sending.payload = Some(payload);
             }
-        }
-        sending.header("\r\n");
-        if let Some(kept) = sending.kept.take() {
-            sending.unwritten.extend_from_slice(&kept);
         }
         sending
     }
 
-    fn header(&mut self, line: &str) {
-        self.unwritten.extend_from_slice(line.as_bytes());
+    fn text(&mut self, text: &str) {
+        self.unwritten.extend_from_slice(text.as_bytes());
+    }
+
+    fn has_bytes(&self) -> bool {
+        !self.unwritten.is_empty() || !self.part.is_empty()
+    }
+
+    fn is_written(&self) -> bool {
+        !self.has_bytes() && !self.unflushed
+    }
+
+    /// The empty buffer, for the next request.
+    pub(super) fn into_buffer(self) -> BytesMut {
+        self.unwritten
     }
 
     /// Whether everything received from the client has been written.
@@ -72,21 +82,20 @@ impl Sending {
         self.payload.is_none() && self.is_written()
     }
 
-    fn is_written(&self) -> bool {
-        self.unwritten.is_empty() && !self.unflushed
-    }
-
     /// Writes without blocking; returns whether anything was written.
     pub(super) fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Result<bool, UpstreamError> {
         let mut progress = false;
         loop {
-            while !self.unwritten.is_empty() {
-                match Pin::new(&mut *stream).poll_write(cx, &self.unwritten) {
+            while self.has_bytes() {
+                let parts = [IoSlice::new(&self.unwritten), IoSlice::new(&self.part)];
+                match Pin::new(&mut *stream).poll_write_vectored(cx, &parts) {
                     Poll::Ready(Ok(0)) => {
                         return Err(UpstreamError::Reset(io::ErrorKind::WriteZero.into()));
                     }
                     Poll::Ready(Ok(written)) => {
-                        let _ = self.unwritten.split_to(written);
+                        let first = written.min(self.unwritten.len());
+                        self.unwritten.advance(first);
+                        self.part.advance(written - first);
                         (progress, self.unflushed) = (true, true);
                     }
                     Poll::Ready(Err(error)) => return self.broken(error).map(|()| progress),
@@ -115,42 +124,40 @@ impl Sending {
         if !is_closed(&error) {
             return Err(UpstreamError::Reset(error));
         }
-        (self.payload, self.unwritten, self.unflushed) = (None, BytesMut::new(), false);
+        (self.payload, self.part, self.unflushed) = (None, Bytes::new(), false);
+        self.unwritten.clear();
         Ok(())
     }
 
-    /// Reads more of the body from the client into the write buffer.
+    /// Takes the next part of the body from the client, once the last is written.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, UpstreamError> {
-        while self.unwritten.len() < MAX_UNWRITTEN {
-            let Some(payload) = &mut self.payload else { return Ok(Poll::Ready(())) };
-            match (Pin::new(payload).poll_next(cx), self.left) {
-                (Poll::Ready(Some(Ok(bytes))), None) => {
-                    // An empty chunk would end the body.
-                    if !bytes.is_empty() {
-                        self.header(&format!("{:x}\r\n", bytes.len()));
-                        self.unwritten.extend_from_slice(&bytes);
-                        self.header("\r\n");
-                    }
+        let Some(payload) = &mut self.payload else { return Ok(Poll::Ready(())) };
+        match (Pin::new(payload).poll_next(cx), self.left) {
+            (Poll::Ready(Some(Ok(bytes))), None) => {
+                // An empty chunk would end the body.
+                if !bytes.is_empty() {
+                    self.text(&format!("{:x}\r\n", bytes.len()));
+                    self.unwritten.extend_from_slice(&bytes);
+                    self.text("\r\n");
                 }
-                // An excess byte would be read as the begin of another request.
-                (Poll::Ready(Some(Ok(bytes))), Some(left)) => {
-                    let left = left.checked_sub(bytes.len() as u64).ok_or_else(too_long)?;
-                    self.left = Some(left);
-                    self.unwritten.put(bytes);
-                }
-                (Poll::Ready(Some(Err(error))), _) => return Err(UpstreamError::Client(error)),
-                (Poll::Ready(None), Some(1..)) => {
-                    return Err(UpstreamError::Client(PayloadError::Incomplete(None)));
-                }
-                (Poll::Ready(None), left) => {
-                    self.payload = None;
-                    if left.is_none() {
-                        self.header("0\r\n\r\n");
-                    }
-                }
-                (Poll::Pending, _) if self.unwritten.is_empty() => return Ok(Poll::Pending),
-                (Poll::Pending, _) => break,
             }
+            // An excess byte would be read as the begin of another request.
+            (Poll::Ready(Some(Ok(bytes))), Some(left)) => {
+                let left = left.checked_sub(bytes.len() as u64).ok_or_else(too_long)?;
+                self.left = Some(left);
+                self.part = bytes;
+            }
+            (Poll::Ready(Some(Err(error))), _) => return Err(UpstreamError::Client(error)),
+            (Poll::Ready(None), Some(1..)) => {
+                return Err(UpstreamError::Client(PayloadError::Incomplete(None)));
+            }
+            (Poll::Ready(None), left) => {
+                self.payload = None;
+                if left.is_none() {
+                    self.text("0\r\n\r\n");
+                }
+            }
+            (Poll::Pending, _) => return Ok(Poll::Pending),
         }
         Ok(Poll::Ready(()))
     }

@@ -177,6 +177,5 @@ fn failed(service: &str, error: UpstreamError, mut hold: Hold) -> Ended {
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {
-    let (_, value) = response.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
-    http::seconds(std::str::from_utf8(value).ok()?)
+    http::seconds(response.headers.get("retry-after")?)
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
@@ -19,33 +19,39 @@ use crate::engine::{Response, ResponseBody, UpstreamError};
 use crate::routing::Table;
 
 /// Hop-by-hop headers (RFC 9110 §7.6.1), and `Content-Length`, which the engine writes.
-const HOP_BY_HOP: [&str; 11] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "content-length",
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "content-length"
+    )
+}
 
 /// Headers that clients may not set; the gateway sets most of them itself.
-const NOT_FROM_CLIENTS: [&str; 10] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-served-by",
-    "via",
-    "expect",
-    "x-message-attempt",
-    "x-request-deadline",
-];
+fn is_not_from_clients(name: &str) -> bool {
+    matches!(
+        name,
+        "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+            | "x-served-by"
+            | "via"
+            | "expect"
+            | "x-message-attempt"
+            | "x-request-deadline"
+    )
+}
 
 /// The gateway's entry in `Via`.
 const VIA: &str = "1.1 gateway";
@@ -65,15 +71,16 @@ pub fn outgoing(
         put(&mut head, &[b"?", query.as_bytes()]);
     }
     head.extend_from_slice(b" HTTP/1.1\r\n");
-    let named = named_by_connection(request.headers());
+    let connection = || request.headers().get_all(header::CONNECTION).map(HeaderValue::as_bytes);
     for (name, value) in request.headers() {
-        let dropped = HOP_BY_HOP.contains(&name.as_str())
-            || NOT_FROM_CLIENTS.contains(&name.as_str())
-            || more_dropped.contains(&name.as_str())
-            || table.file.strip_headers.iter().any(|stripped| name.as_str().eq_ignore_ascii_case(stripped))
-            || named.iter().any(|named| name.as_str().eq_ignore_ascii_case(named));
+        let name = name.as_str();
+        let dropped = is_hop_by_hop(name)
+            || is_not_from_clients(name)
+            || more_dropped.contains(&name)
+            || table.file.strip_headers.iter().any(|stripped| name.eq_ignore_ascii_case(stripped))
+            || is_named(name, connection());
         if !dropped {
-            line(&mut head, name.as_str(), value.as_bytes());
+            line(&mut head, name, value.as_bytes());
         }
     }
     forwarded(&mut head, request, client, table);
@@ -86,40 +93,46 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     let headers = request.headers();
     let peer = request.peer_addr().map_or(client, |peer| peer.ip());
     let trusted = table.is_trusted(&peer);
-    let earlier = |name: &HeaderName| -> Vec<String> {
-        let values = headers.get_all(name).filter(|_| trusted).filter_map(|value| value.to_str().ok());
-        values.map(str::to_owned).collect()
+    let earlier = |name: &'static str| {
+        headers.get_all(name).filter(move |_| trusted).filter_map(|value| value.to_str().ok())
     };
-    let mut list = earlier(&header::X_FORWARDED_FOR);
-    list.push(peer.to_string());
-    line(head, "x-forwarded-for", list.join(", ").as_bytes());
-    line(head, "x-real-ip", client.to_string().as_bytes());
-    let proto = earlier(&HeaderName::from_static("x-forwarded-proto"));
-    let proto = proto.first().map_or("http", String::as_str);
+    // A list with one more element.
+    let list = |head: &mut Vec<u8>, name: &'static str, last: &[&[u8]]| {
+        put(head, &[name.as_bytes(), b": "]);
+        earlier(name).for_each(|element| put(head, &[element.as_bytes(), b", "]));
+        put(head, last);
+        head.extend_from_slice(b"\r\n");
+    };
+    let peer_text = peer.to_string();
+    list(head, "x-forwarded-for", &[peer_text.as_bytes()]);
+    match client == peer {
+        true => line(head, "x-real-ip", peer_text.as_bytes()),
+        false => line(head, "x-real-ip", client.to_string().as_bytes()),
+    }
+    let proto = earlier("x-forwarded-proto").next().unwrap_or("http");
     line(head, "x-forwarded-proto", proto.as_bytes());
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     // A request over HTTP/1.0 may have none; the next hop is HTTP/1.1.
     if host.is_none() {
         line(head, "host", b"gateway");
     }
+    // The connection has refused hosts with quotes.
     let host = host.unwrap_or("gateway");
     line(head, "x-forwarded-host", host.as_bytes());
-    let node = match peer {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
-    };
-    let mut list = earlier(&header::FORWARDED);
-    list.push(format!("for={node};host=\"{}\";proto={proto}", host.replace(['"', '\\'], "")));
-    line(head, "forwarded", list.join(", ").as_bytes());
-    let mut via = earlier(&header::VIA);
-    via.push(VIA.to_owned());
-    line(head, "via", via.join(", ").as_bytes());
+    let (open, close): (&[u8], &[u8]) = if peer.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
+    let node =
+        [open, peer_text.as_bytes(), close, b";host=\"", host.as_bytes(), b"\";proto=", proto.as_bytes()];
+    list(head, "forwarded", &node);
+    list(head, "via", &[VIA.as_bytes()]);
 }
 
-/// The headers that `Connection` declares as hop-by-hop.
-fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(header::CONNECTION).filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(|name| name.trim().to_owned()).collect()
+/// Whether a value of `Connection` declares the header as hop-by-hop.
+fn is_named<'a>(name: &str, mut connection: impl Iterator<Item = &'a [u8]>) -> bool {
+    connection.any(|value| {
+        value
+            .split(|byte| *byte == b',')
+            .any(|named| named.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    })
 }
 
 pub fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -132,28 +145,26 @@ fn put(head: &mut Vec<u8>, parts: &[&[u8]]) {
 
 /// The response to the client. The request counts as in flight until the end of the body.
 pub fn incoming(answer: Response, hold: Hold, service: &str, client: Client) -> HttpResponse {
-    let served_by = format!("{service}/{}", hold.instance().id);
-    let mut response = HttpResponse::build(answer.status);
-    let named: Vec<String> = answer
-        .headers
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
-        .flat_map(|(_, value)| {
-            String::from_utf8_lossy(value).split(',').map(str::to_owned).collect::<Vec<_>>()
-        })
-        .map(|name| name.trim().to_lowercase())
-        .collect();
-    for (name, value) in &answer.headers {
-        let lower = name.to_lowercase();
-        if HOP_BY_HOP.contains(&lower.as_str()) || named.contains(&lower) || lower == "x-served-by" {
+    let mut served_by = String::with_capacity(80);
+    served_by.extend([service, "/", &hold.instance().id]);
+    let mut response = HttpResponse::new(answer.status);
+    let headers = response.headers_mut();
+    for (name, value) in answer.headers.iter() {
+        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value))
+        else {
             continue;
-        }
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(lower), HeaderValue::from_bytes(value)) {
-            response.append_header((name, value));
+        };
+        let text = name.as_str();
+        let dropped =
+            is_hop_by_hop(text) || text == "x-served-by" || is_named(text, answer.headers.all("connection"));
+        if !dropped {
+            headers.append(name, value);
         }
     }
-    response.append_header((header::VIA, VIA));
-    response.insert_header(("x-served-by", served_by));
+    headers.append(header::VIA, HeaderValue::from_static(VIA));
+    if let Ok(served_by) = HeaderValue::try_from(served_by) {
+        headers.insert(HeaderName::from_static("x-served-by"), served_by);
+    }
     let hold = Some(hold).filter(|_| !answer.body.is_over());
     let is_stream = answer.is_event_stream();
     let stop = client
@@ -163,7 +174,7 @@ pub fn incoming(answer: Response, hold: Hold, service: &str, client: Client) -> 
         .map(|stop| async move { stop.requested().await }.boxed_local());
     let Client { exchange, stream, .. } = client;
     let held = Held { body: answer.body, hold, stop, exchange, failed: None, _stream: stream };
-    response.body(BoxBody::new(held))
+    response.set_body(BoxBody::new(held))
 }
 
 /// What the body of a response needs to know of its client.

@@ -11,7 +11,7 @@ const MAX_TARGET: usize = 8 * 1024;
 const MAX_CONNECTION_OPTIONS: usize = 10;
 
 /// The path of `request`; 400 if the request is ambiguous, 414 if the path is too long.
-pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
+pub fn checked(request: &HttpRequest) -> Result<&str, Problem> {
     let uri = request.uri();
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     if target.len() > MAX_TARGET {
@@ -34,7 +34,7 @@ pub fn checked(request: &HttpRequest) -> Result<String, Problem> {
         return Err(ambiguous("The address and the Host header differ."));
     }
     let path = uri.path();
-    if is_plain(path) { Ok(path.to_owned()) } else { Err(ambiguous("The path can be read in two ways.")) }
+    if is_plain(path) { Ok(path) } else { Err(ambiguous("The path can be read in two ways.")) }
 }
 
 /// Whether `Connection` would drop a header that a service or the gateway depends on.
@@ -50,20 +50,37 @@ fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(','))
 }
 
-/// No dot segments, no empty segments, and no encoded characters that have a meaning when decoded.
+/// No dot segments, no empty segments but the last, and no encoded characters that have a meaning when decoded.
 fn is_plain(path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let hidden = ["%2f", "%5c", "%2e", "%00", "%25", "\\", "//"];
-    let control = path.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
-    path.starts_with('/')
-        && !control
-        && !hidden.iter().any(|part| lower.contains(part))
-        && !path.split('/').any(|segment| segment == "." || segment == "..")
-        && well_encoded(path)
+    let bytes = path.as_bytes();
+    let Some((b'/', rest)) = bytes.split_first() else { return false };
+    let mut segments = rest.split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_dots = matches!(segment, b"." | b"..");
+        if is_dots || (segment.is_empty() && segments.peek().is_some()) {
+            return false;
+        }
+    }
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            0..=b' ' | 0x7f | b'\\' => return false,
+            b'%' => match bytes.get(at + 1..at + 3) {
+                Some(digits) if is_harmless(digits) => at += 2,
+                _ => return false,
+            },
+            _ => {}
+        }
+        at += 1;
+    }
+    true
 }
 
-fn well_encoded(path: &str) -> bool {
-    path.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit()))
+/// Whether the two digits after `%` are hexadecimal, and neither `/`, `\`, `.`, `%` nor NUL.
+fn is_harmless(digits: &[u8]) -> bool {
+    const HIDDEN: [&[u8]; 5] = [b"2f", b"5c", b"2e", b"25", b"00"];
+    digits.iter().all(u8::is_ascii_hexdigit)
+        && !HIDDEN.iter().any(|hidden| digits.eq_ignore_ascii_case(hidden))
 }
 
 fn ambiguous(detail: &str) -> Problem {

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::Instance;
 use super::ejection::Ejection;
 use super::picker::Picker;
@@ -131,22 +133,18 @@ impl Members {
         picker.pick(&candidates, affinity, now).ok_or(NoReplica::Busy)
     }
 
-    /// The first of these groups that is not empty: available replicas that do not push back, available
-    /// replicas, all but the last resort, all. A panicking pool skips the first two.
-    fn candidates(&self, tried: &[ReplicaKey], now: Instant) -> Vec<&Member> {
-        let groups: [&dyn Fn(&Member) -> bool; 4] = [
-            &|one| one.is_available() && !one.is_pushing_back(now),
-            &|one| one.is_available(),
-            &|one| !one.is_last_resort(),
-            &|_| true,
-        ];
-        let first = if self.is_panicking() { 2 } else { 0 };
-        let members = |group: &dyn Fn(&Member) -> bool| {
-            let left = self.registered().filter(|one| !tried.contains(&one.key));
-            left.filter(|one| group(one)).collect::<Vec<_>>()
+    /// Those of the best group that is not empty: available replicas that do not push back, available replicas, all
+    /// but the last resort, all. In a panicking pool, the first two groups are empty.
+    fn candidates(&self, tried: &[ReplicaKey], now: Instant) -> SmallVec<[&Member; 8]> {
+        let is_panicking = self.is_panicking();
+        let group = |one: &Member| match (one.is_available() && !is_panicking, one.is_last_resort()) {
+            (true, _) => usize::from(one.is_pushing_back(now)),
+            (false, false) => 2,
+            (false, true) => 3,
         };
-        let mut groups = groups.into_iter().skip(first).map(members);
-        groups.find(|group| !group.is_empty()).unwrap_or_default()
+        let left = || self.registered().filter(|one| !tried.contains(&one.key));
+        let best = left().map(group).min();
+        left().filter(|one| Some(group(one)) == best).collect()
     }
 
     /// Whether less than half of the pool is available. The few available replicas would be overloaded, so
@@ -164,13 +162,15 @@ impl Members {
 
     pub(super) fn record(&mut self, key: ReplicaKey, outcome: RequestOutcome, sent: Instant, now: Instant) {
         let (ejected, most) = self.ejected();
-        let (slow_start, mean) = (self.has_settled(now), self.mean_latency(now));
-        let Some(replica) = self.get(key) else { return };
+        let slow_start = self.has_settled(now);
         // A replica that fails fast must not look fast: an error counts as ten times the mean latency. The
         // cap is needed because errors raise that mean.
-        let took = now.saturating_duration_since(sent);
-        let latency = if outcome.is_failure() { took.max(10 * mean.min(MEAN_CAP)) } else { took };
-        replica.ewma.observe(latency, now);
+        let least = match outcome.is_failure() {
+            true => 10 * self.mean_latency(now).min(MEAN_CAP),
+            false => Duration::ZERO,
+        };
+        let Some(replica) = self.get(key) else { return };
+        replica.ewma.observe(now.saturating_duration_since(sent).max(least), now);
         if replica.record(outcome, sent, ejected < most, now) && slow_start {
             replica.begin_slow_start(now);
         }

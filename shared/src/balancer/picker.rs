@@ -66,7 +66,10 @@ impl Picker {
         }
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let picked = match self.strategy() {
-            Strategy::RoundRobin => turn.next(candidates, |one| rand::random::<f64>() < one.weight(now)),
+            Strategy::RoundRobin => turn.next(candidates, |one| {
+                let weight = one.weight(now);
+                weight >= 1.0 || rand::random::<f64>() < weight
+            }),
             Strategy::Random => random(candidates, now),
             Strategy::LeastConnections => turn.fewest(candidates, now),
             Strategy::WeightedRoundRobin => turn.weighted(candidates, now),

@@ -39,8 +39,9 @@ use tokio_util::io::poll_read_buf;
 
 use self::body::Framing;
 use self::head::Verdict;
-use self::pace::{Alarm, Pace};
+use self::pace::Pace;
 use self::refusal::Refusal;
+use crate::alarm::Alarm;
 use crate::problem::Problem;
 
 /// What a client may cost.

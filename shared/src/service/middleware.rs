@@ -2,13 +2,14 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::{self, Accept, Header as _, HeaderMap, HeaderName, HeaderValue, Quality};
+use actix_web::http::header::{self, Accept, Header as _, HeaderName, HeaderValue, Quality};
 use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError as _, web};
@@ -33,7 +34,7 @@ pub(super) struct Middleware {
 
 /// What a handler that serves many paths puts into its answer's extensions, to be counted under.
 #[derive(Debug, Clone)]
-pub struct RouteLabel(pub String);
+pub struct RouteLabel(pub Arc<str>);
 
 impl Middleware {
     pub(super) fn new(service: &'static str, drain: Drain, edge: bool) -> Self {
@@ -49,7 +50,7 @@ struct Seen {
     started: Instant,
     method: Method,
     path: String,
-    request_id: String,
+    request_id: HeaderValue,
     span: Span,
 }
 
@@ -80,8 +81,9 @@ pub(super) async fn middleware(
             let is_error = response.status().is_client_error() || response.status().is_server_error();
             let response = late.filter(|_| is_error).unwrap_or(response);
             let label = response.extensions().get::<RouteLabel>().map(|label| label.0.clone());
-            let route = label.or_else(|| request.match_pattern()).unwrap_or_else(|| "-".to_owned());
-            let mut response = middleware.finish(&seen, &route, response);
+            let pattern = if label.is_none() { request.match_pattern() } else { None };
+            let route = label.as_deref().or(pattern.as_deref()).unwrap_or("-");
+            let mut response = middleware.finish(&seen, route, response);
             // HTTP/1.0 has no chunks: the end of the connection is the end of the body.
             if is_old && matches!(response.body().size(), BodySize::Stream) {
                 response.head_mut().no_chunking(true);
@@ -110,12 +112,16 @@ impl Seen {
             headers.remove(Deadline::HEADER);
             headers.remove(ATTEMPT_HEADER);
         }
-        let request_id = request_id(headers);
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
-            headers.insert(REQUEST_ID, value);
-        }
+        let request_id = match headers.get(REQUEST_ID) {
+            Some(id) if is_request_id(id) => id.clone(),
+            _ => {
+                let id = new_request_id();
+                headers.insert(REQUEST_ID, id.clone());
+                id
+            }
+        };
         let span = Span::below(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
-        if let Ok(value) = HeaderValue::from_str(&span.traceparent()) {
+        if let Ok(value) = HeaderValue::from_str(span.traceparent()) {
             headers.insert(TRACEPARENT, value);
         }
         Self {
@@ -128,12 +134,21 @@ impl Seen {
     }
 }
 
-/// The client's id if it is one, else a new one.
-fn request_id(headers: &HeaderMap) -> String {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    match headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()) {
-        Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(allowed) => id.to_owned(),
-        _ => Uuid::now_v7().to_string(),
+/// Whether a client's id is taken over.
+fn is_request_id(id: &HeaderValue) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    (1..=128).contains(&id.len()) && id.as_bytes().iter().all(allowed)
+}
+
+fn new_request_id() -> HeaderValue {
+    let mut text = [0; 36];
+    let id: &str = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+impl Seen {
+    fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
     }
 }
 
@@ -153,9 +168,7 @@ fn acceptable(request: &ServiceRequest) -> bool {
 impl Middleware {
     fn finish(&self, seen: &Seen, route: &str, response: HttpResponse<BoxBody>) -> HttpResponse<BoxBody> {
         let (mut response, problem) = self.render(seen, response);
-        if let Ok(value) = HeaderValue::from_str(&seen.request_id) {
-            response.headers_mut().insert(REQUEST_ID, value);
-        }
+        response.headers_mut().insert(REQUEST_ID, seen.request_id.clone());
         if self.drain.has_begun() {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -176,11 +189,11 @@ impl Middleware {
         log::log!(
             target: "request", level,
             method = seen.method.as_str(), path = seen.path, route, status,
-            ms = took.as_secs_f64() * 1000.0, request_id = seen.request_id, trace_id = seen.span.trace_id();
+            ms = took.as_secs_f64() * 1000.0, request_id = seen.request_id(), trace_id = seen.span.trace_id();
             "{}", problem.as_ref().map_or("served", Problem::code)
         );
         if let Some(cause) = problem.as_ref().and_then(Problem::cause) {
-            log::error!(target: "request", cause, request_id = seen.request_id; "what went wrong");
+            log::error!(target: "request", cause, request_id = seen.request_id(); "what went wrong");
         }
         response
     }
@@ -197,7 +210,7 @@ impl Middleware {
             return (response, None);
         }
         let problem = known.unwrap_or_else(|| Problem::of_status(status));
-        let document = problem.document(self.service, &seen.request_id, OffsetDateTime::now_utc());
+        let document = problem.document(self.service, seen.request_id(), OffsetDateTime::now_utc());
         let mut response = response.set_body(BoxBody::new(document));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         (response, Some(problem))

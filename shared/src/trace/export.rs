@@ -91,8 +91,8 @@ fn described(ended: &Ended) -> Value {
     let Ended { span, kind, name, took, failed } = ended;
     // OTLP writes 64-bit numbers as text.
     json!({
-        "traceId": span.trace,
-        "spanId": span.id,
+        "traceId": span.trace_id(),
+        "spanId": span.id(),
         "parentSpanId": span.parent.as_deref().unwrap_or_default(),
         "name": name,
         "kind": *kind as u8,

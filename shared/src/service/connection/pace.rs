@@ -1,11 +1,11 @@
 //! The minimum rate of a transfer. Only the time in which this side waits for the client counts.
 
-use std::future::Future as _;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
+
+use crate::alarm::Alarm;
 
 /// The longest single wait is this many times the grace, however fast the client was before. Without a bound, the
 /// bytes that the kernel buffers would pay for minutes.
@@ -43,21 +43,6 @@ impl Pace {
         let since = *self.waits_since.get_or_insert_with(Instant::now);
         let earned = self.grace + Duration::from_secs(self.bytes / self.rate);
         self.alarm.poll(cx, since + earned.saturating_sub(self.waited).min(MAX_WAITS * self.grace))
-    }
-}
-
-/// A timer that is made when it is first needed.
-#[derive(Default)]
-pub(super) struct Alarm(Option<(Instant, Pin<Box<Sleep>>)>);
-
-impl Alarm {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let (set, sleep) = self.0.get_or_insert_with(|| (at, Box::pin(tokio::time::sleep_until(at))));
-        if *set != at {
-            *set = at;
-            sleep.as_mut().reset(at);
-        }
-        sleep.as_mut().poll(cx)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::pace::Alarm;
+use crate::alarm::Alarm;
 use crate::problem::{PROBLEM_JSON, Problem};
 
 /// How long, and how much, is read after the response. Without this, the kernel resets a connection with unread
