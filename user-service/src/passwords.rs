@@ -76,7 +76,7 @@ impl Passwords {
         lane: Lane,
         work: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Result<T, Error> {
-        let _turn = match lane {
+        let turn = match lane {
             Lane::Known => None,
             Lane::New => Some(self.new.enter().await.map_err(|_| Error::Busy)?),
             Lane::Slow => Some(self.slow.enter().await.map_err(|_| Error::Busy)?),
@@ -84,7 +84,7 @@ impl Passwords {
         let permit = self.limiter.enter().await.map_err(|_| Error::Busy)?;
         let done = tokio::task::spawn_blocking(move || {
             // Held by the hashing, which goes on when its request is gone.
-            let _permit = permit;
+            let _held = (turn, permit);
             work()
         });
         let done = done.await.map_err(|error| error.to_string());

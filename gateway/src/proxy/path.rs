@@ -42,12 +42,13 @@ fn connection_names_end_to_end_header(headers: &HeaderMap) -> bool {
     const END_TO_END: [&str; 5] =
         ["host", "authorization", "idempotency-key", "x-request-id", "content-type"];
     connection_options(headers)
-        .any(|name| END_TO_END.iter().any(|header| name.trim().eq_ignore_ascii_case(header)))
+        .any(|name| END_TO_END.iter().any(|header| name.eq_ignore_ascii_case(header.as_bytes())))
 }
 
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(header::CONNECTION).filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(','))
+/// Bytes, as where these headers are dropped: a value need not be text.
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(header::CONNECTION).map(|value| value.as_bytes());
+    values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// No dot segments, no empty segments but the last, and no encoded characters that have a meaning when decoded.

@@ -22,7 +22,7 @@ async fn hop_by_hop_headers_are_dropped_and_proxy_headers_are_set() {
         "HTTP/1.1 200 OK\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\nx-end: 1\r\nx-served-by: me\r\ncontent-length: 2\r\n\r\nok",
     );
     let gateway = Gateway::start(&[&upstream]).await;
-    let answered = raw(&gateway, "GET /a/b?q=1 HTTP/1.1\r\nhost: shop\r\nconnection: x-private, close\r\nx-private: 1\r\nte: trailers\r\nx-forwarded-for: 6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-request-deadline: 1999-01-01T00:00:00.000Z\r\nx-request-timeout-ms: 77\r\nx-retry-attempt: 7\r\nx-kept: 1\r\n\r\n").await;
+    let answered = raw(&gateway, "GET /a/b?q=1 HTTP/1.1\r\nhost: shop\r\nconnection: x-private, close\r\nx-private: 1\r\nte: trailers\r\nx-forwarded-for: 6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nforwarded: for=6.6.6.6\r\nx-request-deadline: 1999-01-01T00:00:00.000Z\r\nx-request-timeout-ms: 77\r\nx-retry-attempt: 7\r\nx-kept: 1\r\nx-request-id: mine\r\nx-request-id: <b>\r\n\r\n").await;
     let lower = answered.to_lowercase();
     assert!(answered.starts_with("HTTP/1.1 200 OK"), "{answered}");
     assert!(
@@ -42,14 +42,21 @@ async fn hop_by_hop_headers_are_dropped_and_proxy_headers_are_set() {
         "via: 1.1 gateway",
         "x-retry-attempt: 0",
         "x-request-timeout-ms: 1",
-        "x-request-id: ",
+        "x-request-id: mine\r",
         "traceparent: 00-",
     ] {
         assert!(seen.contains(there), "{there}: {seen}");
     }
-    for gone in
-        ["x-private", "te: trailers", "6.6.6.6", "1999-01-01", "-ms: 77", "x-retry-attempt: 7", "connection:"]
-    {
+    for gone in [
+        "x-private",
+        "te: trailers",
+        "6.6.6.6",
+        "1999-01-01",
+        "-ms: 77",
+        "x-retry-attempt: 7",
+        "<b>",
+        "connection:",
+    ] {
         assert!(!seen.contains(gone), "{gone}: {seen}");
     }
 }
@@ -85,6 +92,7 @@ async fn an_ambiguous_request_never_reaches_a_service() {
         "connection: host",
         "connection: authorization",
         "connection: x-a, Idempotency-Key",
+        "connection: host, \u{80}",
         "upgrade: websocket\r\ntransfer-encoding: chunked",
     ] {
         let answered = raw(&gateway, &format!("POST /a HTTP/1.1\r\nhost: h\r\n{lines}\r\n\r\n")).await;

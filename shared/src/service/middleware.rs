@@ -112,14 +112,10 @@ impl Seen {
             headers.remove(Deadline::HEADER);
             headers.remove(ATTEMPT_HEADER);
         }
-        let request_id = match headers.get(REQUEST_ID) {
-            Some(id) if is_request_id(id) => id.clone(),
-            _ => {
-                let id = new_request_id();
-                headers.insert(REQUEST_ID, id.clone());
-                id
-            }
-        };
+        let given = headers.get(REQUEST_ID).filter(|id| is_request_id(id)).cloned();
+        let request_id = given.unwrap_or_else(new_request_id);
+        // In place of all others, which nobody has checked.
+        headers.insert(REQUEST_ID, request_id.clone());
         let span = Span::below(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
         if let Ok(value) = HeaderValue::from_str(span.traceparent()) {
             headers.insert(TRACEPARENT, value);

@@ -57,13 +57,17 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
+    fn is_full(&self) -> bool {
+        self.open() >= self.max
+    }
+
     fn is_under_pressure(&self) -> bool {
         self.open() as f64 >= self.max as f64 * PRESSURE
     }
 
     /// `None` if a limit is reached.
     fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Counted> {
-        if self.open() >= self.max {
+        if self.is_full() {
             metrics::refused_connection("all");
             return None;
         }
@@ -174,10 +178,13 @@ impl Workers {
     }
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
-        if self.connections.is_under_pressure() {
+        let counted = self.connections.enter(peer.ip());
+        // Who has its share already is refused, and closes nobody's connection.
+        let needs_room = counted.is_some() || self.connections.is_full();
+        if needs_room && self.connections.is_under_pressure() {
             self.evict_one();
         }
-        if let Some(counted) = self.connections.enter(peer.ip()) {
+        if let Some(counted) = counted {
             self.next = (self.next + 1) % self.workers.len();
             self.send(self.next, Command::Serve(stream, peer, counted));
         }
