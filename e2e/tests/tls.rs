@@ -4,9 +4,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpResponse, web};
 use e2e::{PASSWORD, Stack};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -17,6 +19,7 @@ use shared::testing::{eventually, run};
 use shared::tls::Tls;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use xtask::{Authority, Kind, Replica, programs};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -219,6 +222,43 @@ async fn certificates_are_read_again_without_a_restart_and_a_bad_file_leaves_the
     assert!(is_named("user-service").await);
     certificates.replace("server", "order-service");
     assert!(is_named("order-service").await);
+}
+
+#[actix_web::test]
+async fn a_caller_that_leaves_over_tls_does_not_end_the_handler() {
+    let certificates = Certificates::new();
+    let tls = open(&certificates.replace("server", "order-service"));
+    let (begun, go, done) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let told = (begun.clone(), go.clone(), done.clone());
+    let service = Service::bind("a-service", HttpConfig::for_tests()).unwrap().tls(Some(tls));
+    let service = service.configure(move |app| {
+        let (begun, go, done) = told.clone();
+        let work = move || {
+            let (begun, go, done) = (begun.clone(), go.clone(), done.clone());
+            async move {
+                begun.notify_one();
+                go.notified().await;
+                done.notify_one();
+                HttpResponse::Ok().finish()
+            }
+        };
+        app.route("/work", web::get().to(work));
+    });
+    let server = service.build().unwrap();
+    let address = server.address().to_string();
+    run(server);
+    let client = certificates.client("gateway");
+    let stream = TcpStream::connect(&address).await.unwrap();
+    let mut caller = client.peer("order-service").connect(stream).await.unwrap();
+    caller.write_all(b"GET /work HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    begun.notified().await;
+    drop(caller);
+    // The server sees what came before this request, too.
+    for _ in 0..8 {
+        assert_eq!(ask(&client, "order-service", &address).await.unwrap(), 200);
+    }
+    go.notify_one();
+    assert!(tokio::time::timeout(TIMEOUT, done.notified()).await.is_ok(), "the handler was dropped");
 }
 
 #[actix_web::test]

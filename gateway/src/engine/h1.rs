@@ -100,10 +100,12 @@ impl Engine {
         let mut since = Instant::now();
         let head = loop {
             // Every byte sent or received restarts the timeout.
-            let end = if sending.needs_client() { request.upload_end } else { request.end };
-            let end = end.min(Instant::now() + request.head_timeout);
+            let silent_until = Instant::now() + request.head_timeout;
             let step = poll_fn(|cx| match poll_step(&mut connection, &mut sending, cx) {
-                Poll::Pending => connection.alarm.poll(cx, end.into()).map(|()| Ok(Step::TimedOut)),
+                Poll::Pending => {
+                    let end = if sending.needs_client() { request.upload_end } else { request.end };
+                    connection.alarm.poll(cx, end.min(silent_until).into()).map(|()| Ok(Step::TimedOut))
+                }
                 step => step,
             });
             let received = match step.await {

@@ -306,7 +306,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let read = match &mut self.state {
             State::Body(Framing::Length(left)) if self.input.is_empty() => {
                 self.io.set_limit(*left);
-                ready!(Pin::new(&mut self.io).poll_read(cx, out))?;
+                or_end(ready!(Pin::new(&mut self.io).poll_read(cx, out)))?;
                 let read = out.filled().len() - before;
                 *left -= read as u64;
                 if *left == 0 {
@@ -317,7 +317,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             _ => {
                 self.io.set_limit(u64::MAX);
                 self.input.reserve(READ_SIZE);
-                ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))?
+                or_end(ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)))?
             }
         };
         self.receiving.moved(read);
@@ -373,6 +373,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             State::Response | State::Refused(_) => return Poll::Pending,
         }
         Poll::Ready(())
+    }
+}
+
+/// The end of a TLS connection that its client just closed is an error for rustls, and the end of the input here: the
+/// framing finds out what is missing. As an error, it would end the handler that runs.
+fn or_end<R: Default>(read: io::Result<R>) -> io::Result<R> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(R::default()),
+        read => read,
     }
 }
 
