@@ -164,9 +164,10 @@ async fn document(service: &ServiceClient) -> Option<Value> {
 
 /// Adds `/openapi.json` and `/docs`.
 pub fn configure(app: &mut web::ServiceConfig) {
-    app.service(resource("/openapi.json").get(merged))
-        .service(resource("/docs").get(index))
-        .service(resource("/docs/{file:.*}").get(asset));
+    // A scope, so that the pattern of the files is tried on no other path.
+    let files =
+        web::scope("/docs").service(resource("").get(index)).service(resource("/{file:.*}").get(asset));
+    app.service(resource("/openapi.json").get(merged)).service(files);
 }
 
 async fn merged(
