@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_probe_passed_one_failure_opens_it_for_longer_and_one_success_closes_it() {
+    fn after_a_passed_check_one_failure_opens_it_for_longer_and_one_success_closes_it() {
         let now = Instant::now();
         let on_trial = || {
             let mut ejection = Ejection::new(now);
