@@ -127,12 +127,13 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
 }
 
 /// Whether a value of `Connection` declares the header as hop-by-hop.
-fn is_named<'a>(name: &str, mut connection: impl Iterator<Item = &'a [u8]>) -> bool {
-    connection.any(|value| {
-        value
-            .split(|byte| *byte == b',')
-            .any(|named| named.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-    })
+fn is_named<'a>(name: &str, connection: impl Iterator<Item = &'a [u8]>) -> bool {
+    options(connection).any(|named| named.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// The options in the values of `Connection`. Bytes, because a value need not be text.
+pub fn options<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 pub fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {

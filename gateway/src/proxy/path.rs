@@ -2,9 +2,11 @@
 //! ([`shared::service`]) has refused those whose end is ambiguous.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderValue};
 use actix_web::http::{StatusCode, header};
 use shared::problem::Problem;
+
+use super::headers::options;
 
 /// The longest path with query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
@@ -45,10 +47,8 @@ fn connection_names_end_to_end_header(headers: &HeaderMap) -> bool {
         .any(|name| END_TO_END.iter().any(|header| name.eq_ignore_ascii_case(header.as_bytes())))
 }
 
-/// Bytes, as where these headers are dropped: a value need not be text.
 fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let values = headers.get_all(header::CONNECTION).map(|value| value.as_bytes());
-    values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    options(headers.get_all(header::CONNECTION).map(HeaderValue::as_bytes))
 }
 
 /// No dot segments, no empty segments but the last, and no encoded characters that have a meaning when decoded.
