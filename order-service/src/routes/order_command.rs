@@ -37,8 +37,9 @@ impl<By: AsRef<Caller>> OrderCommand<By> {
         let answer =
             |order: &Order| Answer::json(status, &OrderView::from(order)).header(etag(order.version()));
         let advance = async |tx: &mut Tx| {
-            let before = self.store.lock(tx, self.id.0).await?.order.version();
-            let order = self.store.advance(tx, self.id.0, &trigger, &cause).await?;
+            let locked = self.store.lock(tx, self.id.0).await?;
+            let (before, now) = (locked.order.version(), tx.now());
+            let order = self.store.proceed(tx, locked, &trigger, &cause, now).await?;
             if order.version() != before {
                 self.audit(tx, &trigger, &order).await?;
             }
