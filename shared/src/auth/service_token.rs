@@ -65,22 +65,20 @@ impl ServiceKeys {
     /// A token for calls from `caller` to `callee` within half a minute, on behalf of `person` if given.
     pub fn mint(&self, caller: &str, callee: &str, person: Option<Uuid>) -> String {
         let (signer, exp) = (self.own.get(), unix_now() + LIFETIME);
+        let claims = ServiceClaims { iss: caller.to_owned(), aud: callee.to_owned(), sub: person, exp };
+        if person.is_some() {
+            return sign(&signer, &claims);
+        }
         let key = [caller.to_owned(), callee.to_owned()];
         let mut minted = self.minted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = minted.get(&key).filter(|_| person.is_none())
+        if let Some(last) = minted.get(&key)
             && Arc::ptr_eq(&last.signer, &signer)
-            && (exp..=exp + LIFETIME / 2).contains(&(last.exp + LIFETIME / 2))
+            && exp.checked_sub(last.exp).is_some_and(|age| age <= LIFETIME / 2)
         {
             return last.token.clone();
         }
-        let claims = ServiceClaims { iss: caller.to_owned(), aud: callee.to_owned(), sub: person, exp };
-        let token = signer.sign_as(TYPE, &claims).unwrap_or_else(|error| {
-            log::error!("a service token could not be made: {error}");
-            String::new()
-        });
-        if person.is_none() {
-            minted.insert(key, Minted { token: token.clone(), exp, signer });
-        }
+        let token = sign(&signer, &claims);
+        minted.insert(key, Minted { token: token.clone(), exp, signer });
         token
     }
 
@@ -96,6 +94,13 @@ impl ServiceKeys {
         }
         Ok(claims)
     }
+}
+
+fn sign(signer: &SigningKeys, claims: &ServiceClaims) -> String {
+    signer.sign_as(TYPE, claims).unwrap_or_else(|error| {
+        log::error!("a service token could not be made: {error}");
+        String::new()
+    })
 }
 
 impl PublicKeys {
