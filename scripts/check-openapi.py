@@ -1,4 +1,4 @@
-"""Places an order with the client that openapi-generator has made; called by scripts/check-openapi."""
+"""Places an order with the client that openapi-generator has generated. scripts/check-openapi runs this program."""
 
 import sys
 import uuid

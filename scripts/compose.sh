@@ -1,23 +1,23 @@
 # shellcheck shell=bash
-# What the scripts share about the stack in docker compose.
+# Functions that the scripts share, for the stack in docker compose.
 
 # The containers of a service, or of all.
 containers() { docker compose ps --quiet "$@"; }
-# The first container of a service. `head` would end before docker has said everything, and docker fails then.
+# The first container of a service. `head` would exit before docker has printed everything, and docker would fail.
 first_of() { containers "$1" | sed -n 1p; }
 
-# ask CONTAINER PORT PATH [HEADER]: asks the program in a container, from inside, and prints the answer.
-# The header, which may hold a token, is on no command line.
+# ask CONTAINER PORT PATH [HEADER]: sends a GET to the program in a container, from inside, and prints the response.
+# The header may contain a token, so it is on no command line.
 ask() { PROBE_HEADER=${4:-} docker exec -e PROBE_HEADER "$1" probe "$2" "$3"; }
 
 # The memory of the program in a container, in kB.
 container_rss() { docker exec "$1" sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' /proc/1/status; }
 
-# Waits until every container is healthy, for a minute.
+# Waits for at most a minute until every container is healthy.
 await_healthy() { within 60 are_healthy; }
 are_healthy() { [ "$(docker compose ps --format '{{.Health}}' | grep . | sort -u)" = healthy ]; }
 
-# Waits until the gateway counts every replica as healthy and serves, for 30 s. Reads the gateway's metrics,
+# Waits for at most 30 s until the gateway is ready and all replicas are healthy. Reads the gateway's metrics, which have
 # a line for each replica.
 await_replicas() { within 30 are_replicas_healthy; }
 are_replicas_healthy() {
@@ -26,12 +26,12 @@ are_replicas_healthy() {
   [ "${healthy:-0}" -ge "$REPLICAS" ] && curl -fsS -o /dev/null "$GATEWAY/health/ready" 2>/dev/null
 }
 
-# The admin's login, as .secrets/admin.env. Only the program that reads the secret `admin` knows it.
+# Writes the admin's login to .secrets/admin.env. It comes from the program that has the secret `admin`.
 write_admin_env() {
   local container
   need_docker
   container=$(first_of "$(programs | awk '$8 ~ /admin/ { print $1 }')")
-  [ -n "$container" ] || die "It does not run in docker compose: start it with scripts/up --compose."
+  [ -n "$container" ] || die "The stack is not running in docker compose: start it with scripts/up --compose."
   mkdir -p "$SECRETS" && chmod 700 "$SECRETS"
   (
     umask 077
@@ -39,14 +39,14 @@ write_admin_env() {
   )
 }
 
-# Ends the script where docker compose cannot be used.
+# Exits with an error if docker compose cannot be used.
 need_docker() {
   type -P docker >/dev/null || die "missing: docker. See https://docs.docker.com/engine/install"
   docker compose version >/dev/null 2>&1 || die "missing: docker compose, version 2"
   docker info >/dev/null 2>&1 || die "Docker does not answer: does it run, and may you use it (are you in the group docker)?"
 }
 
-# compose_up [OVERLAY]...: builds and starts it, with overlays such as `checks`.
+# compose_up [OVERLAY]...: builds and starts the stack, with overlays such as `checks`.
 compose_up() {
   need_docker
   type -P curl >/dev/null || die "missing: curl"
@@ -62,8 +62,8 @@ compose_up() {
 
   echo "Building (the first time takes some minutes) …"
   docker compose build --quiet
-  docker compose up --detach --wait --wait-timeout 180 || die "Not everything became healthy: see docker compose ps, docker compose logs. scripts/down --compose ends what runs."
-  await_replicas || die "The gateway does not count $REPLICAS healthy replicas: see $ADMIN."
+  docker compose up --detach --wait --wait-timeout 180 || die "Some containers did not become healthy: see docker compose ps, docker compose logs. scripts/down --compose stops the stack."
+  await_replicas || die "The gateway does not see $REPLICAS healthy replicas: see $ADMIN."
   write_admin_env
-  it_runs "It runs." $'docker compose logs\n  Prometheus   http://127.0.0.1:9091' "scripts/down --compose"
+  it_runs "The stack is running." $'docker compose logs\n  Prometheus   http://127.0.0.1:9091' "scripts/down --compose"
 }

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Servers for the tests of adapters, in containers, on free ports of loopback. Those that TEST_POSTGRES_URL,
-# TEST_NATS_URL and TEST_CONSUL_URL already name are used instead; those whose image is not here are not
-# started, and their tests are skipped.
+# Starts servers for the tests of adapters, in containers, on free ports of loopback. If TEST_POSTGRES_URL,
+# TEST_NATS_URL or TEST_CONSUL_URL is set, the tests use that server. If Docker does not have an image, its server is
+# not started, and its tests are skipped.
 
 SERVERS=() SERVER_FILES=''
 
-# serve IMAGE [docker options] -- [arguments]: starts a server, and leaves its id in $server.
+# serve IMAGE [docker options] -- [arguments]: starts a server, and sets $server to its id.
 serve() {
   local image=$1 options=()
   shift
@@ -25,7 +25,7 @@ free_ports() {
   done
   echo "${ports[@]}"
 }
-# answers WHAT COMMAND...: waits until the command ends well, for 30 s.
+# answers NAME COMMAND...: waits for at most 30 s until the command succeeds.
 answers() { within 30 "${@:2}" >/dev/null 2>&1 || die "$1 does not answer: docker logs $server"; }
 connects() { (exec 3<>"/dev/tcp/${1%:*}/${1#*:}"); }
 
@@ -34,7 +34,7 @@ start_servers() {
   if [ -z "${TEST_POSTGRES_URL:-}" ] && is_here postgres:17; then
     serve postgres:17 -e POSTGRES_HOST_AUTH_METHOD=trust -p 127.0.0.1::5432 -- postgres -c fsync=off -c full_page_writes=off -c max_connections=500
     at=$(address 5432)
-    # Over TCP, which the server that sets everything up does not listen to.
+    # Over TCP: the temporary server that initializes the database does not listen on TCP.
     answers PostgreSQL docker exec "$server" pg_isready -h 127.0.0.1 -U postgres
     export TEST_POSTGRES_URL=postgres://postgres@$at/postgres
   fi
@@ -57,9 +57,9 @@ start_servers() {
   fi
 }
 
-# PostgreSQL, NATS and Consul as docker-compose.yml starts them, with the logins and tokens that its service
-# `secrets` makes. TEST_COMPOSE_SECRETS is the folder with its volumes; there, NAME-address says where a server
-# listens, and `rotate STEP` does what scripts/rotate-secrets does.
+# Starts PostgreSQL, NATS and Consul like docker-compose.yml, with the logins and tokens that its service `secrets`
+# generates. TEST_COMPOSE_SECRETS is the folder with the volumes. In this folder, the file NAME-address holds the address
+# of a server, and the script `rotate STEP` runs a step of scripts/rotate-secrets.
 start_compose_servers() {
   local http rpc gossip make postgres
   SERVER_FILES=$(mktemp -d)
@@ -83,7 +83,6 @@ start_compose_servers() {
   answers NATS connects "$(<"$SERVER_FILES/nats-address")"
   { echo '#!/usr/bin/env bash'; echo 'set -e'; printf '%q ' "${make[@]}"; echo '"$1"'
     echo "docker exec $postgres bash /databases.sh; docker kill --signal HUP $server"; } >"$SERVER_FILES/rotate"
-  chmod +x "$SERVER_FILES/rotate"
   read -r http rpc gossip < <(free_ports)
   serve hashicorp/consul:1.20 --network host --user 100:1000 --tmpfs /consul/data:uid=100,gid=1000,mode=0700 --tmpfs /tmp \
     --volume "$SERVER_FILES/consul:/secrets:ro" --volume "$PWD/deploy/consul/start.sh:/start.sh:ro" \
@@ -92,6 +91,8 @@ start_compose_servers() {
     -http-port "$http" -server-port "$rpc" -serf-lan-port "$gossip" -serf-wan-port -1 -dns-port -1 -grpc-port -1
   echo "127.0.0.1:$http" >"$SERVER_FILES/consul-address"
   answers Consul docker exec "$server" test -s /tmp/agent-token
+  echo "docker exec $server sh /start.sh tokens" >>"$SERVER_FILES/rotate"
+  chmod +x "$SERVER_FILES/rotate"
 }
 
 stop_servers() {

@@ -7,6 +7,7 @@ use shared::db::{Db, DbConfig, DbError, Migrations, Row, now, query};
 use xtask::programs;
 
 use crate::environment::{Environment, Replica};
+use crate::invariants::snapshot::Entries;
 
 /// Runs SQL that is written in this file only.
 pub struct Database {
@@ -23,16 +24,11 @@ enum Server {
 const PRUNED: [(&str, &str); 3] =
     [("outbox", "sent_at"), ("inbox", "seen_at"), ("idempotency_keys", "expires_at")];
 
+/// The database of pgbench, which is dropped again.
+const PGBENCH: &str = "pgbench";
+
 /// Rows, by table.
 pub type Kept = [i64; 3];
-
-/// Of payment-service's ledger.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Entries {
-    /// The sum of the entries, by account.
-    pub balances: BTreeMap<String, i64>,
-    pub count: i64,
-}
 
 pub struct Table {
     pub name: String,
@@ -164,6 +160,28 @@ impl Database {
         Some([self.number(wrote).await.ok()?, self.number(&all).await.ok()?])
     }
 
+    /// The transactions per second of pgbench, 16 clients with simple updates, in the same container. `None` on SQLite.
+    pub async fn pgbench(&self) -> Result<Option<f64>, String> {
+        let Server::Container(server) = &self.server else { return Ok(None) };
+        let script = format!(
+            "createdb -U postgres {PGBENCH} && pgbench -U postgres -i -q -s 10 {PGBENCH} && \
+             pgbench -U postgres -N -M prepared -c 16 -j 2 -T 10 {PGBENCH}; dropdb -U postgres {PGBENCH}"
+        );
+        let command = ["exec", &server.name, "sh", "-c", &script];
+        let printed = crate::environment::output("docker", &command, None).await.unwrap_or_default();
+        let tps =
+            printed.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        tps.map(Some).ok_or_else(|| format!("pgbench does not print its result: {printed}"))
+    }
+
+    /// The number of transactions that handled so many events, by the number of events: they have the same time.
+    pub async fn batches(&self) -> Result<BTreeMap<i64, i64>, String> {
+        let sizes = "SELECT CAST(size AS text) AS name, COUNT(*) AS n \
+                     FROM (SELECT COUNT(*) AS size FROM inbox GROUP BY seen_at) AS batches GROUP BY size";
+        let sizes = self.pairs(sizes).await?.into_iter();
+        Ok(sizes.map(|(size, count)| (size.parse().unwrap_or_default(), count)).collect())
+    }
+
     /// For each of the last events that arrived in `other`: the milliseconds from its insert into the outbox
     /// here to its insert into the inbox there. So the first commit and the delivery are included, the effect
     /// and the second commit are not.
@@ -273,6 +291,11 @@ mod tests {
         assert_eq!((entries.balances["sales"], entries.count), (-501, 3));
         let (confirmed, time) = database.confirmed(begun).await.unwrap();
         assert_eq!((confirmed, time.as_secs()), (1, 3));
+        for seen_at in [soon, soon, later] {
+            let insert = query("INSERT INTO inbox VALUES ('a', $1, $2)").bind(uuid::Uuid::now_v7());
+            insert.bind(seen_at).execute(db).await.unwrap();
+        }
+        assert_eq!(database.batches().await.unwrap(), BTreeMap::from([(1, 1), (2, 1)]));
         db.close().await;
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -53,7 +53,8 @@ fn all_faults(environment: Environment) -> Vec<Fault> {
         match program.kind {
             // Pausing it would only make every client wait.
             Kind::Gateway => {}
-            Kind::External => faults.push(Fault::Pause(name)),
+            // A tool is paused too, because nothing may wait for it.
+            Kind::External | Kind::Tool => faults.push(Fault::Pause(name)),
             Kind::Service => faults.extend([Fault::Pause(name), Fault::RollingRestart(name)]),
         }
     }

@@ -1,18 +1,21 @@
-//! Drives a running stack from outside: `scripts/chaos`, `scripts/faults`, `scripts/bench`.
+//! Drives a running stack from outside: `scripts/chaos`, `scripts/faults`, `scripts/bench`. And measures the gateway
+//! beside other proxies.
 
 pub mod customer; // a client that sends again until it is answered
 pub mod deployment; // the stack under test, and its admin
-pub mod client_log; // what clients were answered
 pub mod workload; // what customers order, pay, cancel and read
 pub mod environment; // where the stack runs: processes of this machine, or containers
 pub mod faults; // fault injection
 pub mod snapshot; // the state of every part of the stack
-pub mod invariants; // what must hold in it
 pub mod report; // the table of an account
 pub mod settled; // waits until all hold, and checks that nothing changes afterwards
 pub mod attacks; // hostile clients
 pub mod measure; // processor time and memory
 pub mod database; // rows, bytes and transactions
+pub mod proxies; // the gateway beside nginx, HAProxy, Pingora and a naive Node gateway
+
+/// The console checks them, too.
+pub use console::domain::invariants::{self, client_log};
 
 use std::process::ExitCode;
 

@@ -26,6 +26,9 @@ pub fn print(log: &ClientLog, settled: &Settled, customers: &BTreeSet<String>) {
     }
     println!("  {:<58} {:>6}", "cancelled by the customer", log.cancelled.len());
     println!("  {:<58} {:>6}", "refunded in part by the admin", log.refunds.len());
+    for (figure, count) in differences(settled) {
+        println!("  differences to the card network in what is {figure:<15} {count:>6}");
+    }
     println!("  {:<58} {:>6}", "reads", log.reads);
     println!("  {:<58} {:>6}", "failed reads, not retried", log.reads_failed);
     println!("  {:<58} {:>6}", "requests with a key, or that had to be answered", log.requests);
@@ -39,4 +42,22 @@ pub fn print(log: &ClientLog, settled: &Settled, customers: &BTreeSet<String>) {
             println!("    {broken}");
         }
     }
+}
+
+/// How many events the transactions of an inbox handled.
+pub fn print_batches(database: &str, batches: &BTreeMap<i64, i64>) {
+    println!("\n  transactions of the inbox in {database}:");
+    for (least, most) in [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32)] {
+        let count: i64 = batches.range(least..=most).map(|(_, count)| count).sum();
+        println!("  {:<58} {count:>6}", format!("with {least} to {most} events"));
+    }
+}
+
+/// How many are listed, by figure.
+fn differences(settled: &Settled) -> BTreeMap<&str, u32> {
+    let mut counts = BTreeMap::new();
+    for difference in &settled.snapshot.differences {
+        *counts.entry(difference["figure"].as_str().unwrap_or_default()).or_default() += 1;
+    }
+    counts
 }

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use crate::client_log::ClientLog;
 use crate::deployment::Deployment;
+use crate::invariants::snapshot::Snapshot;
 use crate::invariants::{Invariant, check};
-use crate::snapshot::Snapshot;
+use crate::snapshot;
 
 const POLL: Duration = Duration::from_millis(500);
 /// Longer than any lease, also that of a replica in the registry (15 s), and than the broker waits before
@@ -34,7 +35,7 @@ pub async fn wait_until_settled(
 ) -> Option<Settled> {
     let begun = Instant::now();
     loop {
-        let snapshot = Snapshot::take(deployment).await;
+        let snapshot = snapshot::take(deployment).await;
         let after = begun.elapsed();
         let settled = snapshot.map(|snapshot| {
             let invariants = check(&snapshot, log, customers);
@@ -43,7 +44,7 @@ pub async fn wait_until_settled(
         match settled {
             Some(settled) if settled.holds() => {
                 tokio::time::sleep(STABLE_TIME).await;
-                let snapshot = Snapshot::take(deployment).await?;
+                let snapshot = snapshot::take(deployment).await?;
                 let mut invariants = check(&snapshot, log, customers);
                 invariants.push(unchanged(&settled.snapshot, &snapshot));
                 return Some(Settled { after, snapshot, invariants });

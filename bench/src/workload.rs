@@ -29,6 +29,9 @@ pub const TOKENS: [&str; 12] = [
     "tok_slow",
     "tok_insufficient_funds",
 ];
+/// Cards whose answers the card network alters, of which some orders are paid with a good one: it takes and gives back
+/// another amount, or says at first that a request with this key is under way.
+pub const ALTERED: [&str; 4] = ["tok_other_amount", "tok_other_amount", "tok_busy", "tok_visa"];
 const BETWEEN_READS: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_millis(200);
 const READS: [&str; 4] =

@@ -9,6 +9,19 @@ PGPASSWORD=$(</secrets/superuser)
 export PGPASSWORD PGOPTIONS='-c client_min_messages=warning'
 sql() { psql --quiet --set ON_ERROR_STOP=1 "$@"; }
 
+# During a rotation there is a next password of the superuser. An interrupted one may have set it already.
+if [ -s /secrets/superuser.next ]; then
+  set_next() {
+    sql <<'SQL'
+      \set password `cat /secrets/superuser.next`
+      ALTER ROLE postgres PASSWORD :'password';
+SQL
+  }
+  next=$(</secrets/superuser.next)
+  set_next 2>/dev/null || PGPASSWORD=$next set_next
+  PGPASSWORD=$next
+fi
+
 while read -r program _ _ _ _ name _; do
   case $program/$name in '#'*|*/-) continue ;; esac
   for role in "$name" "${name}_owner"; do

@@ -59,6 +59,10 @@ impl Person {
         let what = format!("order {} is {status}", order["id"]);
         eventually(&what, Duration::from_secs(60), || async {
             let order = self.api.try_get(&order_path(order)).await?.body;
+            assert!(
+                order["status"] != "rejected" || status == "rejected",
+                "it can never be {status}: {order}"
+            );
             (order["status"] == status).then_some(order)
         })
         .await

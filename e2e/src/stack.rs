@@ -66,6 +66,8 @@ impl Stack {
             ("SEED_PRODUCTS", "on"),
             ("HOSTNAME", "e2e"),
             ("CONFIG_FILE", &config_file),
+            // Of the console: several stacks run at the same time.
+            ("OTLP_PORT", "0"),
         ];
         let layout = Layout {
             binaries: &binaries(),
@@ -89,7 +91,7 @@ impl Stack {
         stack
     }
 
-    /// Waits until the gateway counts all replicas of every service as healthy.
+    /// Waits until the gateway counts all replicas of every service as healthy, and the operators' tools answer.
     pub async fn healthy(&self) {
         let admin = &self.admin_port;
         eventually("every replica of every service is healthy", START_TIMEOUT, || async {
@@ -98,6 +100,10 @@ impl Stack {
             (ready && are_all_healthy(&registry)).then_some(())
         })
         .await;
+        for tool in programs().iter().filter(|program| program.kind == Kind::Tool) {
+            let api = self.direct(tool.name);
+            eventually(tool.name, START_TIMEOUT, || api.try_get("/health/live")).await;
+        }
     }
 
     /// The replicas of `service`.

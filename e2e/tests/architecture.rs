@@ -6,6 +6,7 @@ mod architecture {
     pub(crate) mod cycles; // between the modules of a crate
 }
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -44,10 +45,23 @@ fn members() -> Vec<String> {
     members
 }
 
+/// Those that programs.txt lists as services, and the template of new ones.
 fn services() -> Vec<String> {
-    let services: Vec<_> = members().into_iter().filter(|member| member.ends_with("-service")).collect();
-    assert!(services.len() > 3, "{services:?}");
+    let is_service = |member: &String| {
+        member == "template-service" || xtask::services().any(|program| program.package == member.as_str())
+    };
+    let services: Vec<_> = members().into_iter().filter(is_service).collect();
+    assert!(services.len() > 4, "{services:?}");
     services
+}
+
+/// Those with a database.
+fn services_with_store() -> Vec<String> {
+    let has_database = |service: &String| {
+        let program = xtask::programs().iter().find(|program| program.package == service.as_str());
+        program.is_none_or(|program| program.database.is_some())
+    };
+    services().into_iter().filter(has_database).collect()
 }
 
 /// Every file at or below `path`.
@@ -231,7 +245,7 @@ fn a_service_names_itself_and_its_errors_in_one_place() {
 
 #[test]
 fn migrations_are_where_the_store_is_and_the_same_for_both_databases() {
-    for service in services() {
+    for service in services_with_store() {
         let store = format!("{service}/src/store.rs");
         assert!(text(&store).contains("pub fn migrations()"), "{store}: without fn migrations");
         let names = |database: &str| {
@@ -343,4 +357,111 @@ fn a_migration_that_takes_something_away_says_since_when_nobody_uses_it() {
     assert_eq!(unexplained_removals(drop), [drop]);
     assert!(unexplained_removals(&format!("-- Unused since version 2.\n{drop}")).is_empty());
     assert!(unexplained_removals("-- No DROP TABLE here.\nCREATE TABLE things (id uuid);").is_empty());
+}
+
+/// Tables that a migration for PostgreSQL locks. It locks those that it makes, too, but nobody waits for these.
+fn locked_tables(migration: &str) -> BTreeSet<String> {
+    let lines = migration.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let sql = lines.collect::<Vec<_>>().join(" ");
+    let (mut locked, mut made) = (BTreeSet::new(), BTreeSet::new());
+    for statement in sql.split(';') {
+        let statement = statement.replace('(', " ( ");
+        let words: Vec<_> = statement
+            .split_whitespace()
+            .filter(|word| !["IF", "NOT", "EXISTS", "ONLY"].contains(word))
+            .collect();
+        let after = |word: &str| {
+            let at = words.iter().position(|one| one.eq_ignore_ascii_case(word));
+            at.and_then(|at| words.get(at + 1)).map(|table| (*table).to_owned())
+        };
+        match words.as_slice() {
+            ["CREATE", "TABLE", table, ..] => {
+                made.insert((*table).to_owned());
+                locked.extend(after("REFERENCES"));
+            }
+            ["ALTER" | "DROP", "TABLE", table, ..] | ["UPDATE", table, ..] => {
+                locked.insert((*table).to_owned());
+                locked.extend(after("REFERENCES"));
+            }
+            ["DELETE", "FROM", table, ..] => {
+                locked.insert((*table).to_owned());
+            }
+            ["CREATE", "INDEX" | "TRIGGER" | "UNIQUE", ..] | ["DROP", "TRIGGER", ..] => {
+                locked.extend(after("ON"))
+            }
+            _ => {}
+        }
+    }
+    &locked - &made
+}
+
+/// Committed before the rule; a committed migration never changes.
+const LOCK_TWO_TABLES: [&str; 2] =
+    ["shared/0002_unsent_and_dead_letters.sql", "user-service/0002_refresh_families.sql"];
+
+#[test]
+fn a_migration_for_postgresql_locks_one_table() {
+    let mut found = Vec::new();
+    for member in members() {
+        for file in files(&root().join(&member).join("migrations/postgres")) {
+            let (tables, file) = (locked_tables(&fs::read_to_string(&file).unwrap()), name(&file));
+            let migration = format!("{}/{}", member, file.rsplit('/').next().unwrap());
+            if tables.len() > 1 && !LOCK_TWO_TABLES.contains(&migration.as_str()) {
+                found.push(format!("{file}: {tables:?}"));
+            }
+        }
+    }
+    assert_none("lock_timeout counts for each lock anew, and the first lock is held meanwhile", &found);
+
+    let both = "ALTER TABLE a ADD COLUMN b text;\n-- ALTER TABLE no\nCREATE UNIQUE INDEX c ON d(e);";
+    assert_eq!(locked_tables(both), ["a".to_owned(), "d".to_owned()].into());
+    let new = "CREATE TABLE a (b bigint REFERENCES c (id));\nCREATE INDEX d ON a (b);\nUPDATE c SET id = 1;";
+    assert_eq!(locked_tables(new), ["c".to_owned()].into());
+}
+
+/// The names of fields in the log calls of a file: `log::level!(fields; "message")`. Strings do not count.
+fn log_fields(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for call in code.split("log::").skip(1) {
+        let levels = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
+        let Some(call) = levels.iter().find_map(|level| call.strip_prefix(level)) else { continue };
+        let nesting = |letter| i32::from("([{".contains(letter)) - i32::from(")]}".contains(letter));
+        let mut depth = 0;
+        let end = call.find(|letter: char| {
+            depth += nesting(letter);
+            depth < 0 || letter == ';' && depth == 0
+        });
+        let Some(end) = end.filter(|end| call[*end..].starts_with(';')) else { continue };
+        let mut depth = 0;
+        let fields = call[..end].split(|letter: char| {
+            depth += nesting(letter);
+            letter == ',' && depth == 0
+        });
+        let names = fields.map(|field| field.split([':', '=']).next().unwrap_or_default().trim().to_owned());
+        found.extend(names.filter(|name| !name.is_empty() && name != "target"));
+    }
+    found
+}
+
+#[test]
+fn log_calls_use_only_the_names_of_fields_that_docs_telemetry_lists() {
+    let documented = text("docs/telemetry.md");
+    let table = documented.split("## Log lines").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = rows.filter_map(|row| row.split(" |").next());
+    let known: BTreeSet<_> = names.flat_map(|names| names.split([',', ' ', '`'])).collect();
+    let mut used = BTreeSet::new();
+    for member in members().iter().filter(|member| !["bench", "e2e", "xtask"].contains(&member.as_str())) {
+        for file in sources(&root().join(member).join("src")) {
+            for field in log_fields(&code(&file)) {
+                assert!(
+                    known.contains(field.as_str()),
+                    "{}: {field} is not in docs/telemetry.md",
+                    name(&file)
+                );
+                used.insert(field);
+            }
+        }
+    }
+    assert!(used.len() > 20, "the calls are found: {used:?}");
 }

@@ -1,4 +1,4 @@
-//! The logins of PostgreSQL and NATS are replaced while customers order, step by step as
+//! The logins of PostgreSQL and NATS, and Consul's tokens, are replaced while customers order, step by step as
 //! `scripts/rotate-secrets --compose` does it.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -12,7 +12,9 @@ use actix_web::http::Method;
 use e2e::{Person, Stack, eventually, key};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
+use shared::auth::Secret;
 use shared::db::{Db, DbConfig, Migrations};
+use shared::registry::{ConsulRegistry, Instance, Registry as _};
 use shared::testing::server;
 
 const BUYERS: usize = 12;
@@ -46,6 +48,25 @@ async fn step(secrets: &Path, name: &str) {
     assert!(command.arg(name).status().await.unwrap().success(), "{name}");
 }
 
+/// Whether the superuser of PostgreSQL has this password.
+async fn is_superusers(secrets: &Path, password: &str) -> bool {
+    let postgres = text(&secrets.join("postgres-address"));
+    let config = DbConfig::at(&format!("postgres://postgres:{password}@{postgres}/postgres"));
+    Db::open(&config, Migrations::none()).await.is_ok()
+}
+
+/// Whether order-service may use Consul with this token.
+async fn is_consuls(secrets: &Path, token: &str) -> bool {
+    let consul: ConsulRegistry = text(&secrets.join("consul-address")).parse().unwrap();
+    let consul = consul.with_token(Some(Secret::new(token)));
+    let replica = Instance::new("nobody", "http://127.0.0.1:1");
+    let registered = consul.register("order-service", &replica).await;
+    if registered.is_ok() {
+        consul.deregister("order-service", "nobody").await.unwrap();
+    }
+    registered.is_ok()
+}
+
 /// Orders with a key, once.
 async fn order(ann: &Person, product: &Value) -> Value {
     let lines = json!([{ "product_id": product["id"], "quantity": 1 }]);
@@ -55,7 +76,7 @@ async fn order(ann: &Person, product: &Value) -> Value {
 }
 
 #[actix_web::test]
-async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_keyed_request_fails() {
+async fn the_logins_of_database_broker_and_registry_are_replaced_under_load_and_no_keyed_request_fails() {
     let Some(secrets) = server("TEST_COMPOSE_SECRETS", "servers of docker compose").map(PathBuf::from) else {
         return;
     };
@@ -64,6 +85,9 @@ async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_keyed_
     write_urls(&secrets, &urls);
     let logins = || ["database", "migrations"].map(|kind| text(&urls.join(format!("order-service-{kind}"))));
     let old = logins();
+    let superuser = || text(&secrets.join("postgres/superuser"));
+    let token = || text(&secrets.join("order-service/consul-token"));
+    let (old_superuser, old_token) = (superuser(), token());
     let mut stack = Stack::start_with(&[
         // Longer than a service takes to learn that a replica of another one leaves.
         ("DRAIN_GRACE", "2s"),
@@ -72,6 +96,8 @@ async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_keyed_
         ("DATABASE_URL_FILE", &format!("{}/{{program}}-database", urls.display())),
         ("DATABASE_MIGRATIONS_URL_FILE", &format!("{}/{{program}}-migrations", urls.display())),
         ("MESSAGES_URL_FILE", &format!("{}/{{program}}-messages", urls.display())),
+        ("REGISTRY_URL", &format!("consul://{}", text(&secrets.join("consul-address")))),
+        ("CONSUL_HTTP_TOKEN_FILE", &format!("{}/{{program}}/consul-token", secrets.display())),
     ])
     .await;
     let mut buyers = Vec::new();
@@ -82,14 +108,15 @@ async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_keyed_
 
     let (is_switched, is_over, orders_so_far) = (Cell::new(false), Cell::new(false), Cell::new(0));
     let buying = join_all(buyers.iter().enumerate().map(async |(number, ann)| {
-        let mut orders = Vec::new();
+        let mut orders = 0;
         // Most buyers come later, so that replicas which still have the old login open more connections.
         if number > 0 {
             let switched = async || is_switched.get().then_some(());
             eventually("the logins are switched", Duration::from_secs(60), switched).await;
         }
         while !is_over.get() {
-            orders.push(order(ann, &product).await);
+            ann.order_reaches(&order(ann, &product).await, "confirmed").await;
+            orders += 1;
             orders_so_far.set(orders_so_far.get() + 1);
         }
         orders
@@ -111,10 +138,7 @@ async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_keyed_
         is_over.set(true);
     };
     let (orders, ()) = join(buying, rotating).await;
-    for (ann, orders) in buyers.iter().zip(&orders) {
-        assert!(orders.len() > 5, "{}", orders.len());
-        join_all(orders.iter().map(|order| ann.order_reaches(order, "confirmed"))).await;
-    }
+    assert!(orders.iter().all(|orders| *orders > 5), "{orders:?}");
     let new = logins();
     assert_ne!(old, new);
     let open = async |[worker, owner]: &[String; 2]| {
@@ -123,5 +147,9 @@ async fn the_logins_of_database_and_broker_are_replaced_under_load_and_no_keyed_
     };
     assert!(open(&new).await.is_ok());
     assert!(open(&old).await.is_err(), "the old login is removed");
+    assert!(is_superusers(&secrets, &superuser()).await);
+    assert!(!is_superusers(&secrets, &old_superuser).await, "the old password is replaced");
+    assert!(is_consuls(&secrets, &token()).await);
+    assert!(!is_consuls(&secrets, &old_token).await, "the old token is removed");
     fs::remove_dir_all(urls).unwrap();
 }

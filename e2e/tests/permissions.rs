@@ -216,15 +216,27 @@ fn no_token_of_consul_is_on_a_command_line() {
     }
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/consul/start.sh");
-    let mut command = std::process::Command::new("sh");
-    command.arg(start).arg("-server").stdin(std::process::Stdio::null());
-    command.env("PATH", path).env("TOKENS", &tokens).env("TMPDIR", &folder).env("NOTES", &notes);
-    assert!(command.status().unwrap().success());
-    let noted = text(&notes);
-    assert!(!noted.contains("of-user-service") && !noted.contains("made-by-consul"), "{noted}");
+    let run = |argument: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.arg(&start).arg(argument).stdin(std::process::Stdio::null());
+        command.env("PATH", &path).env("TOKENS", &tokens).env("TMPDIR", &folder).env("NOTES", &notes);
+        assert!(command.status().unwrap().success(), "{argument}");
+        text(&notes)
+    };
+    let noted = run("-server");
     for done in ["consul agent", "acl bootstrap", "acl/token", "agent/token/agent"] {
         assert!(noted.contains(done), "{done}: {noted}");
     }
-    assert!(!folder.join("header").exists());
+    // A rotation.
+    fs::write(tokens.join("user-service.next"), "of-user-service, the next\n").unwrap();
+    assert_eq!(run("tokens").matches("--request PUT").count(), noted.matches("--request PUT").count() + 1);
+    fs::rename(tokens.join("user-service.next"), tokens.join("user-service")).unwrap();
+    let noted = run("tokens");
+    assert_eq!(noted.matches("--request DELETE").count(), 1, "{noted}");
+    assert!(!noted.contains("of-user-service") && !noted.contains("made-by-consul"), "{noted}");
+    for file in ["header", "given"] {
+        let mode = fs::metadata(folder.join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file}");
+    }
     fs::remove_dir_all(folder).unwrap();
 }

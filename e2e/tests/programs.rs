@@ -79,7 +79,7 @@ fn problems_of_service(program: &Program, service: &Value, compose: &Value) -> V
         ("SERVICE_TOKEN_KEY_FILE", program.kind != Kind::External),
         ("SERVICE_TOKEN_PUBLIC_KEYS", program.kind != Kind::External),
         ("CONSUL_HTTP_TOKEN_FILE", program.kind != Kind::External),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", program.kind != Kind::External),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", true),
         ("DATABASE_URL_FILE", program.database.is_some()),
         ("DATABASE_MIGRATIONS_URL_FILE", program.database.is_some()),
         ("MESSAGES_URL_FILE", program.messages),
@@ -101,7 +101,7 @@ fn problems_of_service(program: &Program, service: &Value, compose: &Value) -> V
             let mut urls = services.filter_map(|service| service["environment"][&variable].as_str());
             check(urls.any(|found| found == url), format!("no service has {variable}: {url}"));
         }
-        Kind::Gateway | Kind::Service => {
+        Kind::Gateway | Kind::Service | Kind::Tool => {
             let volume = format!("{name}-secrets");
             for (place, found, expected) in [
                 ("its volumes", strings(&service["volumes"]), format!("{volume}:/secrets:ro")),
@@ -122,7 +122,8 @@ fn problems_of_service(program: &Program, service: &Value, compose: &Value) -> V
 
 fn problems_of_overlay(checks: &Value) -> Vec<String> {
     let mut problems = Vec::new();
-    for program in programs().iter().filter(|program| program.kind != Kind::Gateway) {
+    let is_published = |program: &&Program| matches!(program.kind, Kind::Gateway | Kind::Tool);
+    for program in programs().iter().filter(|program| !is_published(program)) {
         let Program { name, port, .. } = program;
         let ports = strings(&checks["services"][program.name]["ports"]);
         if !ports.iter().any(|found| {

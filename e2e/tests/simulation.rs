@@ -48,7 +48,7 @@ use payment_service::card_network::store::{AuthorizationRequest, Store};
 use shared::db::{Db, DbConfig, testing};
 use simulation::network::{Network, Shown};
 use simulation::random::Random;
-use simulation::world::{Faults, Service, World};
+use simulation::world::{Faults, Groups, Service, World};
 
 /// The number of schedules, unless `SIMULATION_SCHEDULES` sets it.
 const SCHEDULES: u64 = 10_000;
@@ -126,29 +126,41 @@ impl World {
     }
 }
 
+/// How replicas handle messages that arrive together.
+#[derive(Clone, Copy)]
+enum Inbox {
+    Alone,
+    Grouped,
+}
+
 /// Runs a schedule. If it fails, the error is its history.
-fn play(seed: u64, keep_history: bool) -> Result<World, Vec<String>> {
+fn play(seed: u64, inbox: Inbox, keep_history: bool) -> Result<World, Vec<String>> {
     let mut world = World::new(seed, keep_history);
+    world.groups = matches!(inbox, Inbox::Grouped).then(Groups::default);
     match catch_unwind(AssertUnwindSafe(|| world.play())) {
         Ok(()) => Ok(world),
         Err(_) => Err(world.history().to_vec()),
     }
 }
 
-/// Runs schedules until one fails. Returns how many orders reached each status.
-fn play_all(seeds: impl Iterator<Item = u64> + Send) -> BTreeMap<&'static str, u64> {
-    let (seeds, failed, tally) = (Mutex::new(seeds), Mutex::new(None), Mutex::new(BTreeMap::new()));
+/// Runs schedules until one fails. Returns how many orders reached each status, and the groups of messages.
+fn play_all(seeds: impl Iterator<Item = u64> + Send, inbox: Inbox) -> (BTreeMap<&'static str, u64>, Groups) {
+    let (seeds, failed) = (Mutex::new(seeds), Mutex::new(None));
+    let tally = Mutex::new((BTreeMap::new(), Groups::default()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while failed.lock().unwrap().is_none() {
                     let Some(seed) = seeds.lock().unwrap().next() else { break };
-                    match play(seed, false) {
+                    match play(seed, inbox, false) {
                         Ok(world) => {
-                            let mut tally = tally.lock().unwrap();
+                            let (reached, groups) = &mut *tally.lock().unwrap();
                             for status in world.orders.reached {
-                                *tally.entry(status).or_default() += 1;
+                                *reached.entry(status).or_default() += 1;
                             }
+                            let Groups { written, failed } = world.groups.unwrap_or_default();
+                            groups.written += written;
+                            groups.failed += failed;
                         }
                         Err(_) => *failed.lock().unwrap() = Some(seed),
                     }
@@ -157,14 +169,14 @@ fn play_all(seeds: impl Iterator<Item = u64> + Send) -> BTreeMap<&'static str, u
         }
     });
     if let Some(seed) = *failed.lock().unwrap() {
-        replay(seed);
+        replay(seed, inbox);
     }
     tally.into_inner().unwrap()
 }
 
 /// Runs one schedule and prints its history.
-fn replay(seed: u64) {
-    let played = play(seed, true);
+fn replay(seed: u64, inbox: Inbox) {
+    let played = play(seed, inbox, true);
     let history = match &played {
         Ok(world) => world.history(),
         Err(history) => history,
@@ -178,28 +190,44 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|why| panic!("{name}: {why}")))
 }
 
-#[test]
-fn in_any_schedule_no_order_is_lost_and_no_card_is_charged_twice() {
+fn play_many(inbox: Inbox) -> Groups {
     if let Some(seed) = variable("SIMULATION_SEED") {
-        return replay(seed);
+        replay(seed, inbox);
+        return Groups::default();
     }
-    let tally = play_all(0..variable("SIMULATION_SCHEDULES").unwrap_or(SCHEDULES));
+    let (tally, groups) = play_all(0..variable("SIMULATION_SCHEDULES").unwrap_or(SCHEDULES), inbox);
     eprintln!("orders reached {tally:?}");
     for status in Status::all() {
         assert!(tally.contains_key(status.as_str()), "no order reached {status:?}: {tally:?}");
     }
+    groups
+}
+
+#[test]
+fn in_any_schedule_no_order_is_lost_and_no_card_is_charged_twice() {
+    play_many(Inbox::Alone);
+}
+
+#[test]
+fn nor_if_messages_that_arrive_together_are_handled_in_one_transaction() {
+    let groups = play_many(Inbox::Grouped);
+    eprintln!("{groups:?} of more than one message");
+    let is_replay = variable("SIMULATION_SEED").is_some();
+    assert!(is_replay || groups.written > 0 && groups.failed > 0, "{groups:?}");
 }
 
 #[test]
 fn a_seed_that_once_failed_never_fails_again() {
-    play_all(ONCE_FAILED.into_iter());
+    play_all(ONCE_FAILED.into_iter(), Inbox::Alone);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_history() {
-    let replay = |seed| play(seed, true).unwrap().history().to_vec();
-    for seed in 0..20 {
-        assert_eq!(replay(seed), replay(seed));
+    for inbox in [Inbox::Alone, Inbox::Grouped] {
+        let replay = |seed| play(seed, inbox, true).unwrap().history().to_vec();
+        for seed in 0..20 {
+            assert_eq!(replay(seed), replay(seed));
+        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Certificates {
     /// Makes a new certificate for `name` in `folder`.
     fn replace(&self, folder: &str, name: &str) -> PathBuf {
         let folder = self.folder.join(folder);
-        self.authority.certify(name, SystemTime::now() + HOUR, &folder).unwrap();
+        self.authority.certify(&[name], SystemTime::now() + HOUR, &folder).unwrap();
         folder
     }
 
@@ -63,7 +63,7 @@ impl Certificates {
     fn bad_client(&self, authority: &Authority, until: SystemTime) -> Tls {
         let folder = self.replace("bad-client", "gateway");
         let ca = std::fs::read(folder.join("ca.crt")).unwrap();
-        authority.certify("gateway", until, &folder).unwrap();
+        authority.certify(&["gateway"], until, &folder).unwrap();
         std::fs::write(folder.join("ca.crt"), ca).unwrap();
         open(&folder)
     }
@@ -201,7 +201,7 @@ async fn a_server_is_believed_only_under_the_name_in_its_certificate_and_by_its_
     assert!(is_refused(&refused, "BadSignature"), "{refused:?}");
 
     let expired = certificates.replace("expired", "order-service");
-    certificates.authority.certify("order-service", SystemTime::now() - HOUR, &expired).unwrap();
+    certificates.authority.certify(&["order-service"], SystemTime::now() - HOUR, &expired).unwrap();
     let address = serve(open(&expired), HttpConfig::for_tests()).to_string();
     let refused = ask(&client, "order-service", &address).await;
     assert!(is_refused(&refused, "expired"), "{refused:?}");
@@ -222,6 +222,26 @@ async fn certificates_are_read_again_without_a_restart_and_a_bad_file_leaves_the
     assert!(is_named("user-service").await);
     certificates.replace("server", "order-service");
     assert!(is_named("order-service").await);
+}
+
+#[actix_web::test]
+async fn the_metrics_say_when_a_certificate_ends() {
+    let certificates = Certificates::new();
+    let folder = certificates.replace("server", "order-service");
+    let address = serve(open(&folder), HttpConfig::for_tests()).to_string();
+    let client = certificates.client("gateway");
+    let end = async || {
+        let call = Call::new(Method::GET, format!("https://{address}/metrics"), TIMEOUT);
+        let answer = exchange(call.to_peer(Some(&client.peer("order-service")))).await.unwrap();
+        let metrics = String::from_utf8(answer.body.to_vec()).unwrap();
+        let name = "\ntls_certificate_end_timestamp_seconds{peers=\"services\"} ";
+        let (_, value) = metrics.split_once(name).unwrap_or_else(|| panic!("{metrics}"));
+        SystemTime::UNIX_EPOCH + Duration::from_secs(value.lines().next().unwrap().parse().unwrap())
+    };
+    let in_hours = |hours| SystemTime::now() + hours * HOUR;
+    assert!((in_hours(1) - 2 * TIMEOUT..=in_hours(1)).contains(&end().await));
+    certificates.authority.certify(&["order-service"], in_hours(3), &folder).unwrap();
+    assert!(end().await > in_hours(2), "the folder is read again");
 }
 
 #[actix_web::test]

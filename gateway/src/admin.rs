@@ -1,21 +1,24 @@
-//! The admin port: dashboard, routes and registry. Reading needs no token, switching a strategy needs an
-//! admin's token, and registering needs a service token.
+//! The admin port: routes and registry. Reading needs no token. Switching a strategy, or giving a replica a rest, needs
+//! an admin's token. Registering needs a service token.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpResponse, web};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use shared::auth::{Admin, ServiceCaller};
-use shared::balancer::Strategy;
+use shared::balancer::{Rest, Strategy};
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::problem::Problem;
 use shared::registry::{Instance, is_within};
 use shared::service::resource;
+use url::Url;
 
+use crate::policies::versions::{Split, State};
 use crate::registrations::Registrations;
 use crate::routing::Table;
 
@@ -25,13 +28,34 @@ shared::codes! {
 
 /// The state that the admin port shows and changes.
 pub struct Console {
+    /// The pages of the console program.
+    pub pages: Option<Url>,
     pub table: Arc<ArcSwap<Table>>,
     pub registrations: Arc<Registrations>,
     /// The error of the last reload, if it failed.
     pub refused: Mutex<Option<String>>,
+    /// The same for certificates whose files have changed.
+    pub refused_certificates: Mutex<Option<String>>,
 }
 
 struct Switch(Strategy);
+
+/// Seconds; without them until an admin ends it.
+struct RestFor(Option<u64>);
+
+/// The longest rest with an end, in seconds.
+const LONGEST_REST: u64 = 3600;
+
+impl FromBody for RestFor {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
+        match fields.optional("seconds")? {
+            Some(seconds) if !(1..=LONGEST_REST).contains(&seconds) => {
+                fields.reject("seconds", format!("must be a number from 1 to {LONGEST_REST}"))
+            }
+            seconds => Ok(Self(seconds)),
+        }
+    }
+}
 
 impl FromBody for Switch {
     fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
@@ -52,23 +76,21 @@ impl FromBody for Registration {
 }
 
 pub fn configure(app: &mut web::ServiceConfig) {
-    app.service(resource("/").get(dashboard))
+    app.service(resource("/").get(start))
         .service(resource("/routes").get(routes))
         .service(resource("/routes/{id}/strategy").put(switch))
+        .service(resource("/routes/{id}/canary").put(set_canary))
         .service(resource("/config").get(config))
         .service(resource("/registry/services").get(services))
         .service(resource("/registry/services/{name}").get(instances))
-        .service(resource("/registry/services/{name}/instances/{id}").put(register).delete(deregister));
+        .service(resource("/registry/services/{name}/instances/{id}").put(register).delete(deregister))
+        .service(resource("/registry/services/{name}/instances/{id}/rest").put(give_rest).delete(end_rest));
 }
 
-async fn dashboard() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .insert_header((
-            "content-security-policy",
-            "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
-        ))
-        .body(include_str!("admin/dashboard.html"))
+/// Leads to the console, if there is one.
+async fn start(console: Data<Console>) -> Result<HttpResponse, Problem> {
+    let url = console.pages.as_ref().ok_or_else(Problem::not_found)?;
+    Ok(HttpResponse::TemporaryRedirect().insert_header((LOCATION, url.as_str())).finish())
 }
 
 async fn routes(console: Data<Console>) -> HttpResponse {
@@ -82,6 +104,7 @@ async fn routes(console: Data<Console>) -> HttpResponse {
                 "prefix": entry.prefix,
                 "service": entry.service,
                 "strategy": route.picker.strategy(),
+                "versions": route.split.as_ref().map(|split| described(split)),
             })
         })
         .collect();
@@ -98,14 +121,53 @@ async fn switch(
     let route = table.named(&id).ok_or_else(Problem::not_found)?;
     let strategy = body.value.0;
     route.picker.switch(strategy);
-    log::info!(route = *id, strategy:?, admin = admin.0.id.to_string(); "a route's strategy was switched");
+    log::info!(route = *id, strategy:?, person = admin.0.id.to_string(); "a route's strategy was switched");
     Ok(HttpResponse::Ok().json(json!({ "id": *id, "strategy": strategy })))
+}
+
+/// The share of each version of a service, and the state of its canary.
+fn described(split: &Split) -> serde_json::Value {
+    json!({ "shares": split.shares(), "canary": split.seen().map(State::as_str) })
+}
+
+struct Share(u32);
+
+impl FromBody for Share {
+    fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
+        fields.required("percent").map(Self)
+    }
+}
+
+/// Gives the canary of a route a share, also after it has returned.
+async fn set_canary(
+    admin: Admin,
+    id: Path<String>,
+    body: Body<Share>,
+    console: Data<Console>,
+) -> Result<HttpResponse, Problem> {
+    let percent = body.value.0;
+    if percent > 100 {
+        let problem = Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY);
+        return Err(problem.field("percent", "must be 0 to 100"));
+    }
+    let table = console.table.load();
+    let split = table.named(&id).and_then(|route| route.split.as_ref()).ok_or_else(Problem::not_found)?;
+    if !split.set(percent) {
+        return Err(Problem::not_found());
+    }
+    log::info!(route = *id, percent, person = admin.0.id.to_string(); "a canary's share was set");
+    Ok(HttpResponse::Ok().json(json!({ "id": *id, "versions": described(split) })))
 }
 
 async fn config(console: Data<Console>) -> HttpResponse {
     let table = console.table.load();
-    let refused = console.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    HttpResponse::Ok().json(json!({ "config": table.file, "hash": table.hash, "last_refused": refused }))
+    let refused = |why: &Mutex<Option<String>>| why.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    HttpResponse::Ok().json(json!({
+        "config": table.file,
+        "hash": table.hash,
+        "last_refused": refused(&console.refused),
+        "refused_certificates": refused(&console.refused_certificates),
+    }))
 }
 
 async fn services(console: Data<Console>) -> HttpResponse {
@@ -135,7 +197,7 @@ async fn register(
             .field("url", "must be http://host:port, or https://host:port, in a network of this stack"));
     }
     let instance = Instance { metadata, ..Instance::new(&id, &url) };
-    log::debug!(service, id; "registered");
+    log::debug!(peer_service = service, instance = id; "registered");
     let lease = console.registrations.register(&service, instance, Instant::now());
     Ok(HttpResponse::Ok().json(json!({ "lease_s": lease.as_secs() })))
 }
@@ -154,6 +216,41 @@ async fn deregister(
     }
 }
 
+/// Gives a replica a rest: this gateway sends it no requests, unless no other replica is left. The services, which
+/// balance their calls themselves, go on.
+async fn give_rest(
+    admin: Admin,
+    path: Path<(String, String)>,
+    body: Body<RestFor>,
+    console: Data<Console>,
+) -> Result<HttpResponse, Problem> {
+    let now = Instant::now();
+    let rest = body.value.0.map_or(Rest::Open, |seconds| Rest::Until(now + Duration::from_secs(seconds)));
+    change_rest(&admin, &path, Some(rest), &console, now)
+}
+
+async fn end_rest(
+    admin: Admin,
+    path: Path<(String, String)>,
+    console: Data<Console>,
+) -> Result<HttpResponse, Problem> {
+    change_rest(&admin, &path, None, &console, Instant::now())
+}
+
+fn change_rest(
+    admin: &Admin,
+    (service, id): &(String, String),
+    rest: Option<Rest>,
+    console: &Console,
+    now: Instant,
+) -> Result<HttpResponse, Problem> {
+    if !console.registrations.give_rest(service, id, rest, now) {
+        return Err(Problem::not_found());
+    }
+    log::info!(peer_service = service, instance = id, rest:?, person = admin.0.id.to_string(); "a replica's rest was changed");
+    Ok(HttpResponse::NoContent().finish())
+}
+
 fn require_authoritative(console: &Console) -> Result<(), Problem> {
     match console.registrations.is_authoritative() {
         true => Ok(()),
@@ -164,13 +261,13 @@ fn require_authoritative(console: &Console) -> Result<(), Problem> {
     }
 }
 
-/// A service registers its own replicas only: who could register another service would get its requests, and
-/// could publish keys of user tokens.
+/// A service may register only its own replicas. Otherwise, it could get the requests of another service, or publish
+/// keys for user tokens.
 fn must_be(caller: &ServiceCaller, service: &str) -> Result<(), Problem> {
     if caller.service == service {
         return Ok(());
     }
-    log::warn!(caller = caller.service, service; "a registration of another service is refused");
+    log::warn!(caller = caller.service, peer_service = service; "a registration of another service is refused");
     Err(Problem::of_status(StatusCode::FORBIDDEN))
 }
 

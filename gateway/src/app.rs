@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Instant;
@@ -13,23 +13,29 @@ use shared::auth::Authenticator;
 use shared::balancer::Pool;
 use shared::client::ServiceClient;
 use shared::registry::{Networks, RegistryUrl};
-use shared::service::{BuildFuture, Listener, Server, Service};
+use shared::service::{BuildFuture, HttpConfig, Listener, Server, Service};
 use shared::stack::Stack;
 use shared::stop::Stop;
+use shared::tls::{Certificates, ClientTls};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, Console};
+use crate::cache::Cache;
 use crate::checks;
 use crate::concurrency::Concurrency;
 use crate::config::Config;
 use crate::docs::{self, Docs};
+use crate::edge;
 use crate::engine::Engine;
 use crate::identity::Identity;
-use crate::proxy::{self, Gateway};
+use crate::oidc::Oidc;
+use crate::proxy::Gateway;
 use crate::rate::RateLimits;
 use crate::registrations::{Registrations, settings};
 use crate::routing::{Load, Table};
+use crate::tls;
+use crate::watch::Watch;
 
 /// The name of this program.
 pub const SERVICE: &str = "gateway";
@@ -41,6 +47,7 @@ pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
 }
 
 async fn wire(config: Config) -> anyhow::Result<Server> {
+    let public = config.http.clone();
     let listener = Listener::bind_shared(SERVICE, config.http)?;
     let settings = settings(config.stack.tls.clone());
     let registrations = Arc::new(match config.stack.registry {
@@ -49,52 +56,82 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     });
     let networks = Networks::default();
     let stack = Stack::within(networks.clone(), listener.replica(), config.stack, settings);
+    let folder = config.config_file.parent().unwrap_or(Path::new("")).to_owned();
     let tables = Rc::new(Tables {
         file: config.config_file,
+        folder: folder.clone(),
         stack: stack.clone(),
         registrations: registrations.clone(),
         networks,
         loads: Mutex::default(),
     });
-    let table = Arc::new(ArcSwap::from_pointee(tables.read().map_err(anyhow::Error::msg)?));
+    let (table, certificates) = tables.read(None).map_err(anyhow::Error::msg)?;
+    let secure = match (&table.file.tls, certificates) {
+        (Some(entry), Some(certificates)) => {
+            let http = HttpConfig { port: entry.port, ..public };
+            Some((ClientTls::new(certificates)?, Listener::bind_shared(SERVICE, http)?))
+        }
+        _ => None,
+    };
+    let client_tls = secure.as_ref().map(|(tls, _)| tls.clone());
+    let table = Arc::new(ArcSwap::from_pointee(table));
 
     let issuer = ServiceClient::new(tables.pool(ISSUER), stack.tokens());
     let authenticator = stack.authenticator(Stack::follow_keys(issuer));
     let console = web::Data::new(Console {
+        pages: config.console,
         table: table.clone(),
         registrations: registrations.clone(),
         refused: Mutex::default(),
+        refused_certificates: Mutex::default(),
     });
+    let oidc = table.load().file.oidc.clone().map(Oidc::new);
     let gateway = web::Data::new(Gateway {
         table: table.clone(),
-        identity: Identity::new(authenticator.clone()),
+        identity: Identity::new(authenticator.clone(), oidc.clone()),
         rates: RateLimits::new(&table.load(), config.rate_limits),
         concurrency: Concurrency::new(&table.load(), config.rate_limits),
         untrusted_proxy: Once::new(),
+        cache: Cache::new(table.load().file.cache_mib * 1024 * 1024),
         kept_bodies: Semaphore::new(table.load().file.kept_bodies_mib * 1024 * 1024),
     });
     let docs = Arc::new(Docs::default());
     let documented_services = tables.clients(&table.load());
 
     let admin_listener = Listener::bind_shared(SERVICE, config.admin)?;
-    let admin_server = admin_service(admin_listener, authenticator, console.clone()).build()?;
+    let (tls, public_tls) = (stack.tls(), client_tls.clone());
+    let admin_server = admin_service(admin_listener, authenticator, console.clone())
+        .measure(move |readings| {
+            tls.iter().for_each(|tls| tls.measure(readings));
+            public_tls.iter().for_each(|tls| tls.measure(readings));
+        })
+        .build()?;
     let admin_handle = admin_server.handle();
     let checked = registrations.clone();
-    let server = public_service(listener, gateway.clone(), docs.clone(), config.rate_limits)
+    let (watched, shown, watching) = (table.clone(), client_tls.clone(), console.clone());
+    let cache = gateway.cache.clone();
+    let server = public_service(listener, secure, gateway.clone(), docs.clone(), config.rate_limits)
         .task("leases", move |stop| async move { registrations.expire(stop).await })
         .task("checks", move |stop| checks::run(move || checked.pools(), stop))
         .task("rates", move |stop| async move { gateway.rates.prune(stop).await })
         .task("docs", move |stop| docs.follow(documented_services, stop))
-        .task("reload", move |stop| reload(tables, table, console, stop))
+        .task("reload", move |stop| reload(tables, client_tls, table, cache, console, stop))
+        .task("oidc", move |stop| async move {
+            match oidc {
+                Some(oidc) => oidc.follow(stop).await,
+                None => stop.requested().await,
+            }
+        })
+        .task("certificates", move |stop| tls::watch(folder, shown, watched, watching, stop))
         .task("admin", move |_| serve_admin(admin_server))
         .on_drain(async move { admin_handle.stop().await })
         .build()?;
     Ok(server)
 }
 
-/// The admin listener: dashboard, routes, registry and metrics.
+/// The admin listener: routes, registry and metrics.
 fn admin_service(listener: Listener, authenticator: Authenticator, console: web::Data<Console>) -> Service {
-    let registrations = console.registrations.clone();
+    let (registrations, table) = (console.registrations.clone(), console.table.clone());
     Service::new(listener)
         .without_signals()
         .authenticate(authenticator)
@@ -104,15 +141,31 @@ fn admin_service(listener: Listener, authenticator: Authenticator, console: web:
         })
         .measure(move |readings| {
             registrations.pools().iter().for_each(|pool| pool.measure(readings, Instant::now()));
+            table.load().measure(readings);
         })
 }
 
-/// The public listener: documents, and the proxy for every other path.
-fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Docs>, limits: bool) -> Service {
+/// The public listeners: documents, and the proxy for every other path. The one for TLS is there if the table had a
+/// section for it at the start.
+fn public_service(
+    listener: Listener,
+    secure: Option<(ClientTls, Listener)>,
+    gateway: web::Data<Gateway>,
+    docs: Arc<Docs>,
+    limits: bool,
+) -> Service {
+    let (redirects, secured) = (gateway.table.clone(), gateway.table.clone());
     let (table, served, proxies) = (gateway.table.clone(), gateway.table.clone(), gateway.table.clone());
     let max = if limits { table.load().file.connections_per_client } else { usize::MAX };
     let start = Arc::new(Start::default());
-    Service::new(listener)
+    let service = match secure {
+        Some((tls, secure)) => Service::new(listener)
+            .client_tls(tls, secure)
+            .redirect(move |request| tls::redirect(request, &redirects.load()))
+            .hsts(move || tls::hsts(&secured.load())),
+        None => Service::new(listener),
+    };
+    service
         .edge()
         .limit_clients(max, move |client| proxies.load().is_trusted(&client))
         .check("start", move || ready(named(start.awaited(&unserved(&table.load())))))
@@ -122,22 +175,23 @@ fn public_service(listener: Listener, gateway: web::Data<Gateway>, docs: Arc<Doc
                 .app_data(web::Data::new(Engine::default()))
                 .app_data(web::Data::from(docs.clone()));
             docs::configure(app);
-            app.default_service(web::to(proxy::proxy));
+            app.default_service(web::to(edge::edge));
         })
 }
 
-/// The result of a check: the names of what is missing are the error.
+/// The result of a readiness check. The error lists the `missing` names.
 fn named(missing: BTreeSet<String>) -> Result<(), String> {
     if missing.is_empty() { Ok(()) } else { Err(missing.into_iter().collect::<Vec<_>>().join(", ")) }
 }
 
-/// The gateway is ready when each routed service has had a replica, and stays it: a balancer in front must not
-/// take every gateway out because one service is down. A route that a reload adds is not waited for.
+/// Readiness at the start. The gateway becomes ready when each routed service has had an available replica, and then
+/// stays ready. Otherwise, a load balancer in front would remove every gateway when one service is down. A route that
+/// a reload adds is ignored.
 #[derive(Default)]
 struct Start(Mutex<Option<BTreeSet<String>>>);
 
 impl Start {
-    /// The services that had no replica yet, of those that are `unserved` now.
+    /// The services that have had no replica since the start. `unserved` lists those that have none now.
     fn awaited(&self, unserved: &BTreeSet<String>) -> BTreeSet<String> {
         let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = awaited.take().unwrap_or_else(|| unserved.clone());
@@ -154,21 +208,29 @@ fn unserved(table: &Table) -> BTreeSet<String> {
 /// Reads routing tables from the file. Tables that are read later share the pool and the load of a service.
 struct Tables {
     file: PathBuf,
+    /// That of the file: certificates are named from there.
+    folder: PathBuf,
     stack: Stack,
     registrations: Arc<Registrations>,
-    /// Those of the file, for other registries than the one in memory.
+    /// `instance_networks` of the file, for the registries other than the one in memory.
     networks: Networks,
     loads: Mutex<BTreeMap<String, Arc<Load>>>,
 }
 
 impl Tables {
-    fn read(&self) -> Result<Table, String> {
+    /// `current` is the table that is replaced, unless it is the first.
+    fn read(&self, current: Option<&Table>) -> Result<(Table, Option<Certificates>), String> {
         let file = self.file.display();
         let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{file}: {error}"))?;
         let table = Table::read(&text, |service| self.pool(service), |service| self.load(service));
         let table = table.map_err(|why| format!("{file}: {why}"))?;
+        let port = |table: &Table| table.file.tls.as_ref().map(|tls| tls.port);
+        if current.is_some_and(|current| port(current) != port(&table)) {
+            return Err(format!("{file}: the port of [tls] changes only at a restart"));
+        }
+        let certificates = table.file.tls.as_ref().map(|entry| entry.read(&self.folder)).transpose()?;
         self.networks.store(Arc::new(table.file.instance_networks.clone()));
-        Ok(table)
+        Ok((table, certificates))
     }
 
     fn pool(&self, service: &str) -> Arc<Pool> {
@@ -185,33 +247,47 @@ impl Tables {
         loads.entry(service.to_owned()).or_insert_with(|| Arc::new(Load::new(Instant::now()))).clone()
     }
 
-    /// One client for each service with a route.
+    /// One client for each service with a listed route.
     fn clients(&self, table: &Table) -> Vec<ServiceClient> {
-        let services: BTreeSet<_> = table.routes.iter().map(|route| route.entry.service.clone()).collect();
+        let listed = table.routes.iter().filter(|route| route.entry.listed);
+        let services: BTreeSet<_> = listed.map(|route| route.entry.service.clone()).collect();
         services.iter().map(|service| ServiceClient::new(self.pool(service), self.stack.tokens())).collect()
     }
 }
 
-/// Reads the file again at each SIGHUP. If it is invalid, the current table stays in force.
-async fn reload(tables: Rc<Tables>, table: Arc<ArcSwap<Table>>, console: web::Data<Console>, stop: Stop) {
+/// Reads the file again when it has changed, and at each SIGHUP. If it is invalid, the current table stays in force.
+async fn reload(
+    tables: Rc<Tables>,
+    tls: Option<ClientTls>,
+    table: Arc<ArcSwap<Table>>,
+    cache: Arc<Cache>,
+    console: web::Data<Console>,
+    stop: Stop,
+) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => return log::error!(error:%; "SIGHUP cannot be received"),
     };
+    let file = tables.file.clone();
+    let mut watch = Watch::new(move || vec![file.clone()]);
     while !stop.is_requested() {
         tokio::select! {
-            _ = hangups.recv() => {}
+            _ = hangups.recv() => watch.catch_up(),
+            () = watch.changed() => {}
             () = stop.requested() => return,
         }
-        let refused = match tables.read() {
-            Ok(new) => {
+        let refused = match tables.read(Some(&table.load())) {
+            Ok((mut new, certificates)) => {
                 log::info!(hash = new.hash; "the routes were reloaded");
                 new.take_switches_of(&table.load());
-                table.store(Arc::new(new));
+                table.swap(Arc::new(new)).replaced();
+                // A route may have another service now.
+                cache.clear();
+                tls.iter().zip(certificates).for_each(|(tls, certificates)| tls.replace(certificates));
                 None
             }
             Err(why) => {
-                log::error!(why; "the routes cannot be reloaded: the current ones stay in force");
+                log::error!(error = why; "the routes cannot be reloaded: the current ones stay in force");
                 Some(why)
             }
         };

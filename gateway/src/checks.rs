@@ -14,10 +14,10 @@ use shared::registry::Instance;
 use shared::service::DRAIN;
 use shared::stop::Stop;
 
-/// Between two checks of a replica; ± 20 %, to spread the checks.
+/// The pause between two checks of a replica; ± 20 %, to spread the checks.
 const INTERVAL: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// How soon a new replica is noticed.
+/// The pause before the next look for new replicas and due checks.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Checks the replicas of all `pools` until `stop`.
@@ -50,12 +50,12 @@ async fn check(pool: Arc<Pool>, instance: Instance) {
         Ok(answer) if answer.status.is_success() => CheckResult::Passed,
         Ok(answer) if is_draining(&answer.body) => CheckResult::Draining,
         Err(ExchangeError::Unreachable(_)) => CheckResult::Refused,
-        // It says nothing about the replica.
+        // A failure on this side says nothing about the replica.
         Err(ExchangeError::Local(why)) => return metrics::local_failure(pool.service(), &why),
         Ok(_) | Err(_) => CheckResult::Failed,
     };
     if report != CheckResult::Passed {
-        log::info!(service = pool.service(), instance = instance.id; "a health check failed");
+        log::info!(peer_service = pool.service(), instance = instance.id; "a health check failed");
     }
     pool.report_check(&instance.id, report, Instant::now());
 }

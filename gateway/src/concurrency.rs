@@ -1,11 +1,13 @@
-//! Limits of requests that last long, which are event streams, requests that wait with `Prefer: wait`, and those
-//! whose body is still to come: so many of one user, and so many of one address. They take none of the places of
-//! other requests, and so cannot keep those from being served.
+//! Limits of long requests: event streams, requests that wait with `Prefer: wait`, and requests whose body has not
+//! arrived yet. Each kind has a limit for one user and one for one address. While they last, they take no place in the
+//! concurrency limit of the service, so they cannot block other requests.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use shared::service::network;
 use uuid::Uuid;
@@ -14,7 +16,8 @@ use crate::routing::Table;
 
 pub struct Concurrency {
     pub streams: PerClient,
-    /// Bodies that are not there yet: they hold memory, or a replica, while they come.
+    pub refused_streams: RefusedStreams,
+    /// Requests whose body has not arrived yet. While it arrives, it occupies memory or a replica.
     pub uploads: PerClient,
     pub waits: PerClient,
 }
@@ -41,7 +44,7 @@ enum Key {
 #[derive(Debug, Default)]
 struct Counts(Mutex<HashMap<Key, usize>>);
 
-/// The place of one request, free again when it is dropped.
+/// The place of one request. When it is dropped, the place is free again.
 #[derive(Debug)]
 pub struct Place {
     counts: Arc<Counts>,
@@ -49,12 +52,13 @@ pub struct Place {
 }
 
 impl Concurrency {
-    /// The limits in `table`; none if not `on`.
+    /// The limits in `table`; no limits if `on` is false.
     pub fn new(table: &Table, on: bool) -> Self {
         let limit = |person, client| PerClient::new(on.then_some(Max { person, client }));
         let file = &table.file;
         Self {
             streams: limit(file.streams_per_person, file.streams_per_client),
+            refused_streams: RefusedStreams::default(),
             uploads: limit(file.uploads_per_client, file.uploads_per_client),
             waits: limit(file.waits_per_person, file.waits_per_client),
         }
@@ -83,8 +87,51 @@ impl PerClient {
         Some(self.place(keys))
     }
 
+    /// Whether [`PerClient::enter`] would return `None`.
+    pub fn is_full(&self, person: Option<Uuid>, client: IpAddr) -> bool {
+        self.enter(person, client).is_none()
+    }
+
     fn place(&self, keys: Vec<Key>) -> Place {
         Place { counts: self.counts.clone(), keys }
+    }
+}
+
+/// Event streams that were refused a moment ago. Whether an answer is a stream is known when a replica has begun it, so a
+/// client that does not wait would cost the service the same again and again.
+#[derive(Default)]
+pub struct RefusedStreams {
+    /// By hash of user, or address without a token, and path. The time is when the client may come again.
+    until: Mutex<HashMap<u64, Instant>>,
+    hasher: RandomState,
+}
+
+impl RefusedStreams {
+    /// Beyond it, none is remembered until others are forgotten.
+    const MAX: usize = 4096;
+    /// The seconds after which a client may come again.
+    pub const RETRY_AFTER: u32 = 5;
+
+    pub fn remember(&self, person: Option<Uuid>, client: IpAddr, path: &str, now: Instant) {
+        let key = self.key(person, client, path);
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.len() >= Self::MAX {
+            until.retain(|_, until| *until > now);
+        }
+        if until.len() < Self::MAX {
+            until.insert(key, now + Duration::from_secs(Self::RETRY_AFTER.into()));
+        }
+    }
+
+    pub fn contains(&self, person: Option<Uuid>, client: IpAddr, path: &str, now: Instant) -> bool {
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        // Mostly there is none, and the key is not needed.
+        !until.is_empty() && until.get(&self.key(person, client, path)).is_some_and(|until| *until > now)
+    }
+
+    fn key(&self, person: Option<Uuid>, client: IpAddr, path: &str) -> u64 {
+        let who = person.map_or_else(|| Key::Client(network(client)), Key::Person);
+        self.hasher.hash_one((who, path))
     }
 }
 
@@ -125,6 +172,24 @@ mod tests {
         drop(places);
         assert!(limit.enter(ann, IpAddr::from([192, 0, 2, 3])).is_some());
         assert!(limit.counts.lock().is_empty(), "nothing is remembered of clients without requests");
+    }
+
+    #[test]
+    fn a_refused_stream_is_remembered_until_its_client_may_come_again_and_few_are() {
+        let (refused, now) = (RefusedStreams::default(), Instant::now());
+        let client = |number: usize| IpAddr::from((number as u32).to_be_bytes());
+        for number in 0..=RefusedStreams::MAX {
+            refused.remember(None, client(number), "/a", now);
+        }
+        assert!(refused.contains(None, client(0), "/a", now));
+        assert!(!refused.contains(None, client(0), "/b", now));
+        assert!(!refused.contains(Some(Uuid::now_v7()), client(0), "/a", now));
+        assert!(!refused.contains(None, client(RefusedStreams::MAX), "/a", now), "there is no room");
+        let later = now + Duration::from_secs(RefusedStreams::RETRY_AFTER.into());
+        assert!(!refused.contains(None, client(0), "/a", later));
+        refused.remember(None, client(RefusedStreams::MAX), "/a", later);
+        assert!(refused.contains(None, client(RefusedStreams::MAX), "/a", later));
+        assert_eq!(refused.until.lock().unwrap().len(), 1);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::time::Duration;
 use shared::config::{ConfigError, Vars};
 use shared::service::HttpConfig;
 use shared::stack::StackConfig;
+use url::Url;
+
+use crate::routing::{File, schema};
 
 /// Who may call whom.
 pub const CALLS: &str = include_str!("../../calls.txt");
@@ -20,6 +23,8 @@ pub struct Config {
     pub config_file: PathBuf,
     /// File for the instances of the in-memory registry; not saved if absent.
     pub state_file: Option<PathBuf>,
+    /// Where `/` on the admin port leads.
+    pub console: Option<Url>,
     /// `false` turns rate limiting off.
     pub rate_limits: bool,
 }
@@ -30,14 +35,34 @@ impl Config {
         let admin = HttpConfig {
             host: vars.or("ADMIN_HOST", "127.0.0.1", "address of the admin port: loopback or private"),
             port: vars.or("ADMIN_PORT", "9090", "port for admins and the registry"),
-            // Heartbeats should move to the next gateway at once.
+            // Heartbeats should move to the next gateway immediately.
             drain_grace: Duration::ZERO,
             ..http.clone()
         };
         let stack = StackConfig::from_vars(&mut vars, CALLS);
-        let config_file = vars.or("CONFIG_FILE", "gateway.toml", "routes and policies");
+        let config_file: PathBuf = vars.or("CONFIG_FILE", "gateway.toml", "routes and policies");
+        vars.answer(
+            "CHECK_CONFIG",
+            "a flag without a value: checks CONFIG_FILE, and exits with 0 or 1",
+            || {
+                File::read(&config_file)
+                    .map(|file| format!("{}: good, with {} routes", config_file.display(), file.routes.len()))
+            },
+        );
+        vars.answer("CONFIG_SCHEMA", "a flag without a value: prints the JSON schema of CONFIG_FILE", || {
+            Ok(schema::text().trim_end().to_owned())
+        });
         let state_file = vars.optional("STATE_FILE", "where to keep the last known instances");
+        let console = vars.optional("CONSOLE_URL", "where `/` on the admin port leads: the console's pages");
         let rate_limits = vars.or("RATE_LIMITS", "on", "off lifts the rate limits, for load tests");
-        vars.finish(stack.map(|stack| Self { http, admin, stack, config_file, state_file, rate_limits }))
+        vars.finish(stack.map(|stack| Self {
+            http,
+            admin,
+            stack,
+            config_file,
+            state_file,
+            console,
+            rate_limits,
+        }))
     }
 }

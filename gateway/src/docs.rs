@@ -15,47 +15,49 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use shared::client::ServiceClient;
 use shared::problem::Problem;
+use shared::request::is_known;
 use shared::service::resource;
 use shared::stop::Stop;
 use utoipa_swagger_ui::Config;
 
+use crate::pages;
 use crate::proxy::Gateway;
 
 /// The last known documents.
 pub struct Docs {
-    /// Of each service, by name.
+    /// The document of each service, by the service's name.
     services: Mutex<BTreeMap<String, Value>>,
-    /// All of them as one. Made when one of them changes, because a request must not pay for it.
+    /// All documents, merged. The merge runs when a document changes and not in a request, because it is expensive.
     merged: ArcSwap<Document>,
-    /// The files of Swagger UI that were asked for.
+    /// The files of Swagger UI that were requested.
     assets: Mutex<BTreeMap<String, Arc<Document>>>,
 }
 
 /// A document with its `ETag`.
 struct Document {
     bytes: Bytes,
+    /// With its quotes.
     etag: String,
 }
 
 impl Document {
     fn new(bytes: Bytes) -> Self {
-        let etag = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { bytes, etag }
+        let digest: String =
+            Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { bytes, etag: format!("\"{digest}\"") }
     }
 
-    /// 304 if the client has it.
+    /// The document, or 304 if the client already has it.
     fn response(&self, request: &HttpRequest, kind: &str) -> HttpResponse {
-        let known = request.headers().get_all(header::IF_NONE_MATCH).any(|tags| {
-            let tags = tags.to_str().unwrap_or_default();
-            tags.split(',').any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == self.etag)
-        });
+        let known = is_known(request.headers(), &self.etag);
         let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-        response.insert_header((header::ETAG, format!("\"{}\"", self.etag)));
+        response.insert_header((header::ETAG, self.etag.as_str()));
         response.insert_header((header::CACHE_CONTROL, "no-cache"));
+        pages::SWAGGER_UI.add_to(&mut response);
         if known {
             return response.finish();
         }
-        // In parts: a client that does not read has one of them in memory, not the whole document.
+        // The document is sent in parts, so that a slow client occupies the memory of one part only.
         let (bytes, length) = (self.bytes.clone(), self.bytes.len());
         let parts = (0..length).step_by(PART).map(move |at| Ok(bytes.slice(at..length.min(at + PART))));
         let parts = stream::iter(parts.collect::<Vec<Result<Bytes, std::io::Error>>>());
@@ -63,10 +65,10 @@ impl Document {
     }
 }
 
-/// Bytes that are sent at a time.
+/// The size of a part, in bytes.
 const PART: usize = 32 * 1024;
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
-/// While a document is missing.
+/// The interval while a document is missing.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Default for Docs {
@@ -91,7 +93,7 @@ impl Docs {
         }
     }
 
-    /// The document of a file, made once: a megabyte is not hashed for each request.
+    /// The document of a file. It is cached, because hashing a megabyte is too expensive for each request.
     fn asset(&self, file: &str, content: Cow<'static, [u8]>) -> Arc<Document> {
         let mut assets = self.assets.lock().unwrap_or_else(PoisonError::into_inner);
         let document = || {
@@ -138,8 +140,8 @@ fn merge(documents: &BTreeMap<String, Value>) -> Value {
     })
 }
 
-/// `document` with the schemas renamed that differ from one of the same name in `others`: `Money` becomes
-/// `PaymentServiceMoney`.
+/// Renames the schemas of `document` that differ from a schema with the same name in `others`. For example, `Money`
+/// becomes `PaymentServiceMoney`.
 fn with_own_names(service: &str, document: &Value, others: &Map<String, Value>) -> Value {
     let words = service.split('-').map(|word| word[..1].to_uppercase() + &word[1..]);
     let prefix: String = words.collect();
@@ -164,7 +166,7 @@ async fn document(service: &ServiceClient) -> Option<Value> {
 
 /// Adds `/openapi.json` and `/docs`.
 pub fn configure(app: &mut web::ServiceConfig) {
-    // A scope, so that the pattern of the files is tried on no other path.
+    // In a scope, the pattern of the files is matched only against paths below `/docs`.
     let files =
         web::scope("/docs").service(resource("").get(index)).service(resource("/{file:.*}").get(asset));
     app.service(resource("/openapi.json").get(merged)).service(files);

@@ -3,13 +3,16 @@
 //! The proxy above it handles replicas, retries and deadlines; the engine handles connections and bytes.
 
 mod body; // streams the response body
+mod frames; // finds the ends of WebSocket frames
 mod h1; // HTTP/1.1 exchanges
 mod pool; // idle connections of a thread
 mod sending; // sends the request
+mod tunnel; // a connection after a 101
 mod wire; // parses HTTP/1.1
 
 pub use body::ResponseBody;
 pub use h1::Engine;
+pub use tunnel::{Ended, Outcome, Tunnel, TunnelLimits};
 pub use wire::Headers;
 
 use std::rc::Rc;
@@ -21,15 +24,17 @@ use shared::service::Exchange;
 
 /// A request to a replica.
 pub struct Request {
-    /// Request line and headers as bytes, each line with its line end. Without the headers for the body's
-    /// length and without the final empty line, which the engine adds.
+    /// Request line and headers as bytes, each line with its line end. The engine adds the headers for the body's
+    /// length and the final empty line.
     pub head: Vec<u8>,
     pub body: Body,
+    /// The replica may answer with 101, and then speak WebSocket.
+    pub is_upgrade: bool,
     /// A response to HEAD has no body, even with `Content-Length`.
     pub is_head: bool,
     /// Time to the head of the response. Restarts with every byte sent or received.
     pub head_timeout: Duration,
-    /// The client's connection, for informational responses; `None` if the client's HTTP has none (1.0).
+    /// The client's connection, for informational responses; `None` for HTTP/1.0, which has no such responses.
     pub client: Option<Rc<Exchange>>,
     /// End of the time for sending the body.
     pub upload_end: Instant,
@@ -53,17 +58,8 @@ pub struct Response {
     pub status: StatusCode,
     /// As received, hop-by-hop headers included.
     pub headers: Headers,
+    pub is_event_stream: bool,
     pub body: ResponseBody,
-}
-
-impl Response {
-    pub fn is_event_stream(&self) -> bool {
-        is_event_stream(&self.headers)
-    }
-}
-
-fn is_event_stream(headers: &Headers) -> bool {
-    headers.get("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"))
 }
 
 /// Why there is no response, or only a part of it.
@@ -72,10 +68,10 @@ pub enum UpstreamError {
     /// No connection; nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(std::io::Error),
-    /// The same, for want of something on this side: descriptors, ports, or an address of the name.
+    /// No connection, because of a failure on this side: no free descriptor or port, or the name has no address.
     #[error("no connection can be made here: {0}")]
     Local(std::io::Error),
-    /// An idle connection turned out to be closed. It says nothing about the replica's health.
+    /// The server had closed the idle connection. This says nothing about the replica's health.
     #[error("a kept connection was closed")]
     Stale,
     /// The connection broke before the response was complete.
@@ -84,13 +80,13 @@ pub enum UpstreamError {
     /// The response is not valid HTTP.
     #[error("the answer is malformed: {0}")]
     Malformed(String),
-    /// The response did not arrive within the time that the replica had after the last byte was sent.
+    /// The response did not arrive in time. Holds the time since the last byte was sent.
     #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
     /// The client sent its body too slowly.
     #[error("the client's body did not come in time")]
     SlowClient,
-    /// The client went away, or sent a malformed body.
+    /// The client disconnected, or sent a malformed body.
     #[error("the client's body broke: {0}")]
     Client(actix_web::error::PayloadError),
 }

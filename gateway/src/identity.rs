@@ -2,20 +2,33 @@
 //!
 //! Services verify the token again. Service tokens are not accepted from the public.
 
+use std::sync::Arc;
+
 use actix_web::HttpRequest;
 use shared::auth::{Authenticator, Caller, TokenError, token_of};
 use shared::problem::Problem;
 
-pub struct Identity(Authenticator);
+use crate::access_log::flags;
+use crate::oidc::Oidc;
+
+pub struct Identity {
+    authenticator: Authenticator,
+    oidc: Option<Arc<Oidc>>,
+}
 
 impl Identity {
-    pub fn new(authenticator: Authenticator) -> Self {
-        Self(authenticator)
+    pub fn new(authenticator: Authenticator, oidc: Option<Arc<Oidc>>) -> Self {
+        Self { authenticator, oidc }
     }
 
     /// `None` without an `Authorization` header; 401 for anything but one valid user token.
     pub async fn caller(&self, request: &HttpRequest) -> Result<Option<Caller>, Problem> {
-        let Some(token) = token_of(request).map_err(TokenError::problem)? else { return Ok(None) };
-        self.0.person(&token).await.map(Some).map_err(TokenError::problem)
+        let refused = |error: TokenError| error.problem().flagged(flags::UNAUTHORIZED);
+        let Some(token) = token_of(request).map_err(refused)? else { return Ok(None) };
+        let person = match &self.oidc {
+            Some(oidc) if oidc.is_issuer_of(&token) => Box::pin(oidc.person(&token)).await,
+            _ => Box::pin(self.authenticator.person(&token)).await,
+        };
+        person.map(Some).map_err(refused)
     }
 }

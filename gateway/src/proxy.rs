@@ -8,11 +8,15 @@
 //! 6. Read a small body, then take a place in the queue of the service. Uploads, event streams and requests that wait
 //!    have limits of their own ([`concurrency`](crate::concurrency)).
 //! 7. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
-//! 8. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions.
+//! 8. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions. After a 101, [`upgrade`]
+//!    passes on bytes as they come.
 
 pub mod attempts;
+pub mod cached;
 pub mod headers;
+pub mod mirror;
 pub mod path;
+pub mod upgrade;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -21,21 +25,25 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::{ConnectionType, Method, StatusCode, Version, header};
 use actix_web::web::{Bytes, Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use shared::balancer::Strategy;
 use shared::problem::{Problem, codes};
-use shared::request::PreferWait;
+use shared::request::{PreferWait, has_body};
 use shared::resilience::retry::{REPLAY_LIMIT, is_safe};
 use shared::service::Exchange;
 use shared::stop::Stop;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-use crate::concurrency::{Concurrency, PerClient, Place};
+use crate::access_log::{AccessLog, flags};
+use crate::cache::{Cache, Found, Lead};
+use crate::concurrency::{Concurrency, PerClient, Place, RefusedStreams};
 use crate::engine::{Body, Engine};
 use crate::identity::Identity;
+use crate::policies::versions::Split;
+use crate::policies::websocket;
 use crate::rate::RateLimits;
 use crate::routing::{Route, Table};
 
@@ -46,19 +54,26 @@ pub struct Gateway {
     pub identity: Identity,
     pub rates: RateLimits,
     pub concurrency: Concurrency,
-    /// Logs the warning about a proxy that is not in `trusted_proxies`.
+    /// Makes sure that the warning about a proxy outside `trusted_proxies` is logged once.
     pub untrusted_proxy: Once,
-    /// Bytes for bodies that are kept to be sent again.
+    pub cache: Arc<Cache>,
+    /// The memory, in bytes, for bodies that are buffered for a retry.
     pub kept_bodies: Semaphore,
 }
 
 impl Gateway {
     /// Counts a request that the gateway answers itself.
     pub fn check_rate(&self, request: &HttpRequest) -> Result<(), Problem> {
-        self.rates.check(None, self.client_of(request, &self.table.load()), request).map(drop)
+        self.rates.check(None, self.client(request), request).map(drop)
     }
 
-    /// The client's address. Warns once if it seems to be a proxy's: then all clients behind it count as one.
+    /// The client's address.
+    pub fn client(&self, request: &HttpRequest) -> IpAddr {
+        self.client_of(request, &self.table.load())
+    }
+
+    /// The client's address. Warns once if it seems to be the address of an untrusted proxy, because then all clients
+    /// behind this proxy count as one.
     fn client_of(&self, request: &HttpRequest, table: &Table) -> IpAddr {
         let peer = peer_address(request);
         if request.headers().contains_key(header::X_FORWARDED_FOR)
@@ -74,10 +89,10 @@ impl Gateway {
     }
 }
 
-/// Time of a client to send its body.
+/// The time that a client has to send its body.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// Time of the replicas to answer, unless the route or `Prefer: wait` needs more. It begins when the request is
-/// there, so that a slow client does not use it up.
+/// The time that the replicas have to answer, unless the route or `Prefer: wait` allows more. It starts when the whole
+/// request has arrived, so that a slow client does not use it up.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Forwards a request to a replica of the service that the path routes to.
@@ -86,42 +101,80 @@ pub async fn proxy(
     payload: Payload,
     gateway: Data<Gateway>,
     engine: Data<Engine>,
+    log: Option<Rc<AccessLog>>,
 ) -> Result<HttpResponse, Problem> {
-    let path = match path::checked(&request) {
-        Ok(path) => path,
-        Err(problem) => return Ok(refuse_and_close(&problem)),
-    };
     let table = gateway.table.load_full();
     let client = gateway.client_of(&request, &table);
+    let path = match path::checked(&request) {
+        Ok(path) => path,
+        // With HTTP/2, the connection stays.
+        Err(problem) => {
+            return gateway.rates.check(None, client, &request).map(|_| refuse_and_close(&problem));
+        }
+    };
     gateway.rates.check_token(client, &request)?;
     let identified = gateway.identity.caller(&request).await;
     // A request with a bad token counts too, against the client's address.
     let rate = gateway.rates.check(identified.as_ref().ok().and_then(Option::as_ref), client, &request)?;
-    let person = identified?.map(|caller| caller.id);
+    let caller = identified?;
+    let person = caller.as_ref().map(|caller| caller.id);
+    log.iter().for_each(|log| log.person(person));
     let route = table.route(path).ok_or_else(Problem::not_found)?;
+    route.entry.access.check(caller.as_ref())?;
+    let socket = match &route.entry.websocket {
+        Some(limits) if websocket::is_wanted(&request) => {
+            websocket::check_origin(&request, route.entry.cors.as_ref())?;
+            let place = place("streams", &gateway.concurrency.streams, person, client)?;
+            Some(upgrade::Socket::new(limits, caller.as_ref(), place))
+        }
+        _ => None,
+    };
+    let streams = &gateway.concurrency.streams;
+    let refused_streams = &gateway.concurrency.refused_streams;
+    if request.method() == Method::GET
+        && socket.is_none()
+        && refused_streams.contains(person, client, path, Instant::now())
+        && streams.is_full(person, client)
+    {
+        return Err(too_many("event streams"));
+    }
+    let exchange = Exchange::of(&request);
+    let mut lead = None;
+    if route.entry.cache && socket.is_none() {
+        match Box::pin(cached::find(&request, route, &gateway)).await {
+            Some(Found::Answer(answer)) => {
+                let mut response = answer.response(request.headers());
+                rate.show(response.headers_mut());
+                exchange.iter().for_each(|exchange| exchange.count_under(&route.label));
+                return Ok(response);
+            }
+            Some(Found::Lead(new)) => lead = Some(new),
+            Some(Found::Pass) | None => {}
+        }
+    }
     let wait = wait_of(&request, route);
     let waiting = wait.and_then(|_| gateway.concurrency.waits.enter(person, client));
-    let exchange = request.conn_data::<Rc<Exchange>>().cloned();
     let granted = wait.filter(|_| waiting.is_some()).unwrap_or_default();
     let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(granted);
     let dropped: &[&str] = if wait.is_some() && waiting.is_none() { &["prefer"] } else { &[] };
     let upload_end = Instant::now() + UPLOAD_TIMEOUT;
-    let (mut upload, (body, _kept)) = match has_body(&request) {
+    let mut payload = Some(payload);
+    let (mut upload, (body, _kept)) = match payload.take_if(|_| has_body(&request)) {
         // `Content-Length: 0` is passed on.
-        false if request.headers().contains_key(header::CONTENT_LENGTH) => {
+        None if request.headers().contains_key(header::CONTENT_LENGTH) => {
             (None, (Body::Kept(Bytes::new()), None))
         }
-        false => (None, (Body::None, None)),
-        true => {
-            // A place among the client's own uploads, not in the queue of the service: there slow clients would
-            // keep others out.
+        None => (None, (Body::None, None)),
+        Some(payload) => {
+            // This place counts toward the client's own limit. In the queue of the service, slow clients would block
+            // other clients.
             let upload = place("uploads", &gateway.concurrency.uploads, person, client)?;
             let body = body_of(&request, payload, &gateway.kept_bodies);
-            let body = tokio::time::timeout(UPLOAD_TIMEOUT, body).await;
+            let body = Box::pin(tokio::time::timeout(UPLOAD_TIMEOUT, body)).await;
             (Some(upload), body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??)
         }
     };
-    // A body that is streamed is still to come.
+    // A streamed body has not arrived yet.
     let is_streamed = matches!(body, Body::Streaming(..));
     let begin = if is_streamed { upload_end } else { Instant::now() };
     if !is_streamed {
@@ -129,42 +182,73 @@ pub async fn proxy(
     }
     let _permit = match waiting.is_some() || is_streamed {
         true => None,
-        false => Some(route.load.limiter.enter().await.map_err(|_| Problem::unavailable(1))?),
+        false => {
+            Some(route.enter(&request).await.map_err(|_| Problem::unavailable(1).flagged(flags::OVERFLOW))?)
+        }
     };
-    let plan = attempts::Plan {
+    let mut plan = attempts::Plan {
         head: headers::outgoing(&request, path, client, &table, dropped),
         affinity: affinity(&request, route, client),
+        version: route.split.as_ref().map(|split| version_of(&request, split)),
         repeatable: is_safe(request.method()) || has_key(&request, route),
+        is_upgrade: socket.is_some(),
         is_head: request.method() == Method::HEAD,
         client: exchange.clone().filter(|_| request.version() == Version::HTTP_11),
         head_timeout,
         upload_end,
         end: begin + TIMEOUT.max(head_timeout),
         lasts_long: waiting.is_some() || is_streamed,
+        log: log.clone(),
     };
+    if plan.is_upgrade {
+        headers::upgrade(&mut plan.head);
+    }
+    if let Some(copy) = route.split.as_ref().filter(|_| !plan.is_upgrade).and_then(|split| split.copy()) {
+        mirror::send(&engine, route, &plan, &body, copy);
+    }
+    exchange.iter().for_each(|exchange| exchange.count_under(&route.label));
     let answered = attempts::run(&engine, route, plan, body).await;
     drop(upload);
     let mut response = match answered {
-        Ok((answer, mut hold)) => {
-            let stream = if answer.is_event_stream() && !answer.body.is_over() {
-                hold.exempt();
-                Some(place("event streams", &gateway.concurrency.streams, person, client)?)
-            } else {
-                None
-            };
-            let stop = request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
-            headers::incoming(answer, hold, &route.entry.service, headers::Client { exchange, stop, stream })
+        Ok((answer, hold)) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+            let client = upgrade::Client { request: &request, exchange, payload, gateway: &gateway, log };
+            upgrade::switch(answer, hold, socket, route, client)?
         }
-        Err(problem) => actix_web::ResponseError::error_response(&problem),
+        Ok((answer, mut hold)) => match cached::kept(&answer, lead, &table) {
+            Some(kept) => Box::pin(cached::store(answer, hold, route, kept)).await?,
+            None => {
+                if answer.status.is_success() || answer.status.is_redirection() {
+                    cached::forget(&request, route, &gateway);
+                }
+                let (mut stream, mut stop) = (None, None);
+                if answer.is_event_stream && !answer.body.is_over() {
+                    hold.exempt();
+                    let place = place("event streams", streams, person, client);
+                    if place.is_err() {
+                        refused_streams.remember(person, client, path, Instant::now());
+                    }
+                    stream = Some(place?);
+                    stop = request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
+                }
+                let client = headers::Client { exchange, stop, stream };
+                headers::incoming(answer, hold, &route.entry.service, client)
+            }
+        },
+        Err(problem) => {
+            // After a mistake of the client, the next request asks the service.
+            lead.filter(|_| ResponseError::status_code(&problem).is_server_error())
+                .into_iter()
+                .for_each(Lead::pass);
+            ResponseError::error_response(&problem)
+        }
     };
     rate.show(response.headers_mut());
-    response.extensions_mut().insert(route.label.clone());
     Ok(response)
 }
 
 /// Closes the connection after an ambiguous request, because it is unknown where the next request begins.
 fn refuse_and_close(problem: &Problem) -> HttpResponse {
-    let mut response = actix_web::ResponseError::error_response(problem);
+    let mut response = ResponseError::error_response(problem);
     response.head_mut().set_connection_type(ConnectionType::Close);
     response
 }
@@ -176,18 +260,23 @@ fn has_key(request: &HttpRequest, route: &Route) -> bool {
         && request.headers().contains_key("idempotency-key")
 }
 
-/// The timeout for `Prefer: wait=N`, which is N + 5 s, on a route that has it.
+/// The timeout for `Prefer: wait=N`: N + 5 s, if the route supports it.
 fn wait_of(request: &HttpRequest, route: &Route) -> Option<Duration> {
+    if !(route.entry.prefer_wait && request.method() == Method::POST) {
+        return None;
+    }
     let wait = <PreferWait as actix_web::FromRequest>::extract(request).into_inner().ok()?.0?;
-    (route.entry.prefer_wait && request.method() == Method::POST).then_some(wait + Duration::from_secs(5))
+    Some(wait + Duration::from_secs(5))
 }
 
-/// A place among the client's `what`; 429 if it has as many as `limit` allows.
+/// A place for one more of the client's `what`; 429 if the client has reached `limit`.
 fn place(what: &str, limit: &PerClient, person: Option<Uuid>, client: IpAddr) -> Result<Place, Problem> {
-    limit.enter(person, client).ok_or_else(|| {
-        let detail = format!("Too many {what} are open; close one, or wait.");
-        Problem::new(codes::RATE_LIMITED, detail).retry_after(5)
-    })
+    limit.enter(person, client).ok_or_else(|| too_many(what))
+}
+
+fn too_many(what: &str) -> Problem {
+    let detail = format!("Too many {what} are open; close one, or wait.");
+    Problem::new(codes::RATE_LIMITED, detail).retry_after(RefusedStreams::RETRY_AFTER)
 }
 
 /// The key for consistent hashing; empty for other strategies.
@@ -199,7 +288,14 @@ fn affinity(request: &HttpRequest, route: &Route, client: IpAddr) -> String {
     header.and_then(|value| value.to_str().ok()).map_or_else(|| client.to_string(), str::to_owned)
 }
 
-/// The client's address: the last in `X-Forwarded-For` and the connection that is not a trusted proxy.
+/// The version of the service that the request is for.
+fn version_of(request: &HttpRequest, split: &Split) -> String {
+    let header = split.entry.sticky_header.as_deref().and_then(|name| request.headers().get(name));
+    split.choose(header.and_then(|value| value.to_str().ok())).to_owned()
+}
+
+/// The client's address: the last address that is not a trusted proxy, in the list of `X-Forwarded-For` and then the
+/// connection's peer.
 fn client_address(request: &HttpRequest, table: &Table) -> IpAddr {
     let peer = peer_address(request);
     if !table.is_trusted(&peer) {
@@ -217,7 +313,7 @@ fn peer_address(request: &HttpRequest) -> IpAddr {
     request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip())
 }
 
-/// Whether the address is of this machine or of a private network, as that of a proxy in front of the gateway.
+/// Whether the address is of this machine or of a private network. A proxy in front of the gateway has such an address.
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
@@ -227,12 +323,7 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-fn has_body(request: &HttpRequest) -> bool {
-    request.headers().contains_key(header::TRANSFER_ENCODING)
-        || request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
-}
-
-/// Buffers a small body while there is memory for it, so that it can be sent again. Streams every other.
+/// Buffers a small body for a retry, if there is memory for it. Streams all other bodies.
 async fn body_of<'a>(
     request: &HttpRequest,
     mut payload: Payload,

@@ -1,5 +1,5 @@
-//! Rate limits: a token bucket (GCRA, by `governor`) for each user, or each address without a token. With IPv6 a
-//! network of 64 bits counts as one address.
+//! Rate limits: a token bucket (GCRA, by `governor`) for each user. A request without a token counts toward the bucket
+//! of its address. With IPv6, a network of 64 bits counts as one address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,11 +26,12 @@ pub struct RateLimits(Option<Limits>);
 
 struct Limits {
     requests: Buckets,
-    /// Requests with a token, by address: verifying a signature costs more than any other refusal.
+    /// Requests with a token, by address. They have their own limit, because verifying a signature costs more than any
+    /// other refusal.
     tokens: Buckets,
     policy: String,
-    /// For expensive POSTs, such as hashing a password. By path of the route; each bucket is for one address,
-    /// regardless of the user.
+    /// Limits of expensive POSTs, such as a log-in, by path of the route. Each bucket is for one address, regardless
+    /// of the user.
     expensive: BTreeMap<String, Buckets>,
 }
 
@@ -40,7 +41,7 @@ pub struct Rate(Option<(String, String)>);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl RateLimits {
-    /// The limits in `table`; none if not `on`.
+    /// The limits in `table`; no limits if `on` is false.
     pub fn new(table: &Table, on: bool) -> Self {
         let file = &table.file;
         let buckets = |per_second: u32, burst: u32| {

@@ -1,8 +1,8 @@
 //! The pools of all services, and the in-memory registry that fills them unless `REGISTRY_URL` names another
 //! registry.
 //!
-//! The in-memory registry writes its instances to a file, so that a restarted gateway serves at once. After a
-//! restart every instance gets a new lease; those that no longer run do not renew it.
+//! The in-memory registry writes its instances to a file, so that a restarted gateway serves immediately. After a
+//! restart, every instance gets a new lease. Instances that no longer run do not renew their lease.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shared::balancer::{Newcomers, Pool, Settings, Snapshot};
+use shared::balancer::{Newcomers, Pool, Rest, Settings, Snapshot};
 use shared::registry::{Instance, LEASE, Leases};
 use shared::stop::Stop;
 use shared::tls::Tls;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The registered instances and the pools, shared by all threads.
 pub struct Registrations {
@@ -90,11 +92,13 @@ impl Registrations {
         there
     }
 
-    /// Removes instances with expired leases until `stop`.
+    /// Removes instances with expired leases, and ends the rests that are over, until `stop`.
     pub async fn expire(&self, stop: Stop) {
         while !stop.is_requested() {
             stop.sleep(EXPIRY_INTERVAL).await;
-            let (mut state, now) = (self.state(), Instant::now());
+            let now = Instant::now();
+            self.pools().iter().for_each(|pool| pool.end_rests(now));
+            let mut state = self.state();
             if state.leases.expire(now) {
                 for service in state.leases.services() {
                     state.changed(&service, now);
@@ -102,6 +106,12 @@ impl Registrations {
                 self.save(&state);
             }
         }
+    }
+
+    /// Gives a replica a rest, or ends it; returns whether it is registered.
+    pub fn give_rest(&self, service: &str, id: &str, rest: Option<Rest>, now: Instant) -> bool {
+        let pool = self.state().pools.get(service).cloned();
+        pool.is_some_and(|pool| pool.give_rest(id, rest, now))
     }
 
     /// All services with their instances, as JSON.
@@ -115,7 +125,7 @@ impl Registrations {
     /// The instances of `service` as JSON, including draining ones.
     pub fn instances(&self, service: &str, now: Instant) -> Vec<Value> {
         let Some(pool) = self.state().pools.get(service).cloned() else { return Vec::new() };
-        pool.snapshot(now).iter().map(described).collect()
+        pool.snapshot(now).iter().map(|seen| described(seen, now)).collect()
     }
 
     fn save(&self, state: &State) {
@@ -145,12 +155,14 @@ impl State {
     }
 }
 
-/// The gateway checks a new replica itself before its first request, with every registry.
+/// With every registry, the gateway itself checks a new replica before its first request.
 pub fn settings(tls: Option<Tls>) -> Settings {
     Settings { newcomers: Newcomers::CheckedFirst, tls, ..Settings::default() }
 }
 
-fn described(seen: &Snapshot) -> Value {
+fn described(seen: &Snapshot, now: Instant) -> Value {
+    let left = seen.until.map(|until| until.saturating_duration_since(now));
+    let until = left.and_then(|left| (OffsetDateTime::now_utc() + left).format(&Rfc3339).ok());
     json!({
         "id": seen.instance.id,
         "url": seen.instance.url,
@@ -159,6 +171,9 @@ fn described(seen: &Snapshot) -> Value {
         "metadata": seen.instance.metadata,
         "requests": seen.requests,
         "latency_ms": seen.latency.as_secs_f64() * 1000.0,
+        "weight": seen.weight,
+        "reason": seen.reason,
+        "until": until,
     })
 }
 

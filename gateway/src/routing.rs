@@ -1,19 +1,39 @@
 //! Routing: `gateway.toml`, and the table that maps a path to a service by its longest prefix of whole
 //! segments.
 
+pub mod access; // who may use a route
+mod place; // the line and column of what is wrong with the file
+pub mod priority; // which requests a busy service refuses first
+pub mod schema; // the JSON schema of the file, for editors
+pub mod tls; // the port for clients with TLS
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::HttpRequest;
+use arc_swap::ArcSwap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use shared::balancer::{Picker, Pool, Strategy};
-use shared::resilience::{Budget, Limiter};
-use shared::service::RouteLabel;
+use shared::metrics::Readings;
+use shared::resilience::{Budget, Busy, Limiter, Permit};
+use shared::stop::{Stop, Stopper};
+
+use self::access::Access;
+use self::priority::Priority;
+use self::tls::TlsEntry;
+use crate::oidc::OidcEntry;
+use crate::policies::Policies;
+use crate::policies::cors::Cors;
+use crate::policies::versions::{Split, State, Versions};
+use crate::policies::websocket::WebSocket;
 
 /// `gateway.toml`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Requests per second of one user, or of one address without a token.
@@ -25,7 +45,8 @@ pub struct File {
     /// Requests with a token per second of one address, before their tokens are verified.
     #[serde(default = "default_token_rate")]
     pub token_rate_per_second: u32,
-    /// Connections of one address (of one /64 network, with IPv6) that is not a trusted proxy.
+    /// Connections of one address (of one /64 network, with IPv6) that is not a trusted proxy, and its concurrent requests
+    /// over HTTP/2.
     #[serde(default = "default_connections")]
     pub connections_per_client: usize,
     /// Open event streams of one user.
@@ -34,38 +55,50 @@ pub struct File {
     /// Open event streams of one address (of one /64 network, with IPv6).
     #[serde(default = "default_long_per_client")]
     pub streams_per_client: usize,
-    /// Requests of one user that wait with `Prefer: wait`. Beyond it, the preference is not passed on, so that the
-    /// service answers at once.
+    /// Requests of one user that wait with `Prefer: wait`. Above this limit, the gateway removes the preference, so the
+    /// service answers immediately.
     #[serde(default = "default_long_per_person")]
     pub waits_per_person: usize,
     /// The same for one address (one /64 network, with IPv6).
     #[serde(default = "default_long_per_client")]
     pub waits_per_client: usize,
-    /// Requests of one user, or of one address, whose body is still to come.
+    /// Requests of one user, or of one address, whose body has not arrived yet.
     #[serde(default = "default_long_per_client")]
     pub uploads_per_client: usize,
-    /// Memory in MiB for bodies that are kept to be sent again. Beyond it, bodies stream, and are not retried.
+    /// Memory in MiB for bodies that are buffered for a retry. Above this limit, bodies are streamed and not retried.
     #[serde(default = "default_kept_memory")]
     pub kept_bodies_mib: usize,
-    /// Headers that are removed from requests, so that no service believes them.
+    /// Memory in MiB for the answers of routes with `cache`.
+    #[serde(default = "default_cache_memory")]
+    pub cache_mib: usize,
+    /// Headers that are removed from requests, so that no service trusts them.
     #[serde(default = "default_strip_headers")]
     pub strip_headers: Vec<String>,
     /// Networks of the proxies in front of the gateway whose `X-Forwarded-For` is trusted.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<ipnet::IpNet>,
-    /// Networks in which instances may be; other registrations are refused.
+    /// Networks of instances. An instance with an address outside these networks is refused.
     #[serde(default = "default_networks")]
+    #[schemars(with = "Vec<String>")]
     pub instance_networks: Vec<ipnet::IpNet>,
-    /// In any order: the longest matching prefix wins.
+    /// A second port, with TLS.
+    #[serde(default)]
+    pub tls: Option<TlsEntry>,
+    /// An external issuer of tokens.
+    #[serde(default)]
+    pub oidc: Option<OidcEntry>,
+    /// The order does not matter, because the longest matching prefix is used.
     pub routes: Vec<RouteEntry>,
 }
 
 /// One route in the file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteEntry {
     pub id: String,
-    /// Path prefix; matches whole segments.
+    /// Path prefix; matches whole segments. `/` matches only the path `/`, so that a service's own paths, such as
+    /// `/metrics`, stay behind the gateway.
     pub prefix: String,
     pub service: String,
     /// Initial strategy; an admin can switch it.
@@ -76,19 +109,56 @@ pub struct RouteEntry {
     pub hash_header: Option<String>,
     /// Seconds to the head of the response.
     #[serde(default = "default_head_timeout")]
+    #[schemars(range(min = 1, max = 3600))]
     pub head_timeout_s: u64,
     /// Whether `Prefer: wait=N` makes the gateway wait N + 5 s for the head of the response.
     #[serde(default)]
     pub prefer_wait: bool,
-    /// For expensive requests: POSTs per second from one address to exactly this path, regardless of the user.
+    /// POSTs per second from one address to exactly this path, regardless of the user. For expensive requests.
     #[serde(default)]
     pub post_rate_per_second: Option<u32>,
-    /// Whether the service supports `Idempotency-Key`, so that such a POST may be retried.
+    /// Whether the service supports `Idempotency-Key`, so that a POST with a key may be retried.
     #[serde(default = "default_true")]
     pub honours_keys: bool,
-    /// Whether the admin port shows it and lets its strategy be switched.
+    /// Whether the admin port shows the route and can switch its strategy. A service without a listed route is not in the
+    /// merged API document.
     #[serde(default = "default_true")]
     pub listed: bool,
+    /// Who may use the route. The gateway refuses everybody else; the service decides the rest.
+    #[serde(default)]
+    pub access: Access,
+    /// The longest body of a request, in KiB. Without it, the service decides.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub body_limit_kib: Option<u64>,
+    /// Requests of the route that wait for the head of their answer, in this gateway. Without it, only the limit of
+    /// the service counts.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_in_flight: Option<usize>,
+    /// Requests that wait at most 100 ms for one of `max_in_flight`.
+    #[serde(default = "default_queue")]
+    pub max_queue: usize,
+    /// Which requests a busy service refuses first. Without it: lists, then other reads, then everything else.
+    #[serde(default)]
+    pub priority: Option<Priority>,
+    /// Whether answers are compressed for clients that accept it. Not for answers that hold a secret beside something
+    /// that a stranger can choose: their length would give the secret away.
+    #[serde(default)]
+    pub compress: bool,
+    /// Whether answers are stored for as long as their `Cache-Control` allows, and equal requests wait for one answer. Not
+    /// for answers that differ by something that neither `Authorization` nor `Vary` names.
+    #[serde(default)]
+    pub cache: bool,
+    /// Pages of other origins that may use the route; none without it.
+    #[serde(default)]
+    pub cors: Option<Cors>,
+    /// Whether clients may open WebSockets; not without it. Pages of other origins need the permission of `cors`.
+    #[serde(default)]
+    pub websocket: Option<WebSocket>,
+    /// The shares of the versions of the service; without it, all replicas are equal.
+    #[serde(default)]
+    pub versions: Option<Versions>,
 }
 
 fn default_rate() -> u32 {
@@ -119,6 +189,10 @@ fn default_kept_memory() -> usize {
     32
 }
 
+fn default_cache_memory() -> usize {
+    16
+}
+
 fn default_strip_headers() -> Vec<String> {
     ["x-user-id", "x-user-email", "x-user-roles"].map(str::to_owned).to_vec()
 }
@@ -134,6 +208,10 @@ fn default_head_timeout() -> u64 {
     5
 }
 
+fn default_queue() -> usize {
+    128
+}
+
 fn default_true() -> bool {
     true
 }
@@ -142,12 +220,38 @@ fn default_true() -> bool {
 #[derive(Debug)]
 pub struct Route {
     pub entry: RouteEntry,
-    /// The prefix, under which its requests are counted.
-    pub label: RouteLabel,
+    /// The prefix. The metrics count the requests of the route with this label.
+    pub label: Arc<str>,
     pub pool: Arc<Pool>,
     pub picker: Picker,
     /// Shared by all routes of the service.
     pub load: Arc<Load>,
+    /// The route's own limit. A reload begins to count anew.
+    limiter: Option<Limiter>,
+    /// `None` if the versions of the service have no shares. The state of a canary survives a reload.
+    pub split: Option<Arc<Split>>,
+    /// `None` if the route asks for nothing beyond the proxy.
+    pub policies: Option<Arc<Policies>>,
+}
+
+/// Permission to send a request.
+#[derive(Debug)]
+pub struct Admission {
+    _route: Option<Permit>,
+    _service: Permit,
+}
+
+impl Route {
+    /// Takes a place in the route's own limit, and one in the queue of the service.
+    pub async fn enter(&self, request: &HttpRequest) -> Result<Admission, Busy> {
+        let route = match &self.limiter {
+            Some(limiter) => Some(limiter.enter().await?),
+            None => None,
+        };
+        let priority = self.entry.priority.unwrap_or_else(|| Priority::of(request, &self.entry.prefix));
+        let service = self.load.limiter.enter_above(priority.reserve()).await?;
+        Ok(Admission { _route: route, _service: service })
+    }
 }
 
 /// Concurrency limit and retry budget of one service.
@@ -160,48 +264,126 @@ pub struct Load {
 impl Load {
     /// Limits: 1,024 concurrent requests, and 128 that wait for at most 100 ms.
     pub fn new(now: Instant) -> Self {
-        Self { limiter: Limiter::new(1024, 128, Duration::from_millis(100)), budget: Budget::new(now) }
+        Self { limiter: Limiter::new(MAX_IN_FLIGHT, 128, QUEUE_TIMEOUT), budget: Budget::new(now) }
     }
 }
+
+const MAX_IN_FLIGHT: usize = 1024;
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct Table {
     pub file: File,
+    /// Whether any route has policies.
+    pub has_policies: bool,
     /// Short hash of the file's text.
     pub hash: String,
     /// Sorted by length of prefix, longest first.
     pub routes: Vec<Route>,
+    /// Signals that another table is in force.
+    replaced: (Stopper, Stop),
 }
 
 impl File {
-    /// Parses `gateway.toml`. An error names the line.
+    /// Reads and parses the file at `path`, which an error names.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+        text.and_then(|text| Self::parse(&text)).map_err(|why| format!("{}: {why}", path.display()))
+    }
+
+    /// Parses `gateway.toml`. An error names the line and the column.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let file: Self = toml::from_str(text).map_err(|error| place::of(text, &error))?;
+        match file.wrong() {
+            None => Ok(file),
+            Some(Wrong { at, why }) => Err(place::at(text, &at, &why)),
+        }
+    }
+
+    /// The first value that has the right type and yet cannot be used.
+    fn wrong(&self) -> Option<Wrong> {
+        if self.routes.is_empty() {
+            return Some(Wrong::at("routes", "there must be a route"));
+        }
+        for (key, rate) in [("rate_per_second", self.rate_per_second), ("rate_burst", self.rate_burst)] {
+            if rate == 0 {
+                return Some(Wrong::at(key, "must be above 0"));
+            }
+        }
+        if let Some((key, why)) = self.oidc.as_ref().and_then(OidcEntry::wrong) {
+            return Some(Wrong::at(key, why).below(&["oidc"]));
+        }
+        if let Some(wrong) = self.tls.as_ref().and_then(TlsEntry::wrong) {
+            return Some(wrong.below(&["tls"]));
+        }
         let (mut ids, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
-        for route in &file.routes {
-            let wrong =
-                |why: &str| Err(format!("line {}: route {}: {why}", line_of(text, &route.id), route.id));
-            if !route.prefix.starts_with('/') || route.prefix.ends_with('/') {
-                return wrong("the prefix must begin with / and not end with it");
-            }
-            if !ids.insert(&route.id) || !prefixes.insert(&route.prefix) {
-                return wrong("there are two of that name or prefix");
-            }
-            if !(1..=3600).contains(&route.head_timeout_s) {
-                return wrong("head_timeout_s must be 1 to 3600");
-            }
-        }
-        if file.routes.is_empty() || file.rate_per_second == 0 || file.rate_burst == 0 {
-            return Err("there must be a route, and rates above 0".to_owned());
-        }
-        Ok(file)
+        self.routes.iter().enumerate().find_map(|(index, route)| {
+            let wrong = if !ids.insert(&route.id) {
+                Some(Wrong::at("id", "another route has this id"))
+            } else if !prefixes.insert(&route.prefix) {
+                Some(Wrong::at("prefix", "another route has this prefix"))
+            } else {
+                route.wrong()
+            };
+            wrong.map(|wrong| wrong.below(&["routes", &index.to_string()]))
+        })
     }
 }
 
-/// The line of the last route with this id.
-fn line_of(text: &str, id: &str) -> usize {
-    let named = |line: &str| line.trim_start().starts_with("id") && line.contains(&format!("\"{id}\""));
-    text.lines().enumerate().filter(|(_, line)| named(line)).last().map_or(0, |(index, _)| index + 1)
+impl RouteEntry {
+    fn wrong(&self) -> Option<Wrong> {
+        if !self.prefix.starts_with('/') || (self.prefix.ends_with('/') && self.prefix != "/") {
+            return Some(Wrong::at("prefix", "must begin with / and not end with it"));
+        }
+        if !(1..=3600).contains(&self.head_timeout_s) {
+            return Some(Wrong::at("head_timeout_s", "must be 1 to 3600"));
+        }
+        let limits = [
+            ("body_limit_kib", self.body_limit_kib),
+            ("max_in_flight", self.max_in_flight.map(|max| max as u64)),
+        ];
+        if let Some((key, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
+            return Some(Wrong::at(key, "must be above 0"));
+        }
+        if let Some((key, why)) = self.cors.as_ref().and_then(Cors::wrong) {
+            return Some(Wrong::at(key, why).below(&["cors"]));
+        }
+        if let Some((key, why)) = self.websocket.as_ref().and_then(WebSocket::wrong) {
+            return Some(Wrong::at(key, why).below(&["websocket"]));
+        }
+        if self.cache && self.versions.is_some() {
+            return Some(Wrong::at("cache", "a cached answer of one version would go to the clients of all"));
+        }
+        let (key, why) = self.versions.as_ref().and_then(Versions::wrong)?;
+        Some(Wrong::at(key, why).below(&["versions"]))
+    }
+
+    /// Whether a WebSocket of the `former` route could be opened on this one, too.
+    fn continues(&self, former: &Self) -> bool {
+        let identity =
+            |entry: &Self| (entry.id.clone(), entry.prefix.clone(), entry.service.clone(), entry.access);
+        self.websocket.is_some() && identity(self) == identity(former)
+    }
+}
+
+/// What is wrong with a value in the file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// The keys and indices that lead to the value.
+    at: Vec<String>,
+    why: String,
+}
+
+impl Wrong {
+    pub fn at(key: &str, why: impl Into<String>) -> Self {
+        Self { at: vec![key.to_owned()], why: why.into() }
+    }
+
+    /// The same, seen from a table further up.
+    pub fn below(mut self, path: &[&str]) -> Self {
+        self.at.splice(0..0, path.iter().map(|key| (*key).to_owned()));
+        self
+    }
 }
 
 impl Table {
@@ -212,6 +394,7 @@ impl Table {
         mut load: impl FnMut(&str) -> Arc<Load>,
     ) -> Result<Self, String> {
         let file = File::parse(text)?;
+        let now = Instant::now();
         let mut routes: Vec<Route> = file
             .routes
             .iter()
@@ -219,17 +402,22 @@ impl Table {
                 pool: pool(&entry.service),
                 picker: Picker::new(entry.strategy),
                 load: load(&entry.service),
-                label: RouteLabel(entry.prefix.as_str().into()),
+                label: entry.prefix.as_str().into(),
+                limiter: entry.max_in_flight.map(|max| Limiter::new(max, entry.max_queue, QUEUE_TIMEOUT)),
+                policies: Policies::new(entry.cors.clone(), entry.compress, entry.body_limit_kib)
+                    .map(Arc::new),
+                split: entry.versions.clone().map(|versions| Arc::new(Split::new(versions, now))),
                 entry: entry.clone(),
             })
             .collect();
         routes.sort_by_key(|route| std::cmp::Reverse(route.entry.prefix.len()));
         let digest = Sha256::digest(text);
         let hash = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { file, hash, routes })
+        let has_policies = routes.iter().any(|route| route.policies.is_some());
+        Ok(Self { file, has_policies, hash, routes, replaced: Stop::pair() })
     }
 
-    /// Whether `peer` is a proxy in front of the gateway, whose `X-Forwarded-For` is believed.
+    /// Whether `peer` is a proxy in front of the gateway, so that its `X-Forwarded-For` is trusted.
     pub fn is_trusted(&self, peer: &IpAddr) -> bool {
         self.file.trusted_proxies.iter().any(|network| network.contains(peer))
     }
@@ -237,19 +425,55 @@ impl Table {
     /// The route with the longest prefix of `path`.
     pub fn route(&self, path: &str) -> Option<&Route> {
         self.routes.iter().find(|route| {
-            path.strip_prefix(route.entry.prefix.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            let prefix = route.entry.prefix.as_str();
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && prefix != "/"))
         })
     }
 
-    /// Takes over the strategies that an admin has switched, unless the file's strategy has changed.
-    pub fn take_switches_of(&self, before: &Self) {
-        for route in &self.routes {
-            if let Some(same) = before.named(&route.entry.id)
-                && same.entry.strategy == route.entry.strategy
-            {
+    /// Keeps the strategies that an admin has switched in the table `before`, and the state of its canaries, unless the
+    /// file's have changed.
+    pub fn take_switches_of(&mut self, before: &Self) {
+        for route in &mut self.routes {
+            let Some(same) = before.routes.iter().find(|same| same.entry.id == route.entry.id) else {
+                continue;
+            };
+            if same.entry.strategy == route.entry.strategy {
                 route.picker.switch(same.picker.strategy());
             }
+            if same.entry.versions == route.entry.versions {
+                route.split.clone_from(&same.split);
+            }
+        }
+    }
+
+    /// Adds gauges for the versions of routes.
+    pub fn measure(&self, readings: &mut Readings) {
+        for (route, split) in self.routes.iter().filter_map(|route| Some((route, route.split.as_ref()?))) {
+            let id = route.entry.id.as_str();
+            for (version, share) in split.shares() {
+                let labels = [("route_id", id), ("version", version.as_str())];
+                readings.gauge("gateway_version_share", "Share of the requests, 0 to 1.", &labels, share);
+            }
+            if let Some(state) = split.seen() {
+                let returned = if state == State::Returned { 1.0 } else { 0.0 };
+                let help = "1 if the canary has returned because of its errors.";
+                readings.gauge("gateway_canary_returned", help, &[("route_id", id)], returned);
+            }
+        }
+    }
+
+    /// Another table is in force.
+    pub fn replaced(&self) {
+        self.replaced.0.stop();
+    }
+
+    /// Waits until a table is in force that has no such route for WebSockets.
+    pub async fn lost(current: Arc<ArcSwap<Self>>, route: RouteEntry) {
+        let mut table = current.load_full();
+        while table.routes.iter().any(|other| other.entry.continues(&route)) {
+            table.replaced.1.requested().await;
+            table = current.load_full();
         }
     }
 
@@ -289,11 +513,23 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_refused_with_the_line() {
+    fn the_route_of_the_root_takes_no_other_path() {
+        let table = table(&text(&["/", "/shop"])).unwrap();
+        let id = |path: &str| table.route(path).map(|route| route.entry.id.clone());
+        assert_eq!(id("/").as_deref(), Some("/"));
+        assert_eq!(id("/shop/orders").as_deref(), Some("/shop"));
+        for other in ["/metrics", "/admin/outbox", "/shopX", "/api/nowhere", "//", "//metrics"] {
+            assert_eq!(id(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_the_line_and_column() {
         let bad = format!("{}strategy = \"by-magic\"\n", text(&["/a"]));
         let why = table(&bad).unwrap_err();
-        assert!(why.contains("line 5") && why.contains("by-magic"), "{why}");
-        assert!(table(&text(&["/a", "/a"])).unwrap_err().starts_with("line 6: route /a"));
+        assert!(why.starts_with("line 5, column 12: ") && why.contains("by-magic"), "{why}");
+        let twice = table(&text(&["/a", "/a"])).unwrap_err();
+        assert_eq!(twice, "line 6, column 1: routes.1.id: another route has this id");
         let endless = format!("{}head_timeout_s = 18446744073709551615\n", text(&["/a"]));
         for bad in ["", "routes = []", &text(&["a"]), &text(&["/a/"]), &endless] {
             assert!(table(bad).is_err(), "{bad}");
@@ -307,10 +543,10 @@ mod tests {
         let strategy = |table: &Table| table.routes[0].picker.strategy();
         let before = table(&file).unwrap();
         before.routes[0].picker.switch(Strategy::P2cEwma);
-        let same = table(&file).unwrap();
+        let mut same = table(&file).unwrap();
         same.take_switches_of(&before);
         assert_eq!(strategy(&same), Strategy::P2cEwma);
-        let changed = table(&other).unwrap();
+        let mut changed = table(&other).unwrap();
         changed.take_switches_of(&before);
         assert_eq!(strategy(&changed), Strategy::Random);
     }

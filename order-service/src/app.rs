@@ -1,4 +1,7 @@
-//! Wires the service, top to bottom: each part uses only the parts above it.
+//! Builds the parts of this service, top to bottom: each part uses only parts that are built before it. [`Stack`] is
+//! this replica's link to the other services: the registry, the balancers and the keys. The store writes each event to
+//! the table `outbox`, in the same transaction as the change of the order. The relay reads this table and sends the
+//! events.
 
 use shared::db::Db;
 use shared::messages::Messages;
@@ -8,6 +11,7 @@ use shared::stack::Stack;
 use crate::clients::users::Users;
 use crate::config::{Config, PAYMENTS, SERVICE, USERS};
 use crate::messages::PaymentEvents;
+use crate::metrics;
 use crate::routes;
 use crate::store::{self, Store};
 use crate::tasks::{order_updates, timers};
@@ -27,6 +31,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     if config.seed_products {
         db.transaction(async |tx| store.seed(tx).await).await?;
     }
+    metrics::export();
     let (timers_store, updates_store) = (store.clone(), store.clone());
 
     let service = Service::new(listener)

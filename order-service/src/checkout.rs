@@ -3,22 +3,26 @@
 //! | step | action | compensation |
 //! |---|---|---|
 //! | 1 check | ask user-service whether the customer is active ([`crate::clients::users`]) | – |
-//! | 2 reserve | create the order and reserve its stock ([`begin`]) | `ReleaseStock` |
+//! | 2 reserve | `ReserveStock`, an effect of [`begin`] | `ReleaseStock` |
 //! | 3 authorize | `Send(Authorize)` | `Send(Void)` |
-//! | 4 capture | `Send(Capture)`; the pivot is the event `Captured` | `Send(Refund)` |
+//! | 4 capture | `Send(Capture)` | `Send(Refund)` |
 //! | 5 confirm | `CommitStock` | `ReturnStock` |
 //!
-//! Before the pivot, every step can be undone and the customer pays nothing. After the pivot, the saga
-//! completes or refunds. Steps 3 and 4 are commands to payment-service. Its events may be late, duplicated or
-//! out of order. [`handle`] defines what each event does at each step. [`Step`] covers the payment only: steps 1
-//! and 2 run in the customer's request, and step 5 belongs to the transition on `Captured`. In the code,
-//! `enter(step)` sets the step and sends its command, if it has one.
+//! The event `Captured` is the pivot: the money is taken. Before it, every step can be undone and the customer pays
+//! nothing. After it, the saga completes or refunds. Steps 3 and 4 are commands to payment-service. Its events may be
+//! late, duplicated or out of order. [`handle`] defines the result of each event at each step.
+//!
+//! The type [`Step`] covers only the payment. Steps 1 and 2 run in the customer's request, and step 5 is part of the
+//! transition on `Captured`. In the code, `enter(step)` sets the step and sends its command, if it has one.
 //!
 //! | timer | what it limits | when it expires |
 //! |---|---|---|
 //! | [`AUTHORIZE_TIMEOUT`](saga::AUTHORIZE_TIMEOUT) | step 3 | the order is rejected, its stock released, its payment voided |
-//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | 60 s for steps 3 and 4 together; a void and a refund have 60 s each | the saga is stuck: a late event or an admin continues it. If the customer has cancelled during step 4, the saga voids the payment instead |
-//! | [`RETRY`](saga::RETRY) | one attempt of a capture, void or refund | the command is sent again |
+//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | steps 3 and 4 together; it starts anew for a void or a refund | the saga becomes stuck |
+//! | [`ANSWER_TIMEOUT`](saga::ANSWER_TIMEOUT) plus a backoff ([`RETRY`](saga::RETRY)) | one attempt of a capture, void or refund | the command is sent again |
+//!
+//! A stuck saga waits for a late event or an admin. If the customer cancels during step 4, the saga does not become
+//! stuck: it voids the payment. The saga cannot repeat `Authorize`, because the payment token is not stored.
 //!
 //! This module is pure. The store locks the order, calls [`handle`], and writes the changed order, its saga
 //! and the effects in one transaction.
@@ -39,13 +43,13 @@ use time::OffsetDateTime;
 use crate::domain::{Order, PaymentToken, Reason, Status};
 use decision::Draft;
 
-/// Starts the saga of a new order: steps 2 and 3.
+/// The first transition of a new order. Its effects reserve the stock (step 2) and send `Authorize` (step 3).
 pub fn begin(order: Order, token: PaymentToken, now: OffsetDateTime) -> Transition {
     let effects = vec![Effect::ReserveStock, Effect::Send(Command::Authorize(token))];
     Transition { order, saga: Saga::begin(now), effects }
 }
 
-/// Decides what `trigger` changes at the time `now`.
+/// Decides how `trigger` changes the order and its saga at the time `now`.
 ///
 /// # Errors
 /// A [`Refusal`] if a person asks for something that is impossible now. Events of payment-service are never
@@ -72,19 +76,19 @@ pub fn handle(
         (Authorize, Timer) if due => next.status(Rejected(PaymentTimeout)).effect(ReleaseStock).enter(Void),
         (Authorize, Cancel | Compensate) => next.status(Cancelling).effect(ReleaseStock).enter(Void),
 
-        // Step 4, capture: the pivot. A cancel releases the stock at once. What happens to the payment is
-        // decided when the result of the capture is known.
+        // Step 4, capture. Its event `Captured` is the pivot. A cancellation releases the stock immediately, but the
+        // payment continues until the result of the capture is known.
         (Capture, Captured) if status == Cancelling => next.status(Refunding).enter(Refund),
         (Capture, Captured) => next.status(Confirmed).effect(CommitStock).enter(Done),
         (Capture, Declined(_)) if status == Cancelling => next.enter(Void),
         (Capture, Declined(_)) => next.status(Rejected(CardDeclined)).effect(ReleaseStock).enter(Void),
-        // The authorization has ended at the card network, without a command of ours.
+        // The card network has voided the authorization, without a command from us.
         (Capture, Voided) if status == Cancelling => next.status(Cancelled).enter(Done),
         (Capture, Voided) => next.status(Rejected(CardDeclined)).effect(ReleaseStock).enter(Done),
         (Capture, Cancel | Compensate) if status == AwaitingPayment => {
             next.status(Cancelling).effect(ReleaseStock)
         }
-        // An admin undoes a capture that is stuck: no answer is expected any more.
+        // The capture is stuck, and an admin undoes it.
         (Capture, Compensate) if status == NeedsAttention => {
             next.status(Cancelling).effect(ReleaseStock).enter(Void)
         }
@@ -94,8 +98,9 @@ pub fn handle(
             next.enter(Void)
         }
 
-        // Compensation. These steps move no stock: that was done when the compensation began. A rejected order
-        // stays rejected. After each of the three events in the next line, no money is held.
+        // Compensation. These steps move no stock, because the stock was moved when the compensation began. A
+        // rejected order stays rejected. Each of the three events in the next line means that the customer pays
+        // nothing.
         (Void, Voided | Declined(_) | Refunded) => next.status_unless_final(Cancelled).enter(Done),
         (Void, Captured) => next.status_unless_final(Refunding).enter(Refund),
         (Refund, Refunded) => next.status_unless_final(Status::Refunded).enter(Done),
@@ -121,7 +126,9 @@ pub fn handle(
         (_, Cancel | Compensate) => return decision::ignore_or_refuse_cancel(status),
         (_, Resume) => return Err(Refusal::NotStuck),
 
-        // Duplicate, late and early events, and timers that are not due, change nothing.
+        // Nothing else changes the saga: neither duplicates, nor events that do not belong to the present step, nor
+        // timers that are not due. No result is lost: payment-service answers a repeated command in the same way, and
+        // `Authorize`, which is never repeated, is followed by `Void`, whose answer says what has happened.
         (Authorize, Captured | Voided | Refunded | Stuck { .. } | Timer)
         | (Capture, Authorized | Refunded | Stuck { .. } | Timer)
         | (Void, Authorized | Stuck { .. } | Timer)
@@ -133,9 +140,9 @@ pub fn handle(
     draft.decide()
 }
 
-/// Whether the saga must stop repeating the command of its current step: payment-service reports the step as
-/// stuck, or the timer fires after the deadline. A report that names no step means the current one. False if
-/// the saga is stuck already.
+/// Whether the saga must stop repeating the command of its current step. There are two reasons: payment-service
+/// reports [`Trigger::Stuck`] for this step, or the saga's deadline has passed. A saga that is already stuck does not
+/// give up again: it ignores further `Stuck` reports, and it has no timer.
 fn gives_up(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
     match trigger {
         Trigger::Stuck { operation, .. } => {

@@ -18,7 +18,7 @@ shared::codes! {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Or it belongs to another customer.
+    /// It does not exist, or it belongs to another customer.
     #[error("it does not exist")]
     NotFound,
     #[error("the sku is taken")]
@@ -35,7 +35,7 @@ pub enum Error {
     TooMuchOnHand,
     #[error("the order {0}")]
     Total(#[from] MoneyError),
-    /// Of this customer.
+    /// The customer has reached the limit.
     #[error("too many orders await payment")]
     TooManyAwaitPayment,
     #[error("the customer is not active")]

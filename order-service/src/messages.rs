@@ -92,12 +92,12 @@ impl Amount {
     }
 }
 
-/// What an event means to the checkout, and its data. The type decides first whether the data can be read.
+/// Converts an event to the trigger of the checkout, and returns its data. The data is read only if the type is known.
 fn read(event: &Event) -> Result<(Trigger, PaymentEvent), HandleError> {
     let trigger: fn(&PaymentEvent) -> Trigger = match event.kind.as_str() {
         "payment.authorized.v1" => |_| Trigger::Authorized,
         "payment.declined.v1" => |payment| {
-            // Card networks have many codes. The customer can react to few of them.
+            // Card networks have many codes, but the customer can react only to a few.
             let code = payment.code.as_deref().and_then(Reason::named);
             Trigger::Declined(code.unwrap_or(Reason::CardDeclined))
         },
@@ -116,7 +116,8 @@ fn read(event: &Event) -> Result<(Trigger, PaymentEvent), HandleError> {
 }
 
 impl PaymentEvent {
-    /// The step that makes no progress. Before events had the field `operation`, the reason began with its name.
+    /// The step that makes no progress. Old events have no field `operation`; their reason begins with the name of the
+    /// step.
     fn operation(&self) -> Option<Step> {
         let named = |text: &String| Step::named(text.split('_').next().unwrap_or_default());
         self.operation.as_ref().or(self.reason.as_ref()).and_then(named)

@@ -3,15 +3,15 @@
 //! A method that writes takes the transaction of its caller, because the idempotency key or the inbox row of
 //! the request belongs to the same transaction. The chassis commits it. A method that only reads uses the pool.
 //!
-//! - An order changes only by [`Store::proceed`]. [`crate::checkout`] decides; then the order, its saga, its
-//!   stock, the outgoing messages and the timeline entry are written together. After a crash, all of these
+//! - An order changes only by [`Store::proceed`]. [`crate::checkout`] makes the decision. Then the order, its saga, its
+//!   stock, the outgoing messages and the timeline entry are written together. After a crash, either all of these
 //!   writes exist or none.
 //! - Locks are always taken in the same order: the customer's row (only when an order is placed), the order's
 //!   row, then stock rows by product id.
 //! - Optimistic locking: an update names the version that was read. A stale writer updates no row and gets
 //!   [`Error::Stale`](crate::error::Error::Stale).
 
-mod awaiting_payment; // how many orders a customer may have open
+mod awaiting_payment; // the limit of a customer's unpaid orders
 mod commands; // commands to payment-service, as rows of the outbox
 mod notifier; // change notification
 mod orders; // placing, changing, timers
@@ -39,7 +39,7 @@ pub struct Store {
     outbox: Outbox,
     notifier: Notifier,
     instance: Arc<str>,
-    /// Orders of one customer; `None` without a limit.
+    /// The maximum of one customer's orders that await payment; `None` without a limit.
     max_awaiting_payment: Option<u32>,
 }
 

@@ -16,6 +16,8 @@ use crate::domain::Timeouts;
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
 /// Sends commands and gets the events.
 pub const ORDERS: &str = "order-service";
+/// Carries out what it is asked for; not a service of ours.
+pub const CARD_NETWORK: &str = "card-network";
 /// Issues user tokens.
 pub const USERS: &str = "user-service";
 /// Who may call whom.

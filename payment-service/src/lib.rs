@@ -10,5 +10,6 @@ pub mod messages; // commands of order-service, and the events it gets
 pub mod clients; // calls to the card network
 pub mod tasks; // the worker that sends requests to the card network
 pub mod error; // errors, their statuses and codes
+pub mod metrics; // outcomes of payments and refunds
 
 pub mod card_network; // a simulated card processor: a program of its own

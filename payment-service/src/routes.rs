@@ -2,5 +2,5 @@
 
 shared::routes! {
     api: list_payments, show_payment, refund_payment;
-    admin: show_ledger, list_differences;
+    admin: show_ledger, list_entries, list_differences;
 }

@@ -13,8 +13,8 @@ mod ledger;
 mod refunds;
 mod rows;
 
-pub use differences::FoundDifference;
-pub use ledger::{Balance, Ledger};
+pub use differences::{FoundDifference, Position};
+pub use ledger::{Balance, Entry, Ledger};
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,6 +32,7 @@ use crate::domain::{
     Change, Difference, Figure, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal,
 };
 use crate::error::Error;
+use crate::metrics;
 
 pub fn migrations() -> Migrations {
     Migrations {
@@ -206,28 +207,33 @@ impl Store {
         rows::of(&self.db, ids).await
     }
 
-    /// Records where the card network contradicts the books: key of the charge, payment, difference.
-    pub async fn write_differences(
-        &self,
-        tx: &mut Tx,
-        differences: &[(String, Option<Uuid>, Difference)],
-    ) -> Result<(), DbError> {
+    /// Records at the end of `tx` where the card network contradicts the books: key of the charge, payment, difference.
+    pub fn write_differences(&self, tx: &mut Tx, differences: &[(String, Option<Uuid>, Difference)]) {
         for (key, payment_id, difference) in differences {
-            differences::write(tx, key, *payment_id, difference).await?;
+            differences::write_last(tx, key, *payment_id, difference);
         }
-        Ok(())
     }
 
-    pub async fn resolve_differences(&self, tx: &mut Tx, gone: &[(String, Figure)]) -> Result<(), DbError> {
+    /// `gone` is sorted, so that no two transactions deadlock.
+    pub async fn resolve_differences(
+        &self,
+        tx: &mut Tx,
+        gone: &BTreeSet<(String, Figure)>,
+    ) -> Result<(), DbError> {
         for (key, figure) in gone {
             differences::resolve(tx, key, *figure).await?;
         }
         Ok(())
     }
 
-    /// The open or the resolved ones, newest first.
-    pub async fn differences(&self, is_open: bool, limit: i64) -> Result<Vec<FoundDifference>, DbError> {
-        differences::list(&self.db, is_open, limit).await
+    /// At most `limit` of the open or the resolved ones, after the position `after`, newest first.
+    pub async fn differences(
+        &self,
+        is_open: bool,
+        after: Option<&Position>,
+        limit: i64,
+    ) -> Result<Vec<FoundDifference>, DbError> {
+        differences::list(&self.db, is_open, after, limit).await
     }
 
     pub async fn open_differences(&self) -> Result<BTreeSet<(String, Figure)>, DbError> {
@@ -236,6 +242,11 @@ impl Store {
 
     pub async fn count_open_differences(&self) -> Result<i64, DbError> {
         differences::count_open(&self.db).await
+    }
+
+    /// The ledger's entries of a payment, oldest first.
+    pub async fn entries(&self, payment_id: Uuid) -> Result<Vec<Entry>, DbError> {
+        ledger::entries(&self.db, payment_id).await
     }
 
     pub async fn ledger(&self) -> Result<Ledger, DbError> {
@@ -289,6 +300,7 @@ impl Store {
         if let Some(transfer) = &change.transfer {
             ledger::write(tx, change.payment.id, transfer, change.payment.updated_at).await?;
         }
+        tx.on_commit(metrics::counting(change));
         self.notify(tx, &change.payment, change.notice.clone(), traceparent).await
     }
 

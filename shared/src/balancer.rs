@@ -23,4 +23,5 @@ pub use instance::{Instance, InvalidUrl};
 pub use members::{Newcomers, NoReplica};
 pub use picker::{Picker, Strategy};
 pub use pool::{Hold, Pool, Settings};
-pub use replica::{CheckResult, Health, ReplicaKey, RequestOutcome, Snapshot};
+pub use replica::{CheckResult, Health, ReplicaKey, RequestOutcome, Rest, Snapshot};
+pub use ring::hash;

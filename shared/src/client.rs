@@ -10,7 +10,7 @@ mod request; // builds a call, and runs its attempts
 
 pub use context::{ATTEMPT_HEADER, Context};
 pub use probe::probe;
-pub use request::{RequestBuilder, is_retried};
+pub use request::{RequestBuilder, describe_attempt, is_retried};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,5 +92,9 @@ impl ServiceClient {
 
     pub fn post(&self, path: impl Into<String>) -> RequestBuilder<'_> {
         RequestBuilder::new(self, Method::POST, path.into())
+    }
+
+    pub fn delete(&self, path: impl Into<String>) -> RequestBuilder<'_> {
+        RequestBuilder::new(self, Method::DELETE, path.into())
     }
 }

@@ -16,6 +16,7 @@ pub struct Vars {
     flags: BTreeMap<String, String>,
     documented: Vec<Documented>,
     problems: Vec<String>,
+    answer: Option<Result<String, String>>,
 }
 
 type Lookup = Box<dyn Fn(&str) -> Option<String>>;
@@ -26,10 +27,11 @@ struct Documented {
     doc: &'static str,
 }
 
-/// Every variable that was missing or malformed, one a line.
+/// Why the program does not start: every variable that was missing or malformed, one a line; or the answer to a
+/// flag such as `--help`. The number is the exit status.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct ConfigError(pub Vec<String>);
+pub struct ConfigError(pub Vec<String>, i32);
 
 impl Vars {
     /// Variables from a list.
@@ -41,7 +43,7 @@ impl Vars {
     }
 
     fn new(lookup: impl Fn(&str) -> Option<String> + 'static, flags: BTreeMap<String, String>) -> Self {
-        Self { lookup: Box::new(lookup), flags, documented: Vec::new(), problems: Vec::new() }
+        Self { lookup: Box::new(lookup), flags, documented: Vec::new(), problems: Vec::new(), answer: None }
     }
 
     /// The variable, or `default` (written as a person would set it) when it is absent or bad.
@@ -72,15 +74,35 @@ impl Vars {
         text.and_then(|text| self.parse(name, text))
     }
 
+    /// The file that `NAME_FILE` gives for a variable, which may be read again after a change.
+    pub fn file_of(&self, name: &str) -> Option<PathBuf> {
+        let name = format!("{name}{FILE}");
+        self.flags.get(&name).cloned().or_else(|| (self.lookup)(&name)).map(PathBuf::from)
+    }
+
     /// Adds a problem of the caller's own, such as two variables that contradict each other.
     pub fn reject(&mut self, problem: impl Into<String>) {
         self.problems.push(problem.into());
     }
 
+    /// A flag without a value, one of `ANSWERED`: instead of starting, the program prints what `answer` gives, and
+    /// exits with 0, or with 1 if that is an error.
+    pub fn answer(
+        &mut self,
+        flag: &'static str,
+        doc: &'static str,
+        answer: impl FnOnce() -> Result<String, String>,
+    ) {
+        self.document(flag, "", doc);
+        if self.flags.contains_key(flag) {
+            self.answer = Some(answer());
+        }
+    }
+
     /// `config`, if every variable was good. It is `None` when a required one was not.
     ///
     /// # Errors
-    /// All the problems found since the first variable was read.
+    /// All the problems found since the first variable was read, or the answer that a flag asks for.
     pub fn finish<C>(mut self, config: Option<C>) -> Result<C, ConfigError> {
         let known: BTreeSet<_> = self.documented.iter().map(|variable| variable.name).collect();
         let is_known =
@@ -89,9 +111,13 @@ impl Vars {
             self.problems.push(format!("--{} is not a flag of this program", flag_of(flag)));
         }
         if self.flags.contains_key(HELP) {
-            self.problems = vec![self.help()];
+            self.answer = Some(Ok(self.help()));
         }
-        config.filter(|_| self.problems.is_empty()).ok_or(ConfigError(self.problems))
+        match self.answer {
+            Some(Ok(answer)) => Err(ConfigError(vec![answer], 0)),
+            Some(Err(why)) => Err(ConfigError(vec![why], 1)),
+            None => config.filter(|_| self.problems.is_empty()).ok_or(ConfigError(self.problems, 2)),
+        }
     }
 
     /// The variable's text, or that of the file which its `_FILE` names.
@@ -134,20 +160,22 @@ impl Vars {
 }
 
 const HELP: &str = "HELP";
+/// Flags that have no value, by the names of their variables.
+const ANSWERED: [&str; 3] = [HELP, "CHECK_CONFIG", "CONFIG_SCHEMA"];
 const FILE: &str = "_FILE";
 
 fn flag_of(name: &str) -> String {
     name.to_lowercase().replace('_', "-")
 }
 
-/// Reads this process's environment and flags; on a problem prints every one and exits with 2.
+/// Reads this process's environment and flags; on a problem prints every one and exits with 2. A flag that is
+/// answered ends the program too.
 pub fn load<C>(from_vars: impl FnOnce(Vars) -> Result<C, ConfigError>) -> C {
     let vars = match flags(std::env::args().skip(1)) {
         Ok(flags) => Vars::new(|name| std::env::var(name).ok(), flags),
         Err(problem) => exit(&problem, 2),
     };
-    let help = vars.flags.contains_key(HELP);
-    from_vars(vars).unwrap_or_else(|problems| exit(&problems.to_string(), if help { 0 } else { 2 }))
+    from_vars(vars).unwrap_or_else(|error| exit(&error.to_string(), error.1))
 }
 
 fn exit(text: &str, status: i32) -> ! {
@@ -166,15 +194,13 @@ fn flags(args: impl Iterator<Item = String>) -> Result<BTreeMap<String, String>,
         let Some(flag) = arg.strip_prefix("--") else {
             return Err(format!("{arg:?} is not a flag: write --name value"));
         };
-        if flag == "help" {
-            flags.insert(HELP.to_owned(), String::new());
-            continue;
-        }
+        let variable = |name: &str| name.to_uppercase().replace('-', "_");
         let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name.to_owned(), value.to_owned()),
-            None => (flag.to_owned(), args.next().ok_or_else(|| format!("--{flag} wants a value"))?),
+            Some((name, value)) => (variable(name), value.to_owned()),
+            None if ANSWERED.contains(&variable(flag).as_str()) => (variable(flag), String::new()),
+            None => (variable(flag), args.next().ok_or_else(|| format!("--{flag} wants a value"))?),
         };
-        flags.insert(name.to_uppercase().replace('-', "_"), value);
+        flags.insert(name, value);
     }
     Ok(flags)
 }
@@ -194,7 +220,7 @@ macro_rules! variable_by_from_str {
         }
     )*};
 }
-variable_by_from_str!(String, PathBuf, u16, u32, u64, usize);
+variable_by_from_str!(String, PathBuf, u16, u32, u64, usize, f64);
 
 fn bad(text: &str, why: impl Display) -> String {
     format!("{text:?}: {why}")
@@ -287,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn every_missing_or_bad_variable_is_named_at_once() {
+    fn every_missing_or_bad_variable_is_named_in_one_error() {
         let error = from_vars(Vars::from_pairs([("PORT", "http"), ("WAIT", "soon")])).unwrap_err();
         assert_eq!(error.0.len(), 3, "{error}");
         for name in ["PORT", "WAIT", "NAME"] {
@@ -318,5 +344,19 @@ mod tests {
         let args = ["--port", "0", "--name=b", "--colour", "red"].map(str::to_owned);
         let vars = Vars::new(|_| None, flags(args.into_iter()).unwrap());
         assert_eq!(from_vars(vars).unwrap_err().0, ["--colour is not a flag of this program"]);
+    }
+
+    #[test]
+    fn a_flag_that_is_answered_needs_no_value_and_no_required_variable() {
+        let answered = |result: Result<String, String>| {
+            let flags = flags(["--check-config", "--port", "0"].map(str::to_owned).into_iter()).unwrap();
+            let mut vars = Vars::new(|_| None, flags);
+            vars.answer("CHECK_CONFIG", "checks", || result);
+            from_vars(vars).unwrap_err()
+        };
+        let good = answered(Ok("all is well".to_owned()));
+        assert_eq!((good.to_string().as_str(), good.1), ("all is well", 0));
+        let bad = answered(Err("line 5".to_owned()));
+        assert_eq!((bad.to_string().as_str(), bad.1), ("line 5", 1));
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Services write their SQL once, for PostgreSQL. The scheme of `DATABASE_URL` chooses the database:
 //! `postgres://` for a real deployment, `sqlite://` for one without a database server. This module handles
-//! the two differences:
+//! the differences:
 //!
 //! - **Types.** PostgreSQL columns are native (`uuid`, `timestamptz`, `jsonb`, `boolean`). SQLite stores ids,
 //!   times (in fixed width, so that they sort) and JSON as TEXT.
+//! - **Arrays.** `= ANY($1)` and `FROM UNNEST($1) AS value` read a parameter with several values. SQLite gets it as JSON.
 //! - **Locks.** `FOR UPDATE [SKIP LOCKED]` is removed for SQLite, where a write transaction
 //!   (`BEGIN IMMEDIATE`) locks the whole database.
 //!
@@ -15,7 +16,10 @@
 mod changes_tests; // docs/expand-and-contract
 mod clock; // the database's time
 mod connect; // DATABASE_URL, migrations
+#[cfg(feature = "postgres")]
+mod connections; // connections to PostgreSQL, kept between their uses
 mod error; // errors a service handles
+mod last; // writes at the end of a transaction
 #[cfg(feature = "postgres")]
 mod migrate; // PostgreSQL, while other programs use it
 #[cfg(feature = "postgres")]
@@ -24,6 +28,7 @@ mod prune; // deletes old rows
 mod query; // SQL with parameters, rows
 #[cfg(feature = "postgres")]
 mod server_clock; // the time of a PostgreSQL server
+mod span; // of a transaction
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(test, feature = "testing"))]
@@ -36,6 +41,7 @@ mod watched;
 
 pub use connect::{DbConfig, Migrations, OpenError};
 pub use error::DbError;
+pub use last::LastWrite;
 #[cfg(test)]
 pub(crate) use prune::BATCH;
 pub use prune::Retention;
@@ -43,13 +49,24 @@ pub use query::{Conn, Query, Row, query};
 pub use value::{Column, Value, now};
 
 #[cfg(feature = "postgres")]
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::Duration;
 
 use clock::Clock;
-use sqlx::{Pool, Transaction};
+use last::LastWrites;
+use span::TxSpan;
+use sqlx::Pool;
 use time::OffsetDateTime;
 
 use crate::metrics::Readings;
+use crate::trace::SpanContext;
+
+/// Of [`Db::begin_with_short_lock_timeout`]. In a healthy system, rows that many orders change are locked for a far
+/// shorter time.
+const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A pool of connections to a database; clones share it.
 #[derive(Clone, Debug)]
@@ -62,12 +79,7 @@ enum Pools {
     #[cfg(feature = "sqlite")]
     Sqlite { readers: sqlx::SqlitePool, writer: sqlx::SqlitePool },
     #[cfg(feature = "postgres")]
-    Postgres {
-        pool: sqlx::PgPool,
-        /// Limit on this side for every statement.
-        timeout: Duration,
-        max_skew: Duration,
-    },
+    Postgres { connections: connections::Connections, max_skew: Duration, ahead: Arc<AtomicBool> },
 }
 
 impl Db {
@@ -83,8 +95,10 @@ impl Db {
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
                 let (pool, timeout) = postgres::open(config, migrations.postgres).await?;
-                let clock = Clock::of(&pool, timeout).await?;
-                Self(Pools::Postgres { pool, timeout, max_skew: config.max_clock_skew }, clock)
+                let connections = connections::Connections::new(pool, config.acquire_timeout, timeout);
+                let clock = Clock::of(&connections).await?;
+                let (max_skew, ahead) = (config.max_clock_skew, Arc::default());
+                Self(Pools::Postgres { connections, max_skew, ahead }, clock)
             }
             _ => return Err(OpenError::Scheme),
         };
@@ -93,15 +107,42 @@ impl Db {
 
     /// Begins a write transaction; [`DbError::Unavailable`] if no connection is free in time.
     pub async fn begin(&self) -> Result<Tx, DbError> {
+        self.begin_with(None).await
+    }
+
+    /// Begins a transaction that gets [`DbError::Locked`] after a short wait for a row lock, so that it does not hold up
+    /// other work. On SQLite the same as [`Db::begin`], after which nobody else has a lock.
+    pub(crate) async fn begin_with_short_lock_timeout(&self) -> Result<Tx, DbError> {
+        self.begin_with(Some(SHORT_LOCK_TIMEOUT)).await
+    }
+
+    async fn begin_with(&self, lock_timeout: Option<Duration>) -> Result<Tx, DbError> {
+        #[cfg(not(feature = "postgres"))]
+        let _ = lock_timeout;
+        let (mut span, since) = TxSpan::begin(self.system());
         let inner = match &self.0 {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             #[cfg(feature = "postgres")]
-            Pools::Postgres { pool, timeout, .. } => {
-                TxInner::Postgres { tx: postgres::within(*timeout, pool.begin()).await?, timeout: *timeout }
-            }
+            Pools::Postgres { connections, .. } => TxInner::Postgres(connections.begin(lock_timeout).await?),
         };
-        Ok(Tx { inner, clock: self.1.clone(), on_commit: Vec::new() })
+        span.begun(since);
+        let last = LastWrites::default();
+        Ok(Tx { inner, clock: self.1.clone(), last, on_commit: Vec::new(), span, has_failed: false })
+    }
+
+    /// Like [`Db::begin`]; until it ends, others wait: on SQLite all that write, on PostgreSQL those that claim an
+    /// idempotency key or send an event. Reads go on. For the lab.
+    pub(crate) async fn begin_alone(&self) -> Result<Tx, DbError> {
+        #[cfg_attr(not(feature = "postgres"), expect(unused_mut, reason = "SQLite has one writer"))]
+        let mut tx = self.begin().await?;
+        #[cfg(feature = "postgres")]
+        if matches!(tx.inner, TxInner::Postgres(_)) {
+            // In the order in which a request writes to them: else the two would wait for each other.
+            let lock = "LOCK TABLE idempotency_keys, outbox IN EXCLUSIVE MODE";
+            query(lock).execute(&mut tx).await?;
+        }
+        Ok(tx)
     }
 
     /// Runs `work` in a transaction: commits if it succeeds, rolls back if it fails. If the commit itself
@@ -110,10 +151,15 @@ impl Db {
         &self,
         work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut tx = self.begin().await?;
-        let done = work(&mut tx).await?;
-        tx.commit().await?;
-        Ok(done)
+        self.begin().await?.run(work).await
+    }
+
+    /// The same, with [`DbError::Locked`] after a short wait for a row lock.
+    pub async fn transaction_with_short_lock_timeout<T, E: From<DbError>>(
+        &self,
+        work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.begin_with_short_lock_timeout().await?.run(work).await
     }
 
     /// The database's time: for whatever another replica compares.
@@ -123,7 +169,34 @@ impl Db {
 
     /// How far this process's clock is ahead of the database's, in seconds.
     pub fn clock_skew(&self) -> f64 {
-        (now() - self.now()).as_seconds_f64()
+        (now() - self.now()).as_seconds_f64() + self.pretended_skew()
+    }
+
+    fn pretended_skew(&self) -> f64 {
+        match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Pools::Sqlite { .. } => 0.0,
+            #[cfg(feature = "postgres")]
+            Pools::Postgres { ahead, .. } if ahead.load(Ordering::Relaxed) => 60.0,
+            #[cfg(feature = "postgres")]
+            Pools::Postgres { .. } => 0.0,
+        }
+    }
+
+    /// Lets this process's clock seem to be a minute ahead of the server's. `false` without a server. For the lab.
+    pub(crate) fn pretend_ahead(&self, is_ahead: bool) -> bool {
+        match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Pools::Sqlite { .. } => {
+                let _ = is_ahead;
+                false
+            }
+            #[cfg(feature = "postgres")]
+            Pools::Postgres { ahead, .. } => {
+                ahead.store(is_ahead, Ordering::Relaxed);
+                true
+            }
+        }
     }
 
     /// Fails, with a reason, if the clocks differ too much: tokens are checked by this process's clock.
@@ -142,12 +215,22 @@ impl Db {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite { .. } => Ok(()),
             #[cfg(feature = "postgres")]
-            Pools::Postgres { pool, timeout, .. } => Ok(self.1.correct(pool, *timeout).await?),
+            Pools::Postgres { connections, .. } => Ok(self.1.correct(connections).await?),
         }
     }
 
     pub async fn ping(&self) -> Result<(), DbError> {
         query("SELECT 1 AS one").fetch_one(self).await.map(drop)
+    }
+
+    /// OpenTelemetry's name of the database.
+    fn system(&self) -> &'static str {
+        match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Pools::Sqlite { .. } => "sqlite",
+            #[cfg(feature = "postgres")]
+            Pools::Postgres { .. } => "postgresql",
+        }
     }
 
     /// `sqlite` or `postgres`.
@@ -166,11 +249,11 @@ impl Db {
         match &self.0 {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite { readers, writer } => {
-                measure("readers", readers, readings);
-                measure("writer", writer, readings);
+                measure("readers", (readers, 0), readings);
+                measure("writer", (writer, 0), readings);
             }
             #[cfg(feature = "postgres")]
-            Pools::Postgres { pool, .. } => measure("postgres", pool, readings),
+            Pools::Postgres { connections, .. } => measure("postgres", connections.pool(), readings),
         }
     }
 
@@ -182,13 +265,14 @@ impl Db {
                 writer.close().await;
             }
             #[cfg(feature = "postgres")]
-            Pools::Postgres { pool, .. } => pool.close().await,
+            Pools::Postgres { connections, .. } => connections.close().await,
         }
     }
 }
 
-fn measure<DB: sqlx::Database>(name: &str, pool: &Pool<DB>, readings: &mut Readings) {
-    let (size, idle) = (pool.size(), u32::try_from(pool.num_idle()).unwrap_or(u32::MAX));
+/// `kept` connections are idle outside of the pool.
+fn measure<DB: sqlx::Database>(name: &str, (pool, kept): (&Pool<DB>, usize), readings: &mut Readings) {
+    let (size, idle) = (pool.size(), u32::try_from(pool.num_idle() + kept).unwrap_or(u32::MAX));
     for (state, count) in [("idle", idle), ("used", size.saturating_sub(idle))] {
         let labels = [("db_client_connection_pool_name", name), ("db_client_connection_state", state)];
         let help = "Connections to the database by state.";
@@ -210,17 +294,30 @@ fn about_to(run: &str) {
 pub struct Tx {
     inner: TxInner,
     clock: Clock,
+    last: LastWrites,
     on_commit: Vec<Box<dyn FnOnce() + Send>>,
+    span: TxSpan,
+    /// A statement has failed.
+    has_failed: bool,
 }
 
 enum TxInner {
     #[cfg(feature = "sqlite")]
-    Sqlite(Transaction<'static, sqlx::Sqlite>),
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
     #[cfg(feature = "postgres")]
-    Postgres { tx: Transaction<'static, sqlx::Postgres>, timeout: Duration },
+    Postgres(connections::PgTx),
 }
 
 impl Tx {
+    async fn run<T, E: From<DbError>>(
+        mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let done = work(&mut self).await?;
+        self.commit().await?;
+        Ok(done)
+    }
+
     /// The database's time; see [`Db::now`].
     pub fn now(&self) -> OffsetDateTime {
         self.clock.now()
@@ -231,16 +328,41 @@ impl Tx {
         self.on_commit.push(Box::new(action));
     }
 
-    /// Commits, then runs the `on_commit` actions. After an error it is unknown whether the transaction is
-    /// committed.
-    pub async fn commit(self) -> Result<(), DbError> {
+    /// Links the transaction's span to others that it works for.
+    pub fn link(&mut self, others: impl Iterator<Item = SpanContext>) {
+        self.span.link(others);
+    }
+
+    /// The write of type `T` at the end of this transaction; empty at first.
+    pub fn last<T: LastWrite + Default>(&mut self) -> &mut T {
+        self.last.get()
+    }
+
+    /// Runs the [last writes](Tx::last) now, for a caller that treats their errors unlike those of the commit.
+    pub async fn write_last(&mut self) -> Result<(), DbError> {
+        for write in self.last.take() {
+            write.write(self).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs the last writes, commits, and runs the `on_commit` actions. After an error it is unknown whether the
+    /// transaction is committed. A transaction with a failed statement is rolled back: PostgreSQL would answer its
+    /// `COMMIT` with a rollback that looks like a success.
+    pub async fn commit(mut self) -> Result<(), DbError> {
+        self.write_last().await?;
+        if self.has_failed {
+            let why = "a statement of this transaction has failed".to_owned();
+            return Err(DbError::Refused(sqlx::Error::Protocol(why)));
+        }
         about_to("COMMIT");
         match self.inner {
             #[cfg(feature = "sqlite")]
             TxInner::Sqlite(tx) => tx.commit().await?,
             #[cfg(feature = "postgres")]
-            TxInner::Postgres { tx, timeout } => postgres::within(timeout, tx.commit()).await?,
+            TxInner::Postgres(tx) => tx.commit().await?,
         }
+        self.span.committed();
         about_to("go on after COMMIT");
         for action in self.on_commit {
             action();

@@ -19,6 +19,7 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 
 use crate::tls::{self, Peer, Stream};
+use crate::trace::{Span, Traceparent};
 
 /// Header with which the callee detects repeated requests (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -45,6 +46,7 @@ pub struct Call {
     time: Duration,
     headers: Vec<(&'static str, String)>,
     body: Option<String>,
+    span: Option<Span>,
 }
 
 /// A complete response of any status.
@@ -75,7 +77,28 @@ pub enum ExchangeError {
 impl Call {
     /// `time` limits the whole exchange.
     pub fn new(method: Method, url: String, time: Duration) -> Self {
-        Self { method, url, peer: None, time, headers: Vec::new(), body: None }
+        Self { method, url, peer: None, time, headers: Vec::new(), body: None, span: None }
+    }
+
+    /// Makes the exchange a client span, and the callee's span its child.
+    pub fn traced(mut self, mut span: Span) -> Self {
+        span.record(|span| {
+            span.name(self.method.to_string());
+            span.set("http.request.method", self.method.to_string());
+            span.set("url.full", self.url.clone());
+            if let Ok(url) = self.url.parse::<Uri>() {
+                span.set("server.address", url.host().unwrap_or_default().to_owned());
+                span.set("server.port", i64::from(url.port_u16().unwrap_or(80)));
+            }
+        });
+        if span.context().is_valid() {
+            let traceparent = Traceparent::of(span.context()).as_str().to_owned();
+            self.headers.push(("traceparent", traceparent));
+            let state = span.context().trace_state().header();
+            self.headers.extend((!state.is_empty()).then_some(("tracestate", state)));
+        }
+        self.span = Some(span);
+        self
     }
 
     /// Uses TLS with `peer`, if there is one.
@@ -121,16 +144,40 @@ pub fn seconds(value: &str) -> Option<Duration> {
 }
 
 /// Sends the request and reads the whole response.
-pub async fn exchange(call: Call) -> Result<Response, ExchangeError> {
-    let time = call.time;
-    match tokio::time::timeout(time, unlimited(call)).await {
-        Ok(exchanged) => exchanged,
-        Err(_) => Err(ExchangeError::TimedOut),
+pub async fn exchange(mut call: Call) -> Result<Response, ExchangeError> {
+    let (time, mut span) = (call.time, call.span.take());
+    let exchanged = tokio::time::timeout(time, unlimited(call)).await;
+    let exchanged = exchanged.unwrap_or(Err(ExchangeError::TimedOut));
+    if let Some(span) = &mut span {
+        span.record(|span| match &exchanged {
+            Ok(response) => {
+                let status = response.status;
+                span.set("http.response.status_code", i64::from(status.as_u16()));
+                if status.is_client_error() || status.is_server_error() {
+                    span.fail(status.as_u16().to_string());
+                }
+            }
+            Err(error) => span.fail(error.kind()),
+        });
+    }
+    exchanged
+}
+
+impl ExchangeError {
+    /// For the attribute `error.type` of a span.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Local(_) => "local",
+            Self::Broken(_) => "reset",
+            Self::TimedOut => "timeout",
+            Self::TooLarge => "too_large",
+        }
     }
 }
 
 async fn unlimited(call: Call) -> Result<Response, ExchangeError> {
-    let Call { method, url, peer, time, headers, body } = call;
+    let Call { method, url, peer, time, headers, body, span: _ } = call;
     let request = match peer {
         None => CLIENT.with(|client| client.request(method, url)),
         // For awc it is plain: awc's own TLS would verify the host of the URL, not the name of the service.

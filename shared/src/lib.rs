@@ -10,12 +10,15 @@ pub mod stop; // the signal that ends background tasks
 pub mod alarm; // a timer for deadlines that move
 pub mod limits; // open files
 pub mod telemetry; // logs
+pub mod otlp; // exports spans and log lines
 pub mod metrics; // Prometheus
 pub mod auth; // authentication: user tokens and service tokens
-pub mod tls; // mutual TLS between programs
+pub mod tls; // mutual TLS between programs, and TLS towards clients
 pub mod http; // one HTTP request to one address
-pub mod trace; // distributed tracing: W3C Trace Context, OTLP
+pub mod trace; // distributed tracing: spans, W3C Trace Context
 pub mod request; // extractors: ids, paging, If-Match, Prefer
+pub mod same_origin; // cross-site request forgery
+pub mod lab; // faults that a program does to itself, for demonstrations
 #[cfg(feature = "db")]
 pub mod db; // one SQL dialect for PostgreSQL and SQLite
 #[cfg(feature = "db")]

@@ -6,11 +6,10 @@
 //!                            └─► relay ─► transport ───┘
 //! ```
 //!
-//! A sender writes an event to its [`Outbox`] in the transaction of the change. Its [`Relay`] delivers the
-//! event at least once and in order per subject, even if several relays share the outbox. The receiver
-//! records the event's id in its inbox in the transaction of the effect, so a repeated delivery has no
-//! second effect. An event that cannot be delivered or handled becomes a dead letter; an admin replays or
-//! discards it.
+//! A sender writes an event to its [`Outbox`] in the transaction of the change. Its [`Relay`] delivers the event at
+//! least once and in order per subject, even if several relays share the outbox. The receiver records the event's id
+//! in its inbox, in the transaction of the effect. So a repeated delivery has no second effect. An event that cannot
+//! be delivered or handled becomes a dead letter. An admin replays or discards it.
 //!
 //! | `MESSAGES_URL` | transport |
 //! |---|---|
@@ -18,19 +17,21 @@
 //! | `nats://host:port` | publishes events to NATS JetStream, which stores them for the receiver |
 
 mod admin; // /admin/outbox, /admin/dead-letters, /admin/audit
-mod backlog; // metrics of what waits
+mod backlog; // metrics of unsent events, dead letters and stored events
 mod dead_letters; // events that could not be delivered or handled
 mod event; // CloudEvents
+mod faulty; // a transport with the faults of the lab
 mod http; // transport over HTTP, both ends
 mod inbox; // receives each event with one effect
 #[cfg_attr(not(feature = "nats"), path = "messages/no_nats.rs")]
 mod nats; // transport over NATS JetStream, both ends
 mod outbox; // events written in the transaction of a change
-mod prune; // retention, and the count of unsent events
+mod prune; // retention
 mod relay; // sends the outbox
+mod tracing; // spans of messages
 mod upcast; // converts old event versions
 mod url; // MESSAGES_URL
-mod waiting; // how much waits, and for how long
+mod waiting; // number and age of waiting events
 
 pub use event::Event;
 pub use http::HttpTransport;
@@ -41,6 +42,7 @@ pub use relay::Relay;
 pub use upcast::Upcast;
 pub use url::MessagesUrl;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::web;
@@ -48,6 +50,8 @@ use async_trait::async_trait;
 use futures_util::future::join;
 
 use self::backlog::Backlog;
+use self::faulty::Faulty;
+use crate::lab::Fault;
 use crate::service::Service;
 use crate::stop::Stop;
 
@@ -63,19 +67,29 @@ pub trait Transport {
     }
 }
 
-/// Why an event was not delivered; decides whether the relay retries.
+/// The reason why an event was not delivered. The relay decides by it whether to retry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The receiver or the broker is unavailable, or refuses the sender and not the event: retried without
-    /// limit.
+    /// The receiver or the broker is unavailable, or it refuses calls of this service. Retried without limit.
     #[error("unavailable: {0}")]
     Unavailable(String),
-    /// The receiver failed to handle this event: a dead letter after ten attempts.
+    /// The receiver failed to handle this event. After ten attempts it becomes a dead letter.
     #[error("failed: {0}")]
     Failed(String),
-    /// The receiver will never accept the event: not retried.
+    /// The receiver will never accept the event. Not retried.
     #[error("rejected: {0}")]
     Rejected(String),
+}
+
+impl SendError {
+    /// For the attribute `error.type` of a span.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Failed(_) => "failed",
+            Self::Rejected(_) => "rejected",
+        }
+    }
 }
 
 /// The inbox and the relay of a service.
@@ -95,7 +109,11 @@ impl Messages {
 impl Service {
     /// Adds `POST /messages`, the admin routes, the relay, the NATS consumers (if any) and the pruning.
     pub fn messages(self, messages: Messages) -> Self {
-        let Messages { inbox, relay } = messages;
+        let Messages { inbox, mut relay } = messages;
+        if let Some(lab) = self.lab() {
+            lab.offer(&[Fault::MessagesDuplicated, Fault::MessagesReordered, Fault::MessagesDelayed]);
+            relay = relay.through(|transport| Rc::new(Faulty::new(transport, lab)));
+        }
         let (db, broker) = (relay.db().clone(), relay.broker());
         let (shared_inbox, outbox) = (web::Data::from(inbox.clone()), web::Data::new(relay.outbox().clone()));
         let (backlog, name) = (Backlog::default(), inbox.service());

@@ -80,8 +80,8 @@ static REFUSED_CONNECTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!("http_server_refused_connections_total", help, &["limit"]).expect(REGISTERED)
 });
 
-/// Counts a connection that was not served. `limit`: `all`, `client`, `tls` without a good certificate, or
-/// `error` if accepting failed.
+/// Counts a connection that was not served, or was ended. `limit`: `all`, `client`, `tls` if the handshake failed,
+/// `misuse` of HTTP/2, or `error` if accepting failed.
 pub fn refused_connection(limit: &str) {
     REFUSED_CONNECTIONS.with_label_values(&[limit]).inc();
 }
@@ -93,7 +93,7 @@ static LOCAL_FAILURES: LazyLock<IntCounterVec> = LazyLock::new(|| {
 
 /// Counts and logs a connection to `service` that could not be made, and not because of the peer.
 pub fn local_failure(service: &str, why: &str) {
-    log::warn!(service, why; "no connection can be made here");
+    log::warn!(peer_service = service, error = why; "no connection can be made here");
     LOCAL_FAILURES.with_label_values(&[service]).inc();
 }
 
@@ -108,7 +108,7 @@ impl Readings {
     /// One value of the gauge `name`, which has the same labels each time.
     pub fn gauge(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
         if let Err(error) = self.set(name, help, labels, value) {
-            log::error!(error:%, name; "a gauge cannot be told");
+            log::error!(error:%, metric = name; "a gauge cannot be told");
         }
     }
 

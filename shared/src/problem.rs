@@ -27,10 +27,11 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub struct Problem {
     status: StatusCode,
     code: &'static str,
-    detail: String,
+    detail: Box<str>,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, String)>,
-    cause: Option<String>,
+    cause: Option<Box<str>>,
+    flag: Option<&'static str>,
 }
 
 /// A stable, snake_case name of an error, with its status. [`codes!`](crate::codes) makes them.
@@ -44,6 +45,10 @@ impl Code {
     #[doc(hidden)]
     pub const fn declared(status: u16, name: &'static str) -> Self {
         Self { status, name }
+    }
+
+    pub const fn name(&self) -> &'static str {
+        self.name
     }
 }
 
@@ -63,10 +68,11 @@ impl Problem {
         Self {
             status,
             code: code.name,
-            detail: detail.into(),
+            detail: detail.into().into_boxed_str(),
             errors: Vec::new(),
             headers: Vec::new(),
             cause: None,
+            flag: None,
         }
     }
 
@@ -168,8 +174,18 @@ impl Problem {
             }
             source = error.source();
         }
-        self.cause = Some(chain);
+        self.cause = Some(chain.into_boxed_str());
         self
+    }
+
+    /// Says in the access log what led to the response, where its code does not.
+    pub fn flagged(mut self, flag: &'static str) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+
+    pub fn flag(&self) -> Option<&'static str> {
+        self.flag
     }
 
     /// For the log only.

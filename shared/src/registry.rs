@@ -5,7 +5,7 @@
 //! | `memory://host:port` | the gateway at that admin address, in memory with [`Leases`] |
 //! | `consul://host:port` | the Consul agent at that address; `/prefix` separates systems that share a Consul |
 //! | `dns://service=name:port;other=…` | DNS: every address of the name is an instance |
-//! | `static://service=http://a:1,http://b:1;other=…` | none: the instances are listed |
+//! | `static://service=http://a:1,http://b:1#2.0;other=…` | none: the instances are listed, with their versions |
 //!
 //! A replica renews its registration with a [`Heartbeat`]. A [`Directory`] watches the replicas of other
 //! services; while the registry is unavailable it keeps the last known ones.
@@ -40,6 +40,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "consul")]
+use crate::auth::Reread;
 use crate::client::TokenSource;
 #[cfg(feature = "consul")]
 use crate::config::Secret;
@@ -104,7 +106,11 @@ impl RegistryUrl {
         {
             let token = vars.optional::<String>("CONSUL_HTTP_TOKEN", "ACL token to show Consul");
             if let Self::Consul(consul) = url {
-                return Self::Consul(consul.with_token(token.map(Secret::new)));
+                let file = vars.file_of("CONSUL_HTTP_TOKEN").filter(|_| token.is_some());
+                return Self::Consul(match file.and_then(|file| Reread::open(&file).ok()) {
+                    Some(file) => consul.with_token_in(file),
+                    None => consul.with_token(token.map(Secret::new)),
+                });
             }
         }
         url

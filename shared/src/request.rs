@@ -6,7 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{ETAG, HeaderName, IF_MATCH};
+use actix_web::http::header::{
+    CONNECTION, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH, TRANSFER_ENCODING,
+};
 use actix_web::{FromRequest, HttpRequest, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +16,17 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::problem::{Problem, codes};
+
+pub fn has_body(request: &HttpRequest) -> bool {
+    request.headers().contains_key(TRANSFER_ENCODING)
+        || request.headers().get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+}
+
+/// The options in `Connection` (RFC 9110 §7.6.1). Bytes, because a value need not be text.
+pub fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(CONNECTION).map(|value| value.as_bytes());
+    values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
 
 /// The id in the path `…/{id}…`; a malformed one gets 404.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +67,13 @@ pub struct PreferWait(pub Option<Duration>);
 /// The `ETag` of a resource's version.
 pub fn etag(version: i64) -> (HeaderName, String) {
     (ETAG, format!("\"{version}\""))
+}
+
+/// Whether the client has the version of `etag`, by `If-None-Match` (weak comparison, RFC 9110 §13.1.2).
+pub fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let known = headers.get_all(IF_NONE_MATCH).filter_map(|tags| tags.to_str().ok());
+    known.flat_map(|tags| tags.split(',')).any(|tag| tag.trim() == "*" || opaque(tag) == opaque(etag))
 }
 
 impl FromStr for PathId {
@@ -267,6 +287,20 @@ mod tests {
         }
         let absent = IfMatch::extract(&TestRequest::default().to_http_request()).into_inner().unwrap();
         assert_eq!(absent.check(3), Ok(()));
+    }
+
+    #[test]
+    fn a_tag_is_known_also_as_a_weak_one_in_a_list_or_by_a_star() {
+        let known = |value: &'static str, etag: &str| {
+            let request = TestRequest::default().insert_header((IF_NONE_MATCH, value)).to_http_request();
+            is_known(request.headers(), etag)
+        };
+        for value in ["\"3\"", "W/\"3\"", "\"1\", \"3\"", "*"] {
+            assert!(known(value, "\"3\"") && known(value, "W/\"3\""), "{value}");
+        }
+        for value in ["\"2\"", "3", "", "\"33\""] {
+            assert!(!known(value, "\"3\""), "{value}");
+        }
     }
 
     #[test]

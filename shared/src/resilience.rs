@@ -1,5 +1,5 @@
-//! Resilience policies that stop one failure from cascading. They are shared by the gateway and the service
-//! client and do no I/O. Retry and budget are pure state machines: the caller passes the time.
+//! Resilience policies that stop one failure from cascading. The gateway and the service client share them. They do
+//! no I/O. Retry and budget are pure state machines: the caller passes the time.
 
 mod backoff; // exponential backoff with jitter
 mod budget; // retry budget: retries as a share of the traffic

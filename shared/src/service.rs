@@ -12,42 +12,50 @@
 
 #[cfg(feature = "db")]
 mod database; // Service::database
+mod access_log; // the log line of a request
+mod conditional; // 304 for a client that has the current version
 mod connection; // one client connection: limits, and requests one at a time
 mod drain; // graceful shutdown
 mod health; // /health, /metrics, /openapi.json
+mod lab; // starts faults, and does those of requests
 mod listener; // binds the port before anything else is made
 mod middleware; // request id, trace, deadline, errors, log
 mod resource; // one path: its methods, HEAD, OPTIONS and 405
 mod routes; // routing table and OpenAPI document
 mod server; // serves requests, runs background tasks, drains
+mod shares; // how much of a program one client may have
 mod workers; // accepts connections and serves them on threads
 
-pub use connection::{Chunks, ClientLimits, Exchange, Malformed, Piece};
+pub use access_log::{End, Field, LogFields, Sent};
+pub use connection::{Chunks, ClientLimits, Exchange, Malformed, Piece, Scheme};
 pub use drain::ended_by_signal;
 pub use health::{Check, DRAIN};
 pub use listener::{BindError, HttpConfig, Listener, Replica};
-pub use middleware::RouteLabel;
 pub use resource::{Resource, resource};
 pub use routes::Routes;
 pub use server::{BuildFuture, Server, ServerHandle};
-pub use workers::network;
+pub use shares::network;
 
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use actix_web::web;
+use actix_web::http::header::HeaderValue;
+use actix_web::{HttpRequest, web};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
-use self::workers::PerClient;
+use self::shares::PerClient;
 use crate::auth::Authenticator;
+use crate::lab::Lab;
 use crate::metrics::Readings;
 use crate::stop::Stop;
-use crate::tls::Tls;
+use crate::tls::{ClientTls, Tls};
 
 /// Builder of a [`Server`].
 pub struct Service {
     listener: Listener,
+    /// For TLS towards clients.
+    secure: Option<Listener>,
     parts: Parts,
 }
 
@@ -60,9 +68,15 @@ struct Parts {
     on_drain: Vec<LocalBoxFuture<'static, ()>>,
     tasks: Vec<Task>,
     edge: bool,
-    per_client: Option<PerClient>,
+    per_client: Option<Arc<PerClient>>,
     ignores_signals: bool,
     tls: Option<Tls>,
+    client_tls: Option<ClientTls>,
+    redirect: Option<Arc<middleware::Redirect>>,
+    hsts: Option<Arc<middleware::Hsts>>,
+    /// Only with `LAB=on`.
+    lab: Option<Lab>,
+    has_lab_calls: bool,
 }
 
 type Configure = dyn Fn(&mut web::ServiceConfig) + Send + Sync;
@@ -74,7 +88,8 @@ struct Task {
 
 impl Service {
     pub fn new(listener: Listener) -> Self {
-        Self { listener, parts: Parts::default() }
+        let lab = listener.config.lab.clone();
+        Self { listener, secure: None, parts: Parts { lab, ..Parts::default() } }
     }
 
     /// Shorthand for [`Listener::bind`] and [`Service::new`].
@@ -106,9 +121,23 @@ impl Service {
         self.configure(move |app| routes.configure(app))
     }
 
-    /// Lets handlers extract the authenticated caller; see [`crate::auth`].
-    pub fn authenticate(self, authenticator: Authenticator) -> Self {
+    /// Lets handlers extract the authenticated caller; see [`crate::auth`]. With a lab, admins may use it.
+    pub fn authenticate(mut self, authenticator: Authenticator) -> Self {
+        self.parts.has_lab_calls = true;
         self.data(authenticator)
+    }
+
+    /// Only with `LAB=on`.
+    #[cfg(feature = "db")]
+    pub(crate) fn lab(&self) -> Option<Lab> {
+        self.parts.lab.clone()
+    }
+
+    /// With a lab, every client that reaches the port may use it, except a page in a browser. For a program without
+    /// admins, on a private network.
+    pub fn open_lab(mut self) -> Self {
+        self.parts.has_lab_calls = true;
+        self
     }
 
     /// Adds a critical dependency: while the check fails, `/health/ready` answers 503.
@@ -151,20 +180,21 @@ impl Service {
         self
     }
 
-    /// For a service that faces the public: ignores internal headers (deadline, retry attempt) of clients.
+    /// For a service that faces the public: ignores the deadline of clients, which only services say to each other.
     pub fn edge(mut self) -> Self {
         self.parts.edge = true;
         self
     }
 
-    /// Limits the connections of one client to `max`; a client is an IPv4 address or an IPv6 network of 64 bits.
-    /// Clients that `is_exempt` names have no limit: proxies, which connect for others.
+    /// Limits the connections of one client to `max`, and its concurrent requests over HTTP/2 too. A client is an IPv4
+    /// address or an IPv6 network of 64 bits. Clients that `is_exempt` names have no limit: proxies, which connect for
+    /// others.
     pub fn limit_clients(
         mut self,
         max: usize,
         is_exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.parts.per_client = Some(PerClient { max, is_exempt: Box::new(is_exempt) });
+        self.parts.per_client = Some(Arc::new(PerClient { max, is_exempt: Box::new(is_exempt) }));
         self
     }
 
@@ -176,15 +206,37 @@ impl Service {
 
     /// Accepts only clients with a certificate, if `tls` is given.
     pub fn tls(mut self, tls: Option<Tls>) -> Self {
-        self.parts.tls = tls;
+        self.parts.tls = tls.clone();
+        self.measure(move |readings| tls.iter().for_each(|tls| tls.measure(readings)))
+    }
+
+    /// Serves clients with TLS on a second port. Connections of both ports count together.
+    pub fn client_tls(mut self, tls: ClientTls, listener: Listener) -> Self {
+        (self.parts.client_tls, self.secure) = (Some(tls), Some(listener));
+        self
+    }
+
+    /// Answers 308 to the requests for which `target` returns a URL. Health is never redirected.
+    pub fn redirect(
+        mut self,
+        target: impl Fn(&HttpRequest) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.redirect = Some(Arc::new(target));
+        self
+    }
+
+    /// Adds `Strict-Transport-Security` to the responses over [`Service::client_tls`] while `value` returns one.
+    pub fn hsts(mut self, value: impl Fn() -> Option<HeaderValue> + Send + Sync + 'static) -> Self {
+        self.parts.hsts = Some(Arc::new(value));
         self
     }
 
     /// Starts to listen. The kernel queues connections until [`Server::run`].
     pub fn build(self) -> Result<Server, BindError> {
-        let Self { listener, parts } = self;
+        let Self { listener, secure, parts } = self;
         let http = listener.config.clone();
         let (listener, replica) = listener.listen()?;
-        Ok(Server::new(parts, http, listener, replica))
+        let secure = secure.map(Listener::listen).transpose()?.map(|(listener, _)| listener);
+        Ok(Server::new(parts, http, listener, secure, replica))
     }
 }

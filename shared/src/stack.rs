@@ -86,6 +86,11 @@ impl Stack {
         Self { replica: replica.clone(), config, registry, directory }
     }
 
+    /// Mutual TLS with other programs, if it is on.
+    pub fn tls(&self) -> Option<Tls> {
+        self.config.tls.clone()
+    }
+
     pub fn client(&self, service: &str) -> ServiceClient {
         ServiceClient::new(self.directory.watch(service), self.tokens())
     }
@@ -171,7 +176,7 @@ async fn follow(issuer: ServiceClient, keys: KeySet) {
             Err(why) => {
                 failures += 1;
                 if failures % 10 == 5 {
-                    log::warn!(why, failures; "the keys of user tokens cannot be fetched");
+                    log::warn!(error = why, failures; "the keys of user tokens cannot be fetched");
                 }
                 tokio::time::sleep(RETRY.delay(failures)).await;
             }

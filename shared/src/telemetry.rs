@@ -1,11 +1,16 @@
-//! Logging with `log` and `env_logger`: one line per event, as `key=value` text or as JSON.
+//! Logging with `log` and `env_logger`: one line per event, as `key=value` text or as JSON. Lines go to the OTLP
+//! collector, too, if there is one.
+//!
+//! A line that is written within a request, a message or a job has its `request_id` and `trace_id`, from
+//! [`Current`]. docs/telemetry.md lists the names of all fields.
 //!
 //! `RUST_LOG` sets the level (`info` by default), and `LOG_FORMAT` the format (`text` or `json`). They are
 //! read here, before the configuration, so that configuration errors can be logged.
 
 use std::io::Write as _;
 
-use crate::limits;
+use crate::trace::{Current, trace_id};
+use crate::{limits, otlp};
 use log::kv::{Key, Value, VisitSource};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -26,20 +31,55 @@ pub fn init(service: &'static str) -> Result<(), TelemetryError> {
         Ok("text") | Err(_) => text_line,
         Ok(other) => return Err(TelemetryError::Format(other.to_owned())),
     };
-    env_logger::Builder::new()
+    let written = env_logger::Builder::new()
         .filter_level(log::LevelFilter::Info)
         .filter_module("actix_server", log::LevelFilter::Warn)
         .parse_default_env()
         .format(move |out, record| writeln!(out, "{}", write(service, record)))
-        .try_init()?;
+        .build();
+    let max = written.filter();
+    log::set_boxed_logger(Box::new(Logger(written)))?;
+    log::set_max_level(max);
     limits::raise_descriptors();
     Ok(())
+}
+
+/// Writes each line to standard error, and hands it to the exporter.
+struct Logger(env_logger::Logger);
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.0.matches(record) {
+            self.0.log(record);
+            otlp::export_log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// The ids of the current request, message or job.
+fn current_ids() -> [(&'static str, Option<String>); 2] {
+    let ids = Current::with(|current| [current.request_id().map(str::to_owned), trace_id(current.context())]);
+    let [request_id, trace_id] = ids.unwrap_or_default();
+    [("request_id", request_id), ("trace_id", trace_id)]
 }
 
 fn text_line(service: &str, record: &log::Record<'_>) -> String {
     let mut line = Text(format!("{} {:<5} {service} {}", timestamp(), record.level(), record.args()));
     // Writing to a String does not fail.
     record.key_values().visit(&mut line).unwrap_or_default();
+    for (name, id) in current_ids() {
+        if let Some(id) = id.filter(|_| record.key_values().get(Key::from(name)).is_none()) {
+            line.pair(name, &id);
+        }
+    }
     line.0
 }
 
@@ -55,6 +95,11 @@ fn json_line(service: &str, record: &log::Record<'_>) -> String {
         line.0.insert(name.to_owned(), value.into());
     }
     record.key_values().visit(&mut line).unwrap_or_default();
+    for (name, id) in current_ids() {
+        if let Some(id) = id {
+            line.0.entry(name).or_insert(id.into());
+        }
+    }
     serde_json::Value::Object(line.0).to_string()
 }
 
@@ -64,14 +109,19 @@ fn timestamp() -> String {
 
 struct Text(String);
 
+impl Text {
+    /// Values with spaces, quotes or line breaks are quoted: a line can be parsed again, and a client cannot forge a
+    /// line.
+    fn pair(&mut self, key: &str, value: &str) {
+        let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=');
+        let quoted = if plain { value.to_owned() } else { format!("{value:?}") };
+        self.0.push_str(&format!(" {key}={quoted}"));
+    }
+}
+
 impl<'kvs> VisitSource<'kvs> for Text {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
-        let value = value.to_string();
-        // Values with spaces, quotes or line breaks are quoted: a line can be parsed again, and a client
-        // cannot forge a line.
-        let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=');
-        let value = if plain { value } else { format!("{value:?}") };
-        self.0.push_str(&format!(" {key}={value}"));
+        self.pair(key.as_str(), &value.to_string());
         Ok(())
     }
 }
@@ -117,5 +167,21 @@ mod tests {
         let object: serde_json::Value = serde_json::from_str(&line(json_line)).unwrap();
         assert_eq!(object["message"], "request");
         assert_eq!(object["path"], "/a b\nINFO forged");
+    }
+
+    #[test]
+    fn a_line_within_a_request_has_its_ids_without_being_told() {
+        let span =
+            crate::trace::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", None).unwrap();
+        let within = Current::new(Some(actix_web::http::header::HeaderValue::from_static("an-id")), span);
+        let [text, json] = [text_line, json_line].map(|write| within.clone().sync_scope(|| line(write)));
+        let ids = " request_id=an-id trace_id=0af7651916cd43dd8448eb211c80319c";
+        assert!(text.ends_with(ids), "{text}");
+        let object: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (object["request_id"].as_str(), object["trace_id"].as_str()),
+            (Some("an-id"), Some(&ids[27..]))
+        );
+        assert!(!line(text_line).contains("request_id"));
     }
 }

@@ -6,6 +6,10 @@
 //!
 //! TLS 1.3 without resumption, so that every new connection shows a certificate that is valid now.
 
+mod certificates; // TLS towards clients
+
+pub use certificates::{CertificateFiles, Certificates, ClientTls};
+
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -25,10 +29,11 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use x509_parser::parse_x509_certificate;
 
 use crate::auth::{FromPath, Reread};
 use crate::config::Vars;
-use crate::metrics;
+use crate::metrics::{self, Readings};
 
 /// How long a client waits for the handshake, after the time to connect.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +47,11 @@ impl Tls {
     pub fn from_vars(vars: &mut Vars) -> Option<Self> {
         let doc = "folder with tls.crt, tls.key and ca.crt (PEM): mutual TLS between services";
         vars.optional("TLS_FOLDER", doc).map(|folder| Self(Arc::new(folder)))
+    }
+
+    /// Adds the end of this program's certificate.
+    pub fn measure(&self, readings: &mut Readings) {
+        measure_end(readings, "services", self.0.get().end);
     }
 
     /// Connections to `service`.
@@ -99,7 +109,7 @@ impl Peer {
             _ => refused(error),
         });
         connected.map(|stream| Stream::Tls(Box::new(stream.into()))).inspect_err(|error| {
-            log::warn!(service = self.service, error:%; "a TLS handshake with a replica failed");
+            log::warn!(peer_service = self.service, error:%; "a TLS handshake with a replica failed");
         })
     }
 }
@@ -116,6 +126,7 @@ async fn in_time<T>(timeout: Duration, step: impl Future<Output = io::Result<T>>
 struct Identity {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    end: Option<i64>,
 }
 
 impl FromPath for Identity {
@@ -138,6 +149,7 @@ impl Identity {
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let provider: Arc<CryptoProvider> = ring::default_provider().into();
+        let end = first_end(&chain);
         let verifier =
             WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
         let mut client = ClientConfig::builder_with_provider(provider.clone())
@@ -150,13 +162,25 @@ impl Identity {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)?;
         server.send_tls13_tickets = 0;
-        Ok(Self { client: client.into(), server: server.into() })
+        Ok(Self { client: client.into(), server: server.into(), end })
     }
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
     read.map_err(|why| format!("{}: {why}", file.display()))
+}
+
+/// Unix time at which the first of these certificates ends.
+fn first_end<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Option<i64> {
+    let parsed = certificates.into_iter().filter_map(|one| parse_x509_certificate(one).ok());
+    parsed.map(|(_, certificate)| certificate.validity().not_after.timestamp()).min()
+}
+
+fn measure_end(readings: &mut Readings, peers: &str, end: Option<i64>) {
+    let Some(end) = end else { return };
+    let help = "Unix time at which the first certificate towards these peers ends.";
+    readings.gauge("tls_certificate_end_timestamp_seconds", help, &[("peers", peers)], end as f64);
 }
 
 /// A connection between two programs, with TLS or without.

@@ -1,90 +1,162 @@
-//! Distributed tracing over HTTP and messages (W3C Trace Context).
+//! Distributed tracing with the OpenTelemetry SDK (ADR 20): spans, and the context that they travel in.
 //!
-//! Each served request and each handled message is a [`Span`]. Finished spans are exported to the collector
-//! at `OTEL_EXPORTER_OTLP_ENDPOINT`, if there is one.
+//! ```text
+//! request, message or job ─► Span ─► Current::scope(…) ─► child spans, log lines, calls and events of the scope
+//!                              └─ ends: to the exporter (crate::otlp), if its trace is sampled
+//! ```
+//!
+//! The first program of a trace decides whether the trace is sampled; all others do the same. In a trace that is not
+//! sampled, a [`Span`] is only a copy of its parent's ids: it makes no new ids and allocates nothing. Names of spans
+//! and attributes are OpenTelemetry's where it has any; docs/telemetry.md lists them.
 
-mod export; // sends spans to a collector
+mod current; // the task-local context of the running request, message or job
+mod w3c; // traceparent and tracestate
 
-pub use export::{Exporter, start};
+pub use current::Current;
+pub use opentelemetry::trace::{SpanContext, SpanKind};
+pub(crate) use w3c::write_hex;
+pub use w3c::{Traceparent, from_headers, parse};
 
-use std::time::Duration;
+use std::borrow::Cow;
+use std::sync::OnceLock;
+use std::time::SystemTime;
 
-use time::OffsetDateTime;
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+    Tracer as _,
+};
+use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan};
 
-/// One operation in a trace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Span {
-    /// The `traceparent` header for child spans.
-    text: String,
-    /// The id of the parent.
-    parent: Option<String>,
-    began: OffsetDateTime,
+/// The tracer of this process; without an exporter there is none.
+static TRACER: OnceLock<Tracing> = OnceLock::new();
+
+struct Tracing {
+    tracer: SdkTracer,
+    /// The part of new traces that is sampled.
+    ratio: f64,
 }
 
-/// Span kind, with OTLP's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A served request.
-    Server = 2,
-    /// A handled message.
-    Consumer = 5,
+/// Samples `ratio` of the traces that begin here, and hands spans to `provider`'s processors. `false` if this process
+/// has a tracer already.
+pub(crate) fn install(builder: opentelemetry_sdk::trace::TracerProviderBuilder, ratio: f64) -> bool {
+    use opentelemetry::trace::TracerProvider as _;
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
+    let provider: SdkTracerProvider = builder.with_sampler(sampler).build();
+    TRACER.set(Tracing { tracer: provider.tracer(env!("CARGO_PKG_NAME")), ratio }).is_ok()
+}
+
+/// One operation in a trace. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Span {
+    context: SpanContext,
+    /// `None` if the trace is not sampled, or if this process exports nothing.
+    recording: Option<Box<SdkSpan>>,
 }
 
 impl Span {
-    /// Begins a span. Its parent is the span in `traceparent`; without a valid one it begins a new trace.
-    pub fn below(traceparent: Option<&str>) -> Self {
-        // An id of zero means that there is none.
-        let id = rand::random::<u64>().max(1);
-        let began = OffsetDateTime::now_utc();
-        match traceparent.and_then(parsed) {
-            Some((trace, parent, flags)) => {
-                let text = format!("00-{trace}-{id:016x}-{flags}");
-                Self { text, parent: Some(parent.to_owned()), began }
+    /// Begins a span below `parent`. Without a valid parent it begins a new trace.
+    pub fn below(parent: Option<&SpanContext>, kind: SpanKind, name: &'static str) -> Self {
+        match (TRACER.get(), parent) {
+            (Some(Tracing { tracer, .. }), None) => {
+                Self::started(tracer, SpanBuilder::from_name(name).with_kind(kind), &Context::new())
             }
-            None => {
-                let text = format!("00-{:032x}-{id:016x}-01", rand::random::<u128>().max(1));
-                Self { text, parent: None, began }
+            (Some(Tracing { tracer, .. }), Some(parent)) if parent.is_sampled() => {
+                let above = Context::new().with_remote_span_context(parent.clone());
+                Self::started(tracer, SpanBuilder::from_name(name).with_kind(kind), &above)
             }
+            (_, Some(parent)) => Self { context: parent.clone(), recording: None },
+            (None, None) => Self { context: unsampled(), recording: None },
         }
     }
 
-    pub fn trace_id(&self) -> &str {
-        &self.text[3..35]
+    /// A span below the current one; without a current one, no trace begins.
+    pub fn child(kind: SpanKind, name: &'static str) -> Self {
+        match Current::span() {
+            Some(parent) => Self::below(Some(&parent), kind, name),
+            None => Self { context: SpanContext::NONE, recording: None },
+        }
     }
 
-    fn id(&self) -> &str {
-        &self.text[36..52]
+    /// A span that is never recorded.
+    pub fn unrecorded(parent: Option<SpanContext>) -> Self {
+        Self { context: parent.unwrap_or_else(unsampled), recording: None }
     }
 
-    /// The `traceparent` header for child spans.
-    pub fn traceparent(&self) -> &str {
-        &self.text
+    fn started(tracer: &SdkTracer, builder: SpanBuilder, above: &Context) -> Self {
+        let span = tracer.build_with_context(builder, above);
+        let context = span.span_context().clone();
+        let recording = span.is_recording().then(|| Box::new(span));
+        Self { context, recording }
     }
 
-    /// Ends the span and exports it if its trace is sampled.
-    pub fn end(&self, kind: Kind, name: impl FnOnce() -> String, took: Duration, failed: bool) {
-        let is_sampled = u8::from_str_radix(&self.text[53..], 16).is_ok_and(|flags| flags & 1 == 1);
-        if is_sampled {
-            export::record(|| export::Ended { span: self.clone(), kind, name: name(), took, failed });
+    /// The ids, for child spans.
+    pub fn context(&self) -> &SpanContext {
+        &self.context
+    }
+
+    pub fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// Runs `describe` if the span is recorded: it sets attributes.
+    pub fn record(&mut self, describe: impl FnOnce(&mut Recording<'_>)) {
+        if let Some(span) = &mut self.recording {
+            describe(&mut Recording(span));
         }
     }
 }
 
-/// The trace id in `traceparent`; `None` if it is malformed.
-pub fn trace_id(traceparent: &str) -> Option<&str> {
-    parsed(traceparent).map(|(trace, ..)| trace)
+/// A span that is recorded.
+#[derive(Debug)]
+pub struct Recording<'a>(&'a mut SdkSpan);
+
+impl Recording<'_> {
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.0.set_attribute(KeyValue::new(key, value));
+    }
+
+    pub fn name(&mut self, name: impl Into<Cow<'static, str>>) {
+        self.0.update_name(name);
+    }
+
+    /// Links the span to another one that is a cause of it, and not its parent.
+    pub fn link(&mut self, other: SpanContext) {
+        self.0.add_link(other, Vec::new());
+    }
+
+    /// The operation failed. `kind` is a status code, or the name of the error.
+    pub fn fail(&mut self, kind: impl Into<Value>) {
+        self.set("error.type", kind);
+        self.0.set_status(Status::error(""));
+    }
 }
 
-/// Parses `version-trace-span-flags` (W3C Trace Context §3.2) into trace, span and flags.
-fn parsed(traceparent: &str) -> Option<(&str, &str, &str)> {
-    let is_hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let is_id = |part: &str, length| is_hex(part, length) && part.bytes().any(|byte| byte != b'0');
-    let mut parts = traceparent.split('-');
-    let [version, trace, span, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    let is_whole = is_hex(version, 2) && version != "ff" && is_id(trace, 32) && is_id(span, 16);
-    (is_whole && is_hex(flags, 2)).then_some((trace, span, flags))
+/// The context of a request from outside: it stays in the client's trace, but whether that is sampled is decided here.
+/// Not by the trace's id, which the client has chosen.
+pub fn resampled(outside: &SpanContext) -> SpanContext {
+    let ratio = TRACER.get().map_or(0.0, |tracing| tracing.ratio);
+    let is_sampled = ratio > 0.0 && (ratio >= 1.0 || rand::random::<f64>() < ratio);
+    let flags = TraceFlags::default().with_sampled(is_sampled);
+    SpanContext::new(outside.trace_id(), outside.span_id(), flags, true, outside.trace_state().clone())
+}
+
+/// The id of a trace as text; `None` outside of a trace.
+pub fn trace_id(span: &SpanContext) -> Option<String> {
+    span.is_valid().then(|| Traceparent::of(span).as_str()[3..35].to_owned())
+}
+
+/// A new trace that is not sampled.
+fn unsampled() -> SpanContext {
+    // An id of zero means that there is none.
+    let (trace, span) = (rand::random::<u128>().max(1), rand::random::<u64>().max(1));
+    let (trace, span) = (TraceId::from(trace), SpanId::from(span));
+    SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, false, TraceState::NONE)
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn nanos(time: SystemTime) -> u128 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
 }
 
 #[cfg(test)]
@@ -94,29 +166,31 @@ mod tests {
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
     #[test]
-    fn a_span_stays_in_its_parents_trace_with_an_id_of_its_own() {
-        let span = Span::below(Some(PARENT));
-        assert_eq!(span.trace_id(), "0af7651916cd43dd8448eb211c80319c");
-        assert_eq!(span.parent.as_deref(), Some("b7ad6b7169203331"));
-        let below = Span::below(Some(span.traceparent()));
-        assert_eq!((below.trace_id(), below.parent.as_deref()), (span.trace_id(), Some(span.id())));
-        assert!(span.traceparent().ends_with("-00"), "whether it is kept was decided before");
+    fn in_a_trace_that_is_not_sampled_a_span_is_a_copy_of_its_parents_ids() {
+        let parent = parse(PARENT, None).unwrap();
+        let span = Span::below(Some(&parent), SpanKind::Server, "a span");
+        assert_eq!(Traceparent::of(span.context()).as_str(), PARENT);
+        assert!(!span.is_recording());
     }
 
     #[test]
-    fn a_malformed_parent_begins_a_new_trace() {
-        for bad in [
-            "",
-            "a-b",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
-        ] {
-            let span = Span::below(Some(bad));
-            assert_eq!(span.parent, None, "{bad}");
-            assert!(parsed(span.traceparent()).is_some(), "{bad}");
-        }
+    fn a_span_without_a_parent_begins_a_trace() {
+        let [one, two] = [(); 2].map(|()| Span::below(None, SpanKind::Server, "a span"));
+        assert!(one.context().is_valid());
+        assert_ne!(one.context().trace_id(), two.context().trace_id());
+    }
+
+    #[test]
+    fn without_a_current_span_a_child_belongs_to_no_trace() {
+        assert!(!Span::child(SpanKind::Client, "a span").context().is_valid());
+    }
+
+    #[test]
+    fn a_client_outside_cannot_demand_that_its_trace_is_sampled() {
+        let wished = parse(&PARENT.replace("331-00", "331-01"), None).unwrap();
+        assert!(wished.is_sampled());
+        let decided = resampled(&wished);
+        assert_eq!(decided.trace_id(), wished.trace_id());
+        assert!(!decided.is_sampled(), "this process samples nothing");
     }
 }

@@ -11,10 +11,13 @@ use actix_web::{HttpResponse, web};
 use shared::service::{HttpConfig, Service};
 use shared::testing::{eventually, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Of a body that no kernel buffers whole.
 const LARGE: usize = 64 * 1024 * 1024;
+
+/// Of a body that the kernel buffers in part.
+const MEDIUM: usize = 512 * 1024;
 
 fn config() -> HttpConfig {
     let mut config = HttpConfig::for_tests();
@@ -28,6 +31,7 @@ fn service(config: HttpConfig) -> Service {
         app.route("/text", web::get().to(text))
             .route("/text", web::head().to(text))
             .route("/large", web::get().to(async || HttpResponse::Ok().body(vec![b'x'; LARGE])))
+            .route("/medium", web::get().to(async || HttpResponse::Ok().body(vec![b'x'; MEDIUM])))
             .route("/refused", web::post().to(async || HttpResponse::Unauthorized().body("no")))
             .route("/body", web::post().to(async |body: web::Bytes| body));
     })
@@ -191,6 +195,33 @@ async fn a_client_that_reads_gets_a_large_response_whole() {
     let address = start(service(config()));
     let answered = exchange(address, "GET /large HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
     assert!(answered.len() > LARGE, "{}", answered.len());
+}
+
+#[actix_web::test]
+async fn a_client_that_sends_more_than_its_last_request_gets_its_response_whole() {
+    let address = start(service(config()));
+    let last = "GET /medium HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    // It takes little at a time, so the end of the response waits in the server's kernel.
+    let client = TcpSocket::new_v4().unwrap();
+    client.set_recv_buffer_size(4096).unwrap();
+    let mut client = client.connect(address).await.unwrap();
+    client.write_all([last, &"x".repeat(100_000)].concat().as_bytes()).await.unwrap();
+    let mut answered = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut answered)).await;
+    read.expect("the server does not close the connection").expect("no reset");
+    assert!(answered.len() > MEDIUM, "{}", answered.len());
+}
+
+#[actix_web::test]
+async fn a_connection_is_closed_soon_after_its_last_response_whatever_its_client_sends() {
+    let address = start(service(config()));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /text HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+    let (began, mut ticks) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    while client.write_all(b"x").await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(10), "the server still reads");
+        ticks.tick().await;
+    }
 }
 
 #[actix_web::test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::db::testing::{postgres_url, urls};
 use shared::db::{Db, DbConfig, Migrations, query};
+use shared::otlp::OtlpConfig;
 use shared::problem::Problem;
 use shared::service::{HttpConfig, Server, ServerHandle, Service, resource};
 use shared::testing::{Api, Gate, eventually, run};
@@ -258,35 +259,71 @@ async fn a_port_in_use_is_named() {
 }
 
 #[actix_web::test]
-async fn a_served_request_is_exported_as_a_span() {
+async fn a_served_request_is_exported_as_a_span_and_its_lines_have_its_ids() {
+    shared::telemetry::init("a-service").unwrap();
     let (sender, mut received) = tokio::sync::mpsc::unbounded_channel::<Value>();
     let collector = Service::bind("collector", HttpConfig::for_tests()).unwrap().configure(move |app| {
-        let sender = sender.clone();
-        let collect = move |body: web::Json<Value>| {
-            sender.send(body.into_inner()).unwrap();
-            async { HttpResponse::Ok().finish() }
-        };
-        app.service(web::resource("/v1/traces").route(web::post().to(collect)));
+        for path in ["/v1/traces", "/v1/logs"] {
+            let sender = sender.clone();
+            let collect = move |body: web::Json<Value>| {
+                sender.send(body.into_inner()).unwrap();
+                async { HttpResponse::Ok().finish() }
+            };
+            app.service(web::resource(path).route(web::post().to(collect)));
+        }
     });
-    let collector = collector.build().unwrap();
-    let traces = run(collector).0.base.parse().ok();
-    let (api, _server) = run(server(HttpConfig { traces, ..HttpConfig::for_tests() }).await);
+    let endpoint = run(collector.build().unwrap()).0.base.parse().unwrap();
+    let otlp = Some(OtlpConfig { endpoint, ratio: 1.0 });
+    let (api, _server) = run(server(HttpConfig { otlp, ..HttpConfig::for_tests() }).await);
 
     let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
-    let api = api.with("traceparent", format!("00-{trace}-{parent}-01"));
-    api.get("/api/things").await.expect(200);
-    let ours = async {
-        loop {
+    let traced = |flags: &str| {
+        let api = api.with("traceparent", format!("00-{trace}-{parent}-{flags}"));
+        api.with("tracestate", "vendor=value").with("x-request-id", format!("an-id-{flags}"))
+    };
+    traced("00").get("/api/things").await.expect(200);
+    traced("01").get("/api/things").await.expect(200);
+    let (mut spans, mut lines, mut resource) = (Vec::new(), Vec::new(), Value::Null);
+    let both = async {
+        while spans.is_empty() || lines.len() < 2 {
             let sent = received.recv().await.unwrap();
-            let spans = sent["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
-            if let Some(span) = spans.iter().find(|span| span["traceId"] == trace) {
-                return (span.clone(), sent["resourceSpans"][0]["resource"]["attributes"][0].clone());
+            let of_trace = |records: &Value| {
+                let records = records.as_array().cloned().unwrap_or_default();
+                records.into_iter().filter(|record| record["traceId"] == trace).collect::<Vec<_>>()
+            };
+            spans.extend(of_trace(&sent["resourceSpans"][0]["scopeSpans"][0]["spans"]));
+            lines.extend(of_trace(&sent["resourceLogs"][0]["scopeLogs"][0]["logRecords"]));
+            if !sent["resourceSpans"].is_null() {
+                resource = sent["resourceSpans"][0]["resource"]["attributes"].clone();
             }
         }
     };
-    let (span, resource) = tokio::time::timeout(Duration::from_secs(10), ours).await.unwrap();
-    assert_eq!(resource["value"]["stringValue"], "a-service");
+    tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+    let [span] = &spans[..] else { panic!("one trace is sampled: {spans:?}") };
     assert_eq!((&span["name"], &span["parentSpanId"]), (&"GET /api/things".into(), &parent.into()));
+    assert_eq!((&span["kind"], &span["traceState"]), (&2.into(), &"vendor=value".into()));
+    assert_eq!(attribute(&resource, "service.name"), "a-service");
+    assert!(attribute(&resource, "service.instance.id").starts_with("test-"));
+    for (key, value) in
+        [("http.request.method", "GET"), ("http.route", "/api/things"), ("http.response.status_code", "200")]
+    {
+        assert_eq!(attribute(&span["attributes"], key), value, "{span}");
+    }
     let time = |name: &str| span[name].as_str().unwrap().parse::<u128>().unwrap();
     assert!(time("startTimeUnixNano") < time("endTimeUnixNano"), "{span}");
+
+    for line in &lines {
+        let is_sampled = line["spanId"] == span["spanId"];
+        let id = if is_sampled { "an-id-01" } else { "an-id-00" };
+        assert_eq!(attribute(&line["attributes"], "request_id"), id, "{line}");
+        assert_eq!(line["severityText"], "INFO");
+    }
+}
+
+/// The value of an attribute, as text.
+fn attribute(attributes: &Value, key: &str) -> String {
+    let mut all = attributes.as_array().into_iter().flatten();
+    let found = all.find(|one| one["key"] == key).unwrap_or_else(|| panic!("no {key}: {attributes}"));
+    let values = found["value"].as_object().unwrap();
+    values.values().next().unwrap().as_str().unwrap().to_owned()
 }

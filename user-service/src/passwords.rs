@@ -4,8 +4,8 @@
 //! two hashes run at once, so that a burst of logins cannot take all memory. A request that waits too
 //! long for its turn is answered 503.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
 use shared::auth::SealKey;
@@ -17,6 +17,9 @@ use crate::error::Error;
 const MAX_CONCURRENT: usize = 2;
 const QUEUE: usize = 64;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
+/// After a hash in [`Lane::Slow`] that lane rests for so many times as long. So guessed passwords take a third of one
+/// processor, however many clients guess them.
+const REST: u32 = 2;
 
 /// Hashes and checks passwords. Clones share the limit.
 #[derive(Clone)]
@@ -25,6 +28,8 @@ pub struct Passwords {
     /// Of the clients in [`Lane::New`] together, and of those in [`Lane::Slow`].
     new: Limiter,
     slow: Limiter,
+    /// When [`Lane::Slow`] has rested.
+    resting_until: Arc<Mutex<Instant>>,
     /// The hash of a random password. Verified when the user is unknown, so that the answer takes as long.
     decoy: Arc<str>,
     key: SealKey,
@@ -48,7 +53,8 @@ impl Passwords {
         let decoy = hashed(&decoy).unwrap_or_default();
         let limiter = |running| Limiter::new(running, QUEUE, QUEUE_TIMEOUT);
         let (new, slow) = (limiter(1), limiter(1));
-        Self { limiter: limiter(MAX_CONCURRENT), new, slow, decoy: decoy.into(), key }
+        let resting_until = Arc::new(Mutex::new(Instant::now()));
+        Self { limiter: limiter(MAX_CONCURRENT), new, slow, resting_until, decoy: decoy.into(), key }
     }
 
     /// The keyed digest of a body that holds a password. It stays in the database for a day; there, a
@@ -81,14 +87,25 @@ impl Passwords {
             Lane::New => Some(self.new.enter().await.map_err(|_| Error::Busy)?),
             Lane::Slow => Some(self.slow.enter().await.map_err(|_| Error::Busy)?),
         };
+        let resting_until = self.resting_until.clone();
+        if lane == Lane::Slow {
+            let until = *resting_until.lock().unwrap_or_else(PoisonError::into_inner);
+            tokio::time::sleep_until(until.into()).await;
+        }
         let permit = self.limiter.enter().await.map_err(|_| Error::Busy)?;
-        let done = tokio::task::spawn_blocking(move || {
+        let hashed = tokio::task::spawn_blocking(move || {
+            let begun = Instant::now();
+            let result = work();
+            if lane == Lane::Slow {
+                let rest = Instant::now() + begun.elapsed() * REST;
+                *resting_until.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+            }
             // Held by the hashing, which goes on when its request is gone.
-            let _held = (turn, permit);
-            work()
+            drop((permit, turn));
+            result
         });
-        let done = done.await.map_err(|error| error.to_string());
-        done.and_then(|result| result).map_err(Error::Hashing)
+        let hashed = hashed.await.map_err(|error| error.to_string());
+        hashed.and_then(|result| result).map_err(Error::Hashing)
     }
 }
 
@@ -141,12 +158,61 @@ mod tests {
         let passwords = passwords(1);
         let done = std::cell::RefCell::new(Vec::new());
         let check = async |lane| {
-            passwords.verify("a wrong password".to_owned(), None, lane).await.unwrap();
+            let checked = passwords.verify("a wrong password".to_owned(), None, lane).await;
+            // That lane is slow enough for its queue to time out.
+            assert!(checked.is_ok() || lane == Lane::Slow);
             done.borrow_mut().push(lane);
         };
         let lanes = [[Lane::Slow; 12].as_slice(), &[Lane::New; 12], &[Lane::Known]].concat();
         futures_util::future::join_all(lanes.into_iter().map(check)).await;
         let place = done.borrow().iter().position(|lane| *lane == Lane::Known).unwrap();
         assert!(place < 12, "it came last, and was done as number {place}");
+    }
+
+    #[tokio::test]
+    async fn guessed_passwords_leave_two_thirds_of_the_time_to_others() {
+        let (passwords, began) = (passwords(1), std::sync::Mutex::new(Vec::new()));
+        let (began, time) = (Arc::new(began), Duration::from_millis(50));
+        let work = || {
+            let began = began.clone();
+            move || {
+                began.lock().unwrap().push(Instant::now());
+                std::thread::sleep(time);
+                Ok(())
+            }
+        };
+        let hash = async || passwords.run(Lane::Slow, work()).await.unwrap();
+        tokio::join!(hash(), hash(), hash());
+        let began = began.lock().unwrap();
+        for pair in began.windows(2) {
+            let apart = pair[1] - pair[0];
+            assert!(apart >= time * 3, "{apart:?}");
+        }
+    }
+
+    #[test]
+    fn a_lane_that_rests_occupies_no_thread() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().max_blocking_threads(1).build().unwrap().block_on(async {
+            let (passwords, time) = (passwords(1), Duration::from_millis(200));
+            let work = move || {
+                std::thread::sleep(time);
+                Ok(Instant::now())
+            };
+            let slow = async {
+                passwords.run(Lane::Slow, work).await.unwrap();
+                passwords.run(Lane::Slow, work).await.unwrap() - time
+            };
+            let known = async {
+                // In the queue of the only thread, behind the first.
+                tokio::task::yield_now().await;
+                passwords.run(Lane::Known, work).await.unwrap()
+            };
+            let (second, known) = tokio::join!(slow, known);
+            assert!(
+                known < second,
+                "the lane began again before the known client was served: {known:?} {second:?}"
+            );
+        });
     }
 }

@@ -12,21 +12,17 @@ const SPREAD: Duration = Duration::from_secs(65);
 /// Access tokens live for five minutes (`ACCESS_TOKEN_TTL`), service tokens for one, on clocks that differ by one.
 const LIFE: Duration = Duration::from_secs(420);
 
-const MUTUAL_TLS: &str = "--mutual-tls";
-
-const USAGE: &str = "xtask up [--mutual-tls] | down [--wipe] | supervise [--mutual-tls] | rotate | pid NAME | memory | json [--each PATH] PATH… | \
+const USAGE: &str = "xtask up [--mutual-tls] [--tls] | down [--wipe] | supervise [--mutual-tls] [--tls] | rotate | pid NAME | memory | json [--each PATH] PATH… | \
                      new-service NAME [--singular NOUN] | remove-service NAME [--force]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words[..] {
-        ["up"] => stack::up(&[]),
-        ["up", MUTUAL_TLS] => stack::up(&[MUTUAL_TLS]),
+        ["up", ref options @ ..] if stack::are_options(options) => stack::up(options),
         ["down"] => stack::down(false),
         ["down", "--wipe"] => stack::down(true),
-        ["supervise"] => stack::supervise(false),
-        ["supervise", MUTUAL_TLS] => stack::supervise(true),
+        ["supervise", ref options @ ..] if stack::are_options(options) => stack::supervise(options),
         ["pid", name] => {
             print(stack::process(name).map(|process| process.id).ok_or(io::ErrorKind::NotFound.into()))
         }

@@ -19,6 +19,7 @@ pub struct Program {
 pub enum Kind {
     Gateway,
     Service,
+    Tool,
     External,
 }
 
@@ -60,6 +61,7 @@ impl Program {
             kind: match kind {
                 "gateway" => Kind::Gateway,
                 "service" => Kind::Service,
+                "tool" => Kind::Tool,
                 "external" => Kind::External,
                 _ => return None,
             },

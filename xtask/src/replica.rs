@@ -66,9 +66,9 @@ impl Layout<'_> {
             .collect();
         let replica = |(program, name, port)| {
             let mut command = self.command(program, port)?;
-            let is_external = program.kind == Kind::External;
+            let has_database = program.database.is_some();
             let more =
-                self.variables.iter().filter(|(name, _)| !is_external || !name.starts_with("DATABASE_"));
+                self.variables.iter().filter(|(name, _)| has_database || !name.starts_with("DATABASE_"));
             let more = more.map(|(name, value)| (*name, value.replace("{program}", program.name)));
             command.envs(urls.iter().cloned()).envs(more);
             Ok(Replica {
@@ -92,6 +92,10 @@ impl Layout<'_> {
         command.current_dir(folder).stdin(Stdio::null());
         command.env("PORT", port.to_string()).env("ADMIN_PORT", admin_port.to_string());
         command.env("REGISTRY_URL", format!("memory://127.0.0.1:{admin_port}"));
+        command.env("GATEWAY_ADMIN_URL", format!("http://127.0.0.1:{admin_port}"));
+        // The gateway is the first of the list.
+        let gateway = self.ports.first().copied().unwrap_or_default();
+        command.env("GATEWAY_URL", format!("http://127.0.0.1:{gateway}"));
         if program.kind != Kind::External {
             command.env("SERVICE_TOKEN_KEY_FILE", secrets.service_key(program.name));
             command.env("SERVICE_TOKEN_PUBLIC_KEYS", secrets.public_keys());

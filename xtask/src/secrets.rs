@@ -82,18 +82,35 @@ impl Secrets {
         let (authority, folder) = (Authority::open(&self.0.join("tls-authority"))?, self.0.join("tls"));
         for program in programs().iter().filter(|program| program.kind != Kind::External) {
             let until = SystemTime::now() + CERTIFICATE_LIFE;
-            authority.certify(program.name, until, &folder.join(program.name))?;
+            authority.certify(&[program.name], until, &folder.join(program.name))?;
         }
         Ok(format!("{}/{{program}}", folder.display()))
     }
 
-    /// Replaces all keys that sign tokens, while the programs run: they read these files again. The new keys are
-    /// published; after `spread`, when everybody has read them, they sign; after `life`, when the last token of
-    /// the old keys has expired, the old ones are removed.
+    /// Creates a certificate of this machine for the gateway's clients, and returns its folder. It has an authority of its
+    /// own: programs trust the other one.
+    pub fn make_client_certificate(&self) -> io::Result<PathBuf> {
+        let (authority, folder) =
+            (Authority::open(&self.0.join("client-authority"))?, self.0.join("client-tls"));
+        let until = SystemTime::now() + CERTIFICATE_LIFE;
+        authority.certify(&["localhost", "127.0.0.1", "::1"], until, &folder)?;
+        Ok(folder)
+    }
+
+    /// Replaces all keys that sign tokens, and the certificates if there are some. The programs keep running: they read
+    /// these files again. The new keys are published; after `spread`, when everybody has read them, they sign; after
+    /// `life`, when the last token of the old keys has expired, the old ones are removed. The authority of the
+    /// certificates stays, so the old certificates are still trusted.
     pub fn rotate(&self, spread: Duration, life: Duration) -> io::Result<()> {
         // A second rotation would remove keys of the first that sign already.
         let lock = File::create(self.0.join("rotation.lock"))?;
         lock.try_lock().map_err(|_| io::Error::other("another rotation is under way"))?;
+        if self.0.join("tls").exists() {
+            self.make_certificates()?;
+        }
+        if self.0.join("client-tls").exists() {
+            self.make_client_certificate()?;
+        }
         let services = || programs().iter().filter(|program| program.kind != Kind::External);
         let keys = services().map(|program| self.service_key(program.name)).chain([self.signing_key()]);
         let keys: Vec<_> =

@@ -23,8 +23,10 @@ const RUN: &str = "data/run";
 const LOGS: &str = "data/logs";
 pub const SECRETS: &str = ".secrets";
 const SUPERVISOR: &str = "supervisor";
-/// Of the gateway: its dashboard and the registry.
+/// Of the gateway, for the registry and the console.
 pub const ADMIN_PORT: u16 = 9090;
+/// Where the console receives traces and logs.
+const COLLECTOR: &str = "http://127.0.0.1:4318";
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longer than any drain.
@@ -112,8 +114,30 @@ pub fn are_all_healthy(registry: &Value) -> bool {
     services().all(is_whole)
 }
 
+/// Between the services.
+const MUTUAL_TLS: &str = "--mutual-tls";
+/// Towards the gateway's clients.
+const CLIENT_TLS: &str = "--tls";
+pub const CLIENT_TLS_PORT: u16 = 8443;
+
+pub fn are_options(options: &[&str]) -> bool {
+    options.iter().all(|option| [MUTUAL_TLS, CLIENT_TLS].contains(option))
+}
+
+/// Writes a copy of gateway.toml with a section `[tls]`, and returns its path.
+fn write_tls_config(secrets: &Secrets) -> io::Result<String> {
+    let (folder, file) = (secrets.make_client_certificate()?, format!("{DATA}/gateway.toml"));
+    let section = format!(
+        "\n[tls]\nport = {CLIENT_TLS_PORT}\n[[tls.certificates]]\nnames = [\"localhost\"]\ncertificate = {:?}\nkey = {:?}\n",
+        folder.join("tls.crt"),
+        folder.join("tls.key")
+    );
+    fs::write(&file, fs::read_to_string("gateway.toml")? + &section)?;
+    Ok(file)
+}
+
 /// Keeps all replicas running until it is killed.
-pub fn supervise(mutual_tls: bool) -> io::Result<()> {
+pub fn supervise(options: &[&str]) -> io::Result<()> {
     Process::find(std::process::id()).ok_or(io::ErrorKind::NotFound)?.record(Path::new(RUN), SUPERVISOR)?;
     let exe = std::env::current_exe()?;
     let ports: Vec<u16> =
@@ -121,13 +145,22 @@ pub fn supervise(mutual_tls: bool) -> io::Result<()> {
     let secrets = Secrets::make(Path::new(SECRETS))?;
     let drain_grace = std::env::var("DRAIN_GRACE").unwrap_or("1s".to_owned());
     let seed_products = std::env::var("SEED_PRODUCTS").unwrap_or("on".to_owned());
-    let tls_folder = mutual_tls.then(|| secrets.make_certificates()).transpose()?;
+    let lab = std::env::var("LAB").unwrap_or("on".to_owned());
+    let traces = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap_or(COLLECTOR.to_owned());
+    let console = format!("http://127.0.0.1:{}/", Program::named("console").port);
+    let has = |option| options.contains(&option);
+    let tls_folder = has(MUTUAL_TLS).then(|| secrets.make_certificates()).transpose()?;
+    let config_file = has(CLIENT_TLS).then(|| write_tls_config(&secrets)).transpose()?;
     let mut variables = vec![
         ("STATE_FILE", "data/gateway-instances.json"),
         ("DRAIN_GRACE", &drain_grace),
         ("SEED_PRODUCTS", &seed_products),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &traces),
+        ("CONSOLE_URL", &console),
+        ("LAB", &lab),
     ];
     variables.extend(tls_folder.as_deref().map(|folder| ("TLS_FOLDER", folder)));
+    variables.extend(config_file.as_deref().map(|file| ("CONFIG_FILE", file)));
     let layout = Layout {
         binaries: exe.parent().ok_or(io::ErrorKind::NotFound)?,
         folder: Path::new("."),

@@ -1,9 +1,10 @@
-//! The hostile clients of `scripts/siege`, which starts them. They go on until standard input ends.
+//! The hostile clients of `scripts/siege`, which starts them. They go on until standard input ends, and print how
+//! often they attacked.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use bench::attacks::{ATTACKS, Attack, Besieger};
+use bench::attacks::{ATTACKS, Attack, Attempts, Besieger};
 use shared::config::{ConfigError, Vars};
 use tokio::io::AsyncReadExt as _;
 
@@ -33,9 +34,11 @@ impl Config {
 async fn main() -> ExitCode {
     let Config { attack, gateway, besieger } = shared::config::load(Config::from_vars);
     println!("{}", attack.name);
-    let mut input = tokio::io::stdin();
+    let (mut input, attempts) = (tokio::io::stdin(), Attempts::default());
     tokio::select! {
-        () = besieger.attack(attack, gateway) => ExitCode::FAILURE,
-        _ = input.read_u8() => ExitCode::SUCCESS,
+        () = besieger.attack(attack, gateway, &attempts) => return ExitCode::FAILURE,
+        _ = input.read_u8() => {}
     }
+    println!("{}", attempts.to_line());
+    ExitCode::SUCCESS
 }

@@ -12,7 +12,7 @@ use bench::deployment::{Deployment, DeploymentConfig};
 use bench::faults::{self, Tally};
 use bench::report;
 use bench::settled::wait_until_settled;
-use bench::workload::{self, Workload};
+use bench::workload::{self, ALTERED, TOKENS, Workload};
 use futures_util::future::{join, join_all};
 use shared::config::{ConfigError, Vars};
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ struct Config {
     time: Duration,
     customers: usize,
     seed: u64,
+    altered: bool,
 }
 
 impl Config {
@@ -33,7 +34,9 @@ impl Config {
         let time = Duration::from_secs(seconds.into());
         let customers = vars.or("CUSTOMERS", "16", "how many order at a time");
         let seed = vars.or("SEED", "1", "decides what is ordered, and which faults are injected when");
-        vars.finish(deployment.map(|deployment| Self { deployment, orders, time, customers, seed }))
+        let altered = vars.or("ALTERED", "false", "whether most cards are those whose answers are altered");
+        let config = deployment.map(|deployment| Self { deployment, orders, time, customers, seed, altered });
+        vars.finish(config)
     }
 }
 
@@ -49,7 +52,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<bool, String> {
-    let Config { deployment, orders, time, customers, seed } = config;
+    let Config { deployment, orders, time, customers, seed, altered } = config;
     let deployment = Deployment::open(deployment).await?;
     let begun = Instant::now();
     let customers = deployment.customers(customers).await.ok_or("Nobody can register.")?;
@@ -58,7 +61,8 @@ async fn run(config: Config) -> Result<bool, String> {
         products.push(deployment.product(stock).await.ok_or("No product can be made.")?);
     }
     let (log, stop) = (RefCell::new(ClientLog::default()), bench::stop_on_signals());
-    let workload = Workload::begin(orders, time, seed, products);
+    let tokens: &[_] = if altered { &ALTERED } else { &TOKENS };
+    let workload = Workload::begin(orders, time, seed, products).paid_with(tokens);
     let ordering =
         customers.iter().map(|customer| workload::run(&workload, customer, &deployment.admin, &log));
     let ordering = async {
@@ -85,6 +89,18 @@ async fn run(config: Config) -> Result<bool, String> {
     );
     print(&faults);
     report::print(&log, &settled, &ids);
+    let mut shared = 0;
+    for database in [&deployment.database("orders").await?, &deployment.payments] {
+        let batches = database.batches().await?;
+        report::print_batches(database.name, &batches);
+        shared += batches.range(2..).map(|(_, count)| count).sum::<i64>();
+    }
+    if shared == 0 {
+        return Err("No events shared a transaction: group commit was not tested.".to_owned());
+    }
+    if altered && settled.snapshot.differences.is_empty() {
+        return Err("The card network altered no amount: nothing was proved.".to_owned());
+    }
     Ok(settled.holds() && faults.values().all(|tally| tally.holds()))
 }
 

@@ -14,6 +14,8 @@ use super::world::{Call, Service, World};
 const LEASE: Duration = Duration::from_secs(5);
 /// A sender's time-out, as in `shared::client`.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Between the first read of a group of messages and its commit, at most.
+const GROUP_TIME: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Message {
@@ -30,7 +32,7 @@ pub(crate) enum Body {
     Notice(Notice),
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Outbox {
     /// Oldest first.
     unsent: Vec<Unsent>,
@@ -38,6 +40,7 @@ pub(crate) struct Outbox {
     pub(crate) written: Vec<Message>,
 }
 
+#[derive(Clone)]
 struct Unsent {
     message: Message,
     /// Until then no other relay sends it.
@@ -51,6 +54,13 @@ pub(crate) enum Received {
     Done,
     /// It can never be handled.
     Rejected,
+}
+
+/// A message at its receiver, and the call that waits for the answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrived {
+    message: Message,
+    from: Option<Call>,
 }
 
 impl Outbox {
@@ -141,15 +151,70 @@ impl World {
         let Some(replica) = self.replica_of(message.body.to()) else {
             return self.reply(from, message, None);
         };
+        let arrived = Arrived { message, from };
         self.on(replica, Duration::ZERO, move |world| {
-            let answered = message.clone();
-            let then = move |world: &mut Self, received| world.reply(from, answered, received);
-            match message.body.clone() {
-                Body::Command(purchase, command) => {
-                    world.apply_command(replica, &message, purchase, command, then)
-                }
-                Body::Notice(notice) => world.apply_event(replica, &message, notice, then),
+            if world.groups.is_none() {
+                return world.handle_alone(replica, arrived);
             }
+            world.replicas[replica].inbox.push(arrived);
+            if !world.replicas[replica].handles_group {
+                world.handle_next_group(replica);
+            }
+        });
+    }
+
+    fn handle_alone(&mut self, replica: usize, Arrived { message, from }: Arrived) {
+        let answered = message.clone();
+        self.handle(replica, &message, move |world, received| world.reply(from, answered, received));
+    }
+
+    fn handle(
+        &mut self,
+        replica: usize,
+        message: &Message,
+        then: impl FnOnce(&mut Self, Option<Received>) + 'static,
+    ) {
+        match message.body.clone() {
+            Body::Command(purchase, command) => self.apply_command(replica, message, purchase, command, then),
+            Body::Notice(notice) => self.apply_event(replica, message, notice, then),
+        }
+    }
+
+    /// Handles the messages that have arrived, as in `shared::messages::inbox::batches`: all in one write, or each
+    /// alone if that fails.
+    fn handle_next_group(&mut self, replica: usize) {
+        let group = std::mem::take(&mut self.replicas[replica].inbox);
+        self.replicas[replica].handles_group = !group.is_empty();
+        if group.is_empty() {
+            return;
+        }
+        let time = self.random.within(GROUP_TIME);
+        self.on(replica, time, move |world| {
+            if group.len() == 1 {
+                group.into_iter().for_each(|arrived| world.handle_alone(replica, arrived));
+                return world.handle_next_group(replica);
+            }
+            let messages = group.clone();
+            let read = |world: &mut Self| {
+                messages.iter().for_each(|arrived| world.handle(replica, &arrived.message, |_, _| {}));
+            };
+            world.write_group(replica, read, move |world, received| {
+                let groups = world.groups.get_or_insert_default();
+                match received {
+                    Some(received) => {
+                        assert_eq!(received.len(), group.len(), "each message has an answer");
+                        groups.written += 1;
+                        for (Arrived { message, from }, received) in group.into_iter().zip(received) {
+                            world.reply(from, message, Some(received));
+                        }
+                    }
+                    None => {
+                        groups.failed += 1;
+                        group.into_iter().for_each(|arrived| world.handle_alone(replica, arrived));
+                    }
+                }
+                world.handle_next_group(replica);
+            });
         });
     }
 

@@ -17,6 +17,7 @@ use super::people::Placed;
 use super::random::Random;
 use super::world::{World, name, short};
 
+#[derive(Clone)]
 pub(crate) struct Orders {
     pub(crate) rows: BTreeMap<Uuid, Row>,
     pub(crate) stock: Vec<Stock>,
@@ -194,7 +195,7 @@ impl World {
                 let commit = move |world: &mut Self| {
                     world.commit_advance(replica, (id, version), &event, message, moved)
                 };
-                self.write(replica, commit, then);
+                self.write_message(replica, commit, then);
             }
         }
     }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::messages::{Body, Message, Received};
 use super::world::{Call, World, name, short};
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Payments {
     pub(crate) rows: BTreeMap<Uuid, Row>,
     pub(crate) refunds: Vec<Refund>,
@@ -104,7 +104,7 @@ impl World {
                 Some(Received::Done)
             }
         };
-        self.write(replica, commit, then);
+        self.write_message(replica, commit, then);
     }
 
     /// Handles an admin's `POST /api/payments/{id}/refunds`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::messages::Outbox;
+use super::messages::{Arrived, Outbox, Received};
 use super::network::Network;
 use super::orders::Orders;
 use super::payments::Payments;
@@ -23,6 +23,8 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
 type Action = Box<dyn FnOnce(&mut World)>;
+/// Writes the effect of one message. `None` if the version that was read is stale.
+type Commit = Box<dyn FnOnce(&mut World) -> Option<Received>>;
 
 pub(crate) struct World {
     pub(crate) now: OffsetDateTime,
@@ -33,7 +35,11 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) people: People,
     pub(crate) outboxes: BTreeMap<Service, Outbox>,
-    replicas: [Replica; 4],
+    pub(crate) replicas: [Replica; 4],
+    /// Messages that arrive together are handled in one write. `None` without group commit.
+    pub(crate) groups: Option<Groups>,
+    /// While the messages of a group are read: the writes of those that were read.
+    group: Option<Vec<Commit>>,
     /// What the writing replica does after its commit.
     on_commit: Vec<Action>,
     queue: BTreeMap<(OffsetDateTime, u64), Scheduled>,
@@ -46,6 +52,14 @@ pub(crate) struct World {
 pub(crate) enum Service {
     Orders,
     Payments,
+}
+
+/// Groups of more than one message.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Groups {
+    pub(crate) written: u64,
+    /// Those that failed: each of their messages was handled alone.
+    pub(crate) failed: u64,
 }
 
 /// The probability of each fault, in thousandths.
@@ -64,13 +78,16 @@ pub(crate) struct Faults {
 
 /// The memory of a replica, lost in a crash.
 #[derive(Default)]
-struct Replica {
+pub(crate) struct Replica {
     /// Changes at each crash and restart; odd while the replica is down. Actions of an earlier incarnation are
     /// dropped.
     incarnation: u64,
     paused_until: Option<OffsetDateTime>,
     /// The numbers of its unanswered calls.
     open: BTreeSet<u64>,
+    /// Messages that wait for the group before them.
+    pub(crate) inbox: Vec<Arrived>,
+    pub(crate) handles_group: bool,
 }
 
 /// A call of a replica that waits for an answer.
@@ -145,6 +162,8 @@ impl World {
             people: People::default(),
             outboxes: [Service::Orders, Service::Payments].map(|service| (service, Outbox::default())).into(),
             replicas: Default::default(),
+            groups: None,
+            group: None,
             on_commit: Vec::new(),
             queue: BTreeMap::new(),
             turn: 0,
@@ -259,6 +278,42 @@ impl World {
             happens.into_iter().for_each(|action| world.on(replica, Duration::ZERO, action));
             world.on(replica, Duration::ZERO, move |world| then(world, outcome.filter(|_| is_known)));
         });
+    }
+
+    /// Writes the effect of a message alone, or together with the others of its group.
+    pub(crate) fn write_message(
+        &mut self,
+        replica: usize,
+        commit: impl FnOnce(&mut Self) -> Option<Received> + 'static,
+        then: impl FnOnce(&mut Self, Option<Received>) + 'static,
+    ) {
+        match &mut self.group {
+            Some(group) => group.push(Box::new(commit)),
+            None => self.write(replica, commit, then),
+        }
+    }
+
+    /// Writes the effects of a group of messages, all or none. `read` reads each of them.
+    pub(crate) fn write_group(
+        &mut self,
+        replica: usize,
+        read: impl FnOnce(&mut Self),
+        then: impl FnOnce(&mut Self, Option<Vec<Received>>) + 'static,
+    ) {
+        self.group = Some(Vec::new());
+        read(self);
+        let group = self.group.take().unwrap_or_default();
+        let commit = move |world: &mut Self| {
+            let before = (world.orders.clone(), world.payments.clone(), world.outboxes.clone());
+            let received: Option<Vec<_>> = group.into_iter().map(|commit| commit(world)).collect();
+            if received.is_none() {
+                world.log(|| format!("{} rolls a group of messages back", name(replica)));
+                (world.orders, world.payments, world.outboxes) = before;
+                world.on_commit.clear();
+            }
+            received
+        };
+        self.write(replica, commit, then);
     }
 
     /// Adds an action of the writing replica, run after the commit if the replica gets its answer.

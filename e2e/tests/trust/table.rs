@@ -21,13 +21,17 @@ const OF_MESSAGES: [(Method, &str); 6] = [
     (Method::DELETE, "/admin/dead-letters/{id}"),
 ];
 /// Those of the gateway's admin port.
-const OF_GATEWAY: [(Method, &str); 3] = [
+const OF_GATEWAY: [(Method, &str); 5] = [
     (Method::PUT, "/routes/{id}/strategy"),
     (Method::PUT, "/registry/services/{name}/instances/{id}"),
     (Method::DELETE, "/registry/services/{name}/instances/{id}"),
+    (Method::PUT, "/registry/services/{name}/instances/{id}/rest"),
+    (Method::DELETE, "/registry/services/{name}/instances/{id}/rest"),
 ];
 /// The only route of a service that reads no token.
 const PUBLIC: &str = "/.well-known/jwks.json";
+/// Serves pages to anybody, and reads no token.
+const PAGES: &str = "storefront";
 
 fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
@@ -71,7 +75,7 @@ fn declared(package: &str) -> Vec<(Method, String)> {
 /// What each program serves: callee, method, route.
 fn routes() -> Vec<(&'static str, Method, String)> {
     let mut all: Vec<_> = OF_GATEWAY.map(|(method, path)| ("gateway", method, path.to_owned())).into();
-    for service in services() {
+    for service in services().filter(|service| service.name != PAGES) {
         all.extend(declared(service.package).into_iter().map(|(method, path)| (service.name, method, path)));
         if service.messages {
             all.extend(OF_MESSAGES.map(|(method, path)| (service.name, method, path.to_owned())));

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::web::Bytes;
+use actix_web::web::{Buf as _, Bytes};
 use shared::service::{Chunks, Piece};
 
 use super::UpstreamError;
-use super::pool::{Connection, IdleConnections, split};
+use super::pool::{Connection, Replica, take};
 use super::sending::Sending;
 use super::wire::Framing;
 
@@ -22,8 +23,8 @@ pub(super) struct Exchange {
     pub(super) connection: Connection,
     /// The unsent rest of the request, if the response came early.
     pub(super) sending: Sending,
-    /// Pool and key to return the connection to, if it can be reused.
-    pub(super) keep: Option<(IdleConnections, String)>,
+    /// Where the connection goes afterwards, if it can be reused.
+    pub(super) keep: Option<Rc<Replica>>,
 }
 
 /// The body of a response. If it is dropped early, the connection is closed.
@@ -32,8 +33,8 @@ pub struct ResponseBody {
     size: BodySize,
     left: Left,
     end: Option<Instant>,
-    /// When the next bytes must be here.
-    until: Instant,
+    /// The time until which the next byte must arrive; set while the body waits for it.
+    until: Option<Instant>,
 }
 
 enum Left {
@@ -51,8 +52,7 @@ impl ResponseBody {
             Framing::Chunked => Left::Chunks(Chunks::default()),
             Framing::Close => Left::UntilClose,
         };
-        let until = idle_until(end);
-        let mut body = Self { exchange: Some(exchange), size, left, end, until };
+        let mut body = Self { exchange: Some(exchange), size, left, end, until: None };
         if matches!(body.left, Left::Nothing) {
             body.finish();
         }
@@ -64,13 +64,17 @@ impl ResponseBody {
         self.exchange.is_none()
     }
 
+    /// The connection to the replica, if the response is not over.
+    pub(super) fn into_connection(self) -> Option<Connection> {
+        self.exchange.map(|exchange| exchange.connection)
+    }
+
     /// Returns the connection to the pool, if the request was sent completely.
     fn finish(&mut self) {
         self.left = Left::Nothing;
         let Some(Exchange { connection, sending, keep }) = self.exchange.take() else { return };
-        if let Some((pool, key)) = keep.filter(|_| sending.is_done()) {
-            pool.give_back(&key, connection);
-            pool.keep_buffer(sending.into_buffer());
+        if let Some(replica) = keep.filter(|_| sending.is_done()) {
+            replica.give_back(connection, sending.into_buffer());
         }
     }
 
@@ -85,7 +89,7 @@ impl ResponseBody {
             Left::Bytes(left) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
                 *left -= here as u64;
-                let bytes = split(read, 0, here);
+                let bytes = take(read, here);
                 if *left == 0 {
                     self.finish();
                 }
@@ -93,13 +97,16 @@ impl ResponseBody {
             }
             Left::Chunks(chunks) => {
                 match chunks.next(read).map_err(|why| UpstreamError::Malformed(why.to_string()))? {
-                    Piece::Data(skip, length) => Ok(Some(split(read, skip, length))),
+                    Piece::Data(skip, length) => {
+                        read.advance(skip);
+                        Ok(Some(take(read, length)))
+                    }
                     Piece::Incomplete(skip) => {
-                        let _ = split(read, skip, 0);
+                        read.advance(skip);
                         Ok(None)
                     }
                     Piece::End(skip) => {
-                        let _ = split(read, skip, 0);
+                        read.advance(skip);
                         self.finish();
                         Ok(None)
                     }
@@ -127,10 +134,11 @@ impl ResponseBody {
                     let early = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Poll::Ready(Some(Err(UpstreamError::Reset(early))));
                 }
-                Poll::Ready(Ok(_)) => self.until = idle_until(self.end),
+                Poll::Ready(Ok(_)) => self.until = None,
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(UpstreamError::Reset(error)))),
                 Poll::Pending => {
-                    ready!(exchange.connection.alarm.poll(cx, self.until.into()));
+                    let until = *self.until.get_or_insert_with(|| idle_until(self.end));
+                    ready!(exchange.connection.alarm.poll(cx, until.into()));
                     return Poll::Ready(Some(Err(UpstreamError::TimedOut(IDLE_TIMEOUT))));
                 }
             }

@@ -2,27 +2,29 @@
 //!
 //! 1. Take an idle connection, or connect within 500 ms.
 //! 2. Write the head, then the body as it arrives from the client, with back-pressure.
-//! 3. Read the head of the response. It may arrive before the request is sent completely; then both go on.
+//! 3. Read the head of the response. If it arrives before the request is sent completely, both continue.
 //! 4. Stream the body of the response; at its end, the connection is idle again.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::body::BodySize;
+use actix_web::http::StatusCode;
 use shared::alarm::Alarm;
 use shared::http::blames_peer;
 use shared::tls::{Peer, Stream};
 use tokio::net::TcpStream;
 
 use super::body::{Exchange, ResponseBody};
-use super::pool::{Connection, IdleConnections};
+use super::pool::{Buffers, Connection, IdleConnections, Replica};
 use super::sending::Sending;
-use super::wire::{Head, take_head};
-use super::{Headers, Request, Response, UpstreamError, is_event_stream};
+use super::wire::{Framing, Head, take_head};
+use super::{Headers, Request, Response, UpstreamError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -35,9 +37,9 @@ pub struct Engine {
 async fn connect(
     authority: &str,
     peer: Option<&Peer>,
-    pool: &IdleConnections,
+    buffers: &Buffers,
 ) -> Result<Connection, UpstreamError> {
-    // By itself: a name server that does not answer says nothing about the replica.
+    // The name is resolved in a separate step, because a failure of the name server says nothing about the replica.
     let addresses = in_time(resolve(authority)).await.map_err(UpstreamError::Local)?;
     let opened = in_time(open(&addresses)).await;
     let secured = match (opened, peer) {
@@ -45,7 +47,13 @@ async fn connect(
         (opened, _) => opened.map(Stream::Plain),
     };
     match secured {
-        Ok(stream) => Ok(Connection { stream, read: pool.buffer(), alarm: Alarm::default(), reused: false }),
+        Ok(stream) => Ok(Connection {
+            stream,
+            read: buffers.take(),
+            alarm: Alarm::default(),
+            reused: false,
+            is_full: false,
+        }),
         Err(error) if blames_peer(&error) => Err(UpstreamError::Unreachable(error)),
         Err(error) => Err(UpstreamError::Local(error)),
     }
@@ -69,41 +77,45 @@ impl Engine {
     /// Sends `request` to `authority` (`host:port`), over TLS if a `peer` is given; returns when the head of the
     /// response has arrived.
     ///
-    /// A streaming body is taken out of `request` only after a connection is made. If that fails, the same
-    /// request can be sent to another replica.
+    /// A streaming body is taken out of `request` only after a connection is made. If no connection can be made, the
+    /// same request can be sent to another replica.
     pub async fn exchange(
         &self,
         authority: &str,
         peer: Option<&Peer>,
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
-        // An address may have been another service's, with that name in its certificate.
+        // The key holds the service's name: with the same address, a connection may be to another service.
         let key = match peer {
             Some(peer) => Cow::from(format!("{}@{authority}", peer.service())),
             None => Cow::from(authority),
         };
-        let connection = match self.pool.take(&key) {
+        let replica = self.pool.replica(&key);
+        let connection = match replica.take() {
             Some(connection) => connection,
-            None => connect(authority, peer, &self.pool).await?,
+            // Boxed, like all that few requests need: the future of every request has room for it.
+            None => Box::pin(connect(authority, peer, self.pool.buffers())).await?,
         };
-        self.exchange_on(connection, &key, request).await
+        self.exchange_on(connection, replica, request).await
     }
 
     async fn exchange_on(
         &self,
         mut connection: Connection,
-        key: &str,
+        replica: Rc<Replica>,
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
-        let mut sending = Sending::new(request, self.pool.buffer());
-        // Since when the replica has all that there was to send.
+        let mut sending = Sending::new(request, self.pool.buffers().take());
+        // The time when the last byte was sent.
         let mut since = Instant::now();
         let head = loop {
             // Every byte sent or received restarts the timeout.
-            let silent_until = Instant::now() + request.head_timeout;
+            let mut silent_until = None;
             let step = poll_fn(|cx| match poll_step(&mut connection, &mut sending, cx) {
                 Poll::Pending => {
                     let end = if sending.needs_client() { request.upload_end } else { request.end };
+                    let silent_until =
+                        *silent_until.get_or_insert_with(|| Instant::now() + request.head_timeout);
                     connection.alarm.poll(cx, end.min(silent_until).into()).map(|()| Ok(Step::TimedOut))
                 }
                 step => step,
@@ -129,33 +141,38 @@ impl Engine {
                 break head;
             }
         };
-        let exchange = Exchange {
-            keep: (head.keeps_alive).then(|| (self.pool.clone(), key.to_owned())),
-            connection,
-            sending,
-        };
-        let end = if is_event_stream(&head.headers) { None } else { Some(request.end) };
+        let is_upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let exchange = Exchange { keep: head.keeps_alive.then_some(replica), connection, sending };
+        let is_event_stream = head.is_event_stream;
+        let framing = if is_upgraded { Framing::Close } else { head.framing };
+        let end = if is_event_stream || is_upgraded { None } else { Some(request.end) };
         let size = match head.status.as_u16() {
             204 | 304 => BodySize::None,
             _ if request.is_head => declared_length(&head.headers).map_or(BodySize::None, BodySize::Sized),
-            _ => head.framing.size(),
+            _ => framing.size(),
         };
-        let body = ResponseBody::new(exchange, head.framing, size, end);
-        Ok(Response { status: head.status, headers: head.headers, body })
+        let body = ResponseBody::new(exchange, framing, size, end);
+        Ok(Response { status: head.status, headers: head.headers, is_event_stream, body })
     }
 }
 
-/// The head of the response, if it has arrived. Informational heads may come before it, in the same read too: 103 is
-/// passed on, the others are dropped.
+/// The head of the response, if it has arrived. Informational heads may come before it, even in the same read. A 103 is
+/// passed on, and all others are dropped.
 fn final_head(connection: &mut Connection, request: &Request) -> Result<Option<Head>, UpstreamError> {
     loop {
         let Some(head) = take_head(&mut connection.read, request.is_head)? else { return Ok(None) };
         match (head.status.as_u16(), &request.client) {
+            (101, _) if request.is_upgrade && is_websocket(&head.headers) => return Ok(Some(head)),
+            (101, _) => return Err(UpstreamError::Malformed("a protocol that nobody asked for".to_owned())),
             (103, Some(client)) => client.send_early(&super::wire::early_hints(&head.headers)),
             _ if head.status.is_informational() => {}
             _ => return Ok(Some(head)),
         }
     }
+}
+
+fn is_websocket(headers: &Headers) -> bool {
+    headers.get("upgrade").is_some_and(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
 /// `Content-Length` of a response to HEAD.
@@ -176,12 +193,13 @@ fn poll_step(
     sending: &mut Sending,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Step, UpstreamError>> {
-    let sent = sending.poll(&mut connection.stream, cx)?;
+    if sending.poll(&mut connection.stream, cx)? {
+        return Poll::Ready(Ok(Step::Sent));
+    }
     match connection.poll_read(cx) {
         Poll::Ready(Ok(0)) => Poll::Ready(Ok(Step::Closed)),
         Poll::Ready(Ok(_)) => Poll::Ready(Ok(Step::Received)),
         Poll::Ready(Err(error)) => Poll::Ready(Err(UpstreamError::Reset(error))),
-        Poll::Pending if sent => Poll::Ready(Ok(Step::Sent)),
         Poll::Pending => Poll::Pending,
     }
 }

@@ -1,7 +1,7 @@
 //! The idle connections of one thread.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -22,8 +22,9 @@ use tokio_util::io::poll_read_buf;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections per replica.
 const MAX_IDLE: usize = 64;
-/// Bytes per read.
+/// Bytes per read, and of a body that fills the buffer.
 const READ_SIZE: usize = 16 * 1024;
+const LARGE_READ_SIZE: usize = 64 * 1024;
 /// Buffers that are kept for the next requests.
 const MAX_BUFFERS: usize = 64;
 
@@ -33,79 +34,120 @@ pub(super) struct Connection {
     pub(super) read: BytesMut,
     pub(super) alarm: Alarm,
     pub(super) reused: bool,
+    /// The last read has filled the buffer.
+    pub(super) is_full: bool,
 }
 
 impl Connection {
-    /// Whether a failure is explained by the server's closing an idle connection: nothing was received on it.
+    /// Whether the server probably closed the connection while it was idle: it was reused, and nothing was received.
     pub(super) fn is_stale(&self) -> bool {
         self.reused && self.read.is_empty()
     }
 
     /// Reads into the buffer; returns 0 if the server has closed the connection.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.read.reserve(READ_SIZE);
-        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
+        self.read.reserve(if self.is_full { LARGE_READ_SIZE } else { READ_SIZE });
+        let polled = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read);
+        if let Poll::Ready(Ok(read)) = polled {
+            self.is_full = read >= READ_SIZE;
+        }
+        polled
     }
 }
 
 /// The idle connections of one thread, and its spare buffers.
 #[derive(Clone, Default)]
 pub(super) struct IdleConnections {
-    by_replica: Rc<RefCell<HashMap<String, Vec<Idle>>>>,
-    buffers: Rc<RefCell<Vec<BytesMut>>>,
+    by_replica: Rc<RefCell<BTreeMap<String, Rc<Replica>>>>,
+    buffers: Buffers,
 }
 
-/// A connection, and the time since which it is idle.
+/// The idle connections to one replica.
+pub(super) struct Replica {
+    /// The most recently used one is the last.
+    idle: RefCell<Vec<Idle>>,
+    buffers: Buffers,
+}
+
+/// A connection, and the time when it became idle.
 type Idle = (Stream, Alarm, Instant);
 
+/// Empty buffers, to be used again.
+#[derive(Clone, Default)]
+pub(super) struct Buffers(Rc<RefCell<Vec<BytesMut>>>);
+
+impl Buffers {
+    pub(super) fn take(&self) -> BytesMut {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn put(&self, buffer: BytesMut) {
+        let mut buffers = self.0.borrow_mut();
+        if buffers.len() < MAX_BUFFERS {
+            buffers.push(buffer);
+        }
+    }
+}
+
 impl IdleConnections {
-    /// Takes the most recently used connection with this key that is still open.
-    pub(super) fn take(&self, key: &str) -> Option<Connection> {
-        let mut pool = self.by_replica.borrow_mut();
-        let idle = pool.get_mut(key)?;
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    /// The connections with this key.
+    pub(super) fn replica(&self, key: &str) -> Rc<Replica> {
+        let mut replicas = self.by_replica.borrow_mut();
+        if let Some(known) = replicas.get(key) {
+            return known.clone();
+        }
+        // A new replica may replace an old one, so forget replicas without recent connections.
+        replicas.retain(|_, replica| Rc::strong_count(replica) > 1 || replica.is_recent());
+        let replica = Rc::new(Replica { idle: RefCell::default(), buffers: self.buffers.clone() });
+        replicas.insert(key.to_owned(), replica.clone());
+        replica
+    }
+}
+
+impl Replica {
+    /// Takes the most recently used connection that is still open.
+    pub(super) fn take(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
         while let Some((mut stream, alarm, since)) = idle.pop() {
             if since.elapsed() >= IDLE_TIMEOUT {
-                // The others are older.
+                // All others have been idle for longer.
                 idle.clear();
                 return None;
             }
             if is_open(&mut stream) {
-                return Some(Connection { stream, read: self.buffer(), alarm, reused: true });
+                return Some(Connection {
+                    stream,
+                    read: self.buffers.take(),
+                    alarm,
+                    reused: true,
+                    is_full: false,
+                });
             }
         }
         None
     }
 
-    /// An empty buffer.
-    pub(super) fn buffer(&self) -> BytesMut {
-        self.buffers.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Keeps an empty buffer for reuse.
-    pub(super) fn keep_buffer(&self, buffer: BytesMut) {
-        let mut buffers = self.buffers.borrow_mut();
-        if buffers.len() < MAX_BUFFERS {
-            buffers.push(buffer);
-        }
-    }
-
-    /// Keeps a connection for reuse.
-    pub(super) fn give_back(&self, key: &str, connection: Connection) {
+    /// Keeps a connection for reuse, and the empty buffer in which its request was.
+    pub(super) fn give_back(&self, connection: Connection, sent: BytesMut) {
         let Connection { stream, read, alarm, .. } = connection;
+        self.buffers.put(sent);
         // Bytes after the end of the response: the connection is not safe to reuse.
         if !read.is_empty() {
             return;
         }
-        self.keep_buffer(read);
-        let mut pool = self.by_replica.borrow_mut();
-        if !pool.contains_key(key) {
-            // A new replica may replace another one: forget replicas without recent connections.
-            pool.retain(|_, idle| idle.last().is_some_and(|(.., since)| since.elapsed() < IDLE_TIMEOUT));
-            pool.insert(key.to_owned(), Vec::new());
-        }
-        if let Some(idle) = pool.get_mut(key).filter(|idle| idle.len() < MAX_IDLE) {
+        self.buffers.put(read);
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MAX_IDLE {
             idle.push((stream, alarm, Instant::now()));
         }
+    }
+
+    fn is_recent(&self) -> bool {
+        self.idle.borrow().last().is_some_and(|(.., since)| since.elapsed() < IDLE_TIMEOUT)
     }
 }
 
@@ -116,8 +158,16 @@ fn is_open(stream: &mut Stream) -> bool {
     unconstrained(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut read))).now_or_never().is_none()
 }
 
-/// Removes `skip` bytes from the buffer, and then takes `length` bytes.
-pub(super) fn split(read: &mut BytesMut, skip: usize, length: usize) -> Bytes {
-    read.advance(skip);
-    read.split_to(length).freeze()
+/// Up to so many bytes are copied out of a read buffer. A larger part shares the buffer's memory, so that the next read
+/// needs a new buffer.
+const MAX_COPY: usize = 4 * 1024;
+
+/// Takes the first `length` bytes of a read buffer.
+pub(super) fn take(read: &mut BytesMut, length: usize) -> Bytes {
+    if length > MAX_COPY {
+        return read.split_to(length).freeze();
+    }
+    let taken = Bytes::copy_from_slice(&read[..length]);
+    read.advance(length);
+    taken
 }

@@ -14,11 +14,11 @@ use super::{Body, Request, UpstreamError};
 
 /// The unsent rest of a request.
 pub(super) struct Sending {
-    /// The head, a kept body, and what separates chunks.
+    /// The head, and the framing of chunks.
     unwritten: BytesMut,
-    /// A part of the body, which comes after it.
+    /// A buffered body, or a part of a streaming one. It is written after `unwritten`.
     part: Bytes,
-    /// TLS keeps some of what was written.
+    /// Whether TLS may still buffer written bytes.
     unflushed: bool,
     payload: Option<Payload>,
     /// Remaining bytes of the payload by its `Content-Length`; `None` if it is sent in chunks.
@@ -35,12 +35,12 @@ impl Sending {
                 request.body = Body::None;
             }
             Body::Kept(bytes) => {
-                sending.text(&format!("content-length: {}\r\n\r\n", bytes.len()));
-                sending.unwritten.extend_from_slice(&bytes);
+                sending.length(bytes.len() as u64);
+                sending.part = bytes.clone();
                 request.body = Body::Kept(bytes);
             }
             Body::Streaming(payload, Some(length)) => {
-                sending.text(&format!("content-length: {length}\r\n\r\n"));
+                sending.length(length);
                 (sending.payload, sending.left) = (Some(payload), Some(length));
             }
             Body::Streaming(payload, None) => {
@@ -49,6 +49,12 @@ impl Sending {
             }
         }
         sending
+    }
+
+    /// The length of the body, and the end of the head.
+    fn length(&mut self, length: u64) {
+        let mut digits = itoa::Buffer::new();
+        ["content-length: ", digits.format(length), "\r\n\r\n"].into_iter().for_each(|text| self.text(text));
     }
 
     fn text(&mut self, text: &str) {
@@ -68,12 +74,12 @@ impl Sending {
         self.unwritten
     }
 
-    /// Whether everything received from the client has been written.
+    /// Whether all bytes received from the client have been written, and more must come.
     pub(super) fn waits_for_client(&self) -> bool {
         self.payload.is_some() && self.is_written()
     }
 
-    /// Whether more of the body is to come from the client.
+    /// Whether the client has not yet sent the whole body.
     pub(super) fn needs_client(&self) -> bool {
         self.payload.is_some()
     }
@@ -119,7 +125,7 @@ impl Sending {
         }
     }
 
-    /// The server may have responded early and closed the connection: then its response is read.
+    /// Stops sending if the server has closed the connection. It may have responded early, so its response is read.
     fn broken(&mut self, error: io::Error) -> Result<(), UpstreamError> {
         if !is_closed(&error) {
             return Err(UpstreamError::Reset(error));
@@ -141,7 +147,7 @@ impl Sending {
                     self.text("\r\n");
                 }
             }
-            // An excess byte would be read as the begin of another request.
+            // The server would read an excess byte as the start of another request.
             (Poll::Ready(Some(Ok(bytes))), Some(left)) => {
                 let left = left.checked_sub(bytes.len() as u64).ok_or_else(too_long)?;
                 self.left = Some(left);

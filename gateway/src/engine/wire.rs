@@ -8,23 +8,31 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, BytesMut};
 
 use super::UpstreamError;
+use super::pool::take;
 
 /// The largest response head, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 
-/// The headers of a response, as received: places in the bytes of its head.
+/// The headers of a response, as received. Each name and value is a range in the bytes of the head.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     bytes: Bytes,
     fields: Vec<[Range<usize>; 2]>,
+    /// The names in `Connection`, except `close` and `keep-alive`: such fields are for this hop only.
+    hop_by_hop: Vec<Range<usize>>,
 }
 
 impl Headers {
-    /// Names in any case, and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Bytes)> {
-        let value = |value: &Range<usize>| self.bytes.slice(value.clone());
-        self.fields.iter().map(move |[name, place]| (&self.bytes[name.clone()], value(place)))
+    /// Names and values of the fields that are `kept`, by name, and that `Connection` does not name. The case of a
+    /// name is as received.
+    pub fn filtered(&self, kept: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = (&[u8], Bytes)> {
+        let fields = self.fields.iter().map(|[name, value]| (&self.bytes[name.clone()], value));
+        let is_named = |name: &[u8]| {
+            self.hop_by_hop.iter().any(|named| self.bytes[named.clone()].eq_ignore_ascii_case(name))
+        };
+        let kept = fields.filter(move |(name, _)| kept(name) && !is_named(name));
+        kept.map(|(name, value)| (name, self.bytes.slice(value.clone())))
     }
 
     /// The values of a header.
@@ -45,6 +53,7 @@ pub(super) struct Head {
     pub(super) headers: Headers,
     pub(super) framing: Framing,
     pub(super) keeps_alive: bool,
+    pub(super) is_event_stream: bool,
 }
 
 /// How the end of a body is determined.
@@ -70,7 +79,7 @@ impl Framing {
     }
 }
 
-/// A 103 for the client: the links of `headers`, nothing else.
+/// The head of a 103 for the client. It holds only the `Link` headers.
 pub(super) fn early_hints(headers: &Headers) -> Vec<u8> {
     let mut head = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
     for link in headers.all("link") {
@@ -101,7 +110,8 @@ pub(super) fn take_head(read: &mut BytesMut, is_head: bool) -> Result<Option<Hea
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or_else(|| malformed("no such status"))?;
     let (mut content_length, mut chunked, mut close) = (None, false, response.version == Some(0));
-    let mut fields = Vec::with_capacity(response.headers.len());
+    let mut is_event_stream = false;
+    let (mut fields, mut hop_by_hop) = (Vec::with_capacity(response.headers.len()), Vec::new());
     let place = |part: &[u8]| {
         let begin = part.as_ptr() as usize - bytes.as_ptr() as usize;
         begin..begin + part.len()
@@ -121,8 +131,16 @@ pub(super) fn take_head(read: &mut BytesMut, is_head: bool) -> Result<Option<Hea
             if !chunked {
                 return Err(malformed("an unknown transfer encoding"));
             }
+        } else if field.name.eq_ignore_ascii_case("content-type") {
+            is_event_stream |= field.value.starts_with(b"text/event-stream");
         } else if field.name.eq_ignore_ascii_case("connection") {
-            close |= value().split(',').any(|token| token.trim().eq_ignore_ascii_case("close"));
+            for option in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                match option {
+                    _ if option.eq_ignore_ascii_case(b"close") => close = true,
+                    _ if option.eq_ignore_ascii_case(b"keep-alive") => {}
+                    named => hop_by_hop.push(place(named)),
+                }
+            }
         }
         fields.push([place(field.name.as_bytes()), place(field.value)]);
     }
@@ -136,8 +154,8 @@ pub(super) fn take_head(read: &mut BytesMut, is_head: bool) -> Result<Option<Hea
         (None, false) => Framing::Close,
     };
     let keeps_alive = !close && framing != Framing::Close;
-    let headers = Headers { bytes: read.split_to(length).freeze(), fields };
-    Ok(Some(Head { status, headers, framing, keeps_alive }))
+    let headers = Headers { bytes: take(read, length), fields, hop_by_hop };
+    Ok(Some(Head { status, headers, framing, keeps_alive, is_event_stream }))
 }
 
 #[cfg(test)]

@@ -4,17 +4,20 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
-use shared::balancer::{Hold, NoReplica, ReplicaKey, RequestOutcome};
-use shared::client::{ATTEMPT_HEADER, is_retried, probe};
+use shared::balancer::{Hold, Instance, NoReplica, ReplicaKey, RequestOutcome};
+use shared::client::{ATTEMPT_HEADER, describe_attempt, is_retried, probe};
 use shared::http;
 use shared::metrics;
 use shared::problem::Problem;
 use shared::resilience::Deadline;
 use shared::resilience::retry::{self, Attempts, Failure};
 use shared::service::Exchange;
+use shared::trace::{Span, SpanKind, Traceparent};
 
 use super::headers;
+use crate::access_log::{AccessLog, flags};
 use crate::engine::{Body, Engine, Request, Response, UpstreamError};
+use crate::policies::versions::{Change, Split};
 use crate::routing::Route;
 
 /// The parts of a request that are equal in every attempt.
@@ -23,8 +26,12 @@ pub struct Plan {
     pub head: Vec<u8>,
     /// The key for consistent hashing.
     pub affinity: String,
+    /// The version of the service that the request is for.
+    pub version: Option<String>,
     /// Sending it twice has the same effect as sending it once.
     pub repeatable: bool,
+    /// A WebSocket is wanted.
+    pub is_upgrade: bool,
     /// The response has no body.
     pub is_head: bool,
     /// The client's connection, for informational responses.
@@ -35,66 +42,91 @@ pub struct Plan {
     pub upload_end: Instant,
     /// Deadline of the whole exchange.
     pub end: Instant,
-    /// It does not count toward the requests in flight of a replica.
+    /// The request does not count toward the limit of a replica's requests in flight.
     pub lasts_long: bool,
+    pub log: Option<Rc<AccessLog>>,
 }
+
+/// A response, and the replica that gives it.
+type Answer = (Response, Hold);
 
 /// Result of one attempt.
 enum Ended {
-    Answered(Response, Hold),
+    Answered(Answer),
     /// The retry policy decides. If there is no retry, the client gets the response, if any, or the problem.
-    Failed(Failure, Problem, Option<(Response, Hold)>),
+    Failed(Failure, Problem, Option<Answer>),
     /// No retry: no replica is left, or the client's body failed.
     Refused(Problem),
 }
 
 /// Sends the request until a replica responds without a retryable failure, or the policy gives up.
-pub async fn run(
-    engine: &Engine,
-    route: &Route,
-    plan: Plan,
-    body: Body,
-) -> Result<(Response, Hold), Problem> {
+pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Result<Answer, Problem> {
     route.load.budget.request(Instant::now());
     let replayable = matches!(body, Body::None | Body::Kept(_));
     let properties = retry::Request { repeatable: plan.repeatable, replayable, outermost: true };
+    let mut plan = plan;
+    let head = std::mem::take(&mut plan.head);
+    let common = head.len();
     let mut request = Request {
-        head: Vec::new(),
+        head,
         body,
+        is_upgrade: plan.is_upgrade,
         is_head: plan.is_head,
         head_timeout: plan.head_timeout,
         client: plan.client.clone(),
         upload_end: plan.upload_end,
         end: plan.end,
     };
-    let (mut attempts, mut tried) = (Attempts::default(), Vec::new());
-    let mut last: Option<(Problem, Option<(Response, Hold)>)> = None;
+    let mut attempts = Attempts::default();
+    let mut tried = Tried::default();
+    if let (Some(split), Some(version)) = (&route.split, &plan.version) {
+        tried = Tried::of(route, split, version);
+    }
+    let mut last: Option<(Failure, Problem, Option<Answer>)> = None;
     loop {
-        request.head = head_of(&plan, &attempts);
-        let (failure, problem, answer) = match attempt(engine, route, &plan, &mut request, &mut tried).await {
-            Ended::Answered(answer, hold) => return Ok((answer, hold)),
+        request.head.truncate(common);
+        let retry = Retry { attempts: &attempts, reason: last.as_ref().map(|(failure, ..)| *failure) };
+        let ended = attempt(engine, route, &plan, &mut request, &mut tried, retry).await;
+        let (failure, problem, answer) = match ended {
+            Ended::Answered(answer) => return Ok(answer),
             Ended::Failed(failure, problem, answer) => (failure, problem, answer),
-            // The failure of the previous attempt says more than that no replica is left.
+            // The failure of the previous attempt is more useful than "no replica is left".
             Ended::Refused(problem) => {
-                let (problem, answer) = last.unwrap_or((problem, None));
+                let (problem, answer) =
+                    last.map_or((problem, None), |(_, problem, answer)| (problem, answer));
                 return answer.ok_or(problem);
             }
         };
         let (service, budget) = (&route.entry.service, &route.load.budget);
-        if !is_retried(service, &mut attempts, properties, failure, plan.end, budget).await {
+        let retry = is_retried(service, &mut attempts, properties, failure, plan.end, budget);
+        if !Box::pin(retry).await {
             return answer.ok_or(problem);
         }
-        last = Some((problem, answer));
+        last = Some((failure, problem, answer));
     }
 }
 
-fn head_of(plan: &Plan, attempts: &Attempts) -> Vec<u8> {
-    let mut head = Vec::with_capacity(plan.head.len() + 160);
-    head.extend_from_slice(&plan.head);
-    let left = plan.end.saturating_duration_since(Instant::now());
-    headers::line(&mut head, Deadline::NAME, Deadline::header_value(left).as_bytes());
-    headers::line(&mut head, ATTEMPT_HEADER, attempts.count().to_string().as_bytes());
-    head
+/// The attempts so far.
+struct Retry<'a> {
+    attempts: &'a Attempts,
+    /// How the last one failed.
+    reason: Option<Failure>,
+}
+
+/// Adds the headers that differ between attempts.
+pub(super) fn complete(head: &mut Vec<u8>, end: Instant, attempts: &Attempts, span: &Span) {
+    let left = end.saturating_duration_since(Instant::now());
+    let (milliseconds, mut digits) =
+        (u64::try_from(left.as_millis()).unwrap_or(u64::MAX), itoa::Buffer::new());
+    headers::line(head, Deadline::NAME, digits.format(milliseconds).as_bytes());
+    headers::line(head, ATTEMPT_HEADER, digits.format(attempts.count()).as_bytes());
+    if span.context().is_valid() {
+        headers::line(head, "traceparent", Traceparent::of(span.context()).as_bytes());
+        let state = span.context().trace_state().header();
+        if !state.is_empty() {
+            headers::line(head, "tracestate", state.as_bytes());
+        }
+    }
 }
 
 async fn attempt(
@@ -102,26 +134,55 @@ async fn attempt(
     route: &Route,
     plan: &Plan,
     request: &mut Request,
-    tried: &mut Vec<ReplicaKey>,
+    tried: &mut Tried,
+    retry: Retry<'_>,
 ) -> Ended {
-    let (pool, picker, affinity) = (&route.pool, &route.picker, Some(plan.affinity.as_str()));
-    let picked = if plan.repeatable {
-        pool.pick(picker, affinity, tried, Instant::now())
-    } else {
-        probe(pool);
-        pool.pick_without_probe(picker, affinity, tried, Instant::now())
-    };
+    let mut picked = pick(route, plan, &tried.keys);
+    // If no replica of the version is left, another version that gets requests has it.
+    if matches!(picked, Err(NoReplica::None)) && tried.others > 0 {
+        let others = std::mem::take(&mut tried.others);
+        tried.keys.drain(tried.barred..tried.barred + others);
+        picked = pick(route, plan, &tried.keys);
+    }
     let mut hold = match picked {
         Ok(hold) => hold,
-        Err(NoReplica::None | NoReplica::Busy) => return Ended::Refused(Problem::unavailable(1)),
+        Err(NoReplica::None) => return Ended::Refused(Problem::unavailable(1).flagged(flags::NO_REPLICA)),
+        Err(NoReplica::Busy) => return Ended::Refused(Problem::unavailable(1).flagged(flags::OVERFLOW)),
     };
     if plan.lasts_long {
         hold.exempt();
     }
-    tried.push(hold.key());
-    let authority = hold.instance().authority().to_owned();
+    tried.keys.push(hold.key());
     let time = plan.end.saturating_duration_since(Instant::now());
-    let exchanged = engine.exchange(&authority, hold.peer(), request).await;
+    plan.log.iter().for_each(|log| log.attempt(&route.entry.service, &hold.instance().id));
+    let mut span = Span::child(SpanKind::Client, "HTTP");
+    span.record(|span| {
+        let instance = hold.instance();
+        let method = request.head.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let method = String::from_utf8_lossy(method).into_owned();
+        span.name(method.clone());
+        span.set("http.request.method", method);
+        let (host, port) = instance.authority().rsplit_once(':').unwrap_or((instance.authority(), "80"));
+        span.set("server.address", host.to_owned());
+        span.set("server.port", port.parse().unwrap_or(80_i64));
+        describe_attempt(span, &route.entry.service, &instance.id, retry.attempts, retry.reason);
+    });
+    complete(&mut request.head, plan.end, retry.attempts, &span);
+    let exchanged = engine.exchange(hold.instance().authority(), hold.peer(), request).await;
+    span.record(|span| match &exchanged {
+        Ok(answer) => {
+            span.set("http.response.status_code", i64::from(answer.status.as_u16()));
+            if answer.status.is_client_error() || answer.status.is_server_error() {
+                span.fail(answer.status.as_u16().to_string());
+            }
+        }
+        Err(error) => span.fail(flag_of(error)),
+    });
+    drop(span);
+    plan.log.iter().for_each(|log| log.attempted());
+    if let Some(split) = &route.split {
+        record(split, route, &hold, &exchanged, time);
+    }
     match exchanged {
         Ok(answer) => {
             let outcome =
@@ -132,21 +193,93 @@ async fn attempt(
                     let problem = Problem::of_status(answer.status);
                     Ended::Failed(Failure::Answered(answer.status), problem, Some((answer, hold)))
                 }
-                _ => Ended::Answered(answer, hold),
+                _ => Ended::Answered((answer, hold)),
             }
         }
         Err(error) => {
             if matches!(error, UpstreamError::Stale) {
                 // The same replica may be tried again, with a new connection.
-                tried.pop();
+                tried.keys.pop();
             }
             failed(&route.entry.service, error, hold)
         }
     }
 }
 
+/// The replicas that a request goes to no more.
+#[derive(Default)]
+struct Tried {
+    keys: Vec<ReplicaKey>,
+    /// How many at the front get no requests of clients: the mirror, for example.
+    barred: usize,
+    /// How many of the next ones are of another version than the one wanted.
+    others: usize,
+}
+
+impl Tried {
+    fn of(route: &Route, split: &Split, version: &str) -> Self {
+        let serving = split.serving();
+        let serves = |instance: &Instance| instance.version().is_some_and(|one| serving.contains(&one));
+        let mut keys = route.pool.all_but(serves);
+        let barred = keys.len();
+        if route.pool.has_version(version) {
+            keys.extend(route.pool.all_but(|one| one.version() == Some(version) || !serves(one)));
+        }
+        let others = keys.len() - barred;
+        Self { keys, barred, others }
+    }
+}
+
+fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey]) -> Result<Hold, NoReplica> {
+    let (pool, picker, affinity) = (&route.pool, &route.picker, Some(plan.affinity.as_str()));
+    if plan.repeatable {
+        return pool.pick(picker, affinity, tried, Instant::now());
+    }
+    probe(pool);
+    pool.pick_without_probe(picker, affinity, tried, Instant::now())
+}
+
+/// Tells the canary of the route how an attempt ended, unless that says nothing about the version.
+fn record(
+    split: &Split,
+    route: &Route,
+    hold: &Hold,
+    exchanged: &Result<Response, UpstreamError>,
+    time: Duration,
+) {
+    let outcome = match exchanged {
+        // The request asked for what no version can do.
+        Ok(answer) if matches!(answer.status.as_u16(), 501 | 505) => return,
+        Ok(answer) => {
+            RequestOutcome::Answered { status: answer.status, retry_after: retry_after(answer) }.within(time)
+        }
+        Err(UpstreamError::TimedOut(time)) => RequestOutcome::TimedOut.within(*time),
+        Err(
+            UpstreamError::Local(_)
+            | UpstreamError::Stale
+            | UpstreamError::Client(_)
+            | UpstreamError::SlowClient,
+        ) => {
+            return;
+        }
+        Err(_) => RequestOutcome::Reset,
+    };
+    if !outcome.is_conclusive() || outcome.is_pushback() {
+        return;
+    }
+    let is_error = outcome.is_failure();
+    let Some(version) = hold.instance().version() else { return };
+    let route = route.entry.id.as_str();
+    match split.record(version, is_error, Instant::now()) {
+        Some(Change::Returned) => log::warn!(route, version; "the canary returns: it has too many errors"),
+        Some(Change::Step(percent)) => log::info!(route, version, percent; "the canary has the next share"),
+        None => {}
+    }
+}
+
 fn failed(service: &str, error: UpstreamError, mut hold: Hold) -> Ended {
     let instance = hold.instance().id.clone();
+    let flag = flag_of(&error);
     let (outcome, failure, status) = match &error {
         UpstreamError::Unreachable(_) => {
             (RequestOutcome::Unreachable, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
@@ -163,19 +296,35 @@ fn failed(service: &str, error: UpstreamError, mut hold: Hold) -> Ended {
         UpstreamError::TimedOut(time) => {
             (RequestOutcome::TimedOut.within(*time), Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT)
         }
-        // Not the replica's fault.
-        UpstreamError::Client(_) => return Ended::Refused(super::broken_body()),
+        // The client caused the failure, so it is not recorded for the replica.
+        UpstreamError::Client(_) => return Ended::Refused(super::broken_body().flagged(flag)),
         UpstreamError::SlowClient => {
-            return Ended::Refused(Problem::of_status(StatusCode::REQUEST_TIMEOUT));
+            return Ended::Refused(Problem::of_status(StatusCode::REQUEST_TIMEOUT).flagged(flag));
         }
     };
     log::warn!(instance, error:%; "an attempt failed");
     hold.record(outcome, Instant::now());
-    let problem = Problem::of_status(status);
+    let problem = Problem::of_status(status).flagged(flag);
     let problem = if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem };
     Ended::Failed(failure, problem, None)
 }
 
+fn flag_of(error: &UpstreamError) -> &'static str {
+    match error {
+        UpstreamError::Unreachable(_) => flags::CONNECT_FAILURE,
+        UpstreamError::Local(_) => flags::LOCAL_FAILURE,
+        UpstreamError::Stale | UpstreamError::Reset(_) => flags::RESET,
+        UpstreamError::Malformed(_) => flags::MALFORMED_ANSWER,
+        UpstreamError::TimedOut(_) => flags::TIMEOUT,
+        UpstreamError::Client(_) => flags::CLIENT_GONE,
+        UpstreamError::SlowClient => flags::SLOW_CLIENT,
+    }
+}
+
+/// Of a response that is no success.
 fn retry_after(response: &Response) -> Option<Duration> {
+    if response.status.is_success() {
+        return None;
+    }
     http::seconds(response.headers.get("retry-after")?)
 }

@@ -1,5 +1,6 @@
 //! Headers of forwarded requests and responses: drops hop-by-hop headers, and adds those of a proxy.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -7,51 +8,54 @@ use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Version};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use shared::balancer::Hold;
-use shared::service::Exchange;
+use shared::client::ATTEMPT_HEADER;
+use shared::request::connection_options;
+use shared::resilience::Deadline;
+use shared::service::{Exchange, Scheme};
 use shared::stop::Stop;
 
 use crate::concurrency::Place;
-use crate::engine::{Response, ResponseBody, UpstreamError};
+use crate::engine::{Response, ResponseBody, Tunnel, UpstreamError};
 use crate::routing::Table;
 
 /// Hop-by-hop headers (RFC 9110 §7.6.1), and `Content-Length`, which the engine writes.
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-            | "content-length"
-    )
-}
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "content-length",
+];
 
-/// Headers that clients may not set; the gateway sets most of them itself.
-fn is_not_from_clients(name: &str) -> bool {
-    matches!(
-        name,
-        "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-real-ip"
-            | "x-served-by"
-            | "via"
-            | "expect"
-            | "x-message-attempt"
-            | "x-request-deadline"
-    )
-}
+/// Headers that clients may not set; the gateway sets most of them itself. `traceparent` differs between attempts.
+const NOT_FROM_CLIENTS: [&str; 15] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-served-by",
+    "via",
+    "expect",
+    "x-message-attempt",
+    ATTEMPT_HEADER,
+    Deadline::NAME,
+    "x-mirrored",
+    "x-request-deadline",
+    "traceparent",
+    "tracestate",
+];
 
 /// The gateway's entry in `Via`.
 const VIA: &str = "1.1 gateway";
@@ -71,20 +75,23 @@ pub fn outgoing(
         put(&mut head, &[b"?", query.as_bytes()]);
     }
     head.extend_from_slice(b" HTTP/1.1\r\n");
-    let connection = || request.headers().get_all(header::CONNECTION).map(HeaderValue::as_bytes);
+    let connection: Vec<_> = connection_options(request.headers()).collect();
     for (name, value) in request.headers() {
-        let name = name.as_str();
-        let dropped = is_hop_by_hop(name)
-            || is_not_from_clients(name)
-            || more_dropped.contains(&name)
-            || table.file.strip_headers.iter().any(|stripped| name.eq_ignore_ascii_case(stripped))
-            || is_named(name, connection());
+        let dropped = is_changed(name, table)
+            || more_dropped.contains(&name.as_str())
+            || is_one_of(name.as_str().as_bytes(), &connection);
         if !dropped {
-            line(&mut head, name, value.as_bytes());
+            line(&mut head, name.as_str(), value.as_bytes());
         }
     }
     forwarded(&mut head, request, client, table);
     head
+}
+
+/// Whether the gateway removes this header of a client, or sets it itself.
+pub fn is_changed(name: &HeaderName, table: &Table) -> bool {
+    HOP_BY_HOP.iter().chain(&NOT_FROM_CLIENTS).any(|drop| *drop == name.as_str())
+        || table.file.strip_headers.iter().any(|stripped| name.as_str().eq_ignore_ascii_case(stripped))
 }
 
 /// Adds `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via`. Values in the request are kept and extended only if
@@ -93,47 +100,52 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     let headers = request.headers();
     let peer = request.peer_addr().map_or(client, |peer| peer.ip());
     let trusted = table.is_trusted(&peer);
-    let earlier = |name: &'static str| {
-        headers.get_all(name).filter(move |_| trusted).filter_map(|value| value.to_str().ok())
+    let earlier = |name: &HeaderName| {
+        let values = trusted.then(|| headers.get_all(name));
+        values.into_iter().flatten().filter_map(|value| value.to_str().ok())
     };
-    // A list with one more element.
-    let list = |head: &mut Vec<u8>, name: &'static str, last: &[&[u8]]| {
-        put(head, &[name.as_bytes(), b": "]);
+    // Begins a list with the earlier elements.
+    let list = |head: &mut Vec<u8>, name: &HeaderName| {
+        put(head, &[name.as_str().as_bytes(), b": "]);
         earlier(name).for_each(|element| put(head, &[element.as_bytes(), b", "]));
-        put(head, last);
-        head.extend_from_slice(b"\r\n");
     };
-    let peer_text = peer.to_string();
-    list(head, "x-forwarded-for", &[peer_text.as_bytes()]);
-    match client == peer {
-        true => line(head, "x-real-ip", peer_text.as_bytes()),
-        false => line(head, "x-real-ip", client.to_string().as_bytes()),
-    }
-    let proto = earlier("x-forwarded-proto").next().unwrap_or("http");
-    line(head, "x-forwarded-proto", proto.as_bytes());
+    let peer_text = text_of(peer);
+    let real = if client == peer { Cow::from(&peer_text) } else { Cow::from(text_of(client)) };
+    let proto = earlier(&header::X_FORWARDED_PROTO).next();
+    let proto = proto.unwrap_or_else(|| Scheme::of(request).as_str()).as_bytes();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    // A request over HTTP/1.0 may have none; the next hop is HTTP/1.1.
+    // An HTTP/1.0 request may have no Host, but HTTP/1.1, which the next hop uses, requires one.
     if host.is_none() {
         line(head, "host", b"gateway");
     }
-    // The connection has refused hosts with quotes.
-    let host = host.unwrap_or("gateway");
-    line(head, "x-forwarded-host", host.as_bytes());
+    // The host has no quotes: the connection has refused such requests.
+    let host = host.unwrap_or("gateway").as_bytes();
+    list(head, &header::X_FORWARDED_FOR);
+    put(head, &[peer_text.as_bytes(), b"\r\nx-real-ip: ", real.as_bytes()]);
+    put(head, &[b"\r\nx-forwarded-proto: ", proto, b"\r\nx-forwarded-host: ", host, b"\r\n"]);
     let (open, close): (&[u8], &[u8]) = if peer.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
-    let node =
-        [open, peer_text.as_bytes(), close, b";host=\"", host.as_bytes(), b"\";proto=", proto.as_bytes()];
-    list(head, "forwarded", &node);
-    list(head, "via", &[VIA.as_bytes()]);
+    list(head, &header::FORWARDED);
+    put(head, &[open, peer_text.as_bytes(), close, b";host=\"", host, b"\";proto=", proto, b"\r\n"]);
+    list(head, &header::VIA);
+    let via = if request.version() == Version::HTTP_2 { "2 gateway" } else { VIA };
+    put(head, &[via.as_bytes(), b"\r\n"]);
 }
 
-/// Whether a value of `Connection` declares the header as hop-by-hop.
-fn is_named<'a>(name: &str, connection: impl Iterator<Item = &'a [u8]>) -> bool {
-    options(connection).any(|named| named.eq_ignore_ascii_case(name.as_bytes()))
+/// An address as text. `to_string` takes ten times as long.
+fn text_of(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let (mut text, mut digits) = (String::with_capacity(15), itoa::Buffer::new());
+    for octet in address.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(digits.format(octet));
+    }
+    text
 }
 
-/// The options in the values of `Connection`. Bytes, because a value need not be text.
-pub fn options<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
-    values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+fn is_one_of(name: &[u8], names: &[impl AsRef<[u8]>]) -> bool {
+    names.iter().any(|one| name.eq_ignore_ascii_case(one.as_ref()))
 }
 
 pub fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -144,21 +156,20 @@ fn put(head: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| head.extend_from_slice(part));
 }
 
-/// The response to the client. The request counts as in flight until the end of the body.
-pub fn incoming(answer: Response, hold: Hold, service: &str, client: Client) -> HttpResponse {
-    let mut served_by = String::with_capacity(80);
-    served_by.extend([service, "/", &hold.instance().id]);
+/// Asks the replica for a WebSocket.
+pub fn upgrade(head: &mut Vec<u8>) {
+    line(head, "connection", b"upgrade");
+    line(head, "upgrade", b"websocket");
+}
+
+/// The response to the client, without its body.
+pub fn head_of(answer: &Response, hold: &Hold, service: &str) -> HttpResponse {
+    let served_by = [service, "/", &hold.instance().id].concat();
     let mut response = HttpResponse::new(answer.status);
     let headers = response.headers_mut();
-    for (name, value) in answer.headers.iter() {
-        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value))
-        else {
-            continue;
-        };
-        let text = name.as_str();
-        let dropped =
-            is_hop_by_hop(text) || text == "x-served-by" || is_named(text, answer.headers.all("connection"));
-        if !dropped {
+    let kept = |name: &[u8]| !(is_one_of(name, &HOP_BY_HOP) || name.eq_ignore_ascii_case(b"x-served-by"));
+    for (name, value) in answer.headers.filtered(kept) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
             headers.append(name, value);
         }
     }
@@ -166,22 +177,60 @@ pub fn incoming(answer: Response, hold: Hold, service: &str, client: Client) -> 
     if let Ok(served_by) = HeaderValue::try_from(served_by) {
         headers.insert(HeaderName::from_static("x-served-by"), served_by);
     }
+    response
+}
+
+/// The response to the client. The request counts as in flight until the end of the body.
+pub fn incoming(answer: Response, hold: Hold, service: &str, client: Client) -> HttpResponse {
+    let response = head_of(&answer, &hold, service);
     let hold = Some(hold).filter(|_| !answer.body.is_over());
-    let is_stream = answer.is_event_stream();
-    let stop = client
-        .stop
-        .clone()
-        .filter(|_| is_stream)
-        .map(|stop| async move { stop.requested().await }.boxed_local());
-    let Client { exchange, stream, .. } = client;
+    let Client { exchange, stop, stream } = client;
+    let stop = stop.map(|stop| async move { stop.requested().await }.boxed_local());
     let held = Held { body: answer.body, hold, stop, exchange, failed: None, _stream: stream };
     response.set_body(BoxBody::new(held))
 }
 
-/// What the body of a response needs to know of its client.
+/// The 101 that a replica has answered with. `make` makes the tunnel.
+pub fn switched(
+    answer: Response,
+    hold: Hold,
+    service: &str,
+    place: Place,
+    make: impl FnOnce(Response) -> Option<Tunnel>,
+) -> Option<HttpResponse> {
+    let mut response = head_of(&answer, &hold, service);
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    response.head_mut().set_connection_type(ConnectionType::Upgrade);
+    let tunnel = make(answer)?;
+    Some(response.set_body(BoxBody::new(Switched { tunnel, _hold: hold, _place: place })))
+}
+
+struct Switched {
+    tunnel: Tunnel,
+    _hold: Hold,
+    /// That of a stream.
+    _place: Place,
+}
+
+impl MessageBody for Switched {
+    type Error = UpstreamError;
+
+    fn size(&self) -> BodySize {
+        self.tunnel.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
+        Pin::new(&mut self.tunnel).poll_next(cx)
+    }
+}
+
+/// The parts of the client's connection that the body of a response needs.
 pub struct Client {
     pub exchange: Option<Rc<Exchange>>,
-    /// Ends event streams when this gateway drains: their clients reconnect, to another gateway.
+    /// Ends event streams when this gateway drains. Their clients then reconnect to another gateway.
     pub stop: Option<Stop>,
     /// The place of an event stream.
     pub stream: Option<Place>,
@@ -189,8 +238,8 @@ pub struct Client {
 
 struct Held {
     body: ResponseBody,
-    /// Released when the replica has sent everything, before the client receives the last bytes. So the
-    /// client's next request does not find the replica busy.
+    /// Released when the replica has sent the whole response, before the client receives the last bytes. So at the
+    /// client's next request, the replica does not count as busy.
     hold: Option<Hold>,
     stop: Option<LocalBoxFuture<'static, ()>>,
     exchange: Option<Rc<Exchange>>,

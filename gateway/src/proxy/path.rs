@@ -1,12 +1,11 @@
-//! Refuses ambiguous requests: the gateway and a service must not understand them differently. The connection
-//! ([`shared::service`]) has refused those whose end is ambiguous.
+//! Refuses ambiguous requests, because the gateway and a service could read them differently. The connection
+//! ([`shared::service`]) has already refused requests whose end is ambiguous.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{HeaderMap, HeaderValue};
-use actix_web::http::{StatusCode, header};
+use actix_web::http::header::HeaderMap;
+use actix_web::http::{Method, StatusCode, header};
 use shared::problem::Problem;
-
-use super::headers::options;
+use shared::request::connection_options;
 
 /// The longest path with query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
@@ -18,6 +17,9 @@ pub fn checked(request: &HttpRequest) -> Result<&str, Problem> {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     if target.len() > MAX_TARGET {
         return Err(Problem::of_status(StatusCode::URI_TOO_LONG));
+    }
+    if request.method() == Method::CONNECT {
+        return Err(ambiguous("CONNECT asks for a tunnel, and there is none."));
     }
     let headers = request.headers();
     if connection_names_end_to_end_header(headers) {
@@ -47,11 +49,8 @@ fn connection_names_end_to_end_header(headers: &HeaderMap) -> bool {
         .any(|name| END_TO_END.iter().any(|header| name.eq_ignore_ascii_case(header.as_bytes())))
 }
 
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    options(headers.get_all(header::CONNECTION).map(HeaderValue::as_bytes))
-}
-
-/// No dot segments, no empty segments but the last, and no encoded characters that have a meaning when decoded.
+/// Whether the path has no dot segments, no empty segments except the last, and no encoded characters that have a
+/// special meaning when decoded.
 fn is_plain(path: &str) -> bool {
     let bytes = path.as_bytes();
     let Some((b'/', rest)) = bytes.split_first() else { return false };
@@ -77,11 +76,13 @@ fn is_plain(path: &str) -> bool {
     true
 }
 
-/// Whether the two digits after `%` are hexadecimal, and neither `/`, `\`, `.`, `%` nor NUL.
+/// Whether the two digits after `%` are hexadecimal, and stand for a character that means the same when it is decoded.
+/// Letters and digits need no encoding. A service would decode them, but the limits of a route apply to the path as it
+/// is written.
 fn is_harmless(digits: &[u8]) -> bool {
-    const HIDDEN: [&[u8]; 5] = [b"2f", b"5c", b"2e", b"25", b"00"];
-    digits.iter().all(u8::is_ascii_hexdigit)
-        && !HIDDEN.iter().any(|hidden| digits.eq_ignore_ascii_case(hidden))
+    let is_hexadecimal = digits.iter().all(u8::is_ascii_hexdigit);
+    let byte = str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    is_hexadecimal && byte.is_some_and(|byte| !byte.is_ascii_alphanumeric() && !b"-._~/\\%\0".contains(&byte))
 }
 
 fn ambiguous(detail: &str) -> Problem {
@@ -113,6 +114,8 @@ mod tests {
             "/a%252f",
             "/a%",
             "/a%zz",
+            "/sessio%6e",
+            "/a%7Eb",
             "/a b",
             "/a\u{7f}",
         ] {

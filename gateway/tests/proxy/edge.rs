@@ -75,12 +75,22 @@ async fn an_upgrade_to_http_2_is_ignored_and_the_request_is_served() {
     ] {
         let answered = raw(&gateway, &request).await;
         assert!(answered.starts_with("HTTP/1.1 200 OK"), "{answered}");
+        let is_told = answered.to_lowercase().contains("connection: close\r\n");
+        assert!(is_told, "the client must know that the connection ends: {answered}");
         let seen = upstream.seen().pop().unwrap().to_lowercase();
         assert!(!seen.contains("upgrade") && !seen.contains("http2-settings"), "{seen}");
     }
     // Also without being named by Connection.
     raw(&gateway, &get("/a", "http2-settings: AAMAAABk\r\n")).await;
     assert!(!upstream.seen().pop().unwrap().to_lowercase().contains("http2-settings"));
+}
+
+#[actix_web::test]
+async fn a_connection_ends_after_a_request_that_says_so_beside_bytes_that_are_not_ascii() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::start(&[&upstream]).await;
+    let answered = raw(&gateway, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close, \u{e9}\r\n\r\n").await;
+    assert!(answered.to_lowercase().contains("\r\nconnection: close\r\n"), "{answered}");
 }
 
 #[actix_web::test]
@@ -198,4 +208,16 @@ async fn a_gateway_hands_over_with_open_streams_and_without_a_lost_connection() 
         client.read_to_string(&mut rest).await.unwrap();
         assert!(rest.ends_with("0\r\n\r\n"), "{rest:?}");
     }
+}
+
+#[actix_web::test]
+async fn a_client_that_asks_for_a_websocket_and_gets_a_body_can_read_it() {
+    let upstream =
+        Upstream::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    let gateway = Gateway::start(&[&upstream]).await;
+    let upgrade = "connection: upgrade\r\nupgrade: websocket";
+    let answered = raw(&gateway, &format!("GET /a HTTP/1.1\r\nhost: h\r\n{upgrade}\r\n\r\n")).await;
+    assert!(answered.ends_with("\r\n\r\nok"), "{answered}");
+    let lower = answered.to_lowercase();
+    assert!(lower.contains("connection: close") && !lower.contains("transfer-encoding"), "{answered}");
 }

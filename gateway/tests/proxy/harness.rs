@@ -2,21 +2,37 @@
 
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gateway::app;
 use gateway::config::{CALLS, Config};
 use serde_json::Value;
-use shared::service::{HttpConfig, ServerHandle};
-use shared::testing::Keys;
+use shared::service::{HttpConfig, ServerHandle, Service};
+use shared::testing::{Keys, publish_keys};
 use tokio::net::TcpSocket;
 
 /// A gateway whose route `/a` leads to the service `a`.
 pub(crate) struct Gateway {
     address: SocketAddr,
+    secure: Option<SocketAddr>,
     handle: ServerHandle,
+    file: PathBuf,
+    /// The file goes with the gateway.
+    is_temporary: bool,
 }
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            let _ = std::fs::remove_file(&self.file);
+        }
+    }
+}
+
+/// Where the admin port leads.
+pub(crate) const CONSOLE: &str = "http://127.0.0.1:3051/";
 
 impl Gateway {
     pub(crate) async fn start(upstreams: &[&Upstream]) -> Self {
@@ -33,48 +49,121 @@ impl Gateway {
         Self::start_with("", ports, upstreams).await
     }
 
+    /// The same, with tokens of these keys' users.
+    pub(crate) async fn with_users(policies: &str, upstreams: &[&Upstream]) -> (Self, Keys) {
+        let (keys, services) = users(upstreams);
+        (Self::start_in(&keys, &services, policies, [0, 0]).await.unwrap(), keys)
+    }
+
+    /// The same, with a whole `gateway.toml`.
+    pub(crate) async fn in_file(text: &str, upstreams: &[&Upstream]) -> Self {
+        let keys = Keys::new("an-issuer");
+        Self::with_text(&keys, &listed(upstreams), text, [0, 0]).await.unwrap()
+    }
+
+    /// The same, with tokens of these keys' users.
+    pub(crate) async fn in_file_with_users(
+        text: &str,
+        ports: [u16; 2],
+        upstreams: &[&Upstream],
+    ) -> (Self, Keys) {
+        let (keys, services) = users(upstreams);
+        (Self::with_text(&keys, &services, text, ports).await.unwrap(), keys)
+    }
+
     pub(crate) async fn start_with(
         policies: &str,
-        [public, admin]: [u16; 2],
+        ports: [u16; 2],
         upstreams: &[&Upstream],
     ) -> anyhow::Result<Self> {
+        Self::start_in(&Keys::new("an-issuer"), &listed(upstreams), policies, ports).await
+    }
+
+    async fn start_in(keys: &Keys, services: &str, policies: &str, ports: [u16; 2]) -> anyhow::Result<Self> {
+        Self::with_text(keys, services, &configuration(policies), ports).await
+    }
+
+    async fn with_text(
+        keys: &Keys,
+        services: &str,
+        text: &str,
+        [public, admin]: [u16; 2],
+    ) -> anyhow::Result<Self> {
         let file = std::env::temp_dir().join(format!("gateway-{}.toml", uuid::Uuid::now_v7()));
-        std::fs::write(
-            &file,
-            format!(
-                "{policies}\n[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nhead_timeout_s = 1\n"
-            ),
-        )
-        .unwrap();
-        let urls: Vec<_> =
-            upstreams.iter().map(|upstream| format!("http://{}", upstream.authority())).collect();
+        std::fs::write(&file, text).unwrap();
+        let gateway = Self::start_from(&file, keys, services, [public, admin]).await;
+        gateway.map(|mut gateway| {
+            gateway.is_temporary = true;
+            gateway
+        })
+    }
+
+    /// With the `file`, which stays.
+    pub(crate) async fn start_from(
+        file: &Path,
+        keys: &Keys,
+        services: &str,
+        [public, admin]: [u16; 2],
+    ) -> anyhow::Result<Self> {
         let config = Config {
             http: HttpConfig { port: public, ..HttpConfig::for_tests() },
             admin: HttpConfig { port: admin, ..HttpConfig::for_tests() },
-            stack: Keys::new("an-issuer").stack(
-                app::SERVICE,
-                CALLS,
-                &format!("static://a={}", urls.join(",")),
-            ),
-            config_file: file.clone(),
+            stack: keys.stack(app::SERVICE, CALLS, &format!("static://{services}")),
+            config_file: file.to_owned(),
             state_file: None,
+            console: Some(CONSOLE.parse().unwrap()),
             rate_limits: true,
         };
         let server = app::build(config).await?;
-        std::fs::remove_file(file)?;
-        let (address, handle) = (server.address(), server.handle());
+        let (address, secure, handle) = (server.address(), server.secure_address(), server.handle());
         actix_web::rt::spawn(server.run());
-        Ok(Self { address, handle })
+        Ok(Self { address, secure, handle, file: file.to_owned(), is_temporary: false })
     }
 
     /// Drains it and waits until it has stopped.
     pub(crate) async fn stop(self) {
-        self.handle.stop().await;
+        self.handle.clone().stop().await;
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Where it speaks TLS.
+    pub(crate) fn secure(&self) -> SocketAddr {
+        self.secure.unwrap()
+    }
+
+    /// Its `gateway.toml`.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+/// The keys of users, and the services: one that publishes the keys, and `a` with these replicas.
+fn users(upstreams: &[&Upstream]) -> (Keys, String) {
+    let keys = Keys::new("user-service");
+    let users = Service::bind("user-service", HttpConfig::for_tests()).unwrap();
+    let signing = keys.signing.clone();
+    let users = users.configure(move |app| publish_keys(app, &signing)).build().unwrap();
+    let services = format!("{};user-service=http://{}", listed(upstreams), users.address());
+    actix_web::rt::spawn(users.run());
+    (keys, services)
+}
+
+/// The service `a` with these replicas.
+pub(crate) fn listed(upstreams: &[&Upstream]) -> String {
+    let url = |upstream: &&Upstream| match upstream.version {
+        "" => format!("http://{}", upstream.authority()),
+        version => format!("http://{}#{version}", upstream.authority()),
+    };
+    let urls: Vec<_> = upstreams.iter().map(url).collect();
+    format!("a={}", urls.join(","))
+}
+
+/// A `gateway.toml` with these lines above its routes.
+pub(crate) fn configuration(policies: &str) -> String {
+    format!("{policies}\n[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nhead_timeout_s = 1\n")
 }
 
 /// Two ports that were free a moment ago.
@@ -86,6 +175,7 @@ pub(crate) fn free_ports() -> [u16; 2] {
 /// A service with a fixed response.
 pub(crate) struct Upstream {
     address: SocketAddr,
+    version: &'static str,
     seen: Arc<Mutex<Vec<String>>>,
     /// Reserves the port of a dead service.
     _reserved: Option<TcpSocket>,
@@ -140,12 +230,18 @@ impl Upstream {
     pub(crate) fn dead() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        Self { address: socket.local_addr().unwrap(), seen: Arc::default(), _reserved: Some(socket) }
+        let address = socket.local_addr().unwrap();
+        Self { _reserved: Some(socket), ..Self::running_at(address) }
     }
 
     /// A server that runs already.
     pub(crate) fn running_at(address: SocketAddr) -> Self {
-        Self { address, seen: Arc::default(), _reserved: None }
+        Self { address, version: "", seen: Arc::default(), _reserved: None }
+    }
+
+    /// Passes its health checks, and never answers anything else.
+    pub(crate) fn hanging() -> Self {
+        Self::start(|_| "", usize::MAX)
     }
 
     /// Calls `serve` with each connection.
@@ -186,6 +282,12 @@ impl Upstream {
             }
         });
         upstream
+    }
+
+    /// The same, with this version in its metadata.
+    pub(crate) fn of_version(mut self, version: &'static str) -> Self {
+        self.version = version;
+        self
     }
 
     pub(crate) fn authority(&self) -> String {
@@ -252,7 +354,12 @@ pub(crate) fn read_until(stream: &mut TcpStream, end: &str) -> String {
 
 /// Sends these bytes, and reads until the gateway closes the connection or is silent for 2 s.
 pub(crate) async fn raw(gateway: &Gateway, request: &str) -> String {
-    let (address, request) = (gateway.address, request.to_owned());
+    raw_at(gateway.address, request).await
+}
+
+/// The same, at another address.
+pub(crate) async fn raw_at(address: SocketAddr, request: &str) -> String {
+    let request = request.to_owned();
     let exchange = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();

@@ -74,6 +74,30 @@ async fn an_address_has_so_many_streams_and_a_closed_one_makes_room() {
     .await;
 }
 
+#[actix_web::test]
+async fn a_refused_stream_costs_the_service_nothing_until_its_client_may_come_again() {
+    let upstream = streaming();
+    let gateway = Gateway::with("streams_per_client = 1", &[&upstream]).await;
+    let (said, stream) = open(&gateway, "/a/events").await;
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    let asked = || upstream.seen().iter().filter(|request| request.contains("/events")).count();
+    for _ in 0..20 {
+        let (said, _) = open(&gateway, "/a/events").await;
+        assert!(said.starts_with("HTTP/1.1 429") && said.to_lowercase().contains("retry-after: 5"), "{said}");
+    }
+    assert_eq!(asked(), 2);
+    // Another path may be no stream.
+    open(&gateway, "/a/events/2").await;
+    assert_eq!(asked(), 3);
+    // Who closes a stream need not wait.
+    drop(stream);
+    eventually("there is room again", Duration::from_secs(4), async || {
+        let (said, _) = open(&gateway, "/a/events").await;
+        said.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+}
+
 /// Two routes to the service: `/a`, and `/waits`, which has `Prefer: wait`.
 const WAITS: &str = "[[routes]]\nid = \"waits\"\nprefix = \"/waits\"\nservice = \"a\"\nhead_timeout_s = 1\nprefer_wait = true";
 

@@ -2,9 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod access_log;
+mod cache;
+mod configuration;
 mod edge;
 mod harness;
+mod http2;
 mod limits;
+mod oidc;
+mod policies;
+mod random;
+mod site;
+mod tls;
+mod versions;
+mod websocket;
 
 use std::io::Write as _;
 use std::sync::mpsc::channel;
@@ -62,6 +73,22 @@ async fn hop_by_hop_headers_are_dropped_and_proxy_headers_are_set() {
 }
 
 #[actix_web::test]
+async fn a_clients_trace_goes_on_but_it_cannot_demand_that_it_is_sampled() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::start(&[&upstream]).await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let head = format!("GET /a HTTP/1.1\r\nhost: shop\r\nconnection: close\r\ntraceparent: 00-{trace}");
+    for state in ["vendor=value", "no pair"] {
+        let request = format!("{head}-b7ad6b7169203331-01\r\ntracestate: {state}\r\n\r\n");
+        assert!(raw(&gateway, &request).await.starts_with("HTTP/1.1 200 OK"));
+        let seen = upstream.seen().into_iter().rfind(|request| request.starts_with("GET /a ")).unwrap();
+        assert_eq!(seen.matches("traceparent: ").count(), 1, "{seen}");
+        assert!(seen.contains(&format!("traceparent: 00-{trace}-b7ad6b7169203331-00\r")), "{seen}");
+        assert_eq!(seen.contains("tracestate: vendor=value\r"), state == "vendor=value", "{seen}");
+    }
+}
+
+#[actix_web::test]
 async fn an_ambiguous_request_never_reaches_a_service() {
     let upstream = Upstream::answering(OK);
     let gateway = Gateway::start(&[&upstream]).await;
@@ -88,6 +115,9 @@ async fn an_ambiguous_request_never_reaches_a_service() {
         let status = answered.split(' ').nth(1).unwrap_or("closed");
         assert!(["400", "closed"].contains(&status), "{head:?}: {answered}");
     }
+    // The answer to a tunnel has no end that a proxy could find.
+    let answered = raw(&gateway, "CONNECT /a HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    assert!(answered.starts_with("HTTP/1.1 400"), "{answered}");
     for lines in [
         "connection: host",
         "connection: authorization",

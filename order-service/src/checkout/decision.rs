@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::saga::{OVERALL_TIMEOUT, Saga, Step};
 use crate::domain::{IllegalTransition, Order, PaymentToken, Reason, Status};
 
-/// What can happen to a checkout.
+/// An input of the saga: an event, a timer or a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
     // Events of payment-service.
@@ -30,9 +30,9 @@ pub enum Trigger {
 
     // Requests of people.
     Cancel,
-    /// An admin lets a stuck saga try its step again.
+    /// An admin makes a stuck saga try its step again.
     Resume,
-    /// An admin lets a saga undo its order.
+    /// An admin makes a saga undo its order.
     Compensate,
     Ship,
     Deliver,
@@ -51,7 +51,7 @@ pub enum Command {
     Refund,
 }
 
-/// What is written together with the order and its saga. Stock moves for every line.
+/// A change that is written with the order and its saga. Each stock effect applies to every line of the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// From `on_hand` to `reserved`.
@@ -112,7 +112,7 @@ impl Trigger {
     }
 }
 
-/// Decides a cancel at a step that does not allow one: a repeated cancel is ignored, any other refused.
+/// The decision about a cancel that is not possible now. A repeated cancel is ignored; any other is refused.
 pub(super) fn ignore_or_refuse_cancel(status: Status) -> Result<Decision, Refusal> {
     use Status::*;
     match status {
@@ -123,7 +123,7 @@ pub(super) fn ignore_or_refuse_cancel(status: Status) -> Result<Decision, Refusa
     }
 }
 
-/// Builds a [`Decision`]. At first nothing changes.
+/// Builds a [`Decision`], starting from the present order and saga.
 pub(super) struct Draft<'a> {
     order: &'a Order,
     now: OffsetDateTime,
@@ -171,7 +171,7 @@ impl<'a> Draft<'a> {
         self.retry()
     }
 
-    /// Stops the timer.
+    /// Marks the saga as stuck: stops its timer and records the error.
     pub(super) fn stuck(mut self, trigger: &Trigger) -> Self {
         let error = match trigger {
             Trigger::Stuck { reason, .. } => reason.clone(),

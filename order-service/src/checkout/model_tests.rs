@@ -75,7 +75,7 @@ impl Checkout {
         (checkout, commands)
     }
 
-    /// Applies `trigger`; checks the invariants of every step.
+    /// Applies `trigger`, and checks the invariants after it.
     fn on(&mut self, trigger: &Trigger) -> Vec<Command> {
         let before = self.order.clone();
         let next = match handle(&self.order, &self.saga, trigger, self.now) {
@@ -168,7 +168,7 @@ proptest! {
     }
 }
 
-/// A payment as payment-service guarantees it: charged once, and a final status does not change.
+/// A payment with the guarantees of payment-service: it is charged once, and a final status does not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Payment {
     Unknown,
@@ -238,7 +238,7 @@ impl World {
             (Command::Capture, Authorized) => (Captured, Some(Trigger::Captured)),
             (Command::Void, Unknown | Authorized) => (Voided, Some(Trigger::Voided)),
             (Command::Refund, Captured) => (Refunded, Some(Trigger::Refunded)),
-            // Too early: rejected, and so delivered again.
+            // The command is too early. payment-service refuses it, so it is delivered again.
             (command @ (Command::Capture | Command::Refund), payment @ (Unknown | Authorized)) => {
                 self.commands.push_back(command);
                 (payment, None)

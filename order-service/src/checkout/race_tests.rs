@@ -33,7 +33,7 @@ fn placed() -> Scenario {
 }
 
 impl Scenario {
-    /// The trigger has these effects.
+    /// Applies `trigger`, and asserts its effects.
     fn on(mut self, trigger: Trigger, expected: &[Effect]) -> Self {
         let effects = match handle(&self.order, &self.saga, &trigger, self.now).unwrap() {
             Decision::Apply(next) => {
@@ -57,7 +57,7 @@ impl Scenario {
         self
     }
 
-    /// Time passes, and every timer that expires in it is applied.
+    /// Lets `pause` pass, and applies every timer that expires in this time.
     fn after(mut self, pause: Duration) -> Self {
         let end = self.now + pause;
         while let Some(at) = self.saga.wake_at.filter(|at| *at <= end) {

@@ -6,11 +6,11 @@ use shared::resilience::Backoff;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// For an authorization, and so for the reservation of the stock.
+/// Limits the wait for an authorization. The stock is reserved during this time.
 pub const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(30);
-/// For authorization and capture together, and for each compensation.
+/// Limits authorization and capture together, and each compensation.
 pub const OVERALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// For the answer to one command: a slow card network needs this long.
+/// Limits the wait for the answer to one command. A slow card network may need this long.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// The pause after [`ANSWER_TIMEOUT`] before a command is sent again. payment-service ignores duplicates.
 pub const RETRY: Backoff = Backoff { first: Duration::from_secs(4), longest: Duration::from_secs(16) };
@@ -21,15 +21,15 @@ pub struct Saga {
     pub step: Step,
     /// How often the command of the step was sent.
     pub attempts: i64,
-    /// When the saga is stuck if the step has no answer.
+    /// If the step has no answer at this time, the saga becomes stuck.
     pub deadline: OffsetDateTime,
     /// When the timer expires. `None` if the saga is done or stuck.
     pub wake_at: Option<OffsetDateTime>,
-    /// In this step.
+    /// The last error of this step.
     pub last_error: Option<String>,
 }
 
-/// What is still to be done with the payment. The customer sees a [`crate::domain::Status`] instead.
+/// The present step of the payment. The customer does not see it, but sees a [`crate::domain::Status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
     Authorize,
@@ -76,7 +76,7 @@ impl Saga {
         self.wake_at.is_some_and(|at| at <= now)
     }
 
-    /// Enters `step`. A compensation gets a new deadline, a capture keeps that of the authorization.
+    /// Enters `step`. A compensation gets a new deadline. A capture keeps the deadline of the authorization.
     pub(super) fn enter(&self, step: Step, order: Uuid, now: OffsetDateTime) -> Self {
         let deadline = match step {
             Step::Void | Step::Refund => now + OVERALL_TIMEOUT,
@@ -95,8 +95,8 @@ impl Saga {
     }
 }
 
-/// A number from 0 to 1, made of random bits of the order's id. So the attempts of different orders are spread,
-/// and decisions stay pure.
+/// A number from 0 to 1, derived from the random part of the order's id. It spreads the attempts of different orders,
+/// and it keeps decisions pure.
 fn jitter(order: Uuid, attempts: i64) -> f64 {
     let rotation = u32::try_from(attempts.rem_euclid(4) * 7).unwrap_or_default();
     let (_, _, _, tail) = order.as_fields();

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{IllegalTransition, Money, MoneyError, Quantity, Status};
 
-/// Its status changes only by [`Order::change_to`].
+/// The status changes only by [`Order::change_to`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     terms: Terms,

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::Money;
 
-/// Its stock changes with every order and is kept apart, in [`super::Stock`]: the version does not count
-/// changes of stock.
+/// The stock of a product changes with every order. It is separate, in [`super::Stock`], so a change of stock does not
+/// change the version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
     pub id: Uuid,

@@ -70,7 +70,7 @@ impl Status {
         matches!(self, Self::Delivered | Self::Rejected(_) | Self::Cancelled | Self::Refunded)
     }
 
-    /// Whether the saga will change this status soon, without a request of a person.
+    /// Whether the saga will soon change this status without a request from a person.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::AwaitingPayment | Self::Cancelling | Self::Refunding)
     }
@@ -91,7 +91,7 @@ impl Status {
         }
     }
 
-    /// Only a rejected order has one.
+    /// The reason of a rejected order; `None` for other statuses.
     pub fn reason(self) -> Option<Reason> {
         match self {
             Self::Rejected(reason) => Some(reason),
@@ -99,7 +99,7 @@ impl Status {
         }
     }
 
-    /// `None` if there is no such status, or if it cannot have this reason.
+    /// The status with this name and reason; `None` if there is none.
     pub fn named(name: &str, reason: Option<&str>) -> Option<Self> {
         let reason = match reason {
             Some(reason) => Some(Reason::named(reason)?),

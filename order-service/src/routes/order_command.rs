@@ -1,4 +1,4 @@
-//! The common part of cancel, ship, deliver, resume and compensate.
+//! The code that cancel, ship, deliver, resume and compensate share.
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
@@ -30,7 +30,7 @@ pub(crate) struct OrderCommand<By> {
 }
 
 impl<By: AsRef<Caller>> OrderCommand<By> {
-    /// Applies `trigger` once per idempotency key. `status` is that of the answer.
+    /// Applies `trigger` once per idempotency key. `status` is the status code of the answer.
     pub(super) async fn apply(self, trigger: Trigger, status: StatusCode) -> Result<Outcome<Order>, Error> {
         let claim = self.key.clone().claim(Some(self.by.as_ref().id), &self.body)?;
         let cause = Cause::request(trigger.as_str(), &self.context);
@@ -48,7 +48,7 @@ impl<By: AsRef<Caller>> OrderCommand<By> {
         claim.once(self.store.db(), answer, advance).await
     }
 
-    /// Customers only cancel, and only their own orders. The rest is in the audit table.
+    /// Writes an audit row, unless a customer cancels their own order.
     async fn audit(&self, tx: &mut Tx, trigger: &Trigger, order: &Order) -> Result<(), Error> {
         let by = self.by.as_ref();
         if matches!(trigger, Trigger::Cancel) && by.id == order.customer_id {

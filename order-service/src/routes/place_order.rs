@@ -24,7 +24,7 @@ use crate::views::OrderView;
     request_body(content = PlaceOrder),
     params(
         ("Idempotency-Key" = String, Header),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the order is settled, or after N seconds (at most 30)"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the payment has succeeded or failed, or after N seconds (at most 30)"),
     ),
     responses(
         (status = 201, body = OrderView),
@@ -46,8 +46,9 @@ pub(crate) async fn place_order(
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
-    // user-service is asked before the transaction begins: a transaction must not wait for another service. A
-    // repeated request (same idempotency key) asks too, but `once` then returns the stored response instead.
+    // The call to user-service comes before the transaction, because a transaction must not wait for another
+    // service. A repeated request (same idempotency key) makes this call too, but `once` ignores its result and
+    // returns the stored response.
     let customer_check = users.must_be_active(caller.id, &context).await;
     let placed = claim.once(store.db(), created, async |tx| {
         customer_check?;

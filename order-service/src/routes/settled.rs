@@ -1,4 +1,4 @@
-//! `Prefer: wait=N` delays the answer to a new order until the order is settled, for N seconds at most.
+//! `Prefer: wait=N` delays the answer to a new order until the order is settled, for at most N seconds.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::domain::Order;
 use crate::error::Error;
 use crate::store::Store;
 
-/// Answer this long before the deadline of the caller.
+/// The wait ends this long before the deadline of the caller.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -43,7 +43,7 @@ pub(super) async fn respond(
     response
 }
 
-/// The order when its status is no longer transient, or at `end`.
+/// Waits until the status of the order is not transient, or until `end`. Returns the order as it is then.
 async fn settled(store: &Store, mut order: Order, end: Instant) -> Result<Order, Error> {
     let mut subscription = store.notifier().subscribe(&order);
     while order.status().is_transient() {

@@ -1,8 +1,8 @@
 //! `GET /api/orders/{id}/events`: the changes of an order's status as server-sent events.
 //!
-//! The id of an event is the order's version. A client that reconnects sends it as `Last-Event-ID` and gets
-//! all later events from any replica, because they are read from the timeline in the database. A drain, the end of
-//! the token, and a quarter of an hour end a stream; then its client reconnects, with a valid token.
+//! The id of an event is the order's version. A client that reconnects sends the last id as `Last-Event-ID`. It gets
+//! all later events from any replica, because they are read from the timeline in the database. A stream ends when the
+//! replica drains, when the token expires, or after 15 minutes. Then its client reconnects, with a valid token.
 
 use std::time::{Duration, SystemTime};
 
@@ -25,9 +25,9 @@ use crate::views::OrderView;
 
 /// How often a silent stream sends a comment, so that no proxy closes it as idle.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long a stream lives at most, so that none outlives its client's session for long.
+/// The maximum duration of a stream. A stream may outlive its client's session, but not for longer than this.
 const MAX_LIFE: Duration = Duration::from_secs(15 * 60);
-/// The first line of every stream: how long its client waits before it reconnects, in milliseconds.
+/// The first line of every stream: the client's pause before it reconnects, in milliseconds.
 const RETRY: &str = "retry: 2000\n";
 const SILENT_RETRY: &str = "retry: 2000\n\n";
 
@@ -72,16 +72,16 @@ struct Events {
     subscription: Subscription,
     order: Order,
     seen: i64,
-    /// Nothing has been sent.
+    /// Whether nothing has been sent yet.
     is_new: bool,
     ended: bool,
     quiet_since: Instant,
-    /// When the stream ends, whatever the order.
+    /// The time when the stream ends, even if the order's status is not final.
     end: Instant,
     stop: Stop,
 }
 
-/// How long a stream may live if its token is valid for `token` more.
+/// The maximum duration of a stream whose token expires after `token`.
 fn life(token: Option<Duration>) -> Duration {
     token.map_or(MAX_LIFE, |token| token.min(MAX_LIFE))
 }
@@ -91,7 +91,7 @@ impl Events {
         try_unfold(self, |mut events| async move { Ok(events.next().await?.map(|text| (text, events))) })
     }
 
-    /// What to send next; `None` at the end.
+    /// The next part of the stream; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while !self.ended && !self.stop.is_requested() && Instant::now() < self.end {
             let mut text = self.read().await?;
@@ -124,7 +124,7 @@ impl Events {
         for change in self.store.changes_after(self.order.id, self.seen).await? {
             self.seen = change.version;
             self.ended |= change.to.is_final();
-            // A step of the saga may keep the status; it is only in the timeline.
+            // A step of the saga may leave the status unchanged. It is in the timeline, but is not an event.
             if change.from.as_deref() != Some(change.to.as_str()) {
                 text.push_str(&event(&self.order, &change));
             }

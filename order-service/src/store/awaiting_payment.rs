@@ -1,5 +1,5 @@
-//! How many orders of one customer may await payment: each reserves stock, so that without a limit one customer
-//! could take the whole catalogue out of sale and never pay.
+//! Limits the orders of one customer that await payment. Each of them reserves stock. Without a limit, one customer
+//! could reserve the whole stock and never pay.
 
 use shared::db::{Tx, query};
 use uuid::Uuid;
@@ -9,9 +9,11 @@ use crate::domain::Status;
 use crate::error::Error;
 
 impl Store {
-    /// [`Error::TooManyAwaitPayment`] if the customer has no room for another order. From here to the end of the
-    /// transaction, other orders of the same customer wait: otherwise each of them would count before the others
-    /// are written.
+    /// Locks the customer's row until the transaction ends. So new orders of one customer are placed one after the
+    /// other, and each counts all earlier ones.
+    ///
+    /// # Errors
+    /// [`Error::TooManyAwaitPayment`] if the customer has reached the limit.
     pub async fn check_awaiting_payment(&self, tx: &mut Tx, customer_id: Uuid) -> Result<(), Error> {
         let Some(max) = self.max_awaiting_payment else { return Ok(()) };
         query("INSERT INTO customers (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = excluded.id")

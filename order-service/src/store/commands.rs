@@ -16,7 +16,7 @@ pub(super) fn event(order: &Order, command: &Command, context: &Context) -> Even
             ("payment.authorize.v1", with_terms(order, json!({ "token": token })))
         }
         Command::Capture => ("payment.capture.v1", json!({ "payment_id": order.payment_id })),
-        // If it arrives before the authorization, payment-service creates a voided payment from it.
+        // A void that arrives before its authorization needs the terms: payment-service creates a voided payment.
         Command::Void => ("payment.void.v1", with_terms(order, json!({}))),
         Command::Refund => (
             "payment.refund.v1",

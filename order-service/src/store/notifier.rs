@@ -1,7 +1,7 @@
 //! Notifies request handlers on this replica when an order changes.
 //!
-//! A commit on this replica notifies immediately. Changes by other replicas are found by the background task
-//! [`order_updates`](crate::tasks::order_updates), which reads all subscribed orders in one query.
+//! A commit on this replica notifies immediately. The background task
+//! [`order_updates`](crate::tasks::order_updates) finds changes by other replicas.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ struct Subscribed {
 pub struct Subscription(watch::Receiver<Order>);
 
 impl Notifier {
-    /// Returns whether `order` is newer than what its subscribers have.
+    /// Notifies the subscribers of `order`. Returns whether it is newer than the version that they have.
     pub fn publish(&self, order: &Order) -> bool {
         let orders = self.orders();
         orders.get(&order.id).is_some_and(|latest| {
@@ -52,7 +52,7 @@ impl Notifier {
         Subscription(receiver)
     }
 
-    /// Waits for a subscription since the last call.
+    /// Waits for a new subscription. One that was added since the last call counts.
     pub async fn subscriber_added(&self) {
         self.0.added.notified().await;
     }

@@ -2,11 +2,12 @@
 
 use shared::client::Context;
 use shared::db::{DbError, Query, Tx, query};
+use shared::trace::SpanKind;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::stock::StockColumn::{OnHand, Reserved, Sold};
-use super::stock::move_stock;
+use super::stock::{move_reserved, reserve};
 use super::{Store, commands, rows};
 use crate::checkout::{self, Decision, Effect, Saga, Transition, Trigger};
 use crate::config::PAYMENTS;
@@ -54,12 +55,12 @@ impl Store {
         let now = tx.now();
         let order = Order::place(customer_id, price(tx, cart).await?, now)?;
         let transition = checkout::begin(order, token, now);
-        insert(tx, &transition, cause.context.traceparent()).await?;
+        insert(tx, &transition, cause.context.traceparent().as_deref()).await?;
         self.apply(tx, None, &transition, cause).await?;
         Ok(transition.order)
     }
 
-    /// Locks the order and applies `trigger`. Returns the order after it.
+    /// Locks the order and applies `trigger`. Returns the order after the change.
     pub async fn advance(
         &self,
         tx: &mut Tx,
@@ -83,7 +84,7 @@ impl Store {
         })
     }
 
-    /// Applies `trigger` to a locked order at the time `now`. Returns the order after it.
+    /// Applies `trigger` to a locked order at the time `now`. Returns the order after the change.
     pub async fn proceed(
         &self,
         tx: &mut Tx,
@@ -127,21 +128,32 @@ impl Store {
         later.bind(id).bind(now + POSTPONED_BY).bind(now).execute(tx).await.map(drop)
     }
 
-    /// Whether any timer has expired. Most of the time none has, so this read takes no lock.
+    /// Whether any timer has expired. Usually none has. So this read comes first, and it takes no lock.
     pub async fn is_any_due(&self, now: OffsetDateTime) -> Result<bool, DbError> {
         let due = query("SELECT id FROM orders WHERE wake_at <= $1 LIMIT 1").bind(now);
         Ok(due.fetch_optional(&self.db).await?.is_some())
     }
 
-    /// Writes the timeline entry and the effects of a transition. Notifies subscribers after the commit.
+    /// Writes the timeline entry and the effects of a transition. The rows of the stock, which many orders change, are
+    /// written last. Notifies subscribers after the commit.
     async fn apply(
         &self,
         tx: &mut Tx,
         from: Option<Status>,
-        Transition { order, effects, .. }: &Transition,
+        Transition { order, saga, effects }: &Transition,
         cause: &Cause,
     ) -> Result<(), Error> {
+        let mut span = cause.context.start_span(SpanKind::Internal, "saga step");
+        span.record(|span| {
+            span.set("order.id", order.id.to_string());
+            span.set("order.status.from", from.map_or("-", Status::as_str));
+            span.set("order.status.to", order.status().as_str());
+            span.set("saga.step", saga.step.as_str());
+            span.set("saga.cause", cause.name);
+            span.set("saga.attempt", cause.attempt);
+        });
         self.record(tx, from, order, cause).await?;
+        let mut reserves = false;
         for effect in effects {
             let (from, to) = match effect {
                 Effect::Send(command) => {
@@ -149,18 +161,24 @@ impl Store {
                     self.outbox.put(tx, PAYMENTS, event).await?;
                     continue;
                 }
-                Effect::ReserveStock => (OnHand, Reserved),
+                Effect::ReserveStock => {
+                    reserves = true;
+                    continue;
+                }
                 Effect::CommitStock => (Reserved, Sold),
                 Effect::ReleaseStock => (Reserved, OnHand),
                 Effect::ReturnStock => (Sold, OnHand),
             };
-            move_stock(tx, &order.lines, from, to).await?;
+            move_reserved(tx, &order.lines, from, to);
+        }
+        if reserves {
+            reserve(tx, &order.lines).await?;
         }
         let (notifier, order) = (self.notifier.clone(), order.clone());
         tx.on_commit(move || {
             notifier.publish(&order);
             if from != Some(order.status()) {
-                metrics::count_status(order.status());
+                metrics::count_status(&order);
             }
         });
         Ok(())

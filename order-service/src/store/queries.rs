@@ -20,7 +20,7 @@ pub struct Filter {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineEntry {
-    /// Of the order after the change.
+    /// The version of the order after the change.
     pub version: i64,
     pub at: OffsetDateTime,
     /// The status before. `None` for a new order.
@@ -52,7 +52,7 @@ impl Store {
         Ok(rows::order(&row)?)
     }
 
-    /// The orders whose version is not the given one, from pairs of id and version.
+    /// The orders that have changed. `versions` holds the id and the known version of each order.
     pub async fn newer_than(&self, versions: &[(Uuid, i64)]) -> Result<Vec<Order>, DbError> {
         // The same text for every batch, so that the database prepares it once.
         let placeholders: Vec<String> = (1..=BATCH).map(|index| format!("${index}")).collect();
@@ -71,10 +71,10 @@ impl Store {
 
     /// Newest first.
     pub async fn orders(&self, paging: &Paging, filter: Filter) -> Result<Page<Order>, DbError> {
-        // With both filters, COALESCE keeps the database from choosing the index of the status: one customer has
-        // fewer orders.
+        // With both filters, COALESCE prevents the use of the index on the status. The index on the customer is
+        // better, because one customer has fewer orders.
         let status = if filter.customer_id.is_some() { "COALESCE(status, '') =" } else { "status =" };
-        // No condition for an absent filter, so that the database can choose the best index.
+        // An absent filter adds no condition, so that the database can choose the best index.
         let filters: [(&str, Option<Value>); 3] = [
             ("customer_id =", filter.customer_id.map(Value::from)),
             (status, filter.status.map(Value::from)),

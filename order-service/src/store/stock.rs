@@ -1,6 +1,9 @@
 //! Moves of stock between columns, and adjustments.
 
-use shared::db::{DbError, Tx, query};
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use shared::db::{DbError, LastWrite, Tx, query};
 use uuid::Uuid;
 
 use super::{Store, rows};
@@ -8,7 +11,7 @@ use crate::domain::{Delta, Line, MAX_ON_HAND, Stock};
 use crate::error::Error;
 
 /// A column of the table `stock`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StockColumn {
     OnHand,
     Reserved,
@@ -34,32 +37,21 @@ impl StockColumn {
     }
 }
 
-/// Moves the quantities of all `lines`.
+/// Moves the quantities of all `lines` to `Reserved`, immediately.
 ///
 /// Rows are locked in the order of the products' ids, so that two orders of the same products do not
 /// deadlock.
 ///
 /// # Errors
-/// [`Error::OutOfStock`] with the index of each line for which `from` has too little.
-pub(super) async fn move_stock(
-    tx: &mut Tx,
-    lines: &[Line],
-    from: StockColumn,
-    to: StockColumn,
-) -> Result<(), Error> {
-    let (from, to) = (from.as_str(), to.as_str());
+/// [`Error::OutOfStock`] with the index of each line for which there is too little on hand.
+pub(super) async fn reserve(tx: &mut Tx, lines: &[Line]) -> Result<(), Error> {
     let mut sorted: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
     sorted.sort_by_key(|(_, line)| line.product_id);
     let mut missing = Vec::new();
     for (index, line) in sorted {
-        let moved = query(format!(
-            "UPDATE stock SET {from} = {from} - $2, {to} = {to} + $2 WHERE product_id = $1 AND {from} >= $2"
-        ))
-        .bind(line.product_id)
-        .bind(line.quantity.get())
-        .execute(&mut *tx)
-        .await?;
-        if moved == 0 {
+        let move_it =
+            Move { product_id: line.product_id, from: StockColumn::OnHand, to: StockColumn::Reserved };
+        if !move_it.write(tx, line.quantity.get()).await? {
             missing.push(index);
         }
     }
@@ -67,8 +59,54 @@ pub(super) async fn move_stock(
     if missing.is_empty() { Ok(()) } else { Err(Error::OutOfStock(missing)) }
 }
 
+/// Moves the quantities of all `lines` that were reserved before, at the end of the transaction.
+pub(super) fn move_reserved(tx: &mut Tx, lines: &[Line], from: StockColumn, to: StockColumn) {
+    let moves = tx.last::<Moves>();
+    for line in lines {
+        *moves.0.entry(Move { product_id: line.product_id, from, to }).or_default() += line.quantity.get();
+    }
+}
+
+/// A move of a quantity from one column of a product to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Move {
+    product_id: Uuid,
+    from: StockColumn,
+    to: StockColumn,
+}
+
+/// The quantities of a transaction's moves, in the order of the products' ids.
+#[derive(Debug, Default)]
+struct Moves(BTreeMap<Move, i64>);
+
+impl Move {
+    /// Returns whether `from` had enough.
+    async fn write(self, tx: &mut Tx, quantity: i64) -> Result<bool, DbError> {
+        let (from, to) = (self.from.as_str(), self.to.as_str());
+        let moved = query(format!(
+            "UPDATE stock SET {from} = {from} - $2, {to} = {to} + $2 WHERE product_id = $1 AND {from} >= $2"
+        ));
+        Ok(moved.bind(self.product_id).bind(quantity).execute(tx).await? == 1)
+    }
+}
+
+#[async_trait(?Send)]
+impl LastWrite for Moves {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
+        let Self(moves) = *self;
+        for (move_it, quantity) in moves {
+            if !move_it.write(&mut *tx, quantity).await? {
+                // Impossible: what the orders hold is in these columns.
+                let why = format!("the stock of the orders is not there: {move_it:?} of {quantity}");
+                return Err(DbError::Contradiction(why));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Store {
-    /// Returns what is on hand after the adjustment.
+    /// Returns the quantity on hand after the adjustment.
     pub async fn adjust_stock(&self, tx: &mut Tx, adjustment: &Adjustment) -> Result<i64, Error> {
         let Adjustment { product_id, delta, reason, admin_id } = adjustment;
         let adjusted = query(

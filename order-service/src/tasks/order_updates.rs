@@ -1,7 +1,7 @@
-//! Finds the order changes that other replicas made, and publishes them on this one.
+//! Finds changes of orders by other replicas, and publishes them on this replica.
 //!
-//! One query reads all orders that have subscribers on this replica. It runs soon after a new subscription or
-//! a change, and then less and less often.
+//! A query reads the orders that have subscribers on this replica. It runs 50 ms after a new subscription or a change,
+//! and then at growing intervals, up to 400 ms.
 
 use std::time::Duration;
 

@@ -101,6 +101,22 @@ async fn a_timer_that_cannot_be_handled_does_not_block_the_others() {
 }
 
 #[actix_web::test]
+async fn a_timer_whose_commit_fails_does_not_block_the_others() {
+    for store in stores().await {
+        let (tea, milk) = (product(&store, 10).await, product(&store, 10).await);
+        let (broken, good) =
+            (place(&store, &[(&tea, 3)]).await.unwrap(), place(&store, &[(&milk, 1)]).await.unwrap());
+        // The stock contradicts the first order: nothing is reserved that could be released.
+        let lost = query("UPDATE stock SET reserved = 0, on_hand = on_hand + 3 WHERE product_id = $1")
+            .bind(tea.product.id);
+        lost.execute(store.db()).await.unwrap();
+        assert_eq!(expire_timers(&store, saga::AUTHORIZE_TIMEOUT).await, 2);
+        assert_eq!(store.order(broken.id).await.unwrap().status(), Status::AwaitingPayment);
+        assert_eq!(store.order(good.id).await.unwrap().status(), TIMED_OUT);
+    }
+}
+
+#[actix_web::test]
 async fn a_crash_while_a_timer_is_handled_leaves_it_expired() {
     for store in stores().await {
         let tea = product(&store, 10).await;

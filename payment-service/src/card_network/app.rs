@@ -15,5 +15,6 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, store::migrations()).await?;
     let store = Store::new(db.clone());
-    Ok(Service::new(listener).data(store).configure(routes::configure).database(&db).build()?)
+    let service = Service::new(listener).open_lab().data(store).configure(routes::configure).database(&db);
+    Ok(service.build()?)
 }

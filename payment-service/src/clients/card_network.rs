@@ -11,9 +11,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::http::{Call, ExchangeError, Response, exchange};
 use shared::idempotency;
+use shared::trace::{Span, SpanKind};
 use url::Url;
 use uuid::Uuid;
 
+use crate::config::CARD_NETWORK;
 use crate::domain::{Charge, Intent, NetworkRequest, NetworkResponse, Payment, Refund};
 use crate::store::Job;
 
@@ -134,12 +136,12 @@ impl CardNetwork {
             (Some(NetworkRequest::Refund), Some(refund)) => self.refund(job, refund).await,
             (Some(NetworkRequest::Status), _) => self.status(job).await,
             (Some(NetworkRequest::Refund), None) | (None, _) => {
-                log::error!(payment = payment.id.to_string(); "a job has no request");
+                log::error!(payment_id = payment.id.to_string(); "a job has no request");
                 return Answer { response: NetworkResponse::Failed, charge: None };
             }
         };
         response.unwrap_or_else(|error| {
-            log::info!(payment = payment.id.to_string(), error:%; "no response from the card network");
+            log::info!(payment_id = payment.id.to_string(), error:%; "no response from the card network");
             let response = match error {
                 ExchangeError::Unreachable(_) | ExchangeError::Local(_) => NetworkResponse::Failed,
                 ExchangeError::Broken(_) | ExchangeError::TimedOut | ExchangeError::TooLarge => {
@@ -220,12 +222,15 @@ impl CardNetwork {
         Ok(answer(&response, answered))
     }
 
+    /// Within the trace of the job.
     fn call(&self, method: Method, path: String, job: &Job) -> Call {
-        let call = Call::new(method, format!("{}{path}", self.base), self.timeout);
-        match &job.traceparent {
-            Some(traceparent) => call.header("traceparent", traceparent.clone()),
-            None => call,
-        }
+        let mut span = Span::child(SpanKind::Client, "HTTP");
+        span.record(|span| {
+            span.set("peer.service", CARD_NETWORK);
+            span.set("payment.id", job.payment.id.to_string());
+            span.set("http.request.resend_count", job.payment.attempts);
+        });
+        Call::new(method, format!("{}{path}", self.base), self.timeout).traced(span)
     }
 }
 

@@ -10,7 +10,7 @@ pub struct Money {
 }
 
 /// Three capital letters (ISO 4217).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Currency([u8; 3]);
 

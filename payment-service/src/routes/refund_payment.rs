@@ -64,7 +64,7 @@ pub(crate) async fn refund_payment(
     let created = |refund: &Refund| Answer::json(StatusCode::CREATED, &RefundView::from(refund));
     let trace = context.traceparent();
     let refund = async |tx: &mut Tx| {
-        let refund = store.refund(tx, id.0, amount, &reason.0, trace).await?;
+        let refund = store.refund(tx, id.0, amount, &reason.0, trace.as_deref()).await?;
         let details = json!({ "refund_id": refund.id, "amount": refund.amount.amount() });
         audit::record(tx, &admin, &context, "payment.refund", id.0, details).await?;
         Ok::<_, Error>(refund)

@@ -1,8 +1,9 @@
 //! The `differences` table: where the card network contradicts our books.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use shared::db::{Db, DbError, Row, Tx, query};
+use async_trait::async_trait;
+use shared::db::{Db, DbError, LastWrite, Row, Tx, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -22,8 +23,35 @@ pub struct FoundDifference {
     pub resolved_at: Option<OffsetDateTime>,
 }
 
-/// Writes a difference, or updates the figures of a known one.
-pub(super) async fn write(
+/// A place in the list of differences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    pub key: String,
+    pub figure: Figure,
+}
+
+/// The differences that a transaction has found. Their order is that in which every transaction locks the rows.
+#[derive(Default)]
+struct Found(BTreeMap<(String, Figure), (Option<Uuid>, Difference)>);
+
+/// Writes a difference at the end of `tx`, or updates the figures of a known one.
+pub(super) fn write_last(tx: &mut Tx, key: &str, payment_id: Option<Uuid>, difference: &Difference) {
+    let found = (payment_id, difference.clone());
+    tx.last::<Found>().0.insert((key.to_owned(), difference.figure), found);
+}
+
+#[async_trait(?Send)]
+impl LastWrite for Found {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
+        let Self(found) = *self;
+        for ((key, _), (payment_id, difference)) in &found {
+            write(tx, key, *payment_id, difference).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn write(
     tx: &mut Tx,
     key: &str,
     payment_id: Option<Uuid>,
@@ -77,16 +105,26 @@ pub(super) async fn open(db: &Db) -> Result<BTreeSet<(String, Figure)>, DbError>
     rows.iter().map(|row| Ok((row.get("key")?, figure(row)?))).collect()
 }
 
-pub(super) async fn list(db: &Db, is_open: bool, limit: i64) -> Result<Vec<FoundDifference>, DbError> {
-    let which = match is_open {
-        true => "resolved_at IS NULL ORDER BY found_at DESC",
-        false => "resolved_at IS NOT NULL ORDER BY resolved_at DESC",
-    };
+/// At most `limit` of the open or the resolved differences: those after the position `after`, by key and figure from the
+/// end. Keys of payments sort by time, so the newest come first.
+pub(super) async fn list(
+    db: &Db,
+    is_open: bool,
+    after: Option<&Position>,
+    limit: i64,
+) -> Result<Vec<FoundDifference>, DbError> {
+    let which = if is_open { "resolved_at IS NULL" } else { "resolved_at IS NOT NULL" };
+    let older = if after.is_some() { "AND (key, figure) < ($2, $3)" } else { "" };
     let rows = query(format!(
         "SELECT key, figure, payment_id, ours, our_currency, theirs, their_currency, found_at, resolved_at \
-         FROM differences WHERE {which} LIMIT $1"
+         FROM differences WHERE {which} {older} ORDER BY key DESC, figure DESC LIMIT $1"
     ));
-    rows.bind(limit).fetch_all(db).await?.iter().map(found).collect()
+    let rows = rows.bind(limit);
+    let rows = match after {
+        Some(Position { key, figure }) => rows.bind(key.as_str()).bind(figure.as_str()),
+        None => rows,
+    };
+    rows.fetch_all(db).await?.iter().map(found).collect()
 }
 
 fn found(row: &Row) -> Result<FoundDifference, DbError> {

@@ -1,13 +1,30 @@
 //! The ledger: immutable entries, and a running total for each account.
 
-use shared::db::{Db, DbError, Tx, query};
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use shared::db::{Db, DbError, LastWrite, Row, Tx, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::Transfer;
+use crate::domain::{Account, Currency, Transfer};
 
 /// Rows over which the total of an account is spread, so that writers do not queue for one row.
 const SLOTS: u128 = 16;
+
+/// The changes of totals in one transaction. Their order is that in which every transaction locks the rows.
+#[derive(Default)]
+struct Totals {
+    /// All transfers of a transaction use the same slot, and so change the same rows.
+    slot: i64,
+    changes: BTreeMap<(Account, Currency), Change>,
+}
+
+#[derive(Default)]
+struct Change {
+    balance: i64,
+    entries: i64,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
@@ -47,22 +64,71 @@ pub(super) async fn write(
     .bind(second_amount)
     .execute(&mut *tx)
     .await?;
-    // Every writer locks the accounts in the same order, so that none deadlock.
-    query(
-        "INSERT INTO ledger_totals (account, currency, slot, balance, entries) \
-         VALUES ($1, $2, $3, $4, 1), ($5, $2, $3, $6, 1) \
-         ON CONFLICT (account, currency, slot) DO UPDATE \
-         SET balance = ledger_totals.balance + excluded.balance, entries = ledger_totals.entries + 1",
-    )
-    .bind(first.as_str())
-    .bind(currency.as_str())
-    .bind((payment_id.as_u128() % SLOTS) as i64)
-    .bind(first_amount)
-    .bind(second.as_str())
-    .bind(second_amount)
-    .execute(tx)
-    .await?;
+    let totals = tx.last::<Totals>();
+    totals.slot = (payment_id.as_u128() % SLOTS) as i64;
+    for (account, amount) in transfer.entries() {
+        let change = totals.changes.entry((account, currency)).or_default();
+        change.balance += amount;
+        change.entries += 1;
+    }
     Ok(())
+}
+
+#[async_trait(?Send)]
+impl LastWrite for Totals {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
+        let Self { slot, changes } = *self;
+        for ((account, currency), Change { balance, entries }) in changes {
+            query(
+                "INSERT INTO ledger_totals (account, currency, slot, balance, entries) \
+                 VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (account, currency, slot) DO UPDATE SET \
+                    balance = ledger_totals.balance + excluded.balance, \
+                    entries = ledger_totals.entries + excluded.entries",
+            )
+            .bind(account.as_str())
+            .bind(currency.as_str())
+            .bind(slot)
+            .bind(balance)
+            .bind(entries)
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// One side of a transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What moved the money; both entries of a transfer have the same.
+    pub cause: String,
+    pub account: String,
+    /// Debits are positive, credits negative.
+    pub amount: i64,
+    pub currency: String,
+    pub at: OffsetDateTime,
+}
+
+/// Those of one payment, oldest first.
+pub(super) async fn entries(db: &Db, payment_id: Uuid) -> Result<Vec<Entry>, DbError> {
+    let rows = query(
+        "SELECT cause, account, amount, currency, at FROM ledger_entries WHERE payment_id = $1 \
+         ORDER BY at, cause, account",
+    )
+    .bind(payment_id)
+    .fetch_all(db)
+    .await?;
+    let entry = |row: &Row| {
+        Ok(Entry {
+            cause: row.get("cause")?,
+            account: row.get("account")?,
+            amount: row.get("amount")?,
+            currency: row.get("currency")?,
+            at: row.get("at")?,
+        })
+    };
+    rows.iter().map(entry).collect()
 }
 
 pub(super) async fn read(db: &Db) -> Result<Ledger, DbError> {

@@ -8,27 +8,41 @@
 //!   └─► request to the card network ─► apply the response to the payment ─► record, unless fenced
 //! ```
 //!
-//! A job may run twice: on a replica that was paused, and on the one that took over. The card network
-//! recognises both by their idempotency key, and only one of the two responses is recorded.
+//! One transaction records all responses that have arrived while the last one ran. If it fails, each response is
+//! recorded alone: again and again while the database is unavailable or the row is locked, until the lease has expired.
+//! Meanwhile, other responses are recorded.
+//!
+//! A job may run twice: if its lease expires before its response is recorded, another replica takes over. The card
+//! network recognises both requests by their idempotency key, and only one of the two responses is recorded.
 
+use std::cell::Cell;
+use std::fmt::Display;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{FusedFuture as _, FutureExt as _};
+use futures_util::future::{Fuse, FusedFuture as _, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use shared::db::{DbError, Tx};
 use shared::stop::Stop;
+use shared::trace::{self, Current, SpanContext};
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::clients::card_network::{Answer, CardNetwork, charge_key};
 use crate::config::Timing;
-use crate::domain::{Change, Charge, NetworkResponse};
+use crate::domain::{Change, Difference, NetworkResponse};
 use crate::store::{Job, Recorded, Store};
 
 /// Jobs of one replica.
 const MAX_CONCURRENT: usize = 64;
+/// Responses that are recorded alone at the same time.
+const MAX_ALONE: usize = 4;
+/// Before a response is recorded again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 pub struct NetworkWorker {
     store: Store,
@@ -43,36 +57,59 @@ impl NetworkWorker {
         Self { store, network, timing, leased }
     }
 
-    /// Runs until the service stops, and then finishes the jobs that it has begun.
+    /// Runs until the service stops, and then finishes the jobs that are leased to this replica.
     pub async fn run(mut self, stop: Stop) {
         let (store, network, timing) = (self.store, self.network, self.timing);
-        let mut running = FuturesUnordered::new();
-        // Claims while the jobs run: the claim may wait for a connection that a job holds.
+        let (mut running, mut answered) = (FuturesUnordered::new(), Vec::new());
+        // These run while other jobs run: they may wait for the database.
         let mut claiming = pin!(claim(&store, MAX_CONCURRENT).fuse());
+        let mut recording = pin!(Fuse::terminated());
+        let (permits, is_given_up) = (Semaphore::new(MAX_ALONE), Cell::new(false));
+        let mut recording_alone = FuturesUnordered::new();
         let mut next_poll = Instant::now() + timing.poll;
-        while !stop.is_requested() {
-            let free = MAX_CONCURRENT.saturating_sub(running.len());
+        loop {
+            if recording.is_terminated() && !answered.is_empty() {
+                recording.set(record(&store, &timing, std::mem::take(&mut answered)).fuse());
+            }
+            let is_idle = running.is_empty() && recording_alone.is_empty() && self.leased.is_empty();
+            if stop.is_requested() && is_idle && recording.is_terminated() && claiming.is_terminated() {
+                return;
+            }
+            let free = MAX_CONCURRENT.saturating_sub(running.len() + answered.len() + recording_alone.len());
+            let claims = free > 0 && !stop.is_requested() && claiming.is_terminated();
             tokio::select! {
-                () = stop.requested() => {}
-                Some(job) = self.leased.recv(), if free > 0 => {
-                    running.push(carry_out(&store, &network, &timing, job));
-                }
-                Some(recorded) = running.next() => {
-                    if let Recorded::More(due) = recorded {
-                        next_poll = next_poll.min(instant_of(due - store.db().now()));
+                () = stop.requested(), if !stop.is_requested() => {}
+                Some(job) = self.leased.recv(), if free > 0 => running.push(ask(&store, &network, job)),
+                Some(answer) = running.next() => {
+                    answered.extend(answer);
+                    while let Some(Some(answer)) = running.next().now_or_never() {
+                        answered.extend(answer);
                     }
                 }
-                jobs = &mut claiming => {
-                    running.extend(jobs.into_iter().map(|job| carry_out(&store, &network, &timing, job)));
+                (recorded, failed) = &mut recording => {
+                    next_poll = next_poll.min(when_due(&store, &recorded).unwrap_or(next_poll));
+                    let alone = |write| record_alone(&store, &permits, &stop, &is_given_up, write);
+                    recording_alone.extend(failed.into_iter().map(alone));
                 }
-                () = tokio::time::sleep_until(next_poll), if free > 0 && claiming.is_terminated() => {
+                Some(recorded) = recording_alone.next() => {
+                    next_poll = next_poll.min(when_due(&store, &recorded).unwrap_or(next_poll));
+                }
+                jobs = &mut claiming => {
+                    running.extend(jobs.into_iter().map(|job| ask(&store, &network, job)));
+                }
+                () = tokio::time::sleep_until(next_poll), if claims => {
                     next_poll = Instant::now() + timing.poll;
                     claiming.set(claim(&store, free).fuse());
                 }
             }
         }
-        while running.next().await.is_some() {}
     }
+}
+
+/// A job, and the response of the card network.
+struct Answered {
+    job: Job,
+    answer: Answer,
 }
 
 async fn claim(store: &Store, limit: usize) -> Vec<Job> {
@@ -88,51 +125,139 @@ async fn claim(store: &Store, limit: usize) -> Vec<Job> {
     })
 }
 
-async fn carry_out(store: &Store, network: &CardNetwork, timing: &Timing, job: Job) -> Recorded {
-    let id = job.payment.id.to_string();
+/// The trace of the message or request that caused the job.
+fn trace_of(job: &Job) -> Current {
+    let cause = job.traceparent.as_deref().and_then(|traceparent| trace::parse(traceparent, None));
+    Current::new(None, cause.unwrap_or(SpanContext::NONE))
+}
+
+/// `None` if the lease has expired.
+async fn ask(store: &Store, network: &CardNetwork, job: Job) -> Option<Answered> {
     if store.db().now() >= job.leased_until {
-        return Recorded::Fenced;
+        return None;
     }
-    let Answer { response, charge } = network.send(&job).await;
-    let logged = format!("{response:?}");
-    match record(store, timing, &job, response, charge).await {
-        Ok(recorded) => {
-            log::info!(payment = id, response = logged, recorded:?; "card network request");
-            recorded
-        }
+    let answer = trace_of(&job).scope(network.send(&job)).await;
+    Some(Answered { job, answer })
+}
+
+/// A change to write, with the differences between the books and the card network.
+struct Write {
+    job: Job,
+    /// For the log.
+    response: String,
+    change: Change,
+    pause: Duration,
+    differences: Vec<(String, Option<Uuid>, Difference)>,
+}
+
+/// Records the answers, or returns them all as failed.
+async fn record(store: &Store, timing: &Timing, answered: Vec<Answered>) -> (Vec<Recorded>, Vec<Write>) {
+    let mut writes: Vec<_> =
+        answered.into_iter().filter_map(|answered| apply(timing, answered, store.db().now())).collect();
+    // Locks rows in the order of the inbox, so that no two transactions deadlock.
+    writes.sort_by_key(|write| write.job.payment.order_id);
+    match write_together(store, &writes).await {
+        Ok(recorded) => (recorded, Vec::new()),
         Err(error) => {
-            log::warn!(payment = id, response = logged, error:%; "a response cannot be recorded");
-            Recorded::Fenced
+            log::info!(count = writes.len(), error:%; "each response is recorded alone");
+            (Vec::new(), writes)
         }
     }
 }
 
-async fn record(
+/// Records one answer. While that may succeed later, it is tried again until the lease expires or the service stops:
+/// then another replica repeats the request. A service that stops does not wait for an unavailable database once for
+/// each answer: `is_given_up` is set by the first.
+async fn record_alone(
     store: &Store,
-    timing: &Timing,
-    job: &Job,
-    response: NetworkResponse,
-    charge: Option<Charge>,
-) -> Result<Recorded, DbError> {
-    let apply = |response| job.payment.clone().apply_response(response, &timing.timeouts, store.db().now());
+    permits: &Semaphore,
+    stop: &Stop,
+    is_given_up: &Cell<bool>,
+    write: Write,
+) -> Vec<Recorded> {
+    loop {
+        let permit = permits.acquire().await;
+        if is_given_up.get() || store.db().now() >= write.job.leased_until {
+            not_recorded(&write, &"it took too long");
+            return Vec::new();
+        }
+        let error = match write_together(store, std::slice::from_ref(&write)).await {
+            Ok(recorded) => return recorded,
+            Err(error) => error,
+        };
+        drop(permit);
+        if stop.is_requested() && matches!(error, DbError::Unavailable(_)) {
+            is_given_up.set(true);
+        }
+        let is_transient = matches!(error, DbError::Unavailable(_) | DbError::Locked(_));
+        if !is_transient || stop.is_requested() || store.db().now() + RETRY_PAUSE >= write.job.leased_until {
+            not_recorded(&write, &error);
+            return Vec::new();
+        }
+        stop.sleep(RETRY_PAUSE).await;
+    }
+}
+
+fn not_recorded(write: &Write, why: &dyn Display) {
+    let (id, response) = (write.job.payment.id.to_string(), &*write.response);
+    let log_it = || log::warn!(payment_id = id, response, error:% = why; "a response cannot be recorded");
+    trace_of(&write.job).sync_scope(log_it);
+}
+
+/// When the first payment is due again.
+fn when_due(store: &Store, recorded: &[Recorded]) -> Option<Instant> {
+    let due = |recorded: &Recorded| if let Recorded::More(due) = recorded { Some(*due) } else { None };
+    recorded.iter().filter_map(due).min().map(|due| instant_of(due - store.db().now()))
+}
+
+/// Applies an answer to its payment. `None` if it contradicts the payment in every way.
+fn apply(timing: &Timing, Answered { job, answer }: Answered, now: OffsetDateTime) -> Option<Write> {
+    let Answer { response, charge } = answer;
+    let logged = format!("{response:?}");
+    let apply = |response| job.payment.clone().apply_response(response, &timing.timeouts, now);
     let change = apply(response).or_else(|payment| {
-        log::error!(payment = payment.id.to_string(); "a response contradicts the state of the payment");
+        log::error!(payment_id = payment.id.to_string(); "a response contradicts the state of the payment");
         apply(NetworkResponse::Failed)
     });
-    let Ok(change) = change else { return Ok(Recorded::Fenced) };
+    let change = change.ok()?;
     let pause = pause(timing, &change);
     let key = charge_key(job.payment.id);
     let differences = charge.map(|charge| change.payment.differences(Some(&charge))).unwrap_or_default();
-    let differences: Vec<_> =
+    let differences =
         differences.into_iter().map(|differs| (key.clone(), Some(job.payment.id), differs)).collect();
-    let recorded = async |tx: &mut Tx| {
-        let recorded = store.record(tx, job, &change, pause).await?;
-        if recorded != Recorded::Fenced {
-            store.write_differences(tx, &differences).await?;
+    Some(Write { response: logged, change, pause, differences, job })
+}
+
+/// Writes all changes in one transaction, except those of fenced jobs.
+async fn write_together(store: &Store, writes: &[Write]) -> Result<Vec<Recorded>, DbError> {
+    // The transaction is in the trace of the first, and linked to the others.
+    let mut traces = writes.iter().map(|write| trace_of(&write.job));
+    let Some(first) = traces.next() else { return Ok(Vec::new()) };
+    // A locked row holds up the others only for a moment.
+    let written = store.db().transaction_with_short_lock_timeout(async |tx: &mut Tx| {
+        tx.link(traces.map(|trace| trace.context().clone()).filter(SpanContext::is_valid));
+        let mut written = Vec::with_capacity(writes.len());
+        for Write { job, change, pause, differences, .. } in writes {
+            let record = async {
+                let recorded = store.record(tx, job, change, *pause).await?;
+                if recorded != Recorded::Fenced {
+                    store.write_differences(tx, differences);
+                }
+                Ok::<_, DbError>(recorded)
+            };
+            written.push(trace_of(job).scope(record).await?);
         }
-        Ok(recorded)
-    };
-    store.db().transaction(recorded).await
+        Ok::<_, DbError>(written)
+    });
+    let written = first.scope(written).await?;
+    for (Write { job, response, .. }, recorded) in writes.iter().zip(&written) {
+        let log_it = || {
+            let id = job.payment.id.to_string();
+            log::info!(payment_id = id, response, outcome:? = recorded; "card network request");
+        };
+        trace_of(job).sync_scope(log_it);
+    }
+    Ok(written)
 }
 
 fn pause(timing: &Timing, change: &Change) -> Duration {

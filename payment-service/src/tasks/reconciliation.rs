@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use shared::db::DbError;
+use shared::db::{DbError, Tx};
 use shared::metrics::Readings;
 use shared::stop::Stop;
 use tokio::time::Instant;
@@ -35,6 +35,8 @@ pub struct Progress(Arc<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     open: AtomicI64,
+    /// The sum of all balances of the ledger.
+    sum: AtomicI64,
     /// Unix time of the last comparison that succeeded.
     succeeded_at: AtomicI64,
 }
@@ -68,6 +70,10 @@ pub async fn run(store: Store, network: CardNetwork, interval: Duration, progres
         match store.count_open_differences().await {
             Ok(open) => progress.0.open.store(open, Ordering::Relaxed),
             Err(error) => log::warn!(error:%; "the differences cannot be counted"),
+        }
+        match store.ledger().await {
+            Ok(ledger) => progress.0.sum.store(ledger.sum(), Ordering::Relaxed),
+            Err(error) => log::warn!(error:%; "the ledger cannot be summed"),
         }
         stop.sleep(COUNT_INTERVAL.min(due - Instant::now())).await;
     }
@@ -104,14 +110,18 @@ pub async fn reconcile(store: &Store, network: &CardNetwork, page: usize) -> Res
         }
         found.extend(differences.iter().map(|(key, _, differs)| (key.clone(), differs.figure)));
         if !differences.is_empty() {
-            store.db().transaction(async |tx| store.write_differences(tx, &differences).await).await?;
+            let write = async |tx: &mut Tx| {
+                store.write_differences(tx, &differences);
+                Ok::<_, DbError>(())
+            };
+            store.db().transaction(write).await?;
         }
         if end.is_none() {
             break;
         }
         (last_payment, last_key) = (before.last().map(|payment| payment.id).or(last_payment), end);
     }
-    let gone: Vec<(String, Figure)> =
+    let gone: BTreeSet<(String, Figure)> =
         known.difference(&found).filter(|(key, _)| !skipped.contains(key)).cloned().collect();
     if !gone.is_empty() {
         store.db().transaction(async |tx| store.resolve_differences(tx, &gone).await).await?;
@@ -131,6 +141,8 @@ impl Progress {
         let tell = |value: &AtomicI64| value.load(Ordering::Relaxed) as f64;
         let help = "Figures in which the card network contradicts our books.";
         readings.gauge("payment_differences", help, &[], tell(&self.0.open));
+        let help = "Sum of all balances: anything but 0 is a bookkeeping error.";
+        readings.gauge("ledger_sum", help, &[], tell(&self.0.sum));
         let help =
             "When the statement of the card network was compared last; 0 if it was not since the start.";
         readings.gauge("reconciliation_success_timestamp_seconds", help, &[], tell(&self.0.succeeded_at));

@@ -22,7 +22,7 @@ async fn charges(network: &Api, order_id: Uuid) -> Value {
 }
 
 #[actix_web::test]
-async fn each_operation_happens_once_per_key_also_when_duplicates_come_at_once() {
+async fn each_operation_happens_once_per_key_also_with_concurrent_duplicates() {
     let (network, order) = (card_network().await, Uuid::now_v7());
     let body = request("a", order, "tok_visa");
     let authorized = join_all((0..8).map(|_| post(&network, "/authorizations", &body))).await;

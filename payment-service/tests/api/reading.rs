@@ -33,6 +33,22 @@ async fn only_its_customer_and_admins_can_see_a_payment() {
 }
 
 #[actix_web::test]
+async fn an_admin_sees_the_ledger_entries_of_one_payment() {
+    let world = World::start().await;
+    let (one, _other) = (world.captured().await, world.captured().await);
+    let path = format!("/admin/payments/{}/entries", one.payment_id);
+    let entries = world.as_admin().get(&path).await.expect(200)["entries"].clone();
+    let entries = entries.as_array().unwrap();
+    assert!(entries.len() >= 2, "{entries:?}");
+    let sum: i64 = entries.iter().map(|entry| entry["amount"].as_i64().unwrap()).sum();
+    assert_eq!(sum, 0, "{entries:?}");
+    assert!(entries.iter().all(|entry| entry["currency"] == "EUR" && entry["at"].is_string()), "{entries:?}");
+    world.as_customer(one.customer_id).get(&path).await.expect_problem(403, "forbidden");
+    let absent = format!("/admin/payments/{}/entries", Uuid::now_v7());
+    assert_eq!(world.as_admin().get(&absent).await.expect(200)["entries"], json!([]));
+}
+
+#[actix_web::test]
 async fn a_customer_lists_their_own_payments_and_an_admin_all() {
     let world = World::start().await;
     let (mine, theirs) = (Ordered::new(), Ordered::new());

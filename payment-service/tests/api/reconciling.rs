@@ -1,5 +1,6 @@
 //! The card network's figures against the books: each difference is named, and none is hidden.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actix_web::http::Method;
@@ -51,7 +52,7 @@ async fn at_the_network(world: &World, path: &str, body: serde_json::Value) {
 }
 
 #[actix_web::test]
-async fn another_amount_than_was_asked_for_is_named_with_both_figures_at_once() {
+async fn another_amount_than_was_asked_for_is_named_immediately_with_both_figures() {
     // These compare the statement at their start only.
     for world in worlds().await {
         let (fine, short) = (world.captured().await, captured_with(&world, "tok_other_amount").await);
@@ -112,6 +113,33 @@ async fn the_statement_names_every_difference_and_those_that_are_gone_are_resolv
 }
 
 #[actix_web::test]
+async fn the_pages_of_the_list_have_every_difference_once() {
+    for world in worlds().await {
+        for _ in 0..3 {
+            let short = captured_with(&world, "tok_other_amount").await;
+            refund(&world, &short, 300).await;
+            world.payment_reaches(&short, "partially_refunded").await;
+        }
+        let (mut all, mut next) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/admin/differences?limit=1{next}");
+            let page = world.as_admin().get(&path).await.expect(200);
+            let one = &page["differences"][0];
+            all.push((one["key"].to_string(), one["figure"].to_string()));
+            assert_eq!(page["differences"].as_array().unwrap().len(), 1, "{page}");
+            assert!(all.len() <= 6, "{all:?}");
+            let Some(cursor) = page["next_cursor"].as_str() else { break };
+            next = format!("&cursor={cursor}");
+        }
+        let newest_first: Vec<_> = all.iter().cloned().collect::<BTreeSet<_>>().into_iter().rev().collect();
+        assert_eq!(all, newest_first);
+        assert_eq!(all.len(), 6);
+        let listed = world.as_admin().get("/admin/differences?cursor=z").await;
+        listed.expect_problem(400, "invalid_parameter");
+    }
+}
+
+#[actix_web::test]
 async fn what_was_wrong_before_a_replica_started_is_found_at_its_start() {
     for world in worlds().await {
         let ordered = world.captured().await;
@@ -143,7 +171,7 @@ async fn payments_under_way_and_settled_ones_of_every_kind_agree_with_the_card_n
             world.event(ordered, "payment.captured.v2").await;
         }
         let listed = world.as_admin().get("/admin/differences").await.expect(200);
-        assert_eq!(listed, json!({ "open": 0, "differences": [] }));
+        assert_eq!(listed, json!({ "open": 0, "differences": [], "next_cursor": null }));
         let never = world.as_admin().get("/admin/differences?state=resolved").await.expect(200);
         assert_eq!(never["differences"], json!([]));
     }

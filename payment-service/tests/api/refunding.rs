@@ -41,7 +41,7 @@ async fn a_part_and_then_the_rest_are_given_back() {
 }
 
 #[actix_web::test]
-async fn two_refunds_at_once_on_two_replicas_run_side_by_side_up_to_what_was_captured() {
+async fn two_concurrent_refunds_on_two_replicas_run_side_by_side_up_to_what_was_captured() {
     for world in worlds().await {
         let (here, there) = (world.as_admin(), world.as_admin_of(&world.another_replica().await));
         let ordered = world.captured().await;
@@ -112,7 +112,7 @@ async fn a_key_belongs_to_its_admin_and_its_payment() {
 }
 
 #[actix_web::test]
-async fn the_same_refund_many_times_at_once_on_two_replicas_is_given_once() {
+async fn many_concurrent_copies_of_one_refund_on_two_replicas_are_given_once() {
     for world in worlds().await {
         let admins = [world.as_admin(), world.as_admin_of(&world.another_replica().await)];
         let (ordered, part) = (world.captured().await, part(100));

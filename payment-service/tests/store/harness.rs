@@ -4,12 +4,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use payment_service::card_network;
+use payment_service::clients::card_network::CardNetwork;
+use payment_service::config::Timing;
 use payment_service::domain::{Money, NetworkResponse, Payment, Purchase, Refund, Timeouts};
 use payment_service::error::Error;
 use payment_service::store::{Job, Recorded, Store, migrations};
+use payment_service::tasks::network_worker::NetworkWorker;
 use shared::db::{Db, DbConfig, Tx, now, query, testing};
 use shared::messages::{Outgoing, Relay, SendError, Transport};
-use tokio::sync::mpsc::UnboundedReceiver;
+use shared::service::HttpConfig;
+use shared::testing::{Api, run};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
 const TIMEOUTS: Timeouts = Timeouts { authorize: Duration::from_secs(20), others: Duration::from_secs(60) };
@@ -32,6 +38,15 @@ impl Transport for Nowhere {
     async fn send(&self, _: &Outgoing) -> Result<(), SendError> {
         Err(SendError::Unavailable("nobody is there".to_owned()))
     }
+}
+
+/// The simulated card network on a new database, and a client of it.
+pub(crate) async fn card_network() -> (Api, CardNetwork, DbConfig) {
+    let database = DbConfig::at(&testing::sqlite_url());
+    let config = card_network::config::Config { http: HttpConfig::for_tests(), database: database.clone() };
+    let (network, _) = run(card_network::app::build(config).await.unwrap());
+    let client = CardNetwork::new(&network.base.parse().unwrap(), Duration::from_secs(20));
+    (network, client, database)
 }
 
 /// A replica on a new database of each kind.
@@ -78,13 +93,29 @@ impl Replica {
         Self::on(self.url.clone(), Duration::ZERO).await
     }
 
+    /// Another replica with that lease.
+    pub(crate) async fn leasing_for(&self, lease: Duration) -> Self {
+        Self::on(self.url.clone(), lease).await
+    }
+
+    /// The worker of this replica, which gets its jobs.
+    pub(crate) fn worker(&mut self, network: CardNetwork) -> NetworkWorker {
+        let jobs = std::mem::replace(&mut self.jobs, unbounded_channel().1);
+        let timing = Timing { poll: Duration::from_millis(50), ..Timing::default() };
+        NetworkWorker::new(self.store.clone(), jobs, network, timing)
+    }
+
     /// The job that a commit of this replica left to it.
     pub(crate) fn job(&mut self) -> Option<Job> {
         self.jobs.try_recv().ok()
     }
 
     pub(crate) async fn authorize(&self, purchase: &Purchase) -> Result<(), Error> {
-        let token = "tok_visa".to_owned();
+        self.authorize_with(purchase, "tok_visa").await
+    }
+
+    pub(crate) async fn authorize_with(&self, purchase: &Purchase, token: &str) -> Result<(), Error> {
+        let token = token.to_owned();
         self.db.transaction(async |tx| self.store.authorize(tx, purchase.clone(), token, None).await).await
     }
 

@@ -3,26 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::join;
 use payment_service::card_network;
 use payment_service::card_network::store::AuthorizationRequest;
 use payment_service::clients::card_network::{CardNetwork, charge_key};
-use payment_service::domain::Figure;
+use payment_service::domain::{Amount, Difference, Figure};
 use payment_service::tasks::reconciliation::{Progress, reconcile, run as run_task};
 use serde_json::json;
-use shared::db::{Db, DbConfig, testing};
-use shared::service::HttpConfig;
+use shared::db::{Db, DbError, Tx};
 use shared::stop::Stop;
-use shared::testing::{Api, run};
+use tokio::sync::Barrier;
 
-use crate::harness::replicas;
-
-async fn card_network() -> (Api, CardNetwork, DbConfig) {
-    let database = DbConfig::at(&testing::sqlite_url());
-    let config = card_network::config::Config { http: HttpConfig::for_tests(), database: database.clone() };
-    let (network, _) = run(card_network::app::build(config).await.unwrap());
-    let client = CardNetwork::new(&network.base.parse().unwrap(), Duration::from_secs(20));
-    (network, client, database)
-}
+use crate::harness::{Replica, card_network, replicas};
 
 #[actix_web::test]
 async fn no_difference_is_hidden_between_two_pages_or_before_or_after_all() {
@@ -78,7 +70,7 @@ async fn charges_after_the_last_payment_are_compared_page_by_page_too() {
 }
 
 #[actix_web::test]
-async fn a_comparison_ends_at_once_when_the_service_stops() {
+async fn a_comparison_ends_immediately_when_the_service_stops() {
     for replica in replicas().await {
         // It accepts, and never answers.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -91,5 +83,35 @@ async fn a_comparison_ends_at_once_when_the_service_stops() {
         let (_asked, _) = actix_web::web::block(move || silent.accept().unwrap()).await.unwrap();
         stopper.stop();
         tokio::time::timeout(Duration::from_secs(10), running).await.expect("it ends").unwrap();
+    }
+}
+
+/// That `first` was captured, and then `second`, by one transaction that waits for the other one in between.
+async fn find(replica: &Replica, first: &str, second: &str, both: &Barrier) -> Result<(), DbError> {
+    let amount = |amount| Amount { amount, currency: "EUR".to_owned() };
+    let found = |key: &str| {
+        let difference = Difference { figure: Figure::Captured, ours: amount(0), theirs: amount(500) };
+        [(key.to_owned(), None, difference)]
+    };
+    let found = async |tx: &mut Tx| {
+        replica.store.write_differences(tx, &found(first));
+        both.wait().await;
+        replica.store.write_differences(tx, &found(second));
+        Ok(())
+    };
+    replica.db.transaction(found).await
+}
+
+#[actix_web::test]
+async fn transactions_that_find_the_same_differences_in_another_order_do_not_deadlock() {
+    for replica in replicas().await {
+        // The other database has one writer at a time.
+        if replica.db.kind() == "postgres" {
+            let both = Barrier::new(2);
+            let (one, other) = join(find(&replica, "a", "b", &both), find(&replica, "b", "a", &both)).await;
+            one.unwrap();
+            other.unwrap();
+            assert_eq!(replica.store.count_open_differences().await.unwrap(), 2);
+        }
     }
 }

@@ -56,6 +56,11 @@ impl Caller {
         }
     }
 
+    /// A user of an external issuer, whose token its caller has verified. It has no session here, and no login is recent.
+    pub fn of_issuer(id: Uuid, roles: Vec<String>, expires_at: SystemTime) -> Self {
+        Self { id, session: None, roles, expires_at: Some(expires_at), logged_in_at: None }
+    }
+
     fn of_service(person: Uuid) -> Self {
         Self { id: person, session: None, roles: Vec::new(), expires_at: None, logged_in_at: None }
     }
@@ -92,7 +97,7 @@ impl Caller {
     }
 }
 
-/// A [`Caller`], or `None` without a token. A bad token still gets 401.
+/// A [`Caller`], or `None` without a token and for a service that calls for nobody. A bad token still gets 401.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaybeCaller(pub Option<Caller>);
 
@@ -127,13 +132,12 @@ impl Authenticator {
         Self { service: service.to_owned(), keys, calls, users }
     }
 
-    /// Verifies a user token, or a service token on behalf of a person.
-    async fn caller(&self, token: &str, request: &HttpRequest) -> Result<Caller, TokenError> {
+    /// Verifies a user token, or a service token. `None` if a service calls for nobody.
+    async fn caller(&self, token: &str, request: &HttpRequest) -> Result<Option<Caller>, TokenError> {
         if !is_service_token(token) {
-            return self.person(token).await;
+            return self.person(token).await.map(Some);
         }
-        let person = self.service(token, request)?.person.ok_or(TokenError::Invalid)?;
-        Ok(Caller::of_service(person))
+        Ok(self.service(token, request)?.person.map(Caller::of_service))
     }
 
     /// Verifies a user token. If its key is unknown, waits up to a second for a refresh of the key set.
@@ -174,7 +178,7 @@ impl Authenticator {
     pub(crate) fn accepts(&self, caller: &ServiceCaller, source: &str, kind: &str) -> bool {
         let accepts = caller.service == source && self.lists(source, kind);
         if !accepts {
-            log::warn!(caller = caller.service, source, kind; "a service's event is refused");
+            log::warn!(caller = caller.service, source, message_type = kind; "a service's event is refused");
         }
         accepts
     }
@@ -220,7 +224,7 @@ impl FromRequest for MaybeCaller {
             let Some(token) = token_of(&request).map_err(TokenError::problem)? else { return Ok(Self(None)) };
             let caller =
                 authenticator(&request)?.caller(&token, &request).await.map_err(TokenError::problem)?;
-            Ok(Self(Some(caller)))
+            Ok(Self(caller))
         })
     }
 }

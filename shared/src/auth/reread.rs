@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
-use crate::config::Variable;
+use crate::config::{Secret, Variable};
 
 /// How old a change must be before an unchanged time stamp means unchanged content. Clocks of file systems are
 /// coarse: a second change can have the stamp of the first.
@@ -68,9 +68,17 @@ impl<T: FromPath> Reread<T> {
         let mut known = self.current.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         match read {
             Ok(value) => *known = Current { value: Arc::new(value), stamp: found },
-            Err(why) => log::warn!(file = path.display().to_string(), why; "keys cannot be read again"),
+            Err(why) => {
+                log::warn!(file = path.display().to_string(), error = why; "keys cannot be read again")
+            }
         }
         known.value.clone()
+    }
+}
+
+impl FromPath for Secret {
+    fn from_path(path: &Path) -> Result<Self, String> {
+        Self::parse(&path.to_string_lossy())
     }
 }
 
@@ -81,7 +89,8 @@ impl<T: FromPath> Variable for Reread<T> {
     }
 }
 
-/// `None` if the last change is too recent, or the path cannot be read.
+/// Differs after a change of the file. `None` if the last change is too recent, or the path cannot be read: then the
+/// content may be another.
 fn stamp(path: &Path) -> Option<Stamp> {
     let found = std::fs::metadata(path).ok()?;
     let changed = found.modified().ok()?;

@@ -7,11 +7,11 @@
 //!                                      └──── failure ────► Open, for longer
 //! ```
 //!
-//! The probe is a request that may be sent twice, or a health check. After a health check the next failure opens
-//! the breaker again, for longer.
+//! The probe is a request that may be sent twice, or a health check. If a health check closed the breaker, the next
+//! failure opens it again, for longer.
 //!
 //! Outcomes of requests that were sent before the breaker opened are ignored. Under load there are always
-//! some, and a success among them must not close it.
+//! some such requests, and their success must not close the breaker.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ const MIN_SUCCESS_RATE: f64 = 0.8;
 const FIRST_OPEN: Duration = Duration::from_secs(1);
 const MAX_OPEN: Duration = Duration::from_secs(30);
 
-/// `times` counts how often it opened in a row.
+/// `times` counts how often the breaker has opened in a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     Closed,
@@ -37,7 +37,8 @@ pub(super) struct Ejection {
     window_began: Instant,
     good: u32,
     bad: u32,
-    /// After a health check closed it: how often it had opened in a row. The next failure opens it again.
+    /// How often the breaker had opened in a row when a health check closed it; otherwise 0. If it is not 0, the next
+    /// failure opens the breaker again.
     trial: u32,
 }
 
@@ -57,11 +58,19 @@ impl Ejection {
         self.state == State::Closed
     }
 
-    /// When it opened; `None` if it is closed.
+    /// The time when the breaker opened; `None` if it is closed.
     pub(super) fn since(&self) -> Option<Instant> {
         match self.state {
             State::Closed => None,
             State::Open { since, .. } | State::HalfOpen { since, .. } => Some(since),
+        }
+    }
+
+    /// The time of the next probe; `None` if the breaker is closed, or a probe runs.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match self.state {
+            State::Open { until, .. } => Some(until),
+            State::Closed | State::HalfOpen { .. } => None,
         }
     }
 
@@ -77,14 +86,14 @@ impl Ejection {
         }
     }
 
-    /// The probe ended without a verdict, for example because the client went away: the next request probes.
+    /// The probe ended without a verdict, for example because the client disconnected. The next request is a probe.
     pub(super) fn probe_again(&mut self) {
         if let State::HalfOpen { since, times } = self.state {
             self.state = State::Open { since, until: since, times };
         }
     }
 
-    /// The probe was a health check, and has passed. That says less than a request: it is closed on trial.
+    /// A health check has passed as the probe. That proves less than a request, so the breaker closes on trial.
     pub(super) fn probe_passed(&mut self, now: Instant) {
         if let State::HalfOpen { times, .. } = self.state {
             *self = Self { trial: times, ..Self::new(now) };
@@ -190,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_replica_is_ejected_at_once_and_probed_with_growing_pauses() {
+    fn an_unreachable_replica_is_ejected_immediately_and_probed_with_growing_pauses() {
         let now = Instant::now();
         let mut ejection = Ejection::new(now);
         assert!(!after(&mut ejection, &[Verdict::Unreachable], now));

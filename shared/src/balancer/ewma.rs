@@ -1,4 +1,4 @@
-//! Peak EWMA: a moving average of a replica's latency that rises at once and decays slowly (Finagle).
+//! Peak EWMA: a moving average of a replica's latency that rises immediately and decays slowly (Finagle).
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ impl PeakEwma {
     }
 }
 
-/// The weight, 0 to 1, that an observation made at `at` has left.
+/// The remaining weight, 0 to 1, of an observation made at `at`.
 fn weight(at: Instant, now: Instant) -> f64 {
     (-now.saturating_duration_since(at).as_secs_f64() / DECAY).exp()
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_rises_at_once_and_falls_slowly() {
+    fn it_rises_immediately_and_falls_slowly() {
         let now = Instant::now();
         let mut ewma = PeakEwma::default();
         assert_eq!(ewma.seconds(now), None);

@@ -48,7 +48,14 @@ impl Instance {
 
     /// `host:port`.
     pub fn authority(&self) -> &str {
-        self.url.split_once("://").map_or(self.url.as_str(), |(_, authority)| authority)
+        // `split_once` takes ten times as long.
+        let authority = self.url.strip_prefix("http://").or_else(|| self.url.strip_prefix("https://"));
+        authority.unwrap_or(&self.url)
+    }
+
+    /// The metadata `version`.
+    pub fn version(&self) -> Option<&str> {
+        self.metadata.get("version").map(String::as_str)
     }
 
     /// The metadata `weight`; 1 unless that is a number from 0.1 to 100.

@@ -9,12 +9,12 @@ use smallvec::SmallVec;
 use super::Instance;
 use super::ejection::Ejection;
 use super::picker::Picker;
-use super::replica::{CheckResult, Member, ReplicaKey, RequestOutcome};
+use super::replica::{CheckResult, Member, ReplicaKey, RequestOutcome, Rest};
 
 /// When a newly registered replica gets its first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Newcomers {
-    /// At once: replicas register when they are ready.
+    /// Immediately, because replicas register when they are ready.
     Trusted,
     /// After its first successful health check.
     CheckedFirst,
@@ -76,7 +76,8 @@ impl Members {
         self.replicas.push(replica);
     }
 
-    /// After a pool has shrunk, too many of its members may be ejected: readmits those ejected first.
+    /// Readmits replicas while more are ejected than the pool allows, which happens when it shrinks. The replica that
+    /// was ejected first is readmitted first.
     fn readmit_surplus(&mut self, now: Instant) {
         let (ejected, most) = self.ejected();
         let mut since: Vec<_> =
@@ -98,6 +99,31 @@ impl Members {
                 replica.begin_slow_start(now);
             }
         }
+    }
+
+    /// Gives the instance `id` a rest, or ends it. Returns whether it is registered.
+    pub(super) fn give_rest(&mut self, id: &str, rest: Option<Rest>, now: Instant) -> bool {
+        let slow_start = self.has_settled(now);
+        let mut found = false;
+        for replica in self.replicas.iter_mut().filter(|one| one.instance.id == id && !one.leaving) {
+            found = true;
+            let was_available = replica.is_available();
+            replica.give_rest(rest);
+            if slow_start && !was_available && replica.is_available() {
+                replica.begin_slow_start(now);
+            }
+        }
+        found
+    }
+
+    /// Ends each rest whose time is over; returns whether there was one.
+    pub(super) fn end_rests(&mut self, now: Instant) -> bool {
+        let rested = self.replicas.iter().filter(|replica| replica.is_rested(now));
+        let rested: Vec<_> = rested.map(|replica| replica.instance.id.clone()).collect();
+        for id in &rested {
+            self.give_rest(id, None, now);
+        }
+        !rested.is_empty()
     }
 
     pub(super) fn hint(&mut self, failing: &BTreeSet<String>, now: Instant) {
@@ -133,8 +159,9 @@ impl Members {
         picker.pick(&candidates, affinity, now).ok_or(NoReplica::Busy)
     }
 
-    /// Those of the best group that is not empty: available replicas that do not push back, available replicas, all
-    /// but the last resort, all. In a panicking pool, the first two groups are empty.
+    /// The replicas of the first group that is not empty: available replicas that do not push back, available replicas
+    /// that do, all others except those of last resort, those of last resort. In a panicking pool, the first two groups
+    /// are empty.
     fn candidates(&self, tried: &[ReplicaKey], now: Instant) -> SmallVec<[&Member; 8]> {
         let is_panicking = self.is_panicking();
         let group = |one: &Member| match (one.is_available() && !is_panicking, one.is_last_resort()) {
@@ -147,8 +174,8 @@ impl Members {
         left().filter(|one| Some(group(one)) == best).collect()
     }
 
-    /// Whether less than half of the pool is available. The few available replicas would be overloaded, so
-    /// the whole pool is used (Envoy's panic threshold).
+    /// Whether less than half of the pool is available (Envoy's panic threshold). The few available replicas would be
+    /// overloaded, so the whole pool is used.
     fn is_panicking(&self) -> bool {
         let expected = self.registered().filter(|one| one.is_expected());
         2 * self.registered().filter(|one| one.is_available()).count() < expected.count()
@@ -163,8 +190,8 @@ impl Members {
     pub(super) fn record(&mut self, key: ReplicaKey, outcome: RequestOutcome, sent: Instant, now: Instant) {
         let (ejected, most) = self.ejected();
         let slow_start = self.has_settled(now);
-        // A replica that fails fast must not look fast: an error counts as ten times the mean latency. The
-        // cap is needed because errors raise that mean.
+        // A replica that fails fast must not look fast, so an error counts as ten times the mean latency. Errors raise
+        // this mean, so it needs a cap.
         let least = match outcome.is_failure() {
             true => 10 * self.mean_latency(now).min(MEAN_CAP),
             false => Duration::ZERO,

@@ -5,26 +5,27 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::replica::{Member, ReplicaKey};
 use super::ring::hash;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     #[default]
     RoundRobin,
     Random,
-    /// The replica with the fewest requests in flight; equals take turns.
+    /// The replica with the fewest requests in flight. If several have the same number, they take turns.
     LeastConnections,
     /// Smooth weighted round robin (nginx's algorithm), by the `weight` in each instance's metadata (1 if
     /// absent).
     WeightedRoundRobin,
-    /// Power of two choices (Mitzenmacher 2001): of two random replicas the one with the lower product of
-    /// latency (Finagle's peak EWMA) and requests in flight.
+    /// Power of two choices (Mitzenmacher 2001). It compares two random replicas, and takes the one with the lower
+    /// product of latency (Finagle's peak EWMA) and requests in flight.
     P2cEwma,
-    /// The same replica for the same key; few keys move when replicas come and go (Karger 1997).
+    /// The same replica for the same key. When replicas are added or removed, few keys move (Karger 1997).
     ConsistentHash,
 }
 
@@ -97,7 +98,7 @@ impl Turn {
     fn fewest(&self, candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
         let load = |one: &Member| (one.in_flight + 1) as f64 / one.weight(now);
         let least = candidates.iter().map(|one| load(one)).min_by(f64::total_cmp)?;
-        // Equals take turns. Otherwise the first would get every request of sequential traffic.
+        // Replicas with equal load take turns. Otherwise the first would get every request of sequential traffic.
         self.next(candidates, |one| load(one) <= least)
     }
 

@@ -13,18 +13,18 @@ use tokio::sync::Notify;
 use super::Instance;
 use super::members::{Members, Newcomers, NoReplica};
 use super::picker::Picker;
-use super::replica::{CheckResult, Health, Member, ReplicaKey, RequestOutcome, Snapshot};
+use super::replica::{CheckResult, Health, Member, ReplicaKey, RequestOutcome, Rest, Snapshot};
 use crate::metrics::Readings;
 use crate::tls::{Peer, Tls};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Concurrent requests per replica. [`Pool::pick`] skips a replica that has reached this limit, and returns
-    /// [`NoReplica::Busy`] if every candidate has. Probes of ejected replicas are not limited.
+    /// Concurrent requests per replica. [`Pool::pick`] skips a replica that has reached this limit. If all replicas have
+    /// reached it, it returns [`NoReplica::Busy`]. Probes of ejected replicas are not limited.
     pub max_in_flight: usize,
     /// Decides when a newly registered replica gets its first request.
     pub newcomers: Newcomers,
-    /// The caller's side of mutual TLS with every replica.
+    /// This program's certificate for mutual TLS with the replicas; `None` without TLS.
     pub tls: Option<Tls>,
 }
 
@@ -55,20 +55,20 @@ impl Pool {
         &self.service
     }
 
-    /// TLS with the replicas, if there is to be any.
+    /// How to connect to the replicas over TLS; `None` without [`Settings::tls`].
     pub fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref()
     }
 
-    /// Replaces the set of replicas by the registered `instances`. A replica that is gone gets no new requests;
-    /// its running ones finish.
+    /// Makes the registered `instances` the replicas of the pool. Known replicas keep their state. A removed replica
+    /// gets no new requests; its running requests finish.
     pub fn update(&self, instances: &[Instance], now: Instant) {
         self.members().update(instances, self.settings.newcomers, now);
         self.changed.notify_waiters();
     }
 
-    /// Applies the results of the registry's health checks: `failing` holds the ids of the replicas that fail. A
-    /// pool with active checks of its own ignores them.
+    /// Applies the results of the registry's health checks: `failing` holds the ids of the replicas that fail. A pool
+    /// with health checks of its own ([`Newcomers::CheckedFirst`]) ignores the registry's.
     pub fn hint(&self, failing: &BTreeSet<String>, now: Instant) {
         if self.settings.newcomers == Newcomers::Trusted {
             self.members().hint(failing, now);
@@ -82,9 +82,35 @@ impl Pool {
         self.changed.notify_waiters();
     }
 
+    /// Takes the replica with the instance id `id` out of rotation, as an admin asks: it gets requests only if no other
+    /// replica is left. `None` ends this. Returns whether it is registered.
+    pub fn give_rest(&self, id: &str, rest: Option<Rest>, now: Instant) -> bool {
+        let found = self.members().give_rest(id, rest, now);
+        self.changed.notify_waiters();
+        found
+    }
+
+    /// Ends each rest whose time is over. Call it periodically: the gateway does so twice a second.
+    pub fn end_rests(&self, now: Instant) {
+        if self.members().end_rests(now) {
+            self.changed.notify_waiters();
+        }
+    }
+
     /// The current state of every replica.
     pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
         self.members().all().map(|replica| replica.snapshot(now)).collect()
+    }
+
+    /// The keys of all replicas that do not match. Pass them as `tried`: then [`Pool::pick`] chooses only a replica that
+    /// matches.
+    pub fn all_but(&self, matches: impl Fn(&Instance) -> bool) -> Vec<ReplicaKey> {
+        self.members().all().filter(|one| !matches(&one.instance)).map(|one| one.key).collect()
+    }
+
+    /// Whether a replica with this version is available.
+    pub fn has_version(&self, version: &str) -> bool {
+        self.members().all().any(|one| one.is_available() && one.instance.version() == Some(version))
     }
 
     /// Adds gauges for every replica. The label is `peer_instance`, because Prometheus uses `instance` for
@@ -122,13 +148,13 @@ impl Pool {
                 changed.await;
             }
         };
-        // A timeout is no error here: the caller then calls `pick`, which handles the lack of an available replica.
+        // A timeout is not an error here: the caller then calls `pick`, which returns `NoReplica`.
         tokio::time::timeout(timeout, available).await.unwrap_or_default();
     }
 
     /// Picks a replica for the next request, never one of `tried`. `affinity` is the key for consistent
-    /// hashing. If an ejected replica is due for a probe, it is picked first, whatever the strategy. The probe may
-    /// fail, so a request that cannot be retried uses [`Pool::pick_without_probe`].
+    /// hashing. Whatever the `picker`, an ejected replica that is due for a probe is picked first. The probe may fail, so
+    /// use [`Pool::pick_without_probe`] for a request that cannot be retried.
     pub fn pick(
         self: &Arc<Self>,
         picker: &Picker,
@@ -142,7 +168,9 @@ impl Pool {
         }
     }
 
-    /// Like [`Pool::pick`], but the request is never used to test an ejected replica.
+    /// Like [`Pool::pick`], but the request is never a probe. Ejected replicas are skipped, with two exceptions. If less
+    /// than half of the pool is available, ejections are ignored. If the caller has tried all other replicas, an
+    /// ejected one is picked.
     pub fn pick_without_probe(
         self: &Arc<Self>,
         picker: &Picker,
@@ -184,7 +212,7 @@ impl Pool {
     }
 }
 
-/// A picked replica. The hold counts as one of its requests in flight until it is dropped.
+/// A picked replica. Until the hold is dropped, it counts as one request in flight at this replica.
 #[derive(Debug)]
 pub struct Hold {
     pool: Arc<Pool>,
@@ -193,7 +221,7 @@ pub struct Hold {
     picked: Instant,
     /// This request is a probe, and its outcome is not known yet.
     probing: bool,
-    /// It does not count toward [`Settings::max_in_flight`].
+    /// This request does not count toward [`Settings::max_in_flight`].
     exempt: bool,
 }
 
@@ -212,8 +240,8 @@ impl Hold {
         self.key
     }
 
-    /// From now on the request does not count toward [`Settings::max_in_flight`]. For event streams and other
-    /// requests that last long and that the caller limits by itself.
+    /// From now on the request does not count toward [`Settings::max_in_flight`]. Use this for long requests, such as
+    /// event streams, if the caller has its own limit for them.
     pub fn exempt(&mut self) {
         if !std::mem::replace(&mut self.exempt, true)
             && let Some(replica) = self.pool.members().get(self.key)
@@ -222,9 +250,9 @@ impl Hold {
         }
     }
 
-    /// Records the outcome. Call it when the head of the response has arrived, or the attempt has failed: the
-    /// time since the pick counts as the replica's latency. An outcome that says nothing about the replica, such as a stale
-    /// connection, is not recorded.
+    /// Records the outcome. Call it when the head of the response has arrived, or the attempt has failed: the time
+    /// since the pick counts as the replica's latency. It ignores an outcome that tells nothing about the replica,
+    /// such as a stale connection.
     pub fn record(&mut self, outcome: RequestOutcome, now: Instant) {
         if outcome.is_conclusive() {
             self.probing = false;
@@ -232,8 +260,8 @@ impl Hold {
         }
     }
 
-    /// Reports that this probe was a health check, and that it has passed. For the periodic checks, see
-    /// [`Pool::report_check`].
+    /// Only for a probe that was a health check: call this if the check has passed, and [`Self::record`] if it has
+    /// failed. A client's request always uses [`Self::record`].
     pub fn probe_passed(&mut self, now: Instant) {
         self.probing = false;
         self.pool.members().probe_passed(self.key, now);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
 use super::*;
-use crate::balancer::{Health, RequestOutcome, Strategy};
+use crate::balancer::{Health, RequestOutcome, Rest, Strategy};
 
 const FAST: Duration = Duration::from_millis(5);
 
@@ -87,6 +87,42 @@ fn least_connections_avoids_busy_replicas_and_takes_turns_among_equals() {
 }
 
 #[test]
+fn a_replica_that_an_admin_gives_a_rest_gets_nothing_until_its_end() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(3, now), Picker::new(Strategy::RoundRobin));
+    let later = now + Duration::from_secs(60);
+    assert!(pool.give_rest("0", Some(Rest::Until(later)), now));
+    assert!(pool.give_rest("1", Some(Rest::Open), now));
+    assert!(!pool.give_rest("no replica", Some(Rest::Open), now));
+    assert_eq!(shares(&pool, &picker, 30, now), BTreeMap::from([("2".to_owned(), 30)]));
+    let seen = pool.snapshot(now);
+    let told: Vec<_> = seen.iter().map(|one| (one.health, one.reason, one.until)).collect();
+    assert_eq!(
+        told,
+        [
+            (Health::Ejected, Some("ejected_by_admin"), Some(later)),
+            (Health::Draining, Some("drained_by_admin"), None),
+            (Health::Healthy, None, None),
+        ]
+    );
+    pool.end_rests(later - Duration::from_millis(1));
+    assert_eq!(shares(&pool, &picker, 30, later).len(), 1);
+    pool.end_rests(later);
+    assert_eq!(health(&pool, "0", later), Health::Healthy);
+    assert_eq!(health(&pool, "1", later), Health::Draining, "until the admin ends it");
+    pool.give_rest("1", None, later);
+    assert_eq!(shares(&pool, &picker, 300, later + Duration::from_secs(60)).len(), 3);
+}
+
+#[test]
+fn when_no_other_replica_is_left_a_resting_one_serves() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
+    assert!(["0", "1"].iter().all(|id| pool.give_rest(id, Some(Rest::Open), now)));
+    assert_eq!(shares(&pool, &picker, 10, now).values().sum::<usize>(), 10);
+}
+
+#[test]
 fn weighted_round_robin_gives_shares_by_weight() {
     let now = Instant::now();
     let pool = Pool::new("a-service", Settings::default());
@@ -147,7 +183,7 @@ fn p2c_treats_a_new_replica_as_fast_as_the_others() {
 }
 
 #[test]
-fn an_unreachable_replica_is_ejected_at_once_probed_and_readmitted_with_a_slow_start() {
+fn an_unreachable_replica_is_ejected_immediately_probed_and_readmitted_with_a_slow_start() {
     let began = Instant::now();
     let (pool, picker) = (pool(2, began), Picker::new(Strategy::RoundRobin));
     let now = began + Duration::from_secs(10);

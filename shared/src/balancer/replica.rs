@@ -26,9 +26,9 @@ pub enum RequestOutcome {
     Reset,
     /// No response within a reasonable time.
     TimedOut,
-    /// An idle connection turned out to be closed. It says nothing about the replica's health.
+    /// The server had closed the idle connection. This says nothing about the replica's health.
     StaleConnection,
-    /// The caller caused the failure: it went away, left too little time, or sent a bad request.
+    /// The caller caused the failure: it disconnected, left too little time, or sent a bad request.
     OwnFault,
 }
 
@@ -69,7 +69,7 @@ impl Health {
     }
 }
 
-/// State of a replica at one moment.
+/// The state of a replica at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub instance: Arc<Instance>,
@@ -80,6 +80,20 @@ pub struct Snapshot {
     pub requests: u64,
     /// Moving average; zero if unknown.
     pub latency: Duration,
+    /// The replica's share of the traffic, 0 to 1.
+    pub weight: f64,
+    /// Why the replica is not healthy: a code.
+    pub reason: Option<&'static str>,
+    /// When the ejection, or the rest, ends.
+    pub until: Option<Instant>,
+}
+
+/// A replica gets no requests, because an admin wants that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    Until(Instant),
+    /// Until the admin ends it.
+    Open,
 }
 
 /// Failed checks in a row until a replica is unhealthy.
@@ -97,7 +111,7 @@ pub(super) struct Member {
     pub(super) key: ReplicaKey,
     pub(super) instance: Arc<Instance>,
     pub(super) in_flight: usize,
-    /// Those in flight that do not count toward the maximum.
+    /// The number of requests in flight that do not count toward the maximum.
     pub(super) exempt: usize,
     pub(super) ejection: Ejection,
     pub(super) ewma: PeakEwma,
@@ -112,8 +126,9 @@ pub(super) struct Member {
     refused: bool,
     /// Begin of the slow start.
     slow_start: Option<Instant>,
-    /// The replica asked for no requests until then.
+    /// Until this time, the replica has asked for no requests.
     pushback: Option<Instant>,
+    rest: Option<Rest>,
 }
 
 /// Result of the active checks: `Up` becomes `Down` after three failures, `Down` becomes `Up` after two
@@ -143,10 +158,12 @@ impl Member {
             refused: false,
             slow_start: None,
             pushback: None,
+            rest: None,
         }
     }
 
-    /// Whether it has been registered for so long that others can start slowly beside it.
+    /// Whether the replica is available and was registered at least [`SLOW_START`] ago. It can then carry the load
+    /// while others start slowly.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
         self.is_available() && now.saturating_duration_since(self.since) >= SLOW_START
     }
@@ -155,7 +172,7 @@ impl Member {
         self.slow_start = Some(now);
     }
 
-    /// Its share of the traffic, 0.1 to 1; below 1 during the slow start.
+    /// The replica's share of the traffic, 0.1 to 1. It is below 1 during the slow start.
     pub(super) fn weight(&self, now: Instant) -> f64 {
         self.slow_start.map_or(1.0, |began| {
             let share = now.saturating_duration_since(began).as_secs_f64() / SLOW_START.as_secs_f64();
@@ -164,26 +181,43 @@ impl Member {
     }
 
     pub(super) fn is_available(&self) -> bool {
-        matches!(self.check, CheckState::Up { .. }) && self.ejection.is_closed() && !self.leaving
+        matches!(self.check, CheckState::Up { .. })
+            && self.ejection.is_closed()
+            && !self.leaving
+            && self.rest.is_none()
     }
 
-    /// Whether it counts in the panic threshold. A replica that was never up, or that leaves, does not.
+    pub(super) fn give_rest(&mut self, rest: Option<Rest>) {
+        self.rest = rest;
+    }
+
+    /// Whether the replica's rest has ended.
+    pub(super) fn is_rested(&self, now: Instant) -> bool {
+        matches!(self.rest, Some(Rest::Until(until)) if until <= now)
+    }
+
+    /// Whether the replica counts toward the panic threshold. A replica that was never up, drains, rests or is
+    /// deregistered does not count.
     pub(super) fn is_expected(&self) -> bool {
-        matches!(self.check, CheckState::Up { .. } | CheckState::Down { .. }) && !self.leaving
+        let is_known = matches!(self.check, CheckState::Up { .. } | CheckState::Down { .. });
+        is_known && !self.leaving && self.rest.is_none()
     }
 
-    /// Whether a request should probe it. Not while active checks fail.
+    /// Whether the next request should be a probe of this replica. Never true while active checks fail.
     pub(super) fn wants_probe(&self, now: Instant) -> bool {
-        matches!(self.check, CheckState::Up { .. }) && self.ejection.wants_probe(now) && !self.leaving
+        matches!(self.check, CheckState::Up { .. })
+            && self.ejection.wants_probe(now)
+            && !self.leaving
+            && self.rest.is_none()
     }
 
     pub(super) fn is_pushing_back(&self, now: Instant) -> bool {
         self.pushback.is_some_and(|until| now < until)
     }
 
-    /// Whether even a panicking pool should prefer others.
+    /// Whether even a panicking pool prefers all other replicas.
     pub(super) fn is_last_resort(&self) -> bool {
-        self.refused || self.check == CheckState::Draining
+        self.refused || self.check == CheckState::Draining || self.rest.is_some()
     }
 
     pub(super) fn begin_request(&mut self) {
@@ -208,8 +242,8 @@ impl Member {
         };
     }
 
-    /// Whether the registry's check fails. A change of it counts as enough checks in a row: the registry counts
-    /// itself.
+    /// Applies the result of the registry's check. One result is enough to change the state, because the registry has
+    /// already counted several checks.
     pub(super) fn hint(&mut self, fails: bool) {
         self.check = match (self.check, fails) {
             (CheckState::Up { .. }, true) => CheckState::Down { passed: 0 },
@@ -231,7 +265,7 @@ impl Member {
             RequestOutcome::Answered { status, retry_after } if is_pushback(status, retry_after) => {
                 let pause = retry_after.unwrap_or(DEFAULT_PUSHBACK).min(MAX_PUSHBACK);
                 self.pushback = Some(now + pause);
-                // For a probe any response is good enough.
+                // As the response to a probe, back-pressure counts as a success.
                 if self.ejection.is_closed() {
                     return false;
                 }
@@ -247,12 +281,22 @@ impl Member {
     }
 
     pub(super) fn snapshot(&self, now: Instant) -> Snapshot {
-        let health = match self.check {
-            _ if self.leaving => Health::Draining,
-            CheckState::Draining => Health::Draining,
-            CheckState::New | CheckState::Down { .. } => Health::Unhealthy,
-            CheckState::Up { .. } if self.ejection.is_closed() => Health::Healthy,
-            CheckState::Up { .. } => Health::Ejected,
+        let (health, reason) = match (self.check, self.rest) {
+            _ if self.leaving => (Health::Draining, Some("leaving")),
+            (CheckState::Draining, _) => (Health::Draining, Some("draining")),
+            (_, Some(Rest::Open)) => (Health::Draining, Some("drained_by_admin")),
+            (_, Some(Rest::Until(_))) => (Health::Ejected, Some("ejected_by_admin")),
+            (CheckState::New, _) => (Health::Unhealthy, Some("check_pending")),
+            (CheckState::Down { .. }, _) if self.refused => (Health::Unhealthy, Some("unreachable")),
+            (CheckState::Down { .. }, _) => (Health::Unhealthy, Some("check_failed")),
+            (CheckState::Up { .. }, _) if self.ejection.is_closed() => (Health::Healthy, None),
+            (CheckState::Up { .. }, _) if self.refused => (Health::Ejected, Some("unreachable")),
+            (CheckState::Up { .. }, _) => (Health::Ejected, Some("failures")),
+        };
+        let until = match self.rest {
+            Some(Rest::Until(until)) => Some(until),
+            Some(Rest::Open) => None,
+            None => self.ejection.until(),
         };
         Snapshot {
             instance: self.instance.clone(),
@@ -260,29 +304,37 @@ impl Member {
             active_requests: self.in_flight,
             requests: self.requests,
             latency: Duration::from_secs_f64(self.ewma.seconds(now).unwrap_or_default()),
+            weight: self.weight(now),
+            reason,
+            until: until.filter(|_| health != Health::Healthy),
         }
     }
 }
 
-/// A replica that had less time is not blamed for a timeout.
+/// If a replica had less time than this, a timeout does not count as its failure.
 const MIN_FAIR_TIME: Duration = Duration::from_millis(500);
 
 impl RequestOutcome {
-    /// The outcome of a request that the replica had to answer within `time`. If that was too short, a timeout
-    /// is nobody's fault, whether the caller noticed it or the replica answered 504.
+    /// The outcome of a request that the replica had to answer within `time`. If this time was too short, a timeout
+    /// does not count as a failure of the replica. A 504 response is a timeout too.
     pub fn within(self, time: Duration) -> Self {
         let timed_out =
             matches!(self, Self::TimedOut | Self::Answered { status: StatusCode::GATEWAY_TIMEOUT, .. });
         if timed_out && time < MIN_FAIR_TIME { Self::OwnFault } else { self }
     }
 
-    /// Whether it says anything about the replica's health.
-    pub(super) fn is_conclusive(self) -> bool {
+    /// Whether this outcome says anything about the replica's health.
+    pub fn is_conclusive(self) -> bool {
         !matches!(self, Self::StaleConnection | Self::OwnFault)
     }
 
-    pub(super) fn is_failure(self) -> bool {
+    pub fn is_failure(self) -> bool {
         !matches!(self, Self::Answered { status, .. } if !status.is_server_error())
+    }
+
+    /// The replica asks for fewer requests.
+    pub fn is_pushback(self) -> bool {
+        matches!(self, Self::Answered { status, retry_after } if is_pushback(status, retry_after))
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) fn points(id: &str) -> Vec<u64> {
 }
 
 /// Equal in every process, so that all gateways map a key to the same replica.
-pub(super) fn hash(text: &str) -> u64 {
+pub fn hash(text: &str) -> u64 {
     let digest = Sha256::digest(text);
     digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
 }

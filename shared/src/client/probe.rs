@@ -10,7 +10,7 @@ use crate::http::{Call, ExchangeError, Response, exchange, retry_after};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// If a replica of `pool` is due for a probe, asks it in the background whether it is ready.
+/// If a replica of `pool` is due for a probe, checks its readiness in the background.
 pub fn probe(pool: &Arc<Pool>) {
     if let Some(hold) = pool.pick_probe(&[], Instant::now()) {
         actix_web::rt::spawn(check(hold));
@@ -26,7 +26,7 @@ async fn check(mut hold: Hold) {
     }
 }
 
-/// What an exchange that had `time` says about the replica.
+/// The outcome of an exchange that had to end within `time`, for the circuit breaker of the replica.
 pub(super) fn outcome(exchanged: &Result<Response, ExchangeError>, time: Duration) -> RequestOutcome {
     let outcome = match exchanged {
         Ok(response) => {

@@ -14,10 +14,12 @@ use crate::http::{Call, ExchangeError, IDEMPOTENCY_KEY, Response, exchange};
 use crate::metrics;
 use crate::resilience::Budget;
 use crate::resilience::retry::{Attempts, Decision, Failure, Request, is_safe};
+use crate::trace::{Recording, SpanKind};
 
 /// Total time of a call, including retries.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call waits for a replica to register: all services start at the same time.
+/// How long a call waits for a replica to register. All services start at the same time, so the first calls may be
+/// early.
 const REPLICA_WAIT: Duration = Duration::from_secs(1);
 
 /// Builder of one call.
@@ -60,7 +62,7 @@ impl<'a> RequestBuilder<'a> {
         self
     }
 
-    /// Calls on behalf of this person.
+    /// Makes the call on behalf of this person.
     pub fn person(mut self, person: Uuid) -> Self {
         self.person = Some(person);
         self
@@ -132,12 +134,14 @@ impl<'a> RequestBuilder<'a> {
         let request =
             Request { repeatable: self.repeatable, replayable: true, outermost: self.context.is_outermost() };
         let (mut attempts, mut tried, mut unreachable) = (Attempts::default(), Vec::new(), Vec::new());
+        let mut last = None;
         loop {
             let hold = self.pick(&tried, &unreachable)?;
             let key = hold.key();
             tried.push(key);
-            let (result, failure) = self.attempt(hold, end, &attempts).await;
+            let (result, failure) = self.attempt(hold, end, &attempts, last).await;
             let Some(failure) = failure else { return result };
+            last = Some(failure);
             if failure == Failure::Unreachable {
                 unreachable.push(key);
             }
@@ -147,7 +151,7 @@ impl<'a> RequestBuilder<'a> {
         }
     }
 
-    /// Picks a replica that was not tried yet. If there is none, picks one again that was reachable.
+    /// Picks a replica that was not tried yet. If there is none, picks a tried replica that was reachable.
     fn pick(&self, tried: &[ReplicaKey], unreachable: &[ReplicaKey]) -> Result<Hold, ClientError> {
         let ServiceClient { pool, picker, .. } = self.client;
         if !self.repeatable {
@@ -174,11 +178,12 @@ impl<'a> RequestBuilder<'a> {
         mut hold: Hold,
         end: Instant,
         attempts: &Attempts,
+        last: Option<Failure>,
     ) -> (Result<Response, ClientError>, Option<Failure>) {
         let name = self.client.service();
         let service = || name.to_owned();
         let time = end.saturating_duration_since(Instant::now());
-        let exchanged = exchange(self.call(&hold, time, attempts)).await;
+        let exchanged = exchange(self.call(&hold, time, attempts, last)).await;
         hold.record(outcome(&exchanged, time), Instant::now());
         match exchanged {
             Ok(response) => {
@@ -187,7 +192,7 @@ impl<'a> RequestBuilder<'a> {
                 (Ok(response), failed)
             }
             Err(ExchangeError::Unreachable(why)) => {
-                log::debug!(service = name, why; "a replica cannot be reached");
+                log::debug!(peer_service = name, error = why; "a replica cannot be reached");
                 (Err(ClientError::Unavailable(service())), Some(Failure::Unreachable))
             }
             Err(ExchangeError::Local(why)) => {
@@ -195,7 +200,7 @@ impl<'a> RequestBuilder<'a> {
                 (Err(ClientError::Unavailable(service())), Some(Failure::Unreachable))
             }
             Err(ExchangeError::Broken(why)) => {
-                log::debug!(service = name, why; "a connection broke");
+                log::debug!(peer_service = name, error = why; "a connection broke");
                 (Err(ClientError::Broken(service())), Some(Failure::Reset))
             }
             Err(ExchangeError::TimedOut) => (Err(ClientError::TimedOut(service())), Some(Failure::TimedOut)),
@@ -206,10 +211,15 @@ impl<'a> RequestBuilder<'a> {
         }
     }
 
-    fn call(&self, hold: &Hold, time: Duration, attempts: &Attempts) -> Call {
+    fn call(&self, hold: &Hold, time: Duration, attempts: &Attempts, last: Option<Failure>) -> Call {
         let url = format!("{}{}", hold.instance().url, self.path);
         let token = self.client.tokens.mint(self.client.service(), self.person);
-        let mut call = Call::new(self.method.clone(), url, time).to_peer(hold.peer()).bearer(token);
+        let mut span = self.context.start_span(SpanKind::Client, "HTTP");
+        span.record(|span| {
+            describe_attempt(span, self.client.service(), &hold.instance().id, attempts, last);
+        });
+        let call = Call::new(self.method.clone(), url, time).to_peer(hold.peer()).bearer(token);
+        let mut call = call.traced(span);
         let mine = self.headers.iter().map(|(name, value)| (*name, value.clone()));
         for (name, value) in self.context.headers(time, attempts.count()).into_iter().chain(mine) {
             call = call.header(name, value);
@@ -221,7 +231,24 @@ impl<'a> RequestBuilder<'a> {
     }
 }
 
-/// Asks the retry policy about a failed attempt. If there is to be another, counts it and returns when it is due.
+/// Sets the attributes of an attempt: which replica, which attempt, and why there was another one before.
+pub fn describe_attempt(
+    span: &mut Recording<'_>,
+    service: &str,
+    replica: &str,
+    attempts: &Attempts,
+    last: Option<Failure>,
+) {
+    span.set("peer.service", service.to_owned());
+    span.set("peer.service.instance.id", replica.to_owned());
+    span.set("http.request.resend_count", i64::from(attempts.count()));
+    if let Some(last) = last {
+        span.set("retry.reason", last.to_string());
+    }
+}
+
+/// Asks the retry policy about a failed attempt. If it allows a retry, counts the retry, waits until it is due, and
+/// returns `true`.
 pub async fn is_retried(
     service: &str,
     attempts: &mut Attempts,

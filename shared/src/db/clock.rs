@@ -10,6 +10,8 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 #[cfg(feature = "postgres")]
+use super::connections::Connections;
+#[cfg(feature = "postgres")]
 use super::server_clock::ServerClock;
 
 #[derive(Debug, Clone)]
@@ -31,20 +33,16 @@ impl Clock {
     }
 
     #[cfg(feature = "postgres")]
-    pub(super) async fn of(pool: &sqlx::PgPool, timeout: std::time::Duration) -> Result<Self, sqlx::Error> {
-        Ok(Self::Server(Arc::new(ServerClock::ask(pool, timeout).await?)))
+    pub(super) async fn of(connections: &Connections) -> Result<Self, sqlx::Error> {
+        Ok(Self::Server(Arc::new(ServerClock::ask(connections).await?)))
     }
 
     #[cfg(feature = "postgres")]
-    pub(super) async fn correct(
-        &self,
-        pool: &sqlx::PgPool,
-        timeout: std::time::Duration,
-    ) -> Result<(), sqlx::Error> {
+    pub(super) async fn correct(&self, connections: &Connections) -> Result<(), sqlx::Error> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Process => Ok(()),
-            Self::Server(clock) => clock.ask_again(pool, timeout).await,
+            Self::Server(clock) => clock.ask_again(connections).await,
         }
     }
 }

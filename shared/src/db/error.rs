@@ -13,6 +13,9 @@ pub enum DbError {
     /// Timeout while waiting for a lock of another transaction.
     #[error("a row stayed locked: {0}")]
     Locked(#[source] sqlx::Error),
+    /// The rows contradict each other: a mistake in the program, or somebody else has changed them.
+    #[error("the rows contradict each other: {0}")]
+    Contradiction(String),
     /// A bug in the store's SQL.
     #[error("the database refused: {0}")]
     Refused(#[source] sqlx::Error),
@@ -31,7 +34,7 @@ impl DbError {
     pub fn problem(&self) -> Problem {
         match self {
             Self::Unavailable(_) | Self::Locked(_) => Problem::unavailable(1),
-            Self::Taken(_) | Self::Refused(_) => Problem::internal(),
+            Self::Taken(_) | Self::Contradiction(_) | Self::Refused(_) => Problem::internal(),
         }
         .because(self)
     }

@@ -15,8 +15,8 @@ use super::connect::{OpenError, in_order};
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
-/// For the lock that sqlx takes, so that one program migrates. Shorter than PostgreSQL's `deadlock_timeout`: who waits
-/// for it holds up `CREATE INDEX CONCURRENTLY`, and that waits for who waits.
+/// For the lock that sqlx takes, so that only one program migrates. Shorter than PostgreSQL's `deadlock_timeout`,
+/// because a program that waits for the lock and `CREATE INDEX CONCURRENTLY` wait for each other.
 const TURN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Rows of these tables are written by the login that migrates; others read them.
@@ -63,7 +63,7 @@ async fn run_to(
             Err(error) => return Err(error.into()),
         };
         let tables = locked_tables(connection, migrator, &error).await?;
-        log::warn!(tables = tables.as_str(), attempt; "a migration waits for a lock");
+        log::warn!(table = tables.as_str(), attempt; "a migration waits for a lock");
         if attempt == ATTEMPTS {
             return Err(OpenError::Locked { tables, source: error });
         }

@@ -53,7 +53,11 @@ pub(super) async fn within<T>(
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
     let done = tokio::time::timeout(timeout, statement).await;
-    done.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+    done.unwrap_or_else(|_| Err(timed_out()))
+}
+
+pub(super) fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 /// `sql` with its parameters.
@@ -67,6 +71,8 @@ pub(super) fn statement(sql: String, values: Vec<Value>) -> Query<'static, Postg
             Value::Uuid(value) => query.bind(value),
             Value::Time(value) => query.bind(value),
             Value::Json(value) => query.bind(value.map(Json)),
+            Value::Ints(values) => query.bind(values),
+            Value::Uuids(values) => query.bind(values),
         };
     }
     query

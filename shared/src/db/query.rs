@@ -1,7 +1,5 @@
 //! Queries: SQL with `$1` placeholders, and parameters.
 
-#[cfg(feature = "postgres")]
-use super::postgres;
 #[cfg(feature = "sqlite")]
 use super::sqlite;
 use super::{Column, Db, DbError, Pools, Tx, TxInner, Value, about_to};
@@ -12,6 +10,14 @@ pub enum Conn<'c> {
 }
 
 impl Conn<'_> {
+    /// Counts a statement of a transaction, for its span.
+    fn counted(mut self) -> Self {
+        if let Self::Tx(tx) = &mut self {
+            tx.span.count_statement();
+        }
+        self
+    }
+
     /// The database's time; see [`Db::now`].
     pub fn now(&self) -> time::OffsetDateTime {
         match self {
@@ -75,51 +81,66 @@ impl Query {
     /// Returns the number of changed rows.
     pub async fn execute<'c>(self, conn: impl Into<Conn<'c>>) -> Result<u64, DbError> {
         about_to(&self.sql);
-        Ok(match conn.into() {
+        Ok(match Conn::counted(conn.into()) {
             #[cfg(feature = "sqlite")]
             Conn::Pool(Db(Pools::Sqlite { writer, .. }, _)) => {
                 sqlite::statement(self.sql, self.values).execute(writer).await?.rows_affected()
             }
             #[cfg(feature = "postgres")]
-            Conn::Pool(Db(Pools::Postgres { pool, timeout, .. }, _)) => {
-                let run = postgres::statement(self.sql, self.values).execute(pool);
-                postgres::within(*timeout, run).await?.rows_affected()
+            Conn::Pool(Db(Pools::Postgres { connections, .. }, _)) => {
+                connections.execute(self.sql, self.values).await?
             }
-            #[cfg(feature = "sqlite")]
-            Conn::Tx(Tx { inner: TxInner::Sqlite(tx), .. }) => {
-                sqlite::statement(self.sql, self.values).execute(&mut **tx).await?.rows_affected()
-            }
-            #[cfg(feature = "postgres")]
-            Conn::Tx(Tx { inner: TxInner::Postgres { tx, timeout }, .. }) => {
-                let run = postgres::statement(self.sql, self.values).execute(&mut **tx);
-                postgres::within(*timeout, run).await?.rows_affected()
+            Conn::Tx(tx) => {
+                let done = self.execute_in(&mut tx.inner).await;
+                tx.has_failed |= done.is_err();
+                done?
             }
         })
+    }
+
+    async fn execute_in(self, tx: &mut TxInner) -> Result<u64, sqlx::Error> {
+        match tx {
+            #[cfg(feature = "sqlite")]
+            TxInner::Sqlite(tx) => {
+                Ok(sqlite::statement(self.sql, self.values).execute(&mut **tx).await?.rows_affected())
+            }
+            #[cfg(feature = "postgres")]
+            TxInner::Postgres(tx) => tx.execute(self.sql, self.values).await,
+        }
     }
 
     /// Returns all rows. On a pool it must be read-only, because it runs on a reader of SQLite.
     pub async fn fetch_all<'c>(self, conn: impl Into<Conn<'c>>) -> Result<Vec<Row>, DbError> {
         about_to(&self.sql);
-        Ok(match conn.into() {
+        Ok(match Conn::counted(conn.into()) {
             #[cfg(feature = "sqlite")]
             Conn::Pool(Db(Pools::Sqlite { readers, .. }, _)) => {
                 let rows = sqlite::statement(self.sql, self.values).fetch_all(readers).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             #[cfg(feature = "postgres")]
-            Conn::Pool(Db(Pools::Postgres { pool, timeout, .. }, _)) => {
-                let run = postgres::statement(self.sql, self.values).fetch_all(pool);
-                postgres::within(*timeout, run).await?.into_iter().map(Row::Postgres).collect()
+            Conn::Pool(Db(Pools::Postgres { connections, .. }, _)) => {
+                let rows = connections.fetch_all(self.sql, self.values).await?;
+                rows.into_iter().map(Row::Postgres).collect()
             }
+            Conn::Tx(tx) => {
+                let rows = self.fetch_all_in(&mut tx.inner).await;
+                tx.has_failed |= rows.is_err();
+                rows?
+            }
+        })
+    }
+
+    async fn fetch_all_in(self, tx: &mut TxInner) -> Result<Vec<Row>, sqlx::Error> {
+        Ok(match tx {
             #[cfg(feature = "sqlite")]
-            Conn::Tx(Tx { inner: TxInner::Sqlite(tx), .. }) => {
+            TxInner::Sqlite(tx) => {
                 let rows = sqlite::statement(self.sql, self.values).fetch_all(&mut **tx).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             #[cfg(feature = "postgres")]
-            Conn::Tx(Tx { inner: TxInner::Postgres { tx, timeout }, .. }) => {
-                let run = postgres::statement(self.sql, self.values).fetch_all(&mut **tx);
-                postgres::within(*timeout, run).await?.into_iter().map(Row::Postgres).collect()
+            TxInner::Postgres(tx) => {
+                tx.fetch_all(self.sql, self.values).await?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -132,5 +153,22 @@ impl Query {
     /// Returns the first row, which must exist.
     pub async fn fetch_one<'c>(self, conn: impl Into<Conn<'c>>) -> Result<Row, DbError> {
         self.fetch_optional(conn).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::db::{query, testing};
+
+    #[actix_web::test]
+    async fn a_transaction_with_a_failed_statement_is_never_committed_even_if_the_error_is_ignored() {
+        for db in testing::databases().await {
+            query("CREATE TABLE things (id INTEGER PRIMARY KEY)").execute(&db).await.unwrap();
+            let mut tx = db.begin().await.unwrap();
+            query("INSERT INTO things (id) VALUES (1)").execute(&mut tx).await.unwrap();
+            query("INSERT INTO things (id) VALUES (1)").execute(&mut tx).await.unwrap_err();
+            tx.commit().await.unwrap_err();
+            assert!(query("SELECT id FROM things").fetch_all(&db).await.unwrap().is_empty(), "{}", db.kind());
+        }
     }
 }

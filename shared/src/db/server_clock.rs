@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
+
+use super::connections::Connections;
 
 /// The server's answer to the question for its time.
 struct Answer {
@@ -21,12 +22,12 @@ pub(super) struct ServerClock {
 }
 
 impl ServerClock {
-    pub(super) async fn ask(pool: &PgPool, timeout: Duration) -> Result<Self, sqlx::Error> {
-        Ok(Self::new(ask(pool, timeout).await?))
+    pub(super) async fn ask(connections: &Connections) -> Result<Self, sqlx::Error> {
+        Ok(Self::new(ask(connections).await?))
     }
 
-    pub(super) async fn ask_again(&self, pool: &PgPool, timeout: Duration) -> Result<(), sqlx::Error> {
-        self.correct(ask(pool, timeout).await?);
+    pub(super) async fn ask_again(&self, connections: &Connections) -> Result<(), sqlx::Error> {
+        self.correct(ask(connections).await?);
         Ok(())
     }
 
@@ -50,12 +51,11 @@ impl ServerClock {
     }
 }
 
-async fn ask(pool: &PgPool, timeout: Duration) -> Result<Answer, sqlx::Error> {
-    // Waiting for a connection is not part of the question.
-    let mut connection = super::postgres::within(timeout, pool.acquire()).await?;
+async fn ask(connections: &Connections) -> Result<Answer, sqlx::Error> {
+    // Waiting for a connection is not part of the question, and no lost connection delays the answer.
+    let connection = connections.tested(connections.deadline()).await?;
     let asked = Instant::now();
-    let told = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *connection);
-    let told = super::postgres::within(timeout, told).await?;
+    let told = connection.time().await?;
     let arrived = Instant::now();
     Ok(Answer { told, took: arrived - asked, arrived })
 }

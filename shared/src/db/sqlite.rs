@@ -61,8 +61,7 @@ fn migration_lock(database: &Path) -> Result<File, OpenError> {
 
 /// Adapts `sql` and its parameters to SQLite.
 pub(super) fn statement(sql: String, values: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
-    let sql = sql.replace("FOR UPDATE SKIP LOCKED", "").replace("FOR UPDATE", "");
-    let mut query = sqlx::query(AssertSqlSafe(sql));
+    let mut query = sqlx::query(AssertSqlSafe(adapted(sql)));
     for value in values {
         query = match value {
             Value::Text(value) => query.bind(value),
@@ -71,9 +70,29 @@ pub(super) fn statement(sql: String, values: Vec<Value>) -> Query<'static, Sqlit
             Value::Uuid(value) => query.bind(value.map(|id| id.to_string())),
             Value::Time(value) => query.bind(value.map(format_time)),
             Value::Json(value) => query.bind(value.map(|json| json.to_string())),
+            Value::Ints(values) => query.bind(serde_json::json!(values).to_string()),
+            Value::Uuids(values) => query.bind(serde_json::json!(values).to_string()),
         };
     }
     query
+}
+
+/// `sql` without row locks, and with arrays as tables.
+fn adapted(sql: String) -> String {
+    let mut sql = match sql.contains("FOR UPDATE") {
+        true => sql.replace("FOR UPDATE SKIP LOCKED", "").replace("FOR UPDATE", ""),
+        false => sql,
+    };
+    while let Some((before, rest)) = sql.split_once("= ANY(")
+        && let Some((array, after)) = rest.split_once(')')
+    {
+        sql = format!("{before}IN (SELECT value FROM json_each({array})){after}");
+    }
+    match sql.contains("UNNEST(") {
+        // The column of both is `value`, if PostgreSQL's table has that name.
+        true => sql.replace("UNNEST(", "json_each("),
+        false => sql,
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,10 @@ pub enum Value {
     Time(Option<OffsetDateTime>),
     /// `jsonb`; TEXT on SQLite
     Json(Option<serde_json::Value>),
+    /// `bigint[]`, for `= ANY($1)` or `UNNEST($1)`; a JSON array on SQLite
+    Ints(Vec<i64>),
+    /// `uuid[]`, likewise
+    Uuids(Vec<Uuid>),
 }
 
 macro_rules! value_from {
@@ -39,6 +43,18 @@ macro_rules! value_from {
     )*};
 }
 value_from!(String => Text, i64 => Int, bool => Bool, Uuid => Uuid, OffsetDateTime => Time, serde_json::Value => Json);
+
+impl From<Vec<i64>> for Value {
+    fn from(values: Vec<i64>) -> Self {
+        Self::Ints(values)
+    }
+}
+
+impl From<Vec<Uuid>> for Value {
+    fn from(values: Vec<Uuid>) -> Self {
+        Self::Uuids(values)
+    }
+}
 
 impl From<&str> for Value {
     fn from(value: &str) -> Self {

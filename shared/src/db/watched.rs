@@ -55,5 +55,7 @@ fn seen() -> MutexGuard<'static, BTreeSet<String>> {
 /// none.
 fn is_whole(step: &str) -> bool {
     let scanned = step.strip_prefix("SCAN ").unwrap_or_default();
-    scanned.starts_with(|first: char| first.is_ascii_lowercase()) && !scanned.contains(" USING ")
+    // An array is a virtual table.
+    let is_stored = !scanned.contains(" USING ") && !scanned.contains(" VIRTUAL TABLE ");
+    scanned.starts_with(|first: char| first.is_ascii_lowercase()) && is_stored
 }

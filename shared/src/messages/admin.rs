@@ -50,7 +50,7 @@ async fn discard(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Puts a dead letter of this sender into the outbox again; handles one that this service received.
+/// Replays a dead letter. An event of this service goes into the outbox again; a received event is handled now.
 async fn replay(
     admin: Admin,
     id: PathId,
@@ -86,7 +86,7 @@ async fn take(tx: &mut Tx, id: Uuid) -> Result<(String, Event), Problem> {
     dead_letters::take(tx, id).await?.ok_or_else(Problem::not_found)
 }
 
-/// An admin's decision does not let a service send what the table of calls does not.
+/// Refuses a replay of an event that its source may not send. An admin cannot overrule the table of calls.
 fn must_be_listed(authenticator: &Authenticator, event: &Event) -> Result<(), Problem> {
     if authenticator.lists(&event.source, &event.kind) {
         return Ok(());
@@ -95,7 +95,7 @@ fn must_be_listed(authenticator: &Authenticator, event: &Event) -> Result<(), Pr
     Err(Problem::new(codes::FORBIDDEN, detail))
 }
 
-/// With what is left of the event when it is discarded.
+/// Writes the audit row. Its details describe the event, because a discarded event is deleted.
 async fn record(
     tx: &mut Tx,
     admin: &Admin,

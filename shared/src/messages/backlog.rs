@@ -1,4 +1,5 @@
-//! Counts what waits, for the metrics: unsent events, dead letters, and what the broker stores for this service.
+//! Counts waiting events, for the metrics: unsent events, dead letters, and the events that the broker stores for this
+//! service.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,9 +12,9 @@ use crate::db::{Db, DbError, query};
 use crate::metrics::Readings;
 use crate::stop::Stop;
 
-/// Between two counts.
+/// The pause between two counts.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// An event that the broker is about to drop is logged once in so many counts.
+/// While the broker is about to drop an event, one of so many counts logs a warning.
 const COUNTS_PER_WARNING: u64 = 60;
 /// The last counts. Clones share them.
 #[derive(Debug, Default, Clone)]
@@ -27,7 +28,7 @@ struct Counts {
 }
 
 impl Backlog {
-    /// Counts until `stop`. A count that fails leaves the last one.
+    /// Counts regularly until `stop`. If a count fails, the metrics show the last one.
     pub(super) async fn run(self, db: Db, broker: Option<Nats>, service: &'static str, stop: Stop) {
         for round in 0u64.. {
             if stop.is_requested() {

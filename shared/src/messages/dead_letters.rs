@@ -14,10 +14,13 @@ pub(super) struct DeadLetter {
     id: Uuid,
     r#type: String,
     subject: String,
+    source: Value,
     attempts: i64,
     last_error: String,
     #[serde(with = "time::serde::rfc3339")]
     at: OffsetDateTime,
+    /// What the event says.
+    data: Value,
 }
 
 /// Stores `event`, which was addressed to the service `destination`. PostgreSQL cannot store NUL
@@ -49,7 +52,7 @@ pub(super) async fn keep(
 /// The newest 100.
 pub(super) async fn list(db: &Db) -> Result<Vec<DeadLetter>, DbError> {
     let rows = query(
-        "SELECT id, type, subject, attempts, last_error, at FROM dead_letters ORDER BY at DESC LIMIT 100",
+        "SELECT id, type, subject, event, attempts, last_error, at FROM dead_letters ORDER BY at DESC LIMIT 100",
     )
     .fetch_all(db)
     .await?;
@@ -57,13 +60,16 @@ pub(super) async fn list(db: &Db) -> Result<Vec<DeadLetter>, DbError> {
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, DbError> {
+    let mut event: Value = row.get("event")?;
     Ok(DeadLetter {
         id: row.get("id")?,
         r#type: row.get("type")?,
         subject: row.get("subject")?,
+        source: event["source"].take(),
         attempts: row.get("attempts")?,
         last_error: row.get("last_error")?,
         at: row.get("at")?,
+        data: event["data"].take(),
     })
 }
 
@@ -74,7 +80,7 @@ pub(super) async fn take(tx: &mut Tx, id: Uuid) -> Result<Option<(String, Event)
     match serde_json::from_value(row.get("event")?) {
         Ok(event) => Ok(Some((row.get("destination")?, event))),
         Err(error) => {
-            log::error!(id = id.to_string(), error:%; "a dead letter cannot be read");
+            log::error!(message_id = id.to_string(), error:%; "a dead letter cannot be read");
             Ok(None)
         }
     }

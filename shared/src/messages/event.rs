@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::client::Context;
+use crate::trace::{self, SpanContext};
 
 /// An event or a command to another service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,12 @@ pub struct Event {
     /// W3C trace context (CloudEvents' distributed tracing extension).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// The same: what other tracing systems add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tracestate: Option<String>,
+    /// The request that caused the event, for log lines. An extension of our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) requestid: Option<String>,
     #[serde(default = "json")]
     datacontenttype: String,
     #[serde(default)]
@@ -51,20 +58,29 @@ impl Event {
             subject: subject.to_string(),
             time: crate::db::now(),
             traceparent: None,
+            tracestate: None,
+            requestid: None,
             datacontenttype: json(),
             data: serde_json::to_value(data).unwrap_or_default(),
         }
     }
 
-    /// Makes the event part of the trace of `context`.
+    /// Makes the event part of the trace and the request of `context`.
     pub fn within(mut self, context: &Context) -> Self {
-        self.traceparent = context.traceparent().map(str::to_owned);
+        self.traceparent = context.traceparent();
+        self.tracestate = context.tracestate();
+        self.requestid = context.request_id().map(str::to_owned);
         self
     }
 
-    /// The trace of the event, for calls made while handling it.
+    /// The request and the trace of the event, for calls made while handling it.
     pub fn context(&self) -> Context {
-        Context::in_trace(self.traceparent.clone())
+        Context::of_message(self.requestid.clone(), self.span())
+    }
+
+    /// The span in which the event was written.
+    pub(super) fn span(&self) -> Option<SpanContext> {
+        self.traceparent.as_deref().and_then(|parent| trace::parse(parent, self.tracestate.as_deref()))
     }
 
     pub fn to_json(&self) -> Value {

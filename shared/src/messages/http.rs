@@ -1,6 +1,7 @@
 //! Transport over HTTP: pushes events to a healthy replica of the receiver.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use async_trait::async_trait;
@@ -40,8 +41,8 @@ impl Transport for HttpTransport {
         match call.send().await {
             Ok(answer) => match answer.status.as_u16() {
                 200..=299 => Ok(()),
-                // It may have another version, older keys or another clock, or another program may listen at
-                // its address. None of that is the event's fault.
+                // These statuses do not mean that the event is invalid. The receiver may have another version, older
+                // keys or another clock, or another program may listen at its address.
                 401 | 403 | 404 | 409 | 429 | 502..=504 => {
                     Err(SendError::Unavailable(answer.status.to_string()))
                 }
@@ -64,7 +65,8 @@ async fn receive(
     inbox: web::Data<Inbox>,
     body: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
-    let event: Event = serde_json::from_slice(&body)
+    let event: Arc<Event> = serde_json::from_slice(&body)
+        .map(Arc::new)
         .map_err(|error| rejected("The body is not a CloudEvent.").because(&error))?;
     if !authenticator(&request)?.accepts(&caller, &event.source, &event.kind) {
         return Err(TokenError::Forbidden.problem());
@@ -73,7 +75,7 @@ async fn receive(
     let delivery = Delivery { attempt: attempt.and_then(|attempt| attempt.parse().ok()).unwrap_or(1) };
     match inbox.receive(&event, delivery).await {
         Ok(received) => {
-            log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
+            log::debug!(message_type = event.kind, message_id = event.id.to_string(), outcome:? = received; "a message arrived");
             Ok(HttpResponse::NoContent().finish())
         }
         Err(error) => Err(problem(&error)),

@@ -1,22 +1,26 @@
 //! The inbox: records the ids of received events, so that a repeated delivery has no second effect.
 
+mod batches; // group commit
+
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use futures_util::future::FutureExt as _;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
-use super::{Event, Upcast, dead_letters};
+use self::batches::Batches;
+use super::{Event, Upcast, dead_letters, tracing};
 use crate::db::{Db, DbError, Tx, query};
-use crate::trace::{Kind, Span};
+use crate::trace::{Current, SpanContext, Traceparent};
 
 /// A service's event handler.
 #[async_trait(?Send)]
 pub trait Handler {
-    /// Applies `event` in `tx`, which the inbox commits. It must be quick: for long work, write a task in
-    /// `tx` and do it later. Duplicates are filtered out, but events may be late or out of order.
+    /// Applies `event` in `tx`, which the inbox commits. The handler must be quick: for long work, write a task in
+    /// `tx` and do it later. The inbox removes duplicates, but events may be late or out of order.
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError>;
 
     /// Conversions of old event versions, oldest first.
@@ -28,25 +32,37 @@ pub trait Handler {
 /// Metadata of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
-    /// One more than the handler's failures so far. A redelivery alone does not count.
+    /// One more than the handler's failures so far. A redelivery without a failure does not count.
     pub attempt: i64,
 }
 
-/// Why an event was not handled; decides what the transport does next.
+/// The reason why an event was not handled. The transport decides by it what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError {
-    /// This version of the service does not know the type: the event becomes a dead letter.
+    /// This version of the service does not know the type. The event becomes a dead letter.
     #[error("the type is not known here")]
     UnknownType,
-    /// The event can never be handled: it becomes a dead letter.
+    /// The event can never be handled. It becomes a dead letter.
     #[error("it cannot be handled: {0}")]
     Rejected(String),
-    /// The event cannot be handled now, for example after an optimistic lock conflict: it is redelivered
-    /// within a second.
+    /// The event cannot be handled now, for example after an optimistic lock conflict. It is redelivered within a
+    /// second.
     #[error("it lost a race and is tried again")]
     Retry,
     #[error(transparent)]
     Db(#[from] DbError),
+}
+
+impl HandleError {
+    /// For the attribute `error.type` of a span.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownType => "unknown_type",
+            Self::Rejected(_) => "rejected",
+            Self::Retry => "retry",
+            Self::Db(_) => "database",
+        }
+    }
 }
 
 impl Event {
@@ -68,16 +84,27 @@ pub enum Received {
     Kept,
 }
 
+impl Received {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Duplicate => "duplicate",
+            Self::Kept => "dead_letter",
+        }
+    }
+}
+
 /// Receives the events of every transport.
 pub(super) struct Inbox {
     service: &'static str,
     db: Db,
     handler: Arc<dyn Handler + Send + Sync>,
+    batches: Batches,
 }
 
 impl Inbox {
     pub(super) fn new(service: &'static str, db: Db, handler: Arc<dyn Handler + Send + Sync>) -> Self {
-        Self { service, db, handler }
+        Self { service, db, handler, batches: Batches::default() }
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -88,20 +115,36 @@ impl Inbox {
         self.service
     }
 
-    /// Handles one event, with inbox row and effect in one transaction.
-    pub(super) async fn receive(&self, event: &Event, delivery: Delivery) -> Result<Received, HandleError> {
-        let (span, began) = (Span::below(event.traceparent.as_deref()), Instant::now());
-        let received = self.handle_once(event, delivery).await;
-        span.end(Kind::Consumer, || format!("handle {}", event.kind), began.elapsed(), received.is_err());
+    /// Handles an event, with inbox row and effect in one transaction. Events that arrive together share it.
+    pub(super) async fn receive(
+        self: &Arc<Self>,
+        event: &Arc<Event>,
+        delivery: Delivery,
+    ) -> Result<Received, HandleError> {
+        let (mut span, current) = tracing::processing(event, delivery.attempt, self.service);
+        let received = self.handle_in_batch(event.clone(), delivery, current).await;
+        span.record(|span| match &received {
+            Ok(received) => span.set("messaging.message.outcome", received.as_str()),
+            Err(error) => span.fail(error.kind()),
+        });
         received
     }
 
-    async fn handle_once(&self, event: &Event, delivery: Delivery) -> Result<Received, HandleError> {
-        let mut tx = self.db.begin().await?;
+    /// Handles one event in its transaction `tx`.
+    async fn handle_alone(
+        &self,
+        mut tx: Tx,
+        event: &Event,
+        delivery: Delivery,
+    ) -> Result<Received, HandleError> {
         if !self.record(&mut tx, event).await? {
             return Ok(Received::Duplicate);
         }
-        match self.handle(&mut tx, event, delivery).await {
+        let handled = match self.handle(&mut tx, event, delivery).await {
+            Ok(()) => write_last(&mut tx).await,
+            failed => failed,
+        };
+        match handled {
             Ok(()) => {
                 tx.commit().await?;
                 Ok(Received::Done)
@@ -118,14 +161,17 @@ impl Inbox {
 
     /// Handles a dead letter. Its id is in the inbox already.
     pub(super) async fn replay(&self, tx: &mut Tx, event: &Event) -> Result<(), HandleError> {
-        self.handle(tx, event, Delivery { attempt: 1 }).await
+        self.handle(tx, event, Delivery { attempt: 1 }).await?;
+        write_last(tx).await
     }
 
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
-        let newest = event.upcast(self.handler.upcasts());
-        let handled = AssertUnwindSafe(self.handler.handle(tx, &newest, delivery)).catch_unwind().await;
-        // An event that makes the handler panic must not crash one replica after the other.
-        handled.unwrap_or_else(|_| Err(HandleError::Rejected("the handler panicked".to_owned())))
+        let mut newest = event.upcast(self.handler.upcasts());
+        // What the handler does and sends is below the span of handling.
+        if let Some(span) = Current::span().filter(SpanContext::is_sampled) {
+            newest.to_mut().traceparent = Some(Traceparent::of(&span).as_str().to_owned());
+        }
+        unless_panics(self.handler.handle(tx, &newest, delivery)).await
     }
 
     /// Stores the event as a dead letter with the error `why`.
@@ -135,7 +181,7 @@ impl Inbox {
         delivery: Delivery,
         why: &HandleError,
     ) -> Result<(), DbError> {
-        log::warn!(kind = event.kind, id = event.id.to_string(), why:%; "a message is kept as a dead letter");
+        log::warn!(message_type = event.kind, message_id = event.id.to_string(), error:% = why; "a message is kept as a dead letter");
         let mut tx = self.db.begin().await?;
         if self.record(&mut tx, event).await? {
             dead_letters::keep(&mut tx, self.service, event, delivery.attempt, &why.to_string()).await?;
@@ -156,4 +202,33 @@ impl Inbox {
         .await?;
         Ok(recorded == 1)
     }
+
+    /// Inserts several inbox rows; returns the ids that are new.
+    async fn record_all(&self, tx: &mut Tx, ids: BTreeSet<Uuid>) -> Result<BTreeSet<Uuid>, DbError> {
+        let recorded = query(
+            "INSERT INTO inbox (consumer, id, seen_at) SELECT $1, value, $3 FROM UNNEST($2) AS value WHERE TRUE \
+             ON CONFLICT (consumer, id) DO NOTHING RETURNING id",
+        )
+        .bind(self.service)
+        .bind(ids.into_iter().collect::<Vec<_>>())
+        .bind(tx.now())
+        .fetch_all(tx)
+        .await?;
+        recorded.iter().map(|row| row.get("id")).collect()
+    }
+}
+
+/// Runs the last writes of the handlers of `tx`.
+async fn write_last(tx: &mut Tx) -> Result<(), HandleError> {
+    let written = unless_panics(async { Ok(tx.write_last().await?) });
+    written.await.map_err(|error| match error {
+        HandleError::Db(DbError::Contradiction(why)) => HandleError::Rejected(why),
+        error => error,
+    })
+}
+
+/// An event that makes its handler panic must not crash one replica after the other.
+async fn unless_panics(handling: impl Future<Output = Result<(), HandleError>>) -> Result<(), HandleError> {
+    let handled = AssertUnwindSafe(handling).catch_unwind().await;
+    handled.unwrap_or_else(|_| Err(HandleError::Rejected("the handler panicked".to_owned())))
 }

@@ -47,6 +47,7 @@ use crate::auth::Calls;
 use crate::config::Secret;
 use crate::db::now;
 use crate::resilience::Backoff;
+use crate::trace::{Current, Traceparent};
 
 /// Consumers per receiving service. They work in parallel; each handles the subjects of one partition. The
 /// number must not shrink while events are stored.
@@ -102,7 +103,7 @@ pub struct Nats {
     /// Changes with each connect and disconnect.
     connected: watch::Receiver<bool>,
     retry: Backoff,
-    /// From whom events are accepted.
+    /// The table of calls: which service may send which events.
     calls: Calls,
 }
 
@@ -143,8 +144,9 @@ impl Nats {
         self.jetstream.get_stream(&self.stream).await.map(drop).map_err(|error| error.to_string())
     }
 
-    /// The events that the stream stores for `service`. Handled ones are deleted. The age is that of the oldest event
-    /// of all services, if this one has any: no service may read the events of others, not even their times.
+    /// The events that the stream stores for `service`; it deletes handled events. The age is that of the oldest event
+    /// of all services, or 0 if `service` has no events. The exact age is unknown, because a service may not read the
+    /// times of single events.
     pub(super) async fn stored_for(&self, service: &str) -> Result<Stored, String> {
         self.is_connected()?;
         let all = self.subject(service, "*");
@@ -188,10 +190,14 @@ impl Nats {
 
     async fn publish(&self, outgoing: &Outgoing) -> Result<(), jetstream::context::PublishError> {
         let Outgoing { destination, event, .. } = outgoing;
-        let message = PublishMessage::build()
+        let mut message = PublishMessage::build()
             .message_id(event.id.to_string())
             .header("content-type", CLOUD_EVENT)
             .payload(event.to_json().to_string().into());
+        // Of the send. The event itself names the span in which it was written.
+        if let Some(span) = Current::span() {
+            message = message.header("traceparent", Traceparent::of(&span).as_str());
+        }
         let subject = self.subject(destination, partition(&event.subject));
         self.jetstream.send_publish(subject, message).await?.await?;
         Ok(())
@@ -201,7 +207,7 @@ impl Nats {
 #[async_trait(?Send)]
 impl Transport for Nats {
     async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
-        // Without a connection the client would buffer the event; it is safer in the outbox.
+        // Without a connection the client would buffer the event in memory. The event is safer in the outbox.
         self.is_connected().map_err(SendError::Unavailable)?;
         let mut result = self.publish(outgoing).await;
         if result.as_ref().is_err_and(|error| error.kind() == PublishErrorKind::StreamNotFound) {
@@ -229,11 +235,11 @@ fn connection_changed(connection_state: &watch::Sender<bool>, change: &Connectio
             log::warn!("the connection to NATS is lost");
             connection_state.send_replace(false);
         }
-        other => log::warn!(event = other.to_string(); "NATS"),
+        other => log::warn!(state = other.to_string(); "NATS"),
     }
 }
 
-/// Must never change for a subject: events of two versions of a program would lose their order.
+/// The result for a subject must never change. Otherwise, events of two versions of a program would lose their order.
 fn partition(subject: &str) -> u8 {
     Sha256::digest(subject)[0] % PARTITIONS
 }

@@ -8,15 +8,15 @@ use super::Event;
 use crate::db::{DbError, Tx, query};
 use crate::resilience::Backoff;
 
-/// How long a relay's claim on an event lasts; then another relay may send it. Sending it twice is harmless,
-/// because the receiver's inbox detects duplicates.
+/// The duration of a relay's claim on an event. After it, another relay may send the event. Sending an event twice is
+/// harmless, because the receiver's inbox detects duplicates.
 pub(super) const LEASE: Duration = Duration::seconds(5);
-/// After so many failures at the receiver an event becomes a dead letter.
+/// After this number of failures at the receiver, an event becomes a dead letter.
 pub(super) const MAX_ATTEMPTS: i64 = 10;
-/// After a failure at the receiver.
+/// The pause after a failure at the receiver.
 pub(super) const RETRY: Backoff =
     Backoff { first: std::time::Duration::from_millis(200), longest: std::time::Duration::from_secs(10) };
-/// While the receiver is unavailable.
+/// The pause after a send to an unavailable receiver.
 pub(super) const UNAVAILABLE: Backoff =
     Backoff { first: std::time::Duration::from_secs(1), longest: std::time::Duration::from_secs(1) };
 
@@ -46,12 +46,12 @@ impl Outbox {
         Self { relay, claimed }
     }
 
-    /// Writes `event` in `tx`. The relay sends it to the service `destination` right after the commit; if
-    /// this replica dies, another replica's relay does.
+    /// Writes `event` in `tx`. The relay sends it to the service `destination` immediately after the commit. If this
+    /// replica dies, another replica's relay sends it.
     ///
     /// The insert also claims the event for this process's relay, which saves a transaction. If earlier
-    /// events of the subject are unsent, the event stays unclaimed until they are sent. Concurrent writers
-    /// of one subject must hold a lock on it, or the order of their events is undefined.
+    /// events of the subject are unsent, the event stays unclaimed until they are sent. Concurrent writers of events
+    /// with one subject must hold a common lock. Otherwise, the order of their events is undefined.
     pub async fn put(&self, tx: &mut Tx, destination: &str, event: Event) -> Result<(), DbError> {
         let now = tx.now();
         let claimed_until = now + LEASE;

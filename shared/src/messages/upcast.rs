@@ -1,8 +1,8 @@
 //! Converts events of old versions to the newest version (the upcaster pattern).
 //!
 //! A sender may add fields to the data of a type at any time. Any other change needs a new version of the
-//! type, and receivers must be able to read it before senders use it. Handlers know the newest version
-//! only: older events, in transit or stored as dead letters, are converted step by step.
+//! type, and receivers must be able to read it before senders use it. Handlers know only the newest version. Older
+//! events, in transit or stored as dead letters, are converted step by step.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ pub struct Upcast {
 }
 
 impl Event {
-    /// Applies those of `steps` that match, in order. Id, subject and time stay the same.
+    /// Applies the matching `steps` in order. Id, subject and time stay the same.
     pub(super) fn upcast(&self, steps: &[Upcast]) -> Cow<'_, Self> {
         let mut newest = Cow::Borrowed(self);
         for step in steps {

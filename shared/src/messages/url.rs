@@ -26,8 +26,8 @@ impl MessagesUrl {
         )
     }
 
-    /// An outbox in `db`, and the relay that sends its events to `receivers`. Fails if the URL cannot be
-    /// used; a broker that does not respond is no error, because it may start later.
+    /// An outbox in `db`, and the relay that sends its events to `receivers`. Fails if the URL cannot be used. A
+    /// broker that does not respond is not an error, because it may start later.
     pub async fn open(
         &self,
         stack: &Stack,

@@ -1,11 +1,11 @@
-//! How much waits, and for how long.
+//! The number and the age of waiting events.
 
 use std::time::Duration;
 
-/// The broker drops an event that nobody has handled; so long before, it is time to act.
+/// The broker drops an event that was not handled in time. A warning is logged this long before.
 const NOTICE: Duration = Duration::from_secs(2 * 24 * 3600);
 
-/// How many rows there are, and for how many seconds the oldest has waited.
+/// The number of waiting events, and the age of the oldest in seconds.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) count: i64,
@@ -16,7 +16,7 @@ pub(super) struct Waiting {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stored {
     pub(super) waiting: Waiting,
-    /// Until the broker drops the oldest. With none, how long it would keep one.
+    /// The time until the broker drops the oldest event. If there is none, the time that the broker stores an event.
     pub(super) expires_in: Duration,
 }
 

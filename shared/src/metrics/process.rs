@@ -1,4 +1,4 @@
-//! The metrics of a process that Prometheus' own client libraries have, read from Linux' `/proc`. Elsewhere there
+//! The metrics of a process that Prometheus' own client libraries have, read from Linux' `/proc`. On other systems there
 //! are none.
 
 use std::fmt::Write as _;

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
@@ -20,6 +21,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Instance, Instances, LEASE, Registry, RegistryError};
+use crate::auth::Reread;
 use crate::config::Secret;
 use crate::http::{Call, Response, exchange};
 
@@ -36,7 +38,25 @@ pub struct ConsulRegistry {
     address: String,
     /// Empty, or ends with a hyphen.
     prefix: String,
-    token: Option<Secret>,
+    token: Option<Token>,
+}
+
+/// It may be replaced while the program runs.
+#[derive(Clone)]
+struct Token(Arc<Reread<Secret>>);
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Token {}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
 }
 
 /// A service instance in the agent's API, in requests and responses.
@@ -89,7 +109,12 @@ impl FromStr for ConsulRegistry {
 impl ConsulRegistry {
     /// Sends this ACL token, if there is one.
     pub fn with_token(self, token: Option<Secret>) -> Self {
-        Self { token, ..self }
+        Self { token: token.map(|token| Token(Arc::new(Reread::fixed(token)))), ..self }
+    }
+
+    /// Sends the ACL token that this file holds at that time.
+    pub fn with_token_in(self, file: Reread<Secret>) -> Self {
+        Self { token: Some(Token(Arc::new(file))), ..self }
     }
 
     fn name(&self, service: &str) -> String {
@@ -110,7 +135,7 @@ impl ConsulRegistry {
     ) -> Result<Response, RegistryError> {
         let mut call = Call::new(method, format!("http://{}/v1/{path}", self.address), time);
         if let Some(token) = &self.token {
-            call = call.header("x-consul-token", token.expose().to_owned());
+            call = call.header("x-consul-token", token.0.get().expose().to_owned());
         }
         if let Some(body) = body {
             call = call.json(body);
@@ -235,7 +260,7 @@ fn instance(node: Node, service: Registration) -> Option<Instance> {
     match Instance::parse(short, &format!("{scheme}://{host}:{port}")) {
         Ok(instance) => Some(Instance { metadata, ..instance }),
         Err(error) => {
-            log::warn!(service, id, error:%; "an instance in Consul cannot be used");
+            log::warn!(peer_service = service, instance = id, error:%; "an instance in Consul cannot be used");
             None
         }
     }

@@ -58,7 +58,7 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
                 // It may have restarted, and may count its versions from the beginning.
                 seen = None;
                 if failures % 10 == 5 {
-                    log::warn!(error:%, service = pool.service(), failures; "the registry cannot be reached");
+                    log::warn!(error:%, peer_service = pool.service(), failures; "the registry cannot be reached");
                 }
                 tokio::time::sleep(RETRY.delay(failures)).await;
             }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_removal_of_one_of_several_is_believed_at_once() {
+    fn the_removal_of_one_of_several_is_believed_immediately() {
         let now = Instant::now();
         let both = [Instance::new("1", "http://h:1"), Instance::new("2", "http://h:2")];
         let mut known = Known::default();

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Instance, Instances, Registry, RegistryError};
 
-/// Listed instances: `a-service=http://a:1,http://b:1;b-service=http://c:1`.
+/// Listed instances: `a-service=http://a:1,http://b:1;b-service=http://c:1`. `http://a:1#2.0` has the version 2.0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListedRegistry(BTreeMap<String, Vec<Instance>>);
 
@@ -28,9 +28,11 @@ impl FromStr for ListedRegistry {
 }
 
 /// The id is `host:port`.
-fn listed(url: &str) -> Result<Instance, String> {
+fn listed(listed: &str) -> Result<Instance, String> {
+    let (url, version) = listed.split_once('#').unwrap_or((listed, ""));
     let instance = Instance::parse("", url).map_err(|error| error.to_string())?;
-    Ok(Instance { id: instance.authority().to_owned(), ..instance })
+    let instance = Instance { id: instance.authority().to_owned(), ..instance };
+    Ok(if version.is_empty() { instance } else { instance.with("version", version) })
 }
 
 #[async_trait(?Send)]
@@ -51,8 +53,9 @@ mod tests {
 
     #[actix_web::test]
     async fn a_list_is_parsed_and_a_malformed_address_is_refused() {
-        let listed: ListedRegistry = "a=http://h:1,http://h:2;b=http://i:1".parse().unwrap();
-        let there = [Instance::new("h:1", "http://h:1"), Instance::new("h:2", "http://h:2")];
+        let listed: ListedRegistry = "a=http://h:1,http://h:2#2.0;b=http://i:1".parse().unwrap();
+        let second = Instance::new("h:2", "http://h:2").with("version", "2.0");
+        let there = [Instance::new("h:1", "http://h:1"), second];
         finds_listed_instances(&listed, "a", &there).await;
         for bad in ["a", "a=h:1", "a=ftp://h:1", "a="] {
             assert!(bad.parse::<ListedRegistry>().is_err(), "{bad}");

@@ -32,7 +32,7 @@ impl Within {
         let believes = is_within(&instance.url, &self.networks.load());
         let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         if !believes && dropped.len() < 1000 && dropped.insert(instance.url.clone()) {
-            log::warn!(service, url = instance.url; "an instance outside the networks of this stack is ignored");
+            log::warn!(peer_service = service, url = instance.url; "an instance outside the networks of this stack is ignored");
         }
         believes
     }

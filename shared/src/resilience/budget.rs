@@ -3,8 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Allows in 10 seconds as many retries as a fifth of the requests, plus 3 per second for low traffic (the
-/// rule of Finagle and linkerd). Threads share it.
+/// In any 10 seconds, allows one retry per five requests, plus 3 per second for low traffic (the rule of Finagle and
+/// linkerd). Threads share it.
 #[derive(Debug)]
 pub struct Budget(Mutex<Window>);
 
@@ -31,7 +31,7 @@ impl Budget {
         Self(Mutex::new(Window { started: now, seconds: [Second::default(); SECONDS] }))
     }
 
-    /// Counts a request; not for retries.
+    /// Counts a request. Do not call it for a retry.
     pub fn request(&self, now: Instant) {
         self.window().second(now).requests += 1;
     }

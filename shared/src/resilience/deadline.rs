@@ -1,5 +1,5 @@
-//! Deadline propagation: a header tells each hop how long its caller still waits. It holds a duration, not a
-//! point in time, so that hops need not have equal clocks.
+//! Deadline propagation: a header tells each hop how long its caller still waits. The value is a duration and not a
+//! point in time, because the clocks of the hops may differ.
 
 use std::time::{Duration, Instant};
 

@@ -15,13 +15,13 @@ pub struct Limiter {
     timeout: Duration,
 }
 
-/// Permission to run; dropping it admits the next request.
+/// The permission to run. When it is dropped, the next request is admitted.
 #[derive(Debug)]
 pub struct Permit {
     _place: OwnedSemaphorePermit,
 }
 
-/// The limit is reached, and the queue is full or too slow.
+/// The limit is reached, and the queue is full or the wait in it was too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests are running")]
 pub struct Busy;
@@ -32,12 +32,21 @@ impl Limiter {
         Self { running: Arc::new(Semaphore::new(running)), waiting: Arc::default(), queue, timeout }
     }
 
+    /// Enters at once while more than `reserve` places are free. Below that, only a request without a reserve waits,
+    /// and the others are refused: priorities, the higher the smaller its reserve.
+    pub async fn enter_above(&self, reserve: usize) -> Result<Permit, Busy> {
+        if reserve > 0 && self.running.available_permits() <= reserve {
+            return Err(Busy);
+        }
+        self.enter().await
+    }
+
     pub async fn enter(&self) -> Result<Permit, Busy> {
         if let Ok(permit) = self.running.clone().try_acquire_owned() {
             return Ok(Permit { _place: permit });
         }
         let _place = Place::take(&self.waiting, self.queue)?;
-        match tokio::time::timeout(self.timeout, self.running.clone().acquire_owned()).await {
+        match Box::pin(tokio::time::timeout(self.timeout, self.running.clone().acquire_owned())).await {
             Ok(Ok(permit)) => Ok(Permit { _place: permit }),
             _ => Err(Busy),
         }
@@ -76,6 +85,16 @@ mod tests {
         assert_eq!(waiting.await.unwrap(), Err(Busy), "100 ms are over");
         drop(running);
         assert!(limiter.enter().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_places_are_for_requests_without_a_reserve() {
+        let limiter = Limiter::new(2, 0, Duration::from_millis(100));
+        let first = limiter.enter_above(1).await.unwrap();
+        assert_eq!(limiter.enter_above(1).await.err(), Some(Busy));
+        assert!(limiter.enter_above(0).await.is_ok());
+        drop(first);
+        assert!(limiter.enter_above(1).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

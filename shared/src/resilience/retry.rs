@@ -3,7 +3,7 @@
 //!
 //! | failure | which requests are retried | retries |
 //! |---|---|---|
-//! | no connection | all, because nothing was sent | two, at once, on other replicas |
+//! | no connection | all, because nothing was sent | two, without a pause, on other replicas |
 //! | connection reset before the response, or 502, 503, 504 | safe methods and requests with an idempotency key, if the body can be sent again; only by the outermost hop, and within the retry budget | one, after a jittered pause |
 //! | anything else | none | |
 
@@ -69,7 +69,8 @@ pub const REPLAY_LIMIT: usize = 64 * 1024;
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(25), longest: Duration::from_millis(25) };
 
 impl Attempts {
-    /// Decides about a retry after `failure`, with `left` until the deadline. Withdraws a retry from `budget`.
+    /// Decides whether to retry after `failure`. `left` is the time until the deadline. A retry of a request that was
+    /// sent is withdrawn from `budget`.
     pub fn decide(
         &mut self,
         request: Request,

@@ -1,12 +1,13 @@
 //! One client connection, between the socket and actix. It hands requests to actix one at a time, and bounds
-//! what a slow or hostile client costs.
+//! what a slow or hostile client costs. [`http2`] does the same for HTTP/2.
 //!
 //! | rule | because |
 //! |---|---|
 //! | A head arrives within [`ClientLimits::head_timeout`], and has at most [`ClientLimits::head_size`] bytes. | actix has a timeout for the first head of a connection only. |
 //! | A head that can be read in two ways gets 400, and the connection closes. | Request smuggling. |
 //! | The next request is not read before the response is written. | actix keeps one HEAD flag per connection: pipelined requests got wrong responses. |
-//! | After a request with `Connection: close`, nothing is read. | RFC 9112 §9.6. |
+//! | After a request with `Connection: close` or `upgrade`, nothing is served. What comes is read and discarded for a moment ([`linger`]). | RFC 9112 §9.6. |
+//! | What follows a request for a WebSocket is kept, and passed on only after a 101. | Request smuggling. |
 //! | Bodies arrive, and responses are taken, with [`ClientLimits::min_rate`]. | A slow client holds memory and a replica. |
 //!
 //! ```text
@@ -16,29 +17,36 @@
 
 mod body; // where the body of a request ends
 mod head; // what a head says of its connection and body
+mod http2; // the same for HTTP/2
 mod idle; // idle connections, to close some when there are too many
+mod linger; // closes without losing the response
 mod pace; // minimum rate of a transfer
 mod refusal; // the response to a request that actix never sees
 
 pub use body::{Chunks, Malformed, Piece};
 
+pub(super) use http2::Http2;
 pub(super) use idle::IdleConnections;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Buf as _, BytesMut};
+use actix_web::{HttpMessage as _, HttpRequest};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
 use self::body::Framing;
-use self::head::Verdict;
+use self::head::{Head, Verdict};
+use self::idle::Place;
+use self::linger::Linger;
 use self::pace::Pace;
 use self::refusal::Refusal;
 use crate::alarm::Alarm;
@@ -59,7 +67,7 @@ pub struct ClientLimits {
 
 /// How long a connection may stay without a request. Longer than clients keep idle connections (30 s), so that
 /// clients close first.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long the rest of a body is read after its response.
 const REST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes read at a time.
@@ -68,14 +76,30 @@ const READ_SIZE: usize = 8 * 1024;
 /// The current request of a connection: what the middleware and the connection tell each other.
 #[derive(Debug, Default)]
 pub struct Exchange {
+    scheme: Scheme,
+    /// Other requests use the connection meanwhile (HTTP/2).
+    is_multiplexed: bool,
     progress: Cell<Progress>,
     flushes: Cell<u64>,
     waits_for_flush: Cell<bool>,
+    is_tunnel: Cell<bool>,
     early: RefCell<Vec<u8>>,
+    label: RefCell<Option<Arc<str>>>,
+    is_last: Cell<bool>,
     is_slow: Cell<bool>,
+    /// No request runs. `None` with HTTP/2 for the exchange of a request.
+    idle_since: Cell<Option<Instant>>,
     is_evicted: Cell<bool>,
     has_left: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// How the client reached this program.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    #[default]
+    Http,
+    Https,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +116,48 @@ enum Progress {
 #[derive(Debug)]
 pub(super) struct Answering(Rc<Exchange>);
 
+impl Scheme {
+    /// That of the connection which brought `request`.
+    pub fn of(request: &HttpRequest) -> Self {
+        Exchange::of(request).map_or(Self::Http, |exchange| exchange.scheme)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
 impl Exchange {
+    /// That of `request`; `None` if no connection brought it, as in a test.
+    pub fn of(request: &HttpRequest) -> Option<Rc<Self>> {
+        let of_connection = request.conn_data::<Rc<Self>>().cloned();
+        of_connection.or_else(|| request.extensions().get::<Rc<Self>>().cloned())
+    }
+
+    /// For one stream of a connection with HTTP/2.
+    fn of_stream(scheme: Scheme) -> Self {
+        Self { scheme, is_multiplexed: true, ..Self::default() }
+    }
+
     pub(super) fn answering(exchange: Rc<Self>) -> Answering {
         Answering(exchange)
+    }
+
+    /// Counts the request under `label`: for a handler that serves many paths.
+    pub fn count_under(&self, label: &Arc<str>) {
+        *self.label.borrow_mut() = Some(label.clone());
+    }
+
+    pub(super) fn take_label(&self) -> Option<Arc<str>> {
+        self.label.take()
+    }
+
+    /// Whether no request may follow on the connection.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last.get()
     }
 
     /// Whether the body of the request came too slowly, and the rest of it is not read.
@@ -113,15 +176,21 @@ impl Exchange {
     }
 
     /// Ready after the first flush since [`Exchange::flushes`] was `mark`. actix drops what is encoded when a body
-    /// fails; a body that waits here first lets the client have what came.
+    /// fails; a body that waits here first lets the client have what came. Ready at once with HTTP/2.
     pub fn poll_flushed(&self, mark: u64) -> Poll<()> {
         self.waits_for_flush.set(true);
-        if self.flushes.get() > mark { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_multiplexed || self.flushes.get() > mark { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Sends an informational head, such as 103, before the response.
     pub fn send_early(&self, head: &[u8]) {
         self.early.borrow_mut().extend_from_slice(head);
+    }
+
+    /// The response is a 101: from now on, bytes pass as they come, until the body of the response ends. Before it,
+    /// nothing that follows the head is read as another protocol.
+    pub fn open_tunnel(&self) {
+        self.is_tunnel.set(true);
     }
 
     fn evict(&self) {
@@ -151,14 +220,14 @@ pub(super) struct Connection<T> {
     limits: ClientLimits,
     service: &'static str,
     exchange: Rc<Exchange>,
-    idle: Rc<IdleConnections>,
-    /// Its place in `idle`.
-    place: Option<u64>,
+    _place: Place,
     /// What the client has sent and actix has not read.
     input: BytesMut,
     /// How many bytes at the front of `input` actix may read.
     cleared: usize,
     state: State,
+    /// The current request has a body.
+    has_body: bool,
     /// No request may follow the current one.
     is_last: bool,
     /// When the rest of a body is no longer read that comes after its response.
@@ -168,14 +237,14 @@ pub(super) struct Connection<T> {
     alarm: Alarm,
     receiving: Pace,
     sending: Pace,
+    linger: Linger,
 }
 
 enum State {
     /// Between requests, or within a head.
     Head {
-        /// Of the head, or of the first byte on a new connection. `None` between requests: then actix's
-        /// keep-alive timer counts.
-        deadline: Option<Instant>,
+        /// For the first byte of the head, and then for its last.
+        deadline: Instant,
         /// Bytes of `input` that do not hold the end of the head.
         scanned: usize,
     },
@@ -185,24 +254,32 @@ enum State {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
-    pub(super) fn new(io: T, service: &'static str, limits: ClientLimits, idle: Rc<IdleConnections>) -> Self {
-        let exchange = Rc::new(Exchange::default());
+    pub(super) fn new(
+        io: T,
+        scheme: Scheme,
+        service: &'static str,
+        limits: ClientLimits,
+        idle: &Rc<IdleConnections>,
+    ) -> Self {
+        let now = Instant::now();
+        let exchange = Rc::new(Exchange { scheme, idle_since: Cell::new(Some(now)), ..Exchange::default() });
         Self {
             io: io.take(u64::MAX),
             limits,
             service,
-            place: Some(idle.enter(exchange.clone())),
+            _place: idle.enter(exchange.clone()),
             exchange,
-            idle,
             input: BytesMut::new(),
             cleared: 0,
-            state: State::Head { deadline: Some(Instant::now() + IDLE_TIMEOUT), scanned: 0 },
+            state: State::Head { deadline: now + IDLE_TIMEOUT, scanned: 0 },
+            has_body: false,
             is_last: false,
             rest_until: None,
             has_ended: false,
             alarm: Alarm::default(),
             receiving: Pace::new(limits.min_rate, limits.grace),
             sending: Pace::new(limits.min_rate, limits.grace),
+            linger: Linger::default(),
         }
     }
 
@@ -232,11 +309,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     }
                 }
             }
+            State::Response if self.exchange.is_tunnel.get() => {
+                self.cleared = self.input.len();
+                self.cleared > 0
+            }
             State::Response if !self.is_last && self.exchange.progress.get() == Progress::Written => {
-                self.state = State::Head { deadline: None, scanned: 0 };
+                let now = Instant::now();
+                self.state = State::Head { deadline: now + IDLE_TIMEOUT, scanned: 0 };
                 if self.input.is_empty() {
                     self.input = BytesMut::new();
-                    self.place = Some(self.idle.enter(self.exchange.clone()));
+                    self.exchange.idle_since.set(Some(now));
                 }
                 true
             }
@@ -255,8 +337,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         let State::Head { deadline, scanned } = &mut self.state else { return false };
         let (from, size) = (*scanned, self.input.len());
         if from == 0 {
-            *deadline = Some(Instant::now() + self.limits.head_timeout);
-            self.place.take().into_iter().for_each(|place| self.idle.leave(place));
+            self.exchange.idle_since.set(None);
         }
         *scanned = size;
         // Parsing again after every byte would cost a slow client little, and this server much.
@@ -264,19 +345,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             true => head::judge(&self.input),
             false => Verdict::Incomplete,
         };
+        if from == 0 && matches!(verdict, Verdict::Incomplete) {
+            *deadline = Instant::now() + self.limits.head_timeout;
+        }
         match verdict {
             Verdict::Incomplete if size < self.limits.head_size => return false,
             Verdict::Whole(head) if head.length <= self.limits.head_size => {
                 self.cleared = head.length;
-                self.is_last |= head.is_last;
-                self.exchange.progress.set(Progress::Running);
-                self.rest_until = None;
-                self.receiving.restart();
-                self.sending.restart();
-                self.state = match head.framing {
-                    Framing::None => State::Response,
-                    framing => State::Body(framing),
-                };
+                self.begin(head);
             }
             Verdict::Incomplete | Verdict::Whole(_) => {
                 self.refuse(&Problem::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
@@ -284,6 +360,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             Verdict::Refused(problem) => self.refuse(&problem),
         }
         true
+    }
+
+    /// Begins a request: actix gets its head.
+    fn begin(&mut self, head: Head) {
+        self.exchange.idle_since.set(None);
+        self.exchange.progress.set(Progress::Running);
+        self.has_body = head.framing != Framing::None;
+        self.is_last |= head.is_last;
+        self.exchange.is_last.set(self.is_last);
+        self.rest_until = None;
+        self.receiving.restart();
+        self.sending.restart();
+        self.state = match head.framing {
+            Framing::None => State::Response,
+            framing => State::Body(framing),
+        };
     }
 
     /// Whether a body goes on too long after its response: actix reads it to the end, however long that takes.
@@ -296,11 +388,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         now >= *self.rest_until.get_or_insert(now + REST_TIMEOUT)
     }
 
-    fn refuse(&mut self, problem: &Problem) {
-        self.state = State::Refused(Refusal::new(problem, self.service));
+    /// Whether a tunnel has ended. What the client still sends is for nobody.
+    fn is_tunnel_over(&self) -> bool {
+        self.exchange.is_tunnel.get() && self.exchange.progress.get() != Progress::Running
     }
 
-    /// Reads from the socket: a body of known length straight to actix, everything else into `input`.
+    /// Whether actix may not have decoded the body yet, all of which it has. It would take the end of the connection for
+    /// the end of a body that broke off.
+    fn may_be_decoding(&self) -> bool {
+        self.has_body
+            && matches!(self.state, State::Response)
+            && self.exchange.progress.get() != Progress::Written
+    }
+
+    fn refuse(&mut self, problem: &Problem) {
+        let is_head = self.input.trim_ascii_start().starts_with(b"HEAD ");
+        self.state = State::Refused(Refusal::new(problem, self.service, is_head));
+    }
+
+    /// Reads from the socket: a body of known length, or one whole head, straight to actix, everything else into
+    /// `input`.
     fn poll_socket(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = out.filled().len();
         let read = match &mut self.state {
@@ -312,6 +419,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 if *left == 0 {
                     self.state = State::Response;
                 }
+                read
+            }
+            State::Head { .. } if self.input.is_empty() => {
+                self.io.set_limit(u64::MAX);
+                or_end(ready!(Pin::new(&mut self.io).poll_read(cx, out)))?;
+                let came = &out.filled()[before..];
+                let read = came.len();
+                match head::judge(came) {
+                    Verdict::Whole(head) if head.length == read && read <= self.limits.head_size => {
+                        self.begin(head);
+                        return Poll::Ready(Ok(()));
+                    }
+                    _ => self.input.extend_from_slice(came),
+                }
+                out.set_filled(before);
                 read
             }
             _ => {
@@ -358,8 +480,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     return Poll::Ready(());
                 }
                 self.exchange.wake_with(cx.waker());
-                let Some(deadline) = *deadline else { return Poll::Pending };
-                ready!(self.alarm.poll(cx, deadline));
+                ready!(self.alarm.poll(cx, *deadline));
                 match self.input.is_empty() {
                     true => self.has_ended = true,
                     false => self.refuse(&Problem::of_status(StatusCode::REQUEST_TIMEOUT)),
@@ -402,6 +523,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
             if let State::Refused(refusal) = &mut this.state {
                 return refusal.poll(this.io.get_mut(), cx).map(|()| Ok(()));
             }
+            if this.is_tunnel_over() {
+                return Poll::Ready(Ok(()));
+            }
             if this.advance() {
                 continue;
             }
@@ -410,6 +534,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
             }
             let waits = matches!(this.state, State::Response) && !this.input.is_empty();
             match (this.has_ended, waits) {
+                (true, false) if this.may_be_decoding() => return Poll::Pending,
                 (true, false) => return Poll::Ready(Ok(())),
                 // The next request is read when the response is written.
                 (_, true) if this.has_ended || this.input.len() >= READ_SIZE => return Poll::Pending,
@@ -447,26 +572,32 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         }
         if this.exchange.progress.get() == Progress::Answered {
             this.exchange.progress.set(Progress::Written);
-            // The next request is here already, or this is to be known as idle.
-            cx.waker().wake_by_ref();
+            // After a request without a body, actix waits for the socket. That is enough, unless the next one is here.
+            // After one with a body, actix may not have read it all: it goes on with `poll_read`.
+            let is_idle = !this.has_body && this.advance() && this.input.is_empty() && !this.has_ended;
+            if !(is_idle && this.poll_timeout(cx).is_pending()) {
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().io.get_mut()).poll_shutdown(cx)
-    }
-}
-
-impl<T> Drop for Connection<T> {
-    fn drop(&mut self) {
-        self.place.take().into_iter().for_each(|place| self.idle.leave(place));
+        let this = self.get_mut();
+        // A connection between requests has no response that could be lost.
+        let is_idle = !this.is_last && (this.has_ended || this.exchange.idle_since.get().is_some());
+        match is_idle {
+            true => Pin::new(this.io.get_mut()).poll_shutdown(cx),
+            false => this.linger.poll(this.io.get_mut(), cx).map(Ok),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
 
@@ -493,11 +624,77 @@ mod tests {
         }
     }
 
+    const LIMITS: ClientLimits = ClientLimits {
+        head_timeout: Duration::from_secs(5),
+        head_size: 1024,
+        min_rate: 1024,
+        grace: Duration::from_secs(5),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_closed_75_seconds_after_its_last_response() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let mut connection = Connection::new(server, Scheme::Http, "a-service", LIMITS, &Rc::default());
+        let mut read = [0; 1024];
+        for _ in 0..2 {
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            let length = connection.read(&mut read).await.unwrap();
+            assert!(read[..length].starts_with(b"GET / "));
+            drop(Exchange::answering(connection.exchange()));
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            connection.flush().await.unwrap();
+        }
+        let answered = Instant::now();
+        assert_eq!(connection.read(&mut read).await.unwrap(), 0);
+        assert_eq!(answered.elapsed().as_secs(), 75);
+    }
+
+    #[tokio::test]
+    async fn the_response_to_a_request_for_another_protocol_is_not_lost_if_more_was_sent() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let mut connection = Connection::new(server, Scheme::Http, "a-service", LIMITS, &Rc::default());
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+        client.write_all(head).await.unwrap();
+        connection.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        drop(Exchange::answering(connection.exchange()));
+        connection.flush().await.unwrap();
+        client.write_all(b"GET /next HTTP/1.1\r\n").await.unwrap();
+        let client = async move {
+            assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0, "the gateway has ended its side");
+            client.shutdown().await.unwrap();
+            client
+        };
+        let (closed, _client) = tokio::join!(connection.shutdown(), client);
+        closed.unwrap();
+        let left = connection.io.get_mut().read(&mut [0; 1]).await.unwrap();
+        assert_eq!(left, 0, "the kernel would reset the connection because of unread bytes");
+    }
+
+    #[tokio::test]
+    async fn a_response_that_comes_before_the_end_of_a_body_does_not_move_that_end() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let body = format!("3e8\r\n{}\r\n0\r\n\r\n", "x".repeat(1000));
+        let next = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let (mut client, server) = tokio::io::duplex(4096);
+        let mut connection = Connection::new(server, Scheme::Http, "a-service", LIMITS, &Rc::default());
+        client.write_all([head, &body[..500]].concat().as_bytes()).await.unwrap();
+        let mut expect = async |text: &str| {
+            let mut read = vec![0; text.len()];
+            connection.read_exact(&mut read).await.unwrap();
+            assert_eq!(String::from_utf8(read).unwrap(), text);
+            drop(Exchange::answering(connection.exchange()));
+            connection.flush().await.unwrap();
+        };
+        expect(head).await;
+        expect(&body[..100]).await;
+        client.write_all([&body[500..], next].concat().as_bytes()).await.unwrap();
+        expect(&body[100..]).await;
+        expect(next).await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_take_the_encrypted_rest_of_its_response_is_disconnected() {
-        let (head_timeout, grace) = (Duration::from_secs(5), Duration::from_secs(5));
-        let limits = ClientLimits { head_timeout, head_size: 1024, min_rate: 1024, grace };
-        let mut connection = Connection::new(Stuck, "a-service", limits, Rc::default());
+        let mut connection = Connection::new(Stuck, Scheme::Http, "a-service", LIMITS, &Rc::default());
         let flushed = poll_fn(|cx| Pin::new(&mut connection).poll_flush(cx));
         let flushed = tokio::time::timeout(Duration::from_secs(60), flushed).await;
         assert_eq!(flushed.expect("it waits").unwrap_err().kind(), io::ErrorKind::TimedOut);

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
+
 use super::Service;
 use crate::db::{Db, Retention};
 use crate::idempotency::{self, Running};
+use crate::lab::{Fault, Lab};
 use crate::stop::Stop;
 
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
@@ -16,7 +19,17 @@ const NOTICED_SKEW: f64 = 0.5;
 impl Service {
     /// Adds the database and its clock as critical health checks, and its connection pool to `/metrics`. Handlers
     /// can then claim idempotency keys, and expired keys are deleted.
-    pub fn database(self, db: &Db) -> Self {
+    pub fn database(mut self, db: &Db) -> Self {
+        if let Some(lab) = self.lab() {
+            lab.offer(&[Fault::DatabaseLocked]);
+            if db.pretend_ahead(false) {
+                lab.offer(&[Fault::ClockAhead]);
+            }
+            let db = db.clone();
+            self = self.task("lab", move |stop| async move {
+                join(lock(&db, &lab, &stop), set_clock(&db, &lab, &stop)).await;
+            });
+        }
         let (checked, clock, measured, followed) = (db.clone(), db.clone(), db.clone(), db.clone());
         self.data(Running::default())
             .check("database", move || {
@@ -49,6 +62,46 @@ impl Service {
                 }
             }
         })
+    }
+}
+
+/// PostgreSQL ends a transaction that has been idle for 10 s.
+const LONGEST_LOCK: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Locks the database as long as that fault runs.
+async fn lock(db: &Db, lab: &Lab, stop: &Stop) {
+    loop {
+        tokio::select! {
+            () = lab.begun(Fault::DatabaseLocked) => {}
+            () = stop.requested() => return,
+        }
+        match db.begin_alone().await {
+            Ok(_held) => tokio::select! {
+                () = lab.over(Fault::DatabaseLocked) => {}
+                () = stop.sleep(LONGEST_LOCK) => {}
+            },
+            Err(error) => {
+                log::info!(error:%; "the database cannot be locked now");
+                stop.sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Lets the clock seem to be ahead as long as that fault runs.
+async fn set_clock(db: &Db, lab: &Lab, stop: &Stop) {
+    while !stop.is_requested() {
+        let running = async {
+            lab.begun(Fault::ClockAhead).await;
+            db.pretend_ahead(true);
+            lab.over(Fault::ClockAhead).await;
+        };
+        tokio::select! {
+            () = running => {}
+            () = stop.requested() => {}
+        }
+        db.pretend_ahead(false);
     }
 }
 

@@ -41,7 +41,7 @@ impl Check {
         match result.unwrap_or_else(|_| Err("it takes too long".to_owned())) {
             Ok(()) => true,
             Err(why) => {
-                log::warn!(check = self.name, why; "a health check fails");
+                log::warn!(check = self.name, error = why; "a health check fails");
                 false
             }
         }
@@ -133,10 +133,12 @@ async fn metrics(health: web::Data<Health>) -> HttpResponse {
 
 /// An edge service does not publish its metrics.
 pub(super) fn configure(app: &mut web::ServiceConfig, health: &web::Data<Health>, edge: bool) {
-    app.app_data(health.clone())
-        .service(resource("/health").get(ready))
-        .service(resource("/health/ready").get(ready))
-        .service(resource("/health/live").get(live));
+    // In a scope, because each path here is compared with that of every request.
+    let reports = web::scope("/health")
+        .service(resource("").get(ready))
+        .service(resource("/ready").get(ready))
+        .service(resource("/live").get(live));
+    app.app_data(health.clone()).service(reports);
     if !edge {
         app.service(resource("/metrics").get(metrics));
     }

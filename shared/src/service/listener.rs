@@ -8,6 +8,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::connection::ClientLimits;
 use crate::config::Vars;
+use crate::lab::Lab;
+use crate::otlp::OtlpConfig;
 
 /// How a program serves HTTP.
 #[derive(Debug, Clone)]
@@ -27,13 +29,16 @@ pub struct HttpConfig {
     pub limits: ClientLimits,
     /// Connections of all clients.
     pub max_connections: usize,
-    /// Base URL of the OTLP collector; without it no spans are recorded.
-    pub traces: Option<url::Url>,
+    /// Where spans and log lines are exported to; without it, no spans are recorded.
+    pub otlp: Option<OtlpConfig>,
+    /// Only with `LAB=on`.
+    pub lab: Option<Lab>,
 }
 
 impl HttpConfig {
     /// Reads `HOST`, `PORT`, `INSTANCE`, `HOSTNAME`, `DRAIN_GRACE`, `DRAIN_LIMIT`, `HEAD_TIMEOUT`, `HEAD_SIZE`,
-    /// `MIN_RATE`, `MIN_RATE_AFTER`, `MAX_CONNECTIONS` and `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// `MIN_RATE`, `MIN_RATE_AFTER`, `MAX_CONNECTIONS`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER_ARG` and
+    /// `LAB`.
     pub fn from_vars(vars: &mut Vars, default_port: &str) -> Self {
         Self {
             host: vars.or("HOST", "127.0.0.1", "address to listen on"),
@@ -49,7 +54,8 @@ impl HttpConfig {
                 grace: vars.or("MIN_RATE_AFTER", "5s", "how long to wait for a client before that counts"),
             },
             max_connections: vars.or("MAX_CONNECTIONS", "4096", "most connections of all clients"),
-            traces: vars.optional("OTEL_EXPORTER_OTLP_ENDPOINT", "collector of traces: OTLP, HTTP, JSON"),
+            otlp: OtlpConfig::from_vars(vars),
+            lab: Lab::from_vars(vars),
         }
     }
 
@@ -70,7 +76,8 @@ impl HttpConfig {
                 grace: Duration::from_secs(5),
             },
             max_connections: 4096,
-            traces: None,
+            otlp: None,
+            lab: None,
         }
     }
 }

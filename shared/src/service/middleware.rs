@@ -1,75 +1,106 @@
-//! What every request passes, outside in: [`middleware`], then [`deadline`], then the handler.
+//! What every request passes before and after its handler.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{self, Accept, Header as _, HeaderName, HeaderValue, Quality};
-use actix_web::http::{ConnectionType, Method, StatusCode, Version};
+use actix_web::http::{ConnectionType, StatusCode, Version};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, ResponseError as _, web};
+use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _, web};
 use time::OffsetDateTime;
-use uuid::Uuid;
+use uuid::Builder;
 
-use super::connection::{Answering, Exchange};
+use super::access_log::{LateLine, Line, LogFields, Seen};
+use super::conditional::unmodified;
+use super::connection::{Answering, Exchange, Scheme};
 use super::drain::{Drain, InFlight};
-use crate::client::ATTEMPT_HEADER;
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::resilience::Deadline;
-use crate::trace::{Kind, Span};
+use crate::trace::{self, Current, Span, SpanKind};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 pub(super) struct Middleware {
     service: &'static str,
     drain: Drain,
     edge: bool,
+    redirect: Option<Arc<Redirect>>,
+    hsts: Option<Arc<Hsts>>,
 }
 
-/// What a handler that serves many paths puts into its answer's extensions, to be counted under.
-#[derive(Debug, Clone)]
-pub struct RouteLabel(pub Arc<str>);
+/// The value of `Strict-Transport-Security`.
+pub(super) type Hsts = dyn Fn() -> Option<HeaderValue> + Send + Sync;
+
+/// The URL that a request is redirected to.
+pub(super) type Redirect = dyn Fn(&HttpRequest) -> Option<String> + Send + Sync;
+
+fn asks_for_websocket(request: &HttpRequest) -> bool {
+    let mut protocols = request.headers().get_all(header::UPGRADE).map(HeaderValue::as_bytes);
+    protocols.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+}
 
 impl Middleware {
-    pub(super) fn new(service: &'static str, drain: Drain, edge: bool) -> Self {
-        Self { service, drain, edge }
+    pub(super) fn new(
+        service: &'static str,
+        drain: Drain,
+        edge: bool,
+        redirect: Option<Arc<Redirect>>,
+        hsts: Option<Arc<Hsts>>,
+    ) -> Self {
+        Self { service, drain, edge, redirect, hsts }
+    }
+
+    /// A response that needs no handler.
+    fn early(&self, request: &ServiceRequest) -> Option<HttpResponse> {
+        if !acceptable(request) {
+            return Some(Problem::of_status(StatusCode::NOT_ACCEPTABLE).error_response());
+        }
+        let target = self.redirect.as_ref()?(request.request())?;
+        let is_health = request.path() == "/health" || request.path().starts_with("/health/");
+        (!is_health)
+            .then(|| HttpResponse::PermanentRedirect().insert_header((header::LOCATION, target)).finish())
     }
 }
 
-/// Routes that programs ask all the time.
-const QUIET: [&str; 5] = ["/health", "/metrics", "/registry", "/openapi.json", "/.well-known"];
-
-/// What is known of a request before its handler runs, and needed after.
-struct Seen {
-    started: Instant,
-    method: Method,
-    path: String,
-    request_id: HeaderValue,
-    span: Span,
-}
+/// Routes that programs ask all the time. A collector that exports to itself would never come to an end.
+const QUIET: [&str; 7] =
+    ["/health", "/metrics", "/registry", "/openapi.json", "/.well-known", "/v1/traces", "/v1/logs"];
 
 /// Gives a request its id and trace, renders errors, and writes the log.
-pub(super) async fn middleware(
+pub(super) fn middleware(
     mut request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
+    next: Next<BoxBody>,
+) -> impl Future<Output = Result<ServiceResponse<impl MessageBody>, Error>> {
+    let middleware = request.app_data::<web::Data<Middleware>>().cloned();
+    let seen = see(&mut request, middleware.as_ref().is_some_and(|middleware| middleware.edge));
+    seen.current.clone().scope(serve(middleware, request, next, seen))
+}
+
+async fn serve(
+    middleware: Option<web::Data<Middleware>>,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+    mut seen: Seen,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let Some(middleware) = request.app_data::<web::Data<Middleware>>().cloned() else {
-        return Err(Problem::internal().into());
-    };
+    let Some(middleware) = middleware else { return Err(Problem::internal().into()) };
     let in_flight = middleware.drain.enter();
     let is_old = request.version() == Version::HTTP_10;
-    let exchange = request.conn_data::<Rc<Exchange>>().cloned();
+    let exchange = Exchange::of(request.request());
     let answering = exchange.clone().map(Exchange::answering);
-    let seen = Seen::new(&mut request, middleware.edge);
-    let answered = match acceptable(&request) {
-        true => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
-        false => Ok(request.error_response(Problem::of_status(StatusCode::NOT_ACCEPTABLE))),
+    let deadline = if middleware.edge { None } else { Deadline::from_headers(request.headers()) };
+    let answered = match (middleware.early(&request), deadline) {
+        (Some(response), _) => Ok(request.into_response(response)),
+        (None, None) => next.call(request).await,
+        // After its caller's deadline nobody waits for the answer any more.
+        (None, Some(deadline)) => tokio::time::timeout(deadline.remaining(), next.call(request))
+            .await
+            .unwrap_or_else(|_| Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into())),
     };
     // The handler has seen a body that breaks off.
     let is_slow = exchange.as_ref().is_some_and(|exchange| exchange.is_slow());
@@ -80,12 +111,28 @@ pub(super) async fn middleware(
             // A response to a part of the body may be a good one.
             let is_error = response.status().is_client_error() || response.status().is_server_error();
             let response = late.filter(|_| is_error).unwrap_or(response);
-            let label = response.extensions().get::<RouteLabel>().map(|label| label.0.clone());
+            // What the gateway forwards was answered by a service that has looked at the condition.
+            let response = if middleware.edge { response } else { unmodified(&request, response) };
+            let label = exchange.as_ref().and_then(|exchange| exchange.take_label());
             let pattern = if label.is_none() { request.match_pattern() } else { None };
             let route = label.as_deref().or(pattern.as_deref()).unwrap_or("-");
-            let mut response = middleware.finish(&seen, route, response);
-            // HTTP/1.0 has no chunks: the end of the connection is the end of the body.
-            if is_old && matches!(response.body().size(), BodySize::Stream) {
+            let (mut response, line) = middleware.finish(&mut seen, route, response);
+            let fields = line.as_ref().and_then(|_| request.extensions().get::<Rc<dyn LogFields>>().cloned());
+            let late_line = match (line, fields) {
+                (Some(line), Some(fields)) => {
+                    Some(Box::new(LateLine::new(line, seen, route, response.body().size(), fields)))
+                }
+                (line, _) => {
+                    line.iter().for_each(|line| line.write(&seen, route, &[]));
+                    None
+                }
+            };
+            // HTTP/1.0 has no chunks, and actix sends none after a request for a WebSocket: the end of the connection is
+            // the end of the body.
+            if matches!(response.body().size(), BodySize::Stream)
+                && response.status() != StatusCode::SWITCHING_PROTOCOLS
+                && (is_old || asks_for_websocket(&request))
+            {
                 response.head_mut().no_chunking(true);
                 response.head_mut().set_connection_type(ConnectionType::Close);
             }
@@ -93,41 +140,50 @@ pub(super) async fn middleware(
             Ok(ServiceResponse::new(request, response).map_body(|_, body| Counted {
                 body,
                 client,
+                line: late_line,
                 _in_flight: in_flight,
                 _answering: answering,
             }))
         }
         Err(error) => {
-            let response = middleware.finish(&seen, "-", late.unwrap_or_else(|| error.error_response()));
+            let response = late.unwrap_or_else(|| error.error_response());
+            let (response, line) = middleware.finish(&mut seen, "-", response);
+            line.iter().for_each(|line| line.write(&seen, "-", &[]));
             Err(InternalError::from_response(error, response).into())
         }
     }
 }
 
-impl Seen {
-    fn new(request: &mut ServiceRequest, edge: bool) -> Self {
-        let headers = request.headers_mut();
-        if edge {
-            // Only the hops of the stack say these to each other.
-            headers.remove(Deadline::HEADER);
-            headers.remove(ATTEMPT_HEADER);
-        }
-        let given = headers.get(REQUEST_ID).filter(|id| is_request_id(id)).cloned();
-        let request_id = given.unwrap_or_else(new_request_id);
-        // In place of all others, which nobody has checked.
-        headers.insert(REQUEST_ID, request_id.clone());
-        let span = Span::below(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
-        if let Ok(value) = HeaderValue::from_str(span.traceparent()) {
-            headers.insert(TRACEPARENT, value);
-        }
-        Self {
-            started: Instant::now(),
-            method: request.method().clone(),
-            path: request.path().to_owned(),
-            request_id,
-            span,
-        }
+/// Gives the request its id and trace.
+fn see(request: &mut ServiceRequest, edge: bool) -> Seen {
+    let scheme = Scheme::of(request.request());
+    let is_last = Exchange::of(request.request()).is_some_and(|exchange| exchange.is_last());
+    let headers = request.headers_mut();
+    let given = headers.get(REQUEST_ID).filter(|id| is_request_id(id)).cloned();
+    let request_id = given.unwrap_or_else(new_request_id);
+    // In place of all others, which nobody has checked.
+    headers.insert(REQUEST_ID, request_id.clone());
+    let parent = trace::from_headers(headers);
+    let parent = if edge { parent.as_ref().map(trace::resampled) } else { parent };
+    let span = match is_quiet(request.path()) {
+        true => Span::unrecorded(parent),
+        false => Span::below(parent.as_ref(), SpanKind::Server, "HTTP"),
+    };
+    let current = Current::new(Some(request_id.clone()), span.context().clone());
+    Seen {
+        started: Instant::now(),
+        method: request.method().clone(),
+        path: request.path().to_owned(),
+        request_id,
+        scheme,
+        is_last,
+        span,
+        current,
     }
+}
+
+pub(super) fn is_quiet(path: &str) -> bool {
+    QUIET.iter().any(|quiet| path.starts_with(quiet))
 }
 
 /// Whether a client's id is taken over.
@@ -138,14 +194,11 @@ fn is_request_id(id: &HeaderValue) -> bool {
 
 fn new_request_id() -> HeaderValue {
     let mut text = [0; 36];
-    let id: &str = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    // A version 7 without the counter that `now_v7` shares between threads: nobody sorts these ids.
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let id = Builder::from_unix_timestamp_millis(u64::try_from(millis).unwrap_or_default(), &rand::random());
+    let id: &str = id.into_uuid().hyphenated().encode_lower(&mut text);
     HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
-}
-
-impl Seen {
-    fn request_id(&self) -> &str {
-        self.request_id.to_str().unwrap_or_default()
-    }
 }
 
 /// Whether the client takes JSON, or the event stream that some resources have.
@@ -162,36 +215,53 @@ fn acceptable(request: &ServiceRequest) -> bool {
 }
 
 impl Middleware {
-    fn finish(&self, seen: &Seen, route: &str, response: HttpResponse<BoxBody>) -> HttpResponse<BoxBody> {
+    /// Renders and counts the response. `None` if its line is not logged.
+    fn finish(
+        &self,
+        seen: &mut Seen,
+        route: &str,
+        response: HttpResponse<BoxBody>,
+    ) -> (HttpResponse<BoxBody>, Option<Line>) {
         let (mut response, problem) = self.render(seen, response);
         response.headers_mut().insert(REQUEST_ID, seen.request_id.clone());
-        if self.drain.has_begun() {
+        // Browsers ignore it in a response without TLS (RFC 6797 §7.2).
+        let hsts = self.hsts.as_ref().filter(|_| seen.scheme == Scheme::Https).and_then(|hsts| hsts());
+        if let Some(hsts) = hsts {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+        }
+        // actix says nothing after a request to change the protocol, and reads no `Connection` that is not ASCII. A 101
+        // says `Connection: Upgrade`, and its handler ends the tunnel.
+        let is_last = seen.is_last || self.drain.has_begun();
+        if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         let status = response.status().as_u16();
         let took = seen.started.elapsed();
         crate::metrics::request(seen.method.as_str(), route, status, took);
         // Probes and heartbeats come every few seconds from several sides: they would hide the rest.
-        let quiet = QUIET.iter().any(|quiet| route.starts_with(quiet)) && status < 500;
+        let quiet = is_quiet(route) && status < 500;
         let failed = status >= 500 && status != 503;
-        if !quiet {
-            seen.span.end(Kind::Server, || format!("{} {route}", seen.method), took, status >= 500);
-        }
+        let Seen { span, method, path, .. } = seen;
+        span.record(|span| {
+            span.name(format!("{method} {route}"));
+            span.set("http.request.method", method.to_string());
+            span.set("http.route", route.to_owned());
+            span.set("url.path", path.clone());
+            span.set("http.response.status_code", i64::from(status));
+            if status >= 500 {
+                span.fail(status.to_string());
+            }
+        });
         let level = match (quiet, failed) {
             (true, _) => log::Level::Debug,
             (_, true) => log::Level::Error,
             _ => log::Level::Info,
         };
-        log::log!(
-            target: "request", level,
-            method = seen.method.as_str(), path = seen.path, route, status,
-            ms = took.as_secs_f64() * 1000.0, request_id = seen.request_id(), trace_id = seen.span.trace_id();
-            "{}", problem.as_ref().map_or("served", Problem::code)
-        );
         if let Some(cause) = problem.as_ref().and_then(Problem::cause) {
-            log::error!(target: "request", cause, request_id = seen.request_id(); "what went wrong");
+            log::error!(target: "request", error = cause; "what went wrong");
         }
-        response
+        let is_logged = log::log_enabled!(target: "request", level);
+        (response, is_logged.then_some(Line { level, status, problem }))
     }
 
     /// Turns every error into a problem document, also those of actix itself.
@@ -217,18 +287,6 @@ fn is_json(response: &HttpResponse) -> bool {
     response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().ends_with(b"json"))
 }
 
-/// Gives up when the caller's deadline is past: nobody waits for the answer any more.
-pub(super) async fn deadline(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let Some(deadline) = Deadline::from_headers(request.headers()) else { return next.call(request).await };
-    match tokio::time::timeout(deadline.remaining(), next.call(request)).await {
-        Ok(answered) => answered,
-        Err(_) => Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into()),
-    }
-}
-
 fn is_event_stream(response: &HttpResponse) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
@@ -240,6 +298,8 @@ struct Counted {
     /// The client of an event stream. The stream ends when the client leaves, because a silent one would not notice
     /// for long.
     client: Option<Rc<Exchange>>,
+    /// Boxed, because the body moves several times before it is sent.
+    line: Option<Box<LateLine>>,
     _in_flight: InFlight,
     _answering: Option<Answering>,
 }
@@ -258,6 +318,10 @@ impl MessageBody for Counted {
         if self.client.as_ref().is_some_and(|client| client.has_left()) {
             return Poll::Ready(None);
         }
-        Pin::new(&mut self.body).poll_next(context)
+        let polled = Pin::new(&mut self.body).poll_next(context);
+        if let (Poll::Ready(part), Some(line)) = (&polled, &mut self.line) {
+            line.count(part.as_ref());
+        }
+        polled
     }
 }

@@ -5,25 +5,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_http::{HttpService, Protocol, Request};
-use actix_service::{IntoServiceFactory, Service as _, ServiceFactory, ServiceFactoryExt as _, map_config};
+use actix_http::{HttpService, KeepAlive, Protocol, Request};
+use actix_service::{IntoServiceFactory, Service as _, ServiceFactory, fn_factory, fn_service};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::rt::task::JoinHandle;
 use actix_web::{App, Error, web};
-use futures_util::future::{FutureExt as _, LocalBoxFuture, select_all};
+use futures_util::TryFutureExt as _;
+use futures_util::future::{FutureExt as _, LocalBoxFuture, ready, select_all};
 use socket2::SockRef;
 
-use super::connection::{ClientLimits, Connection, Exchange, IDLE_TIMEOUT, IdleConnections};
+use super::connection::{ClientLimits, Connection, Exchange, Http2, IdleConnections, Scheme};
 use super::drain::{self, Drain};
-use super::workers::{Connections, Serve, Workers};
-use super::{HttpConfig, Parts, Replica, Task, health, middleware, resource};
+use super::shares::Shares;
+use super::workers::{MakeServe, Serve, Workers};
+use super::{HttpConfig, Parts, Replica, Task, health, lab, middleware, resource};
 use crate::body::BODY_LIMIT;
 use crate::limits;
+use crate::otlp;
 use crate::stop::{Stop, Stopper};
-use crate::tls::{Stream, Tls};
-use crate::trace;
+use crate::tls::{ClientTls, Stream, Tls};
 
 /// Result of `app::build`. The future is boxed, so that it is compiled once with the app's library, and not
 /// again in the program and in every test.
@@ -34,6 +36,8 @@ pub struct Server {
     parts: Parts,
     http: HttpConfig,
     listener: TcpListener,
+    /// For TLS towards clients.
+    secure: Option<TcpListener>,
     replica: Replica,
     drain: (Arc<Stopper>, Stop),
     drained: (Stopper, Stop),
@@ -55,13 +59,24 @@ impl ServerHandle {
 }
 
 impl Server {
-    pub(super) fn new(parts: Parts, http: HttpConfig, listener: TcpListener, replica: Replica) -> Self {
+    pub(super) fn new(
+        parts: Parts,
+        http: HttpConfig,
+        listener: TcpListener,
+        secure: Option<TcpListener>,
+        replica: Replica,
+    ) -> Self {
         let (drain, drained) = (Stop::pair(), Stop::pair());
-        Self { parts, http, listener, replica, drain: (Arc::new(drain.0), drain.1), drained }
+        Self { parts, http, listener, secure, replica, drain: (Arc::new(drain.0), drain.1), drained }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.replica.address
+    }
+
+    /// Where clients connect with TLS, if they can.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        self.secure.as_ref()?.local_addr().ok()
     }
 
     pub fn handle(&self) -> ServerHandle {
@@ -79,7 +94,7 @@ impl Server {
     }
 
     async fn serve(self) -> Result<(), std::io::Error> {
-        let Self { parts, http, listener, replica, drain, drained } = self;
+        let Self { parts, http, listener, secure, replica, drain, drained } = self;
         let Parts {
             configure,
             checks,
@@ -91,10 +106,16 @@ impl Server {
             per_client,
             ignores_signals,
             tls,
+            client_tls,
+            redirect,
+            hsts,
+            lab,
+            has_lab_calls,
         } = parts;
         let name = replica.service;
         let draining = Drain::new(drain.1.clone());
-        let middleware = web::Data::new(middleware::Middleware::new(name, draining.clone(), edge));
+        let middleware = middleware::Middleware::new(name, draining.clone(), edge, redirect, hsts);
+        let middleware = web::Data::new(middleware);
         let health = web::Data::new(health::Health {
             replica: replica.clone(),
             started: Instant::now(),
@@ -104,31 +125,51 @@ impl Server {
             drain: draining.clone(),
         });
         let stop_streams = web::Data::new(drain.1.clone());
-        let app = Arc::new(move || {
+        let has_lab = lab.is_some();
+        let lab = lab.map(web::Data::new);
+        let app = move || {
             App::new()
                 .app_data(middleware.clone())
                 .app_data(stop_streams.clone())
                 .app_data(web::PayloadConfig::new(BODY_LIMIT))
                 .configure(|app| health::configure(app, &health, edge))
+                .configure(|app| lab.iter().for_each(|data| lab::configure(app, data, has_lab_calls)))
                 // Before the routes, because they may set a default service of their own.
                 .default_service(web::to(resource::not_found))
                 .configure(|app| configure.iter().for_each(|configure| configure(app)))
-                .wrap(from_fn(middleware::deadline))
-                .wrap(from_fn(middleware::middleware))
-        });
-        let (closer, closing) = Stop::pair();
-        let (limits, close_idle) = (http.limits, closing.clone());
-        let make = move |idle: Rc<IdleConnections>| {
-            let (app, tls, closing) = (app.clone(), tls.clone(), close_idle.clone());
-            async move { serve(app(), name, limits, tls, idle, closing).await }.boxed_local()
         };
-        let connections = Connections::new(http.max_connections.min(most_connections()), per_client);
-        let workers = Workers::start(workers(), connections.clone(), Arc::new(make));
-        let accepting = actix_web::rt::spawn(workers.accept(listener, closing));
+        let (closer, closing) = Stop::pair();
+        let max_connections = http.max_connections.min(most_connections());
+        let clients = Clients {
+            service: name,
+            requests: Shares::new(max_connections, per_client.clone()),
+            limits: http.limits,
+            tls,
+            client_tls,
+            draining: drain.1.clone(),
+            closing: closing.clone(),
+        };
+        // The server of each worker has an app of its own.
+        let make: Arc<MakeServe> = match has_lab {
+            false => {
+                let app = move || app().wrap(from_fn(middleware::middleware));
+                Arc::new(move |idle| serve(app(), clients.clone(), idle).boxed_local())
+            }
+            true => {
+                if has_lab_calls {
+                    log::warn!("LAB is on: admins can make this program fail");
+                }
+                let app = move || app().wrap(from_fn(lab::misbehave)).wrap(from_fn(middleware::middleware));
+                Arc::new(move |idle| serve(app(), clients.clone(), idle).boxed_local())
+            }
+        };
+        let connections = Shares::new(max_connections, per_client);
+        let workers = Workers::start(workers(), connections.clone(), make);
+        let accepting = actix_web::rt::spawn(workers.accept(listener, secure, closing));
 
-        let exporter = http.traces.and_then(|collector| trace::start(&collector, name, &replica.instance));
+        let exporter = http.otlp.and_then(|config| otlp::start(&config, name, &replica.instance));
         let exporter = exporter.map(|exporter| Task {
-            name: "traces",
+            name: "telemetry",
             start: Box::new(|stop| exporter.run(stop).boxed_local()),
         });
         let (stopper, stop) = Stop::pair();
@@ -186,15 +227,39 @@ const MAX_UNSENT: u32 = 128 * 1024;
 /// How long a drain waits for the first request of a connection.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// Serves the connections of one worker with `app`.
-async fn serve<F, A, B>(
-    app: A,
+/// What all connections have in common.
+#[derive(Clone)]
+struct Clients {
     service: &'static str,
     limits: ClientLimits,
+    /// Those over HTTP/2 that run. With HTTP/1.1, the number of connections bounds them.
+    requests: Arc<Shares>,
+    /// Of a service: for all connections.
     tls: Option<Tls>,
-    idle: Rc<IdleConnections>,
+    /// Of the second listener.
+    client_tls: Option<ClientTls>,
+    draining: Stop,
     closing: Stop,
-) -> Serve
+}
+
+impl Clients {
+    /// The stream to a client, and whether it wants HTTP/2.
+    async fn accept(&self, stream: TcpStream, scheme: Scheme) -> std::io::Result<(Stream, bool)> {
+        stream.set_nonblocking(true)?;
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
+        match (scheme, &self.client_tls, &self.tls) {
+            // Boxed: a connection without TLS needs no room for a handshake.
+            (Scheme::Https, Some(tls), _) => Box::pin(tls.accept(stream, self.limits.head_timeout)).await,
+            (_, _, Some(tls)) => Ok((Box::pin(tls.accept(stream, self.limits.head_timeout)).await?, false)),
+            (_, _, None) => Ok((Stream::Plain(stream), false)),
+        }
+    }
+}
+
+/// Serves the connections of one worker with `app`.
+async fn serve<F, A, B>(app: A, clients: Clients, idle: Rc<IdleConnections>) -> Serve
 where
     A: IntoServiceFactory<F, Request>,
     F: ServiceFactory<
@@ -207,10 +272,17 @@ where
     F::Service: 'static,
     B: MessageBody + 'static,
 {
-    let app = app.into_factory().map_err(|error: Error| error.error_response());
-    let http = HttpService::build()
-        .keep_alive(IDLE_TIMEOUT)
-        // The connection limits the time of a head.
+    let Ok(app) = app.into_factory().new_service(AppConfig::default()).await else {
+        log::error!("the app cannot be built");
+        return Rc::new(|_, _, _| ready(()).boxed_local());
+    };
+    let app = Rc::new(app);
+    let Clients { service, limits, requests, draining, closing, .. } = clients.clone();
+    let clients = Rc::new(clients);
+    let http2 = Rc::new(Http2 { app: app.clone(), service, limits, requests, idle: idle.clone(), draining });
+    let http1 = HttpService::build()
+        // The connection limits the time between requests, and the time of a head.
+        .keep_alive(KeepAlive::Os)
         .client_request_timeout(Duration::ZERO)
         // How long unread bytes of a request are read after its response. Without this, the kernel resets the
         // connection, and the client may lose the response.
@@ -226,24 +298,25 @@ where
         .on_connect_ext(|connection: &Connection<Stream>, data| {
             data.insert::<Rc<Exchange>>(connection.exchange());
         })
-        .finish(map_config(app, |()| AppConfig::default()));
-    let handler = Rc::new(http.new_service(()).await);
-    Rc::new(move |stream: TcpStream, peer| {
-        let (handler, tls, idle) = (handler.clone(), tls.clone(), idle.clone());
+        .finish(fn_factory(move || {
+            let app = app.clone();
+            let handle = move |request| app.call(request).map_err(|error| error.error_response());
+            ready(Ok::<_, ()>(fn_service(handle)))
+        }));
+    let http1 = Rc::new(http1.new_service(()).await);
+    Rc::new(move |stream: TcpStream, peer, scheme| {
+        let (clients, http1, http2, idle) = (clients.clone(), http1.clone(), http2.clone(), idle.clone());
         async move {
-            let Ok(handler) = handler.as_ref() else { return };
-            let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
-            let Ok(stream) = stream else { return };
-            let _ = stream.set_nodelay(true);
-            let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT);
-            let stream = match tls {
-                Some(tls) => tls.accept(stream, limits.head_timeout).await,
-                None => Ok(Stream::Plain(stream)),
-            };
-            let Ok(stream) = stream else { return };
-            let connection = Connection::new(stream, service, limits, idle);
-            // It ends with an error when the client closes in the middle of something.
-            let _ = handler.call((connection, Protocol::Http1, Some(peer))).await;
+            let Ok(http1) = http1.as_ref() else { return };
+            match clients.accept(stream, scheme).await {
+                Ok((stream, true)) => Box::pin(http2.serve(stream, peer)).await,
+                Ok((stream, false)) => {
+                    let connection = Connection::new(stream, scheme, service, limits, &idle);
+                    // It ends with an error when the client closes in the middle of something.
+                    let _ = http1.call((connection, Protocol::Http1, Some(peer))).await;
+                }
+                Err(_) => {}
+            }
         }
         .boxed_local()
     })

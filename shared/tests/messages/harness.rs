@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shared::auth::{Authenticator, Calls};
 use shared::config::Variable as _;
 use shared::db::testing::{databases, sqlite_url};
-use shared::db::{Db, DbConfig, Migrations, Tx, query};
+use shared::db::{Db, DbConfig, DbError, LastWrite, Migrations, Tx, query};
 use shared::messages::{
     Delivery, Event, HandleError, Handler, HttpTransport, Messages, MessagesUrl, Nats, Outbox, Outgoing,
     Relay, SendError, Transport, Upcast,
@@ -85,6 +85,12 @@ impl Handler for RecordingHandler {
             "thing.spoilt.v1" => return Err(HandleError::Rejected("spoilt".to_owned())),
             "thing.deadly.v1" => panic!("a mistake in the handler"),
             "thing.broken.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
+            "thing.contradicted.v1" => *tx.last() = BadEnd { panics: false },
+            "thing.deadly_end.v1" => *tx.last() = BadEnd { panics: true },
+            "thing.counted.v1" => {
+                let count = query("UPDATE counts SET number = number + 1 WHERE subject = $1");
+                count.bind(event.subject.as_str()).execute(&mut *tx).await?;
+            }
             _ => return Err(HandleError::UnknownType),
         }
         let insert =
@@ -98,6 +104,20 @@ impl Handler for RecordingHandler {
 
     fn upcasts(&self) -> &[Upcast] {
         if self.next_version.load(Ordering::Relaxed) { &NEXT_VERSION } else { &[] }
+    }
+}
+
+/// A last write that fails.
+#[derive(Default)]
+struct BadEnd {
+    panics: bool,
+}
+
+#[async_trait(?Send)]
+impl LastWrite for BadEnd {
+    async fn write(self: Box<Self>, _: &mut Tx) -> Result<(), DbError> {
+        assert!(!self.panics, "a mistake in a last write");
+        Err(DbError::Contradiction("less than nothing".to_owned()))
     }
 }
 
@@ -180,6 +200,9 @@ const CALLS: &str = "\
     sender receiver EVENT thing.spoilt -
     sender receiver EVENT thing.deadly -
     sender receiver EVENT thing.broken -
+    sender receiver EVENT thing.contradicted -
+    sender receiver EVENT thing.deadly_end -
+    sender receiver EVENT thing.counted -
     sender receiver EVENT thing.slow -
     sender receiver EVENT thing.stuck -
     sender receiver EVENT thing.late -
@@ -243,6 +266,15 @@ pub(crate) fn event(kind: &str, subject: &str, number: i64) -> Event {
 pub(crate) async fn put(db: &Db, outbox: &Outbox, event: Event) {
     let mut tx = db.begin().await.unwrap();
     outbox.put(&mut tx, "receiver", event).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// Writes all `events` in one transaction, so that they are sent together.
+pub(crate) async fn put_together(db: &Db, outbox: &Outbox, events: impl IntoIterator<Item = Event>) {
+    let mut tx = db.begin().await.unwrap();
+    for event in events {
+        outbox.put(&mut tx, "receiver", event).await.unwrap();
+    }
     tx.commit().await.unwrap();
 }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod batches; // events that arrive together
 mod conformance; // what every transport promises, on every database
 mod database; // what a relay does while its database is away
 mod harness;

@@ -103,7 +103,8 @@ async fn updates(db: &Db) -> i64 {
 }
 
 #[actix_web::test]
-async fn while_a_destination_is_away_its_rows_stay_as_they_are_and_all_are_sent_at_once_when_it_is_back() {
+async fn while_a_destination_is_away_its_rows_stay_as_they_are_and_all_are_sent_immediately_when_it_is_back()
+{
     for db in databases().await {
         count_updates(&db).await;
         let transport = Rc::new(Intermittent::default());

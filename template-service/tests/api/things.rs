@@ -32,6 +32,22 @@ async fn the_owner_and_admins_see_what_was_added_and_nobody_else_does() {
 }
 
 #[actix_web::test]
+async fn a_client_that_has_the_current_version_gets_304_without_it() {
+    for replica in replicas().await {
+        let owner = replica.user();
+        let path = format!("/api/things/{}", add(&owner, "First").await["id"].as_str().unwrap());
+        for tags in ["\"1\"", "W/\"1\"", "\"0\", \"1\"", "*"] {
+            let shown = owner.with("if-none-match", tags).get(&path).await;
+            assert_eq!((shown.status, shown.header("etag"), shown.bytes.len()), (304, "\"1\"", 0), "{tags}");
+            assert_eq!(shown.header("content-type"), "");
+        }
+        owner.with("if-none-match", "\"2\"").get(&path).await.expect(200);
+        // Who may not see it learns nothing of its version.
+        replica.user().with("if-none-match", "\"1\"").get(&path).await.expect_problem(404, "not_found");
+    }
+}
+
+#[actix_web::test]
 async fn a_request_that_is_sent_twice_happens_once() {
     for replica in replicas().await {
         let owner = replica.user();

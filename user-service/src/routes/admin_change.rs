@@ -20,6 +20,6 @@ pub(super) fn audited(
         user_id,
         action,
         client: client_address(request),
-        trace_id: Context::from_headers(request.headers()).trace_id().map(str::to_owned),
+        trace_id: Context::from_headers(request.headers()).trace_id(),
     })
 }

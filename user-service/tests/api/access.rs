@@ -3,7 +3,7 @@ use shared::testing::Api;
 use user_service::config::SERVICE;
 use uuid::Uuid;
 
-use crate::harness::Service;
+use crate::harness::{PASSWORD, Service};
 
 async fn id(api: &Api) -> Uuid {
     api.get("/api/users/me").await.expect(200)["id"].as_str().unwrap().parse().unwrap()
@@ -50,4 +50,17 @@ async fn a_service_sees_only_the_user_it_acts_for() {
     acting(SERVICE, id).get(&path).await.expect(200);
     acting(SERVICE, Uuid::now_v7()).get(&path).await.expect_problem(404, "not_found");
     acting("payment-service", id).get(&path).await.expect_problem(401, "invalid_token");
+}
+
+#[actix_web::test]
+async fn a_service_that_calls_for_nobody_uses_the_public_routes_that_the_table_lists() {
+    let service = Service::start().await;
+    service.user("ann@example.com").await;
+    let calling = |caller: &str| service.api.with_token(service.keys.service_token(caller, SERVICE, None));
+    let login = json!({ "email": "ann@example.com", "password": PASSWORD });
+    calling("storefront").post("/api/sessions", login.clone()).await.expect(201);
+    calling("storefront").get("/api/users/me").await.expect_problem(403, "forbidden");
+    calling("order-service").post("/api/sessions", login).await.expect_problem(403, "forbidden");
+    // It may read a user, but only for somebody.
+    calling("order-service").get("/api/users/me").await.expect_problem(401, "missing_token");
 }

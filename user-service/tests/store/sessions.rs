@@ -46,7 +46,7 @@ async fn after_a_lost_answer_the_spent_token_gives_the_same_successor_for_20_sec
 }
 
 #[actix_web::test]
-async fn two_refreshes_at_once_get_the_same_successor() {
+async fn two_concurrent_refreshes_get_the_same_successor() {
     for store in stores().await {
         register(&store, "ann@example.com").await.unwrap();
         let (_, one) = log_in(&store, "here").await;

@@ -38,7 +38,7 @@ async fn the_same_registration_happens_once_and_is_answered_alike() {
 }
 
 #[actix_web::test]
-async fn two_replicas_that_start_at_once_register_one_admin() {
+async fn two_replicas_that_start_together_register_one_admin() {
     for store in stores().await {
         let make = async || {
             let new = NewUser { role: Role::Admin, ..new_user("admin@example.com") };

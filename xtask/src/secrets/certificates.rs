@@ -37,11 +37,12 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
-    /// Makes a certificate for `name`, in the files that `TLS_FOLDER` wants. It expires at `until`.
-    pub fn certify(&self, name: &str, until: SystemTime, folder: &Path) -> io::Result<()> {
+    /// Makes a certificate for `names`, in the files that `TLS_FOLDER` wants. It expires at `until`.
+    pub fn certify(&self, names: &[&str], until: SystemTime, folder: &Path) -> io::Result<()> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let mut params = CertificateParams::new([name.to_owned()]).map_err(io::Error::other)?;
-        params.distinguished_name.push(DnType::CommonName, name);
+        let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let mut params = params.map_err(io::Error::other)?;
+        names.iter().take(1).for_each(|name| params.distinguished_name.push(DnType::CommonName, *name));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -48,6 +48,8 @@ impl Config {
 
 /// Orders before the first round.
 const WARM_UP: usize = 200;
+/// Orders of one customer alone, after the last round.
+const ALONE: usize = 100;
 /// In cost or memory, at most.
 const GROWTH: f64 = 0.15;
 /// Per order at most, those that read included.
@@ -81,6 +83,14 @@ async fn run(config: Config) -> Result<bool, String> {
         shop.print_tables().await?;
     } else {
         shop.print_deliveries().await?;
+        let alone = shop.alone(ALONE).await?;
+        println!(
+            "one customer alone: {:.1} ms from the order to its confirmation (p50)",
+            1000.0 * alone.as_secs_f64()
+        );
+        if let Some(last) = done.last() {
+            shop.print_share(last.speed()).await?;
+        }
     }
     let verdicts =
         [cost_is_stable(&done), memory_is_stable(&done, &shop.resident().await), transactions_are_few(&done)];

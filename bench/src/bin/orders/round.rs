@@ -35,6 +35,11 @@ impl Round {
         1000.0 * cpu.as_secs_f64() / self.latencies.len() as f64
     }
 
+    /// Orders per second.
+    pub(crate) fn speed(&self) -> f64 {
+        self.latencies.len() as f64 / self.time.as_secs_f64()
+    }
+
     pub(crate) fn head(&self) -> String {
         let mut head =
             format!("{:>8} {:>9} {:>7} {:>7} {:>5}", "stored", "orders/s", "p50 ms", "p99 ms", "late");
@@ -54,7 +59,7 @@ impl Round {
             let latency = self.latencies.get(self.latencies.len() * share / 100).copied();
             latency.unwrap_or_default().as_secs_f64() * 1000.0
         };
-        let speed = self.latencies.len() as f64 / self.time.as_secs_f64();
+        let speed = self.speed();
         let mut row = format!("{stored:>8} {speed:>9.1} {:>7.0} {:>7.0} {:>5}", at(50), at(99), self.late);
         for service in self.cpu.keys() {
             row.push_str(&format!(" {:>15.2}", self.cost_of(service)));

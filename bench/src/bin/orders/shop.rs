@@ -21,6 +21,8 @@ const AGE: Duration = Duration::from_secs(8 * 86_400);
 const PRUNE_TIMEOUT: Duration = Duration::from_secs(180);
 /// An idle connection of PostgreSQL reports its transactions after ten seconds.
 const STATISTICS_DELAY: Duration = Duration::from_secs(11);
+/// In seconds, until the order of a customer alone is confirmed.
+const ALONE_TIMEOUT: u32 = 10;
 /// Until all orders of a round are settled.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(1800);
 
@@ -77,6 +79,34 @@ impl Shop {
         Ok(Round { time, latencies, late, cpu, resident: resident(&after), transactions })
     }
 
+    /// The median time from the request to the confirmation, of one customer who orders alone.
+    pub(crate) async fn alone(&self, orders: usize) -> Result<Duration, String> {
+        let customer = self.customers.first().ok_or("There is no customer.")?;
+        let mut latencies = Vec::with_capacity(orders);
+        for _ in 0..orders {
+            let begun = Instant::now();
+            let order = self.order(customer, ALONE_TIMEOUT).await.ok_or("An order was not answered.")?;
+            latencies.push(begun.elapsed());
+            if order["status"] != "confirmed" {
+                return Err("An order was not confirmed in time.".to_owned());
+            }
+        }
+        latencies.sort();
+        Ok(latencies.get(orders / 2).copied().unwrap_or_default())
+    }
+
+    /// Prints the share of an order in what the server of PostgreSQL can do.
+    pub(crate) async fn print_share(&self, orders_per_second: f64) -> Result<(), String> {
+        if let Some(tps) = self.databases[0].pgbench().await? {
+            let share = tps / orders_per_second;
+            println!(
+                "pgbench -N -M prepared -c 16 -s 10: {tps:.0} transactions/s in the same container; \
+                 an order took as long as {share:.1} of them."
+            );
+        }
+        Ok(())
+    }
+
     /// The latency of each order, and how many were answered before they were confirmed.
     async fn placed(&self, orders: usize) -> Result<(Vec<Duration>, usize), String> {
         let (left, latencies, late) = (Cell::new(orders), RefCell::new(Vec::new()), Cell::new(0));
@@ -84,7 +114,7 @@ impl Shop {
             while left.get() > 0 {
                 left.set(left.get() - 1);
                 let begun = Instant::now();
-                let order = self.order(customer).await.ok_or("An order was not answered.")?;
+                let order = self.order(customer, self.wait).await.ok_or("An order was not answered.")?;
                 latencies.borrow_mut().push(begun.elapsed());
                 late.set(late.get() + usize::from(order["status"] != "confirmed"));
             }
@@ -94,12 +124,13 @@ impl Shop {
         Ok((latencies.into_inner(), late.get()))
     }
 
-    async fn order(&self, customer: &Customer) -> Option<Value> {
+    /// `wait`: how many seconds the customer waits for the confirmation, or 0.
+    async fn order(&self, customer: &Customer, wait: u32) -> Option<Value> {
         let lines = json!([{ "product_id": self.product, "quantity": 1 }]);
         let body = json!({ "lines": lines, "payment_token": "tok_visa" });
         let mut request = Request::post("/api/orders", Some(body));
-        if self.wait > 0 {
-            request = request.waiting(self.wait);
+        if wait > 0 {
+            request = request.waiting(wait);
         }
         let reply = customer.send(&request).await.reply?;
         (reply.status == 201).then_some(reply.body)

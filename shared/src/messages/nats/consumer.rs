@@ -5,11 +5,11 @@
 //! | success, or a duplicate | acknowledge |
 //! | `Retry`, or the database is unavailable | redeliver within a second, without limit |
 //! | any other database error | redeliver with backoff; a dead letter at the tenth such failure |
-//! | rejected, or the event cannot be parsed | a dead letter at once |
+//! | rejected, or the event cannot be parsed | a dead letter immediately |
 //!
-//! If a replica dies, the broker redelivers its unacknowledged events after [`outbox::LEASE`]. A replica that is
-//! still at work says so. The broker's own count of deliveries decides nothing: it grows in every outage. Failures
-//! of the handler are counted in the database.
+//! If a replica dies, the broker redelivers its unacknowledged events after [`outbox::LEASE`]. A replica that still
+//! handles an event reports progress to the broker. The broker's count of deliveries is not used, because it grows in
+//! every outage. Failures of the handler are counted in the database.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,15 +29,17 @@ use crate::messages::inbox::{Delivery, HandleError, Inbox};
 use crate::messages::outbox::{self, MAX_ATTEMPTS, UNAVAILABLE};
 use crate::resilience::Backoff;
 use crate::stop::Stop;
+use crate::trace::{self, Current, SpanContext};
 
-/// Between attempts to create the consumers.
+/// The pause between attempts to create the consumers.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How often the broker is told that a replica is still at work; a handler that hangs is not covered for ever.
+/// The maximum number of progress reports for one event. After them, the broker redelivers the event: its handler
+/// probably hangs.
 const MAX_PROGRESS_REPORTS: u32 = 12;
 
 impl Nats {
-    /// Passes this service's events to `inbox` until `stop`; then finishes those in progress. Creates stream
-    /// and consumers again after each reconnect, because the broker may have lost them.
+    /// Passes this service's events to `inbox` until `stop`, and then finishes those in progress. After each reconnect,
+    /// it creates the stream and the consumers again, because the broker may have lost them.
     pub(in crate::messages) async fn consume(&self, inbox: Arc<Inbox>, stop: Stop) {
         let mut connected = self.connected.clone();
         while !stop.is_requested() {
@@ -82,7 +84,7 @@ impl Nats {
                 durable_name: Some(name.clone()),
                 filter_subject: self.subject(service, partition),
                 ack_wait: outbox::LEASE.unsigned_abs(),
-                // One event at a time, also while it waits for redelivery: this preserves the order.
+                // One event at a time, even while it waits for redelivery. This preserves the order.
                 max_ack_pending: 1,
                 ..pull::Config::default()
             };
@@ -93,7 +95,7 @@ impl Nats {
         Ok(consumers)
     }
 
-    async fn receive(&self, mut events: Stream, inbox: &Inbox, over: &Stop) {
+    async fn receive(&self, mut events: Stream, inbox: &Arc<Inbox>, over: &Stop) {
         loop {
             let message = tokio::select! {
                 message = events.next() => message,
@@ -102,7 +104,7 @@ impl Nats {
             match message {
                 Some(Ok(message)) => {
                     let acknowledgement = tokio::select! {
-                        acknowledgement = self.handle(inbox, &message) => acknowledgement,
+                        acknowledgement = sender(&message).scope(self.handle(inbox, &message)) => acknowledgement,
                         never = report_progress(&message) => match never {},
                     };
                     if let Err(error) = message.ack_with(acknowledgement).await {
@@ -119,9 +121,9 @@ impl Nats {
     }
 
     /// Handles one event; returns the acknowledgement for the broker.
-    async fn handle(&self, inbox: &Inbox, message: &Message) -> AckKind {
+    async fn handle(&self, inbox: &Arc<Inbox>, message: &Message) -> AckKind {
         let event = match serde_json::from_slice::<Event>(&message.payload) {
-            Ok(event) => event,
+            Ok(event) => Arc::new(event),
             Err(error) => {
                 let error = HandleError::Rejected(error.to_string());
                 return keep(inbox, &unreadable(&message.payload), 1, &error).await;
@@ -131,7 +133,8 @@ impl Nats {
         let failed = if is_first { Ok(0) } else { failures(inbox, event.id).await };
         let attempt = failed.as_ref().map_or(1, |failures| failures + 1);
         let received = match failed {
-            // Only who may send to this service can publish to its subjects; see `calls.txt`.
+            // The broker limits which services publish to these subjects. This checks the source and the type that
+            // the event names; see `calls.txt`.
             Ok(_) if !self.calls.accept(&event.source, inbox.service(), &event.kind) => {
                 Err(HandleError::Rejected(format!("{} may not send this", event.source)))
             }
@@ -140,12 +143,12 @@ impl Nats {
         };
         let error = match received {
             Ok(received) => {
-                log::debug!(kind = event.kind, id = event.id.to_string(), received:?; "a message arrived");
+                log::debug!(message_type = event.kind, message_id = event.id.to_string(), outcome:? = received; "a message arrived");
                 return AckKind::Ack;
             }
             Err(error) => error,
         };
-        log::warn!(kind = event.kind, id = event.id.to_string(), attempt, error:%; "a message was not handled");
+        log::warn!(message_type = event.kind, message_id = event.id.to_string(), attempt, error:%; "a message was not handled");
         match &error {
             HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
                 redeliver(UNAVAILABLE, attempt)
@@ -160,7 +163,15 @@ impl Nats {
     }
 }
 
-/// Keeps the broker from redelivering an event that takes longer than [`outbox::LEASE`].
+/// The context of the send; empty if the sender has none.
+fn sender(message: &Message) -> Current {
+    let traceparent = message.headers.as_ref().and_then(|headers| headers.get("traceparent"));
+    let span = traceparent.and_then(|traceparent| trace::parse(traceparent.as_str(), None));
+    Current::new(None, span.unwrap_or(SpanContext::NONE))
+}
+
+/// Reports progress, so that the broker does not redeliver an event whose handling takes longer than
+/// [`outbox::LEASE`].
 async fn report_progress(message: &Message) -> Infallible {
     for _ in 0..MAX_PROGRESS_REPORTS {
         tokio::time::sleep(outbox::LEASE.unsigned_abs() / 2).await;

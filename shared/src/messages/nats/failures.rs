@@ -1,4 +1,4 @@
-//! How often the handler of an event has failed, by the database. The broker knows only how often it delivered it.
+//! Counts the failures of an event's handler, in the database. The broker counts only deliveries.
 
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ pub(super) async fn failures(inbox: &Inbox, id: Uuid) -> Result<i64, DbError> {
     row.map_or(Ok(0), |row| row.get("failures"))
 }
 
-/// Counts one more; returns how many there are now.
+/// Counts one more failure; returns the new count.
 pub(super) async fn count_failure(inbox: &Inbox, id: Uuid) -> Result<i64, DbError> {
     let count = query(
         "INSERT INTO inbox_failures (consumer, id, failures, at) VALUES ($1, $2, 1, $3) \

@@ -1,21 +1,22 @@
 //! A circuit breaker for each destination of a relay. Pure: it does no I/O, and the relay polls once a second.
 //!
 //! ```text
-//! closed ── nobody receives, five times in a row ──► open ◄── nobody receives ─┐
-//!    ▲                                                └── the next poll ──► half-open: one event is the probe
-//!    └──────────────────────── a receiver answers ───────────────────────────┘
+//! closed ── five sends in a row: unavailable ──► open ◄── unavailable ──────┐
+//!    ▲                                            └── the next poll ──► half-open: one event is the probe
+//!    └── any other result ──────────────────────────────────────────────────┘
 //! ```
 //!
-//! Without it, a relay would claim and release the rows of an unavailable destination again and again.
+//! Without the circuit breaker, a relay would claim and release the rows of an unavailable destination repeatedly.
 
 use std::collections::BTreeMap;
 
-/// One event may find its receiver busy several times, for example after lost races.
+/// Failures in a row that open the circuit. One is not enough: a receiver also answers `unavailable` when an
+/// optimistic lock fails.
 pub(super) const TRIP_AFTER: u32 = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Circuit {
-    /// The number of sends in a row that found nobody.
+    /// `failures` counts the latest sends in a row that found the destination unavailable.
     Closed {
         failures: u32,
     },
@@ -23,7 +24,7 @@ enum Circuit {
     HalfOpen,
 }
 
-/// The circuits by destination. Those that are not listed are closed.
+/// The circuits by destination. The circuit of any other destination is closed.
 #[derive(Debug, Default)]
 pub(super) struct Circuits(BTreeMap<String, Circuit>);
 
@@ -32,12 +33,12 @@ impl Circuits {
         matches!(self.0.get(destination), None | Some(Circuit::Closed { .. }))
     }
 
-    /// The destinations whose events wait.
+    /// The destinations whose circuit is not closed. Their events wait.
     pub(super) fn blocked(&self) -> Vec<String> {
         self.0.keys().filter(|destination| !self.is_closed(destination)).cloned().collect()
     }
 
-    /// The blocked destinations to which no probe is under way.
+    /// The blocked destinations without a probe in flight.
     pub(super) fn open(&self) -> Vec<String> {
         let open = self.0.iter().filter(|(_, circuit)| **circuit == Circuit::Open);
         open.map(|(destination, _)| destination.clone()).collect()
@@ -47,7 +48,7 @@ impl Circuits {
         self.0.insert(destination.to_owned(), Circuit::HalfOpen);
     }
 
-    /// A receiver answered, with whatever outcome.
+    /// The receiver was available: it accepted the event, failed to handle it, or rejected it.
     pub(super) fn answered(&mut self, destination: &str) {
         if let Some(Circuit::Open | Circuit::HalfOpen) = self.0.remove(destination) {
             log::info!(destination; "a destination of messages is back");

@@ -15,9 +15,9 @@ pub(super) const MAX_IN_FLIGHT: usize = 32;
 #[derive(Default)]
 pub(super) struct Queue {
     circuits: Circuits,
-    /// To be sent as soon as there is room.
+    /// Events that are sent when [`MAX_IN_FLIGHT`] allows it.
     waiting: VecDeque<Outgoing>,
-    /// To be sent once their circuit is closed.
+    /// Events that wait because the circuit of their destination is not closed.
     held: VecDeque<Outgoing>,
     /// The destinations whose next event is a probe.
     probing: Vec<String>,
@@ -31,14 +31,14 @@ impl Queue {
         if is_closed { &mut self.waiting } else { &mut self.held }.push_back(outgoing);
     }
 
-    /// Lets a probe be sent to each destination that is unavailable.
+    /// Allows one probe to each destination that is unavailable.
     pub(super) fn allow_probes(&mut self) {
         self.probing = self.circuits.open();
     }
 
     /// The events to send now.
     pub(super) fn take(&mut self, now: OffsetDateTime) -> Vec<Sending> {
-        // A claim may have expired while its event waited: then another relay may have it.
+        // Drop events whose claim has expired: another relay may have claimed them.
         for queue in [&mut self.waiting, &mut self.held] {
             queue.retain(|outgoing| outgoing.claimed_until > now);
         }
@@ -64,7 +64,7 @@ impl Queue {
         sends
     }
 
-    /// Learns from the results of sends.
+    /// Updates the circuits with the results of sends.
     pub(super) fn finish(&mut self, finished: &[Finished]) {
         self.in_flight -= finished.len();
         for Finished { sending, result } in finished {
@@ -79,7 +79,7 @@ impl Queue {
         }
     }
 
-    /// What there is room for.
+    /// The events to claim: as many as the queue has room for, and the missing probes.
     pub(super) fn wanted(&self) -> Wanted {
         let has_none = |destination: &&String| self.held.iter().all(|held| held.destination != **destination);
         Wanted {
@@ -89,7 +89,8 @@ impl Queue {
         }
     }
 
-    /// Whether nothing is under way or about to be. What an open circuit holds is left to other relays.
+    /// Whether no event is in flight or waiting to be sent. Events behind an open circuit do not count: other relays
+    /// send them.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight == 0 && self.waiting.is_empty()
     }

@@ -1,5 +1,7 @@
 //! Where the body of a request ends (RFC 9112 §6), and chunked bodies.
 
+use actix_web::http::header::HeaderName;
+
 /// A body that does not follow the rules of chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a malformed chunk")]
@@ -98,10 +100,14 @@ impl Chunks {
     }
 
     fn after_line(&self, line: &[u8]) -> Result<State, Malformed> {
+        // Some readers end the line at one of these.
+        if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return Err(Malformed);
+        }
         match self.0 {
             State::Size => {
                 let size = line.split(|byte| *byte == b';').next().unwrap_or_default();
-                let size = std::str::from_utf8(size).map_err(|_| Malformed)?.trim();
+                let size = std::str::from_utf8(size).map_err(|_| Malformed)?.trim_end_matches([' ', '\t']);
                 if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(Malformed);
                 }
@@ -110,10 +116,16 @@ impl Chunks {
             }
             State::DataEnd if line.is_empty() => Ok(State::Size),
             State::Trailers if line.is_empty() => Ok(State::Done),
-            State::Trailers => Ok(State::Trailers),
+            State::Trailers if is_field(line) => Ok(State::Trailers),
             _ => Err(Malformed),
         }
     }
+}
+
+/// `name: value`, with no space before the colon.
+fn is_field(line: &[u8]) -> bool {
+    let colon = line.iter().position(|byte| *byte == b':');
+    colon.is_some_and(|colon| HeaderName::from_bytes(&line[..colon]).is_ok())
 }
 
 #[cfg(test)]
@@ -152,9 +164,24 @@ mod tests {
 
     #[test]
     fn malformed_chunks_are_refused() {
-        for body in
-            ["x\r\n", "\r\n", "-1\r\n", "4\r\nWikipedia\r\n", "FFFFFFFFFFFFFFFFF\r\n", "+4\r\nWiki\r\n"]
-        {
+        for body in [
+            "x\r\n",
+            "\r\n",
+            "-1\r\n",
+            "4\r\nWikipedia\r\n",
+            "FFFFFFFFFFFFFFFFF\r\n",
+            "+4\r\nWiki\r\n",
+            "\n4\r\nWiki\r\n0\r\n\r\n",
+            " 4\r\nWiki\r\n0\r\n\r\n",
+            "4\u{b}\r\nWiki\r\n0\r\n\r\n",
+            "4;a\nb\r\nWiki\r\n0\r\n\r\n",
+            "4;a\rb\r\nWiki\r\n0\r\n\r\n",
+            "4;\0\r\nWiki\r\n0\r\n\r\n",
+            "0\r\nX\r\n\r\n",
+            "0\r\nX : 1\r\n\r\n",
+            "0\r\n X: 1\r\n\r\n",
+            "0\r\nX: 1\n\nGET / HTTP/1.1\r\n\r\n",
+        ] {
             assert!(dechunked(body.as_bytes(), 4).is_err(), "{body:?}");
         }
     }

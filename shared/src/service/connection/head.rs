@@ -9,7 +9,7 @@ use super::body::{Chunks, Framing};
 use crate::problem::Problem;
 
 /// actix takes no more.
-const MAX_HEADERS: usize = 96;
+pub(super) const MAX_HEADERS: usize = 96;
 
 pub(super) enum Verdict {
     /// More bytes are needed.
@@ -58,7 +58,7 @@ fn refused(detail: &str) -> Verdict {
 fn read(request: &httparse::Request<'_, '_>) -> Result<(Framing, bool), &'static str> {
     let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     let is_old = request.version == Some(0);
-    if Method::from_bytes(method.as_bytes()).is_err() || Uri::try_from(target).is_err() {
+    if Method::from_bytes(method.as_bytes()).is_err() || !is_target(target) {
         return Err("The request line is malformed.");
     }
     let (mut length, mut is_chunked, mut host) = (None, false, None);
@@ -75,7 +75,9 @@ fn read(request: &httparse::Request<'_, '_>) -> Result<(Framing, bool), &'static
             7 if is("upgrade") => is_tunnel |= field.value.trim_ascii().eq_ignore_ascii_case(b"websocket"),
             10 if is("connection") => {
                 for option in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                    closes |= option.eq_ignore_ascii_case(b"close");
+                    // After a request to change the protocol, actix closes the connection too.
+                    closes |=
+                        option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"upgrade");
                     keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
@@ -116,13 +118,21 @@ fn read(request: &httparse::Request<'_, '_>) -> Result<(Framing, bool), &'static
     Ok((framing, is_tunnel || closes || (is_old && !keeps_alive)))
 }
 
+/// Whether actix can read the target.
+fn is_target(target: &str) -> bool {
+    // Most targets need no parser.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._?=&".contains(&byte);
+    let is_short = target.starts_with('/') && target.len() < 1024;
+    (is_short && target.bytes().all(is_plain)) || Uri::try_from(target).is_ok()
+}
+
 fn number(value: &[u8]) -> Option<u64> {
     let digits = Some(value).filter(|value| !value.is_empty() && value.iter().all(u8::is_ascii_digit))?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// `name`, `name:port` or `[address]:port` (RFC 9110 §7.2).
-fn is_host(value: &[u8]) -> bool {
+pub(super) fn is_host(value: &[u8]) -> bool {
     let Ok(value) = std::str::from_utf8(value) else { return false };
     let (name, port) = match value.rfind(':') {
         Some(at) if !value[at..].contains(']') => (&value[..at], &value[at + 1..]),
@@ -166,6 +176,11 @@ mod tests {
                 false,
             ),
             ("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n", Framing::None, true),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, x\r\nUpgrade: h2c\r\n\r\n",
+                Framing::None,
+                true,
+            ),
             ("GET / HTTP/1.0\r\n\r\n", Framing::None, true),
             ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", Framing::None, false),
             ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", Framing::None, true),

@@ -2,39 +2,43 @@
 //! where the next request begins.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::web::{Buf as _, Bytes};
 use time::OffsetDateTime;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::linger::Linger;
 use crate::alarm::Alarm;
 use crate::problem::{PROBLEM_JSON, Problem};
 
-/// How long, and how much, is read after the response. Without this, the kernel resets a connection with unread
-/// bytes, and the client may lose the response.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 256 * 1024;
+/// How long the client may take to read the response.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Refusal {
     unsent: Bytes,
-    is_shut: bool,
-    discarded: usize,
     until: Instant,
     alarm: Alarm,
+    linger: Linger,
+}
+
+/// The id of the request, and the response's body. Logs and counts the request, too.
+pub(super) fn document(problem: &Problem, service: &str) -> (String, Vec<u8>) {
+    let (id, status) = (Uuid::now_v7().to_string(), problem.status().as_u16());
+    crate::metrics::request("-", "-", status, Duration::ZERO);
+    log::info!(target: "request", status, request_id = id; "{}", problem.code());
+    let body = problem.document(service, &id, OffsetDateTime::now_utc());
+    (id, body)
 }
 
 impl Refusal {
-    /// Logs and counts the request, too.
-    pub(super) fn new(problem: &Problem, service: &str) -> Self {
-        let id = Uuid::now_v7().to_string();
+    /// The response to HEAD has no body (RFC 9110 §9.3.2).
+    pub(super) fn new(problem: &Problem, service: &str, is_head: bool) -> Self {
+        let (id, mut body) = document(problem, service);
         let status = problem.status();
-        crate::metrics::request("-", "-", status.as_u16(), Duration::ZERO);
-        log::info!(target: "request", status = status.as_u16(), request_id = id; "{}", problem.code());
-        let body = problem.document(service, &id, OffsetDateTime::now_utc());
         let head = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nx-request-id: {id}\r\n\
              connection: close\r\n\r\n",
@@ -42,12 +46,14 @@ impl Refusal {
             status.canonical_reason().unwrap_or_default(),
             body.len()
         );
+        if is_head {
+            body.clear();
+        }
         Self {
             unsent: Bytes::from([head.into_bytes(), body].concat()),
-            is_shut: false,
-            discarded: 0,
-            until: Instant::now() + LINGER,
+            until: Instant::now() + TIMEOUT,
             alarm: Alarm::default(),
+            linger: Linger::default(),
         }
     }
 
@@ -57,34 +63,13 @@ impl Refusal {
         io: &mut (impl AsyncRead + AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        match self.poll_io(io, cx) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => self.alarm.poll(cx, self.until),
-        }
-    }
-
-    fn poll_io(
-        &mut self,
-        io: &mut (impl AsyncRead + AsyncWrite + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
         while !self.unsent.is_empty() {
-            let written = ready!(Pin::new(&mut *io).poll_write(cx, &self.unsent))?;
-            self.unsent.advance(written);
-        }
-        if !self.is_shut {
-            ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
-            self.is_shut = true;
-        }
-        let mut unread = [0; 4096];
-        while self.discarded < LINGER_BYTES {
-            let mut buffer = ReadBuf::new(&mut unread);
-            ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer))?;
-            match buffer.filled().len() {
-                0 => break,
-                read => self.discarded += read,
+            match Pin::new(&mut *io).poll_write(cx, &self.unsent) {
+                Poll::Ready(Ok(written)) => self.unsent.advance(written),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return self.alarm.poll(cx, self.until),
             }
         }
-        Poll::Ready(Ok(()))
+        self.linger.poll(io, cx)
     }
 }

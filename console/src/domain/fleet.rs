@@ -1,0 +1,52 @@
+//! Services, replicas and routes, as the gateway's admin port tells them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Service {
+    pub name: String,
+    pub instances: Vec<Instance>,
+}
+
+/// A replica, as the gateway sees it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Instance {
+    pub id: String,
+    pub url: String,
+    pub health: String,
+    pub active_requests: u64,
+    #[serde(default)]
+    pub requests: u64,
+    #[serde(default)]
+    pub latency_ms: f64,
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// Why it is not healthy.
+    pub reason: Option<String>,
+    /// When an ejection ends, as RFC 3339.
+    pub until: Option<String>,
+    /// Its share, 0 to 1.
+    #[serde(default = "whole")]
+    pub weight: f64,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    pub id: String,
+    pub prefix: String,
+    pub service: String,
+    pub strategy: String,
+}
+
+/// The state of a replica's dependencies: `ok`, `degraded` or `down`, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct Health {
+    #[serde(default)]
+    pub checks: BTreeMap<String, String>,
+}

@@ -1,0 +1,240 @@
+//! What the gateway adds to the log line of a request. The README has the table of fields and flags.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use actix_web::dev;
+use actix_web::error::PayloadError;
+use actix_web::web::Bytes;
+use actix_web::{HttpMessage as _, HttpRequest};
+use futures_util::Stream;
+use shared::problem::{Problem, codes};
+use shared::service::{End, Field, LogFields, Sent};
+use uuid::Uuid;
+
+use crate::engine::{Ended, Outcome};
+
+/// Why a request was not served, in Envoy's letters where it has them.
+pub mod flags {
+    pub const NO_ROUTE: &str = "NR";
+    /// No replica is healthy.
+    pub const NO_REPLICA: &str = "UH";
+    /// The limit of the service, the route or each replica is reached, and the queue is full or too slow.
+    pub const OVERFLOW: &str = "UO";
+    /// No connection to a replica.
+    pub const CONNECT_FAILURE: &str = "UF";
+    /// The connection to the replica broke.
+    pub const RESET: &str = "UC";
+    /// The replica's answer is not HTTP.
+    pub const MALFORMED_ANSWER: &str = "UPE";
+    /// The replica did not answer in time.
+    pub const TIMEOUT: &str = "UT";
+    /// The client left.
+    pub const CLIENT_GONE: &str = "DC";
+    /// The request is malformed.
+    pub const MALFORMED_REQUEST: &str = "DPE";
+    pub const RATE_LIMITED: &str = "RL";
+    /// No token, a bad one, or not the role that the route wants.
+    pub const UNAUTHORIZED: &str = "UAEX";
+    /// No descriptors or ports are left here. Envoy has no letters for this and the next two.
+    pub const LOCAL_FAILURE: &str = "LF";
+    /// The client sent its body too slowly.
+    pub const SLOW_CLIENT: &str = "SC";
+    /// The body is longer than the route allows.
+    pub const BODY_LIMIT: &str = "BL";
+    /// Nothing was sent on a WebSocket for too long.
+    pub const IDLE: &str = "SI";
+    /// A WebSocket has lasted as long as it may.
+    pub const TOO_OLD: &str = "DT";
+    /// The gateway has closed a WebSocket, because it stops or its route is gone.
+    pub const DRAINED: &str = "DR";
+}
+
+/// Collects the fields while the request is served.
+#[derive(Debug)]
+pub struct AccessLog {
+    /// Method and path.
+    request: (String, String),
+    started: Instant,
+    client: Cell<Option<IpAddr>>,
+    person: Cell<Option<Uuid>>,
+    replica: RefCell<String>,
+    attempts: Cell<u64>,
+    attempt_since: Cell<Instant>,
+    upstream: Cell<Duration>,
+    received: Cell<u64>,
+    tunnel: RefCell<Option<Rc<Outcome>>>,
+    is_written: Cell<bool>,
+}
+
+impl AccessLog {
+    /// `None` if the log of requests is off.
+    pub fn begin(request: &HttpRequest) -> Option<Rc<Self>> {
+        if !log::log_enabled!(target: "request", log::Level::Info) {
+            return None;
+        }
+        let now = Instant::now();
+        let log = Rc::new(Self {
+            request: (request.method().to_string(), request.path().to_owned()),
+            started: now,
+            client: Cell::default(),
+            person: Cell::default(),
+            replica: RefCell::default(),
+            attempts: Cell::default(),
+            attempt_since: Cell::new(now),
+            upstream: Cell::default(),
+            received: Cell::default(),
+            tunnel: RefCell::default(),
+            is_written: Cell::default(),
+        });
+        request.extensions_mut().insert::<Rc<dyn LogFields>>(log.clone());
+        Some(log)
+    }
+
+    pub fn client(&self, client: IpAddr) {
+        self.client.set(Some(client));
+    }
+
+    pub fn person(&self, person: Option<Uuid>) {
+        self.person.set(person);
+    }
+
+    /// An attempt begins.
+    pub fn attempt(&self, service: &str, instance: &str) {
+        *self.replica.borrow_mut() = format!("{service}/{instance}");
+        self.attempts.set(self.attempts.get() + 1);
+        self.attempt_since.set(Instant::now());
+    }
+
+    /// The attempt has ended: the head of the answer is here, or there is none.
+    pub fn attempted(&self) {
+        self.upstream.set(self.upstream.get() + self.attempt_since.get().elapsed());
+    }
+
+    /// The answer is a WebSocket.
+    pub fn tunnel(&self, outcome: Rc<Outcome>) {
+        *self.tunnel.borrow_mut() = Some(outcome);
+    }
+
+    /// The same body, counted.
+    pub fn counting(self: &Rc<Self>, payload: dev::Payload) -> dev::Payload {
+        dev::Payload::Stream { payload: Box::pin(Counting { payload, log: self.clone() }) }
+    }
+
+    fn common(&self) -> Vec<(&'static str, Field)> {
+        let mut fields = Vec::with_capacity(8);
+        let mut text = |name, text: Option<String>| {
+            if let Some(text) = text {
+                fields.push((name, Field::Text(text)));
+            }
+        };
+        text("client", self.client.get().map(|client| client.to_string()));
+        text("person", self.person.get().map(|person| person.to_string()));
+        text("replica", Some(self.replica.borrow().clone()).filter(|replica| !replica.is_empty()));
+        if self.attempts.get() > 0 {
+            fields.push(("attempts", Field::Number(self.attempts.get())));
+            fields.push(("upstream_ms", Field::Millis(self.upstream.get().as_secs_f64() * 1000.0)));
+        }
+        let tunnel = self.tunnel.borrow().as_ref().map_or(0, |outcome| outcome.received.get());
+        fields.push(("bytes_in", Field::Number(self.received.get() + tunnel)));
+        fields
+    }
+}
+
+impl LogFields for AccessLog {
+    fn fields(&self, sent: Sent, problem: Option<&Problem>) -> Vec<(&'static str, Field)> {
+        self.is_written.set(true);
+        let mut fields = self.common();
+        fields.push(("bytes_out", Field::Number(sent.bytes)));
+        let flag = match &*self.tunnel.borrow() {
+            Some(outcome) => flag_of_tunnel(outcome.ended.get()),
+            None => flag(sent.end, problem),
+        };
+        if let Some(flag) = flag {
+            fields.push(("flag", Field::Text(flag.to_owned())));
+        }
+        fields
+    }
+}
+
+/// Of a client that has left before there was a response.
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        if self.is_written.get() {
+            return;
+        }
+        let mut fields = vec![
+            ("method", Field::Text(self.request.0.clone())),
+            ("path", Field::Text(self.request.1.clone())),
+            ("ms", Field::Millis(self.started.elapsed().as_secs_f64() * 1000.0)),
+        ];
+        fields.extend(self.common());
+        fields.push(("flag", Field::Text(flags::CLIENT_GONE.to_owned())));
+        log::logger().log(
+            &log::Record::builder()
+                .target("request")
+                .level(log::Level::Info)
+                .args(format_args!("the client left"))
+                .key_values(&fields)
+                .build(),
+        );
+    }
+}
+
+fn flag(end: End, problem: Option<&Problem>) -> Option<&'static str> {
+    match (end, problem) {
+        (End::ClientGone, _) => Some(flags::CLIENT_GONE),
+        (End::Broken, _) => Some(flags::RESET),
+        (End::Whole, Some(problem)) => problem.flag().or_else(|| flag_of_code(problem.code())),
+        (End::Whole, None) => None,
+    }
+}
+
+fn flag_of_tunnel(ended: Ended) -> Option<&'static str> {
+    match ended {
+        Ended::Properly => None,
+        Ended::ByClient => Some(flags::CLIENT_GONE),
+        Ended::ByReplica => Some(flags::RESET),
+        Ended::Idle => Some(flags::IDLE),
+        Ended::TooOld => Some(flags::TOO_OLD),
+        Ended::Drained => Some(flags::DRAINED),
+    }
+}
+
+/// The flag of a problem that has only one reason.
+fn flag_of_code(code: &str) -> Option<&'static str> {
+    let codes = [
+        (codes::NOT_FOUND, flags::NO_ROUTE),
+        (codes::RATE_LIMITED, flags::RATE_LIMITED),
+        (codes::MISSING_TOKEN, flags::UNAUTHORIZED),
+        (codes::INVALID_TOKEN, flags::UNAUTHORIZED),
+        (codes::EXPIRED_TOKEN, flags::UNAUTHORIZED),
+        (codes::FORBIDDEN, flags::UNAUTHORIZED),
+        (codes::MALFORMED_REQUEST, flags::MALFORMED_REQUEST),
+        (codes::URI_TOO_LONG, flags::MALFORMED_REQUEST),
+        (codes::REQUEST_TIMEOUT, flags::SLOW_CLIENT),
+        (codes::BODY_TOO_LARGE, flags::BODY_LIMIT),
+    ];
+    codes.iter().find(|(known, _)| known.name() == code).map(|(_, flag)| *flag)
+}
+
+struct Counting {
+    payload: dev::Payload,
+    log: Rc<AccessLog>,
+}
+
+impl Stream for Counting {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let part = ready!(Pin::new(&mut self.payload).poll_next(cx));
+        if let Some(Ok(bytes)) = &part {
+            self.log.received.set(self.log.received.get() + bytes.len() as u64);
+        }
+        Poll::Ready(part)
+    }
+}

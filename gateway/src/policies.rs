@@ -1,0 +1,36 @@
+//! What a route may ask for around the proxy: CORS, compression, a limit of the body. A route without any of them
+//! has no [`Policies`], and its requests pay nothing.
+
+pub mod compression; // negotiates br, zstd or gzip
+pub mod cors; // answers preflights, names the allowed origins
+pub mod limit; // the longest body
+pub mod versions; // shares of the versions of a service, and its canary
+pub mod websocket; // which requests may become a WebSocket
+
+use actix_web::{HttpRequest, HttpResponse};
+
+use self::cors::Cors;
+
+/// Those of one route.
+#[derive(Debug)]
+pub struct Policies {
+    pub cors: Option<Cors>,
+    pub compress: bool,
+    /// In bytes.
+    pub body_limit: Option<u64>,
+}
+
+impl Policies {
+    /// `None` if there is nothing to do.
+    pub fn new(cors: Option<Cors>, compress: bool, body_limit_kib: Option<u64>) -> Option<Self> {
+        let body_limit = body_limit_kib.map(|kib| kib.saturating_mul(1024));
+        (cors.is_some() || compress || body_limit.is_some()).then_some(Self { cors, compress, body_limit })
+    }
+
+    pub fn finish(&self, request: &HttpRequest, mut response: HttpResponse) -> HttpResponse {
+        if let Some(cors) = &self.cors {
+            cors.apply(request, response.headers_mut());
+        }
+        if self.compress { compression::compress(request, response) } else { response }
+    }
+}

@@ -1,0 +1,65 @@
+//! The proxy's use of the [`cache`](crate::cache).
+
+use actix_web::body::{BoxBody, to_bytes};
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderValue;
+use actix_web::{HttpRequest, HttpResponse};
+use shared::balancer::Hold;
+use shared::problem::Problem;
+
+use super::{Gateway, headers};
+use crate::access_log::flags;
+use crate::cache::rules::{self, Kept};
+use crate::cache::{CACHE_STATUS, Found, Lead, MAX_BODY};
+use crate::engine::Response;
+use crate::routing::{Route, Table};
+
+/// What the cache has for a request; `None` if its route has no cache, or its answer is for nobody else.
+pub async fn find(request: &HttpRequest, route: &Route, gateway: &Gateway) -> Option<Found> {
+    if !(route.entry.cache && rules::is_shareable(request)) {
+        return None;
+    }
+    let found = gateway.cache.find(&rules::key(request, route), request.headers()).await;
+    match found {
+        Found::Lead(_) if rules::is_conditional(request) => None,
+        found => Some(found),
+    }
+}
+
+/// For how long the answer may be stored. Ends the wait of equal requests if it may not. An answer that depends on a
+/// header which the gateway sets or removes is not stored, because the client has sent another value.
+pub fn kept(answer: &Response, lead: Option<Lead>, table: &Table) -> Option<(Lead, Kept)> {
+    let lead = lead?;
+    let is_as_sent = |kept: &Kept| !kept.vary.names().iter().any(|name| headers::is_changed(name, table));
+    match rules::kept(answer, MAX_BODY).filter(is_as_sent) {
+        Some(kept) => Some((lead, kept)),
+        None => {
+            lead.pass();
+            None
+        }
+    }
+}
+
+/// Reads the whole answer, and stores it.
+pub async fn store(
+    answer: Response,
+    hold: Hold,
+    route: &Route,
+    (lead, kept): (Lead, Kept),
+) -> Result<HttpResponse, Problem> {
+    let mut response = headers::head_of(&answer, &hold, &route.entry.service);
+    let body = to_bytes(answer.body).await.map_err(|error| {
+        log::warn!(instance = hold.instance().id, error:%; "an answer for the cache broke off");
+        Problem::of_status(StatusCode::BAD_GATEWAY).flagged(flags::RESET)
+    })?;
+    lead.store(&response, body.clone(), kept);
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static("gateway; fwd=uri-miss; stored"));
+    Ok(response.set_body(BoxBody::new(body)))
+}
+
+/// After a request that may have changed what its URL stands for.
+pub fn forget(request: &HttpRequest, route: &Route, gateway: &Gateway) {
+    if route.entry.cache && rules::changes(request.method()) {
+        gateway.cache.forget(&rules::key(request, route));
+    }
+}

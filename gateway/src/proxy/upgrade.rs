@@ -1,0 +1,84 @@
+//! WebSockets: what follows the 101 of a replica.
+
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::FutureExt as _;
+use shared::auth::Caller;
+use shared::balancer::Hold;
+use shared::problem::Problem;
+use shared::service::Exchange;
+use shared::stop::Stop;
+
+use super::{Gateway, headers};
+use crate::access_log::AccessLog;
+use crate::concurrency::Place;
+use crate::engine::{Response, Tunnel, TunnelLimits};
+use crate::policies::websocket::WebSocket;
+use crate::routing::{Route, Table};
+
+/// A WebSocket that a client wants.
+pub struct Socket {
+    limits: TunnelLimits,
+    place: Place,
+}
+
+impl Socket {
+    /// It lasts no longer than the token of `caller`.
+    pub fn new(limits: &WebSocket, caller: Option<&Caller>, place: Place) -> Self {
+        let left = caller.and_then(|caller| caller.remaining(SystemTime::now()));
+        let total = left.map_or(limits.total(), |left| left.min(limits.total()));
+        Self { limits: TunnelLimits { idle: limits.idle(), end: Instant::now() + total }, place }
+    }
+}
+
+/// The client's side of the connection.
+pub struct Client<'a> {
+    pub request: &'a HttpRequest,
+    pub exchange: Option<Rc<Exchange>>,
+    /// What the client sends after its request.
+    pub payload: Option<Payload>,
+    pub gateway: &'a Gateway,
+    pub log: Option<Rc<AccessLog>>,
+}
+
+/// Answers with the 101 in `answer`, and opens the tunnel.
+pub fn switch(
+    answer: Response,
+    mut hold: Hold,
+    socket: Option<Socket>,
+    route: &Route,
+    client: Client<'_>,
+) -> Result<HttpResponse, Problem> {
+    let (Some(Socket { limits, place }), Some(exchange), Some(payload)) =
+        (socket, client.exchange, client.payload)
+    else {
+        return Err(Problem::of_status(StatusCode::BAD_GATEWAY));
+    };
+    hold.exempt();
+    let stop = client.request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
+    let lost = Table::lost(client.gateway.table.clone(), route.entry.clone());
+    let drain = async move {
+        let stopped = async {
+            match stop {
+                Some(stop) => stop.requested().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stopped => {}
+            () = lost => {}
+        }
+    };
+    let make = |answer| {
+        let tunnel = Tunnel::new(answer, payload, limits, drain.boxed_local())?;
+        client.log.iter().for_each(|log| log.tunnel(tunnel.outcome()));
+        exchange.open_tunnel();
+        Some(tunnel)
+    };
+    headers::switched(answer, hold, &route.entry.service, place, make)
+        .ok_or_else(|| Problem::of_status(StatusCode::BAD_GATEWAY))
+}

@@ -1,0 +1,3 @@
+-- no-transaction
+-- GET /admin/differences, page by page.
+CREATE INDEX CONCURRENTLY differences_open_by_key ON differences (key, figure) WHERE resolved_at IS NULL;

@@ -1,0 +1,2 @@
+-- GET /admin/differences, page by page.
+CREATE INDEX differences_resolved_by_key ON differences (key, figure) WHERE resolved_at IS NOT NULL;

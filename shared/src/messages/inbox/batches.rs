@@ -1,0 +1,230 @@
+//! Group commit: one transaction for all events that have arrived while the last one ran.
+//!
+//! ```text
+//! receive ──► waiting ──► at most 32 in one transaction ──► answers
+//!                              └── failed: each event in its own transaction ──► answers
+//!                                      └── a row stays locked: after all others ──► answers
+//! ```
+//!
+//! An event that arrives while no transaction runs does not wait. A batch that takes longer than [`SLOW`] does not hold
+//! up the events behind it: they are handled by the next batch in the meantime.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::pin::pin;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use prometheus::{Histogram, register_histogram};
+use tokio::sync::oneshot;
+
+use super::{Delivery, HandleError, Inbox, Received, write_last};
+use crate::db::DbError;
+use crate::messages::Event;
+use crate::trace::Current;
+
+/// Events in one transaction. More would keep their rows locked for longer, and hardly save anything.
+const MAX_EVENTS: usize = 32;
+/// Events of a failed batch that are handled at the same time.
+const MAX_ALONE: usize = 4;
+const SLOW: Duration = Duration::from_millis(100);
+
+#[allow(clippy::expect_used, reason = "registered once, under a unique name")]
+static SIZES: LazyLock<Histogram> = LazyLock::new(|| {
+    let help = "Events that one transaction of the inbox handled.";
+    register_histogram!("inbox_batch_events", help, vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+        .expect("the name is unique")
+});
+
+/// The events that wait for a transaction.
+#[derive(Default)]
+pub(super) struct Batches(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Waiting>,
+    /// Whether a task takes the waiting events.
+    is_taken: bool,
+}
+
+struct Waiting {
+    event: Arc<Event>,
+    delivery: Delivery,
+    /// The trace in which it is handled.
+    current: Current,
+    answer: oneshot::Sender<Result<Received, HandleError>>,
+}
+
+/// How long a transaction waits for a row lock.
+#[derive(Clone, Copy)]
+enum LockTimeout {
+    Short,
+    Usual,
+}
+
+/// The right to take the waiting events. At most one task has it.
+struct Turn {
+    inbox: Arc<Inbox>,
+    is_over: bool,
+}
+
+impl Batches {
+    /// Adds an event. Returns whether a task must be started that takes it.
+    fn add(&self, waiting: Waiting) -> bool {
+        let mut state = self.state();
+        state.waiting.push_back(waiting);
+        !std::mem::replace(&mut state.is_taken, true)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    fn start(mut self) {
+        // A task of its own, because the receiver of an event may be cancelled when its client leaves.
+        actix_web::rt::spawn(async move {
+            let inbox = self.inbox.clone();
+            while let Some(batch) = self.next() {
+                let mut handling = pin!(inbox.handle_batch(batch));
+                tokio::select! {
+                    () = &mut handling => {}
+                    () = tokio::time::sleep(SLOW) => {
+                        self.start();
+                        return handling.await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// The events that wait now. If there are none, the turn is over.
+    fn next(&mut self) -> Option<Vec<Waiting>> {
+        let mut state = self.inbox.batches.state();
+        let count = state.waiting.len().min(MAX_EVENTS);
+        if count == 0 {
+            self.is_over = true;
+            state.is_taken = false;
+        }
+        (count > 0).then(|| state.waiting.drain(..count).collect())
+    }
+}
+
+impl Drop for Turn {
+    /// If the thread ends before the turn is over, the waiting events are refused, and their senders try again.
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut state = self.inbox.batches.state();
+            state.waiting.clear();
+            state.is_taken = false;
+        }
+    }
+}
+
+impl Inbox {
+    /// Handles the event together with others that have arrived.
+    pub(super) async fn handle_in_batch(
+        self: &Arc<Self>,
+        event: Arc<Event>,
+        delivery: Delivery,
+        current: Current,
+    ) -> Result<Received, HandleError> {
+        let (answer, answered) = oneshot::channel();
+        if self.batches.add(Waiting { event, delivery, current, answer }) {
+            Turn { inbox: self.clone(), is_over: false }.start();
+        }
+        answered.await.unwrap_or(Err(HandleError::Retry))
+    }
+
+    async fn handle_batch(&self, mut batch: Vec<Waiting>) {
+        SIZES.observe(batch.len() as f64);
+        if batch.len() > 1 {
+            // All transactions lock the rows of aggregates in the same order, so that none deadlock. The events of one
+            // subject keep their order.
+            batch.sort_by(|one, other| one.event.subject.cmp(&other.event.subject));
+            match self.handle_together(&batch).await {
+                Ok(received) => {
+                    for (waiting, received) in batch.into_iter().zip(received) {
+                        // Nobody waits if the client has left.
+                        waiting.answer.send(Ok(received)).unwrap_or_default();
+                    }
+                    return;
+                }
+                Err(error) => {
+                    log::info!(count = batch.len(), error:%; "a batch of events failed: each is handled alone")
+                }
+            }
+        }
+        // An event whose row stays locked does not hold up the others.
+        let locked = if batch.len() > 1 { self.handle_each(batch, LockTimeout::Short).await } else { batch };
+        self.handle_each(locked, LockTimeout::Usual).await;
+    }
+
+    /// Handles each event in its own transaction. Returns those whose rows stayed locked for longer than the
+    /// [short](LockTimeout::Short) timeout.
+    async fn handle_each(&self, batch: Vec<Waiting>, lock_timeout: LockTimeout) -> Vec<Waiting> {
+        let (locked, is_over) = (RefCell::new(Vec::<Waiting>::new()), Cell::new(false));
+        let handle = async |waiting: Waiting| {
+            let is_same = |locked: &Waiting| locked.event.subject == waiting.event.subject;
+            if locked.borrow().iter().any(is_same) {
+                return locked.borrow_mut().push(waiting);
+            }
+            let handled = match is_over.get() {
+                false => waiting.current.clone().scope(self.handle_with(lock_timeout, &waiting)).await,
+                true => Err(HandleError::Retry),
+            };
+            match (&handled, lock_timeout) {
+                (Err(HandleError::Db(DbError::Locked(_))), LockTimeout::Short) => {
+                    return locked.borrow_mut().push(waiting);
+                }
+                // Each of the others would wait for a connection or a lock, one after the other.
+                (Err(HandleError::Db(DbError::Locked(_) | DbError::Unavailable(_))), _) => is_over.set(true),
+                _ => {}
+            }
+            waiting.answer.send(handled).unwrap_or_default();
+        };
+        stream::iter(batch).for_each_concurrent(MAX_ALONE, handle).await;
+        locked.into_inner()
+    }
+
+    async fn handle_with(
+        &self,
+        lock_timeout: LockTimeout,
+        waiting: &Waiting,
+    ) -> Result<Received, HandleError> {
+        let tx = match lock_timeout {
+            LockTimeout::Short => self.db.begin_with_short_lock_timeout().await?,
+            LockTimeout::Usual => self.db.begin().await?,
+        };
+        self.handle_alone(tx, &waiting.event, waiting.delivery).await
+    }
+
+    /// Handles all events in one transaction. After an error, none has an effect.
+    async fn handle_together(&self, batch: &[Waiting]) -> Result<Vec<Received>, HandleError> {
+        // The transaction is in the trace of the first event, and linked to the others.
+        let mut traces = batch.iter().map(|waiting| waiting.current.clone());
+        let mut tx = match traces.next() {
+            Some(first) => first.scope(self.db.begin_with_short_lock_timeout()).await?,
+            None => return Ok(Vec::new()),
+        };
+        tx.link(traces.map(|current| current.context().clone()));
+        let ids: BTreeSet<_> = batch.iter().map(|waiting| waiting.event.id).collect();
+        let mut new = self.record_all(&mut tx, ids).await?;
+        let mut received = Vec::with_capacity(batch.len());
+        for Waiting { event, delivery, current, .. } in batch {
+            // An event may be in the batch twice.
+            if new.remove(&event.id) {
+                current.clone().scope(self.handle(&mut tx, event, *delivery)).await?;
+                received.push(Received::Done);
+            } else {
+                received.push(Received::Duplicate);
+            }
+        }
+        write_last(&mut tx).await?;
+        tx.commit().await?;
+        Ok(received)
+    }
+}

@@ -1,0 +1,130 @@
+//! Exports spans and log lines every second: OTLP over HTTP, as JSON, to the collector at
+//! `OTEL_EXPORTER_OTLP_ENDPOINT`.
+//!
+//! ```text
+//! Span ends ──► queue ──► SpanExporter ──┐
+//!                                        ├─► Sender ─► POST /v1/traces, /v1/logs
+//! log line ───► queue ───────────────────┘
+//! ```
+//!
+//! Nothing waits for the collector. What does not fit into a queue, or cannot be delivered, is dropped and counted.
+
+mod json; // writes JSON without intermediate values
+mod logs; // log lines
+mod queue; // bounded; drops are counted
+mod sender; // posts batches, on the main thread
+mod spans; // the SDK's SpanExporter and SpanProcessor
+
+pub(crate) use logs::record as export_log;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{join, select};
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter as _};
+
+use self::queue::Waiting;
+use self::sender::{Sender, Sending};
+use crate::config::Vars;
+use crate::stop::Stop;
+use crate::trace;
+
+const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The time after the program's end for what is still in the queues.
+const LAST_EXPORT: Duration = Duration::from_secs(5);
+
+/// Where to export to.
+#[derive(Debug, Clone)]
+pub struct OtlpConfig {
+    /// Base URL of the collector.
+    pub endpoint: url::Url,
+    /// The part of the traces that begin in this program and are sampled: from 0 to 1.
+    pub ratio: f64,
+}
+
+impl OtlpConfig {
+    /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_TRACES_SAMPLER_ARG`.
+    pub fn from_vars(vars: &mut Vars) -> Option<Self> {
+        let endpoint =
+            vars.optional("OTEL_EXPORTER_OTLP_ENDPOINT", "collector of traces and logs: OTLP, HTTP, JSON");
+        let ratio: f64 =
+            vars.or("OTEL_TRACES_SAMPLER_ARG", "1", "part of new traces that is sampled: 0 to 1");
+        if !(0.0..=1.0).contains(&ratio) {
+            vars.reject("OTEL_TRACES_SAMPLER_ARG is not usable: write a number from 0 to 1");
+        }
+        Some(Self { endpoint: endpoint?, ratio })
+    }
+}
+
+/// The exporter of this process. Its task is [`Exporter::run`].
+pub struct Exporter {
+    spans: Waiting<opentelemetry_sdk::trace::SpanData>,
+    logs: Waiting<String>,
+    exporter: spans::Exporter,
+    sender: Sender,
+    sending: Sending,
+    resource: String,
+}
+
+/// Begins to record, as the replica `instance` of `service`. `None` if this process has an exporter already.
+pub(crate) fn start(config: &OtlpConfig, service: &'static str, instance: &str) -> Option<Exporter> {
+    let resource = Resource::builder_empty()
+        .with_service_name(service)
+        .with_attributes([
+            KeyValue::new("service.instance.id", instance.to_owned()),
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        ])
+        .build();
+    let (processor, spans) = spans::processor();
+    let builder = SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource.clone());
+    if !trace::install(builder, config.ratio) {
+        return None;
+    }
+    let logs = logs::start()?;
+    let (sender, sending) = sender::pair(&config.endpoint);
+    let mut exporter = spans::Exporter::new(sender.clone());
+    exporter.set_resource(&resource);
+    Some(Exporter { spans, logs, exporter, sender, sending, resource: json::resource(&resource) })
+}
+
+impl Exporter {
+    /// Exports until `stop`, and then the rest, for at most 5 s: no program waits for its collector.
+    pub async fn run(self, stop: Stop) {
+        let Self { mut spans, mut logs, exporter, sender, sending, resource } = self;
+        let stopping = stop.clone();
+        let exporting = async move {
+            loop {
+                let is_last = stop.is_requested();
+                if !is_last {
+                    tokio::select! {
+                        () = stop.sleep(EXPORT_INTERVAL) => {}
+                        () = spans.batch() => {}
+                        () = logs.batch() => {}
+                    }
+                }
+                for batch in spans.take_all() {
+                    let count = batch.len();
+                    // The sender has logged the reason.
+                    if exporter.export(batch).await.is_err() {
+                        queue::dropped("traces", "not_delivered", count);
+                    }
+                }
+                for batch in logs.take_all() {
+                    if sender.post("/v1/logs", logs::body(&resource, &batch)).await.is_err() {
+                        queue::dropped("logs", "not_delivered", batch.len());
+                    }
+                }
+                if is_last {
+                    return;
+                }
+            }
+        };
+        let over = async {
+            stopping.requested().await;
+            actix_web::rt::time::sleep(LAST_EXPORT).await;
+        };
+        select(pin!(join(exporting, sending.run())), pin!(over)).await;
+    }
+}

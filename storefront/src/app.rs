@@ -1,0 +1,31 @@
+//! Wires the program, top to bottom: each part uses only the parts above it.
+
+use shared::service::{BuildFuture, Listener, Server, Service};
+use shared::stack::Stack;
+
+use crate::clients::products::Products;
+use crate::clients::sessions::Sessions;
+use crate::config::{Config, ORDERS, SERVICE, USERS};
+use crate::routes;
+use crate::views::assets::Assets;
+use crate::views::pages::Pages;
+
+pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
+    Box::pin(wire(config))
+}
+
+async fn wire(config: Config) -> anyhow::Result<Server> {
+    let listener = Listener::bind(SERVICE, config.http)?;
+    let stack = Stack::new(listener.replica(), config.stack);
+
+    let pages = Pages::new(&listener.replica().instance)?;
+
+    let service = Service::new(listener)
+        .data(pages)
+        .data(Assets::new())
+        .data(Products::new(stack.client(ORDERS)))
+        .data(Sessions::new(stack.client(USERS)))
+        .routes(routes::routes())
+        .register(&stack);
+    Ok(service.build()?)
+}

@@ -1,0 +1,4 @@
+//! Calls to the other services.
+
+pub mod products;
+pub mod sessions;

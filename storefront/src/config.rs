@@ -1,0 +1,27 @@
+//! Every variable.
+
+use shared::config::{ConfigError, Vars};
+use shared::service::HttpConfig;
+use shared::stack::StackConfig;
+
+/// The name of this program.
+pub const SERVICE: &str = env!("CARGO_PKG_NAME");
+/// The services that it calls.
+pub const USERS: &str = "user-service";
+pub const ORDERS: &str = "order-service";
+/// Who may call whom.
+pub const CALLS: &str = include_str!("../../calls.txt");
+
+pub struct Config {
+    pub http: HttpConfig,
+    pub stack: StackConfig,
+}
+
+impl Config {
+    /// Reads every variable; the error names all that are missing or bad.
+    pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
+        let http = HttpConfig::from_vars(&mut vars, "3041");
+        let stack = StackConfig::from_vars(&mut vars, CALLS);
+        vars.finish(stack.map(|stack| Self { http, stack }))
+    }
+}
