@@ -114,7 +114,7 @@ impl RefusedStreams {
 
     pub fn remember(&self, person: Option<Uuid>, client: IpAddr, path: &str, now: Instant) {
         let key = self.key(person, client, path);
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut until = self.lock();
         if until.len() >= Self::MAX {
             until.retain(|_, until| *until > now);
         }
@@ -124,9 +124,16 @@ impl RefusedStreams {
     }
 
     pub fn contains(&self, person: Option<Uuid>, client: IpAddr, path: &str, now: Instant) -> bool {
-        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        // Mostly there is none, and the key is not needed.
-        !until.is_empty() && until.get(&self.key(person, client, path)).is_some_and(|until| *until > now)
+        // Usually there are none, and no key is made.
+        if self.lock().is_empty() {
+            return false;
+        }
+        let key = self.key(person, client, path);
+        self.lock().get(&key).is_some_and(|until| *until > now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn key(&self, person: Option<Uuid>, client: IpAddr, path: &str) -> u64 {
