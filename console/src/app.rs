@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use shared::db::Db;
+use shared::platform::Platform;
 use shared::registry::RegistryUrl;
 use shared::service::{BuildFuture, Listener, Server, Service};
-use shared::stack::Stack;
 
 use crate::clients::admin::Admin;
 use crate::clients::gateway::Gateway;
@@ -33,14 +33,14 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let otlp = Listener::bind(SERVICE, config.otlp)?;
     let db = Db::open(&config.database, store::migrations()).await?;
     let store = Store::new(db.clone());
-    let has_registry = !matches!(config.stack.registry, RegistryUrl::Memory(_));
-    let (replicas, tls) = (Replicas::new(config.stack.tls.clone()), config.stack.tls.clone());
-    let stack = Stack::new(listener.replica(), config.stack);
+    let has_registry = !matches!(config.platform.registry, RegistryUrl::Memory(_));
+    let (replicas, tls) = (Replicas::new(config.platform.tls.clone()), config.platform.tls.clone());
+    let platform = Platform::new(listener.replica(), config.platform);
 
     let gateway = Gateway::new(&config.gateway);
-    let admin = Admin::new(|service| stack.client(service));
-    let authenticator = stack.authenticator(stack.user_keys(USERS));
-    let sessions = Sessions::new(stack.client(USERS), authenticator);
+    let admin = Admin::new(|service| platform.client(service));
+    let authenticator = platform.authenticator(platform.user_keys(USERS));
+    let sessions = Sessions::new(platform.client(USERS), authenticator);
     let traffic = Arc::new(Mutex::new(Traffic::default()));
     let has_lab = config.has_lab;
     let network = card_network.0.clone();

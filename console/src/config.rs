@@ -2,8 +2,8 @@
 
 use shared::config::{ConfigError, Vars};
 use shared::db::DbConfig;
+use shared::platform::PlatformConfig;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 use url::Url;
 
 /// The name of this program.
@@ -20,7 +20,7 @@ pub struct Config {
     pub http: HttpConfig,
     /// The listener of traces and logs.
     pub otlp: HttpConfig,
-    pub stack: StackConfig,
+    pub platform: PlatformConfig,
     pub database: DbConfig,
     /// Names under which browsers and programs may ask this program, beside addresses and names without dots.
     pub hosts: Vec<String>,
@@ -61,12 +61,12 @@ impl Config {
         let public_gateway: Url =
             vars.or("GATEWAY_URL", "http://127.0.0.1:8080", "the gateway, for the customers of the lab");
         let card_network = vars.optional("CARD_NETWORK_URL", "the simulated card network, for its statement");
-        let stack = StackConfig::from_vars(&mut vars, CALLS);
+        let platform = PlatformConfig::from_vars(&mut vars, CALLS);
         let max_bytes = i64::from(max_mib) * 1024 * 1024;
-        vars.finish(stack.map(|stack| Self {
+        vars.finish(platform.map(|platform| Self {
             http,
             otlp,
-            stack,
+            platform,
             database,
             hosts,
             max_bytes,

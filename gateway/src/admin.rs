@@ -1,4 +1,4 @@
-//! The admin port: routes and registry. Reading needs no token. Switching a strategy, or giving a replica a rest, needs
+//! The admin port: routes and registry. Reading needs no token. Switching a strategy, or putting a replica into maintenance, needs
 //! an admin's token. Registering needs a service token.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, web};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use shared::auth::{Admin, ServiceCaller};
-use shared::balancer::{Rest, Strategy};
+use shared::balancer::{Maintenance, Strategy};
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::problem::Problem;
 use shared::registry::{Instance, is_within};
@@ -43,7 +43,7 @@ struct Switch(Strategy);
 /// Seconds; without them until an admin ends it.
 struct RestFor(Option<u64>);
 
-/// The longest rest with an end, in seconds.
+/// The longest maintenance with an end, in seconds.
 const LONGEST_REST: u64 = 3600;
 
 impl FromBody for RestFor {
@@ -84,7 +84,11 @@ pub fn configure(app: &mut web::ServiceConfig) {
         .service(resource("/registry/services").get(services))
         .service(resource("/registry/services/{name}").get(instances))
         .service(resource("/registry/services/{name}/instances/{id}").put(register).delete(deregister))
-        .service(resource("/registry/services/{name}/instances/{id}/rest").put(give_rest).delete(end_rest));
+        .service(
+            resource("/registry/services/{name}/instances/{id}/maintenance")
+                .put(set_maintenance)
+                .delete(end_maintenance),
+        );
 }
 
 /// Leads to the console, if there is one.
@@ -216,38 +220,41 @@ async fn deregister(
     }
 }
 
-/// Gives a replica a rest: this gateway sends it no requests, unless no other replica is left. The services, which
+/// Puts a replica into maintenance: this gateway sends it no requests, unless no other replica is left. The services, which
 /// balance their calls themselves, go on.
-async fn give_rest(
+async fn set_maintenance(
     admin: Admin,
     path: Path<(String, String)>,
     body: Body<RestFor>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
     let now = Instant::now();
-    let rest = body.value.0.map_or(Rest::Open, |seconds| Rest::Until(now + Duration::from_secs(seconds)));
-    change_rest(&admin, &path, Some(rest), &console, now)
+    let maintenance = body
+        .value
+        .0
+        .map_or(Maintenance::Open, |seconds| Maintenance::Until(now + Duration::from_secs(seconds)));
+    change_maintenance(&admin, &path, Some(maintenance), &console, now)
 }
 
-async fn end_rest(
+async fn end_maintenance(
     admin: Admin,
     path: Path<(String, String)>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
-    change_rest(&admin, &path, None, &console, Instant::now())
+    change_maintenance(&admin, &path, None, &console, Instant::now())
 }
 
-fn change_rest(
+fn change_maintenance(
     admin: &Admin,
     (service, id): &(String, String),
-    rest: Option<Rest>,
+    maintenance: Option<Maintenance>,
     console: &Console,
     now: Instant,
 ) -> Result<HttpResponse, Problem> {
-    if !console.registrations.give_rest(service, id, rest, now) {
+    if !console.registrations.set_maintenance(service, id, maintenance, now) {
         return Err(Problem::not_found());
     }
-    log::info!(peer_service = service, instance = id, rest:?, person = admin.0.id.to_string(); "a replica's rest was changed");
+    log::info!(peer_service = service, instance = id, maintenance:?, person = admin.0.id.to_string(); "a replica's maintenance was changed");
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -12,9 +12,9 @@ use arc_swap::ArcSwap;
 use shared::auth::Authenticator;
 use shared::balancer::Pool;
 use shared::client::ServiceClient;
+use shared::platform::Platform;
 use shared::registry::{Networks, RegistryUrl};
 use shared::service::{BuildFuture, HttpConfig, Listener, Server, Service};
-use shared::stack::Stack;
 use shared::stop::Stop;
 use shared::tls::{Certificates, ClientTls};
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,18 +49,18 @@ pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
 async fn wire(config: Config) -> anyhow::Result<Server> {
     let public = config.http.clone();
     let listener = Listener::bind_shared(SERVICE, config.http)?;
-    let settings = settings(config.stack.tls.clone());
-    let registrations = Arc::new(match config.stack.registry {
+    let settings = settings(config.platform.tls.clone());
+    let registrations = Arc::new(match config.platform.registry {
         RegistryUrl::Memory(_) => Registrations::new(settings.clone(), config.state_file),
         _ => Registrations::following(settings.clone()),
     });
     let networks = Networks::default();
-    let stack = Stack::within(networks.clone(), listener.replica(), config.stack, settings);
+    let platform = Platform::within(networks.clone(), listener.replica(), config.platform, settings);
     let folder = config.config_file.parent().unwrap_or(Path::new("")).to_owned();
     let tables = Rc::new(Tables {
         file: config.config_file,
         folder: folder.clone(),
-        stack: stack.clone(),
+        platform: platform.clone(),
         registrations: registrations.clone(),
         networks,
         loads: Mutex::default(),
@@ -76,8 +76,8 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let client_tls = secure.as_ref().map(|(tls, _)| tls.clone());
     let table = Arc::new(ArcSwap::from_pointee(table));
 
-    let issuer = ServiceClient::new(tables.pool(ISSUER), stack.tokens());
-    let authenticator = stack.authenticator(Stack::follow_keys(issuer));
+    let issuer = ServiceClient::new(tables.pool(ISSUER), platform.tokens());
+    let authenticator = platform.authenticator(Platform::follow_keys(issuer));
     let console = web::Data::new(Console {
         pages: config.console,
         table: table.clone(),
@@ -99,7 +99,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let documented_services = tables.clients(&table.load());
 
     let admin_listener = Listener::bind_shared(SERVICE, config.admin)?;
-    let (tls, public_tls) = (stack.tls(), client_tls.clone());
+    let (tls, public_tls) = (platform.tls(), client_tls.clone());
     let admin_server = admin_service(admin_listener, authenticator, console.clone())
         .measure(move |readings| {
             tls.iter().for_each(|tls| tls.measure(readings));
@@ -210,7 +210,7 @@ struct Tables {
     file: PathBuf,
     /// That of the file: certificates are named from there.
     folder: PathBuf,
-    stack: Stack,
+    platform: Platform,
     registrations: Arc<Registrations>,
     /// `instance_networks` of the file, for the registries other than the one in memory.
     networks: Networks,
@@ -237,7 +237,7 @@ impl Tables {
         if self.registrations.is_authoritative() {
             return self.registrations.pool(service);
         }
-        let pool = self.stack.pool(service);
+        let pool = self.platform.pool(service);
         self.registrations.track(pool.clone());
         pool
     }
@@ -251,7 +251,10 @@ impl Tables {
     fn clients(&self, table: &Table) -> Vec<ServiceClient> {
         let listed = table.routes.iter().filter(|route| route.entry.listed);
         let services: BTreeSet<_> = listed.map(|route| route.entry.service.clone()).collect();
-        services.iter().map(|service| ServiceClient::new(self.pool(service), self.stack.tokens())).collect()
+        services
+            .iter()
+            .map(|service| ServiceClient::new(self.pool(service), self.platform.tokens()))
+            .collect()
     }
 }
 

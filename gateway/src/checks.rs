@@ -45,7 +45,7 @@ pub async fn run(pools: impl Fn() -> Vec<Arc<Pool>>, stop: Stop) {
 
 async fn check(pool: Arc<Pool>, instance: Instance) {
     let url = format!("{}/health/ready", instance.url);
-    let call = Call::new(Method::GET, url, TIMEOUT).to_peer(pool.peer());
+    let call = Call::new(Method::GET, url, TIMEOUT).to_peer(pool.peer_tls());
     let report = match exchange(call).await {
         Ok(answer) if answer.status.is_success() => CheckResult::Passed,
         Ok(answer) if is_draining(&answer.body) => CheckResult::Draining,

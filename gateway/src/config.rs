@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::config::{ConfigError, Vars};
+use shared::platform::PlatformConfig;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 use url::Url;
 
 use crate::routing::{File, schema};
@@ -18,7 +18,7 @@ pub struct Config {
     pub http: HttpConfig,
     /// The admin listener.
     pub admin: HttpConfig,
-    pub stack: StackConfig,
+    pub platform: PlatformConfig,
     /// Path of `gateway.toml`.
     pub config_file: PathBuf,
     /// File for the instances of the in-memory registry; not saved if absent.
@@ -39,7 +39,7 @@ impl Config {
             drain_grace: Duration::ZERO,
             ..http.clone()
         };
-        let stack = StackConfig::from_vars(&mut vars, CALLS);
+        let platform = PlatformConfig::from_vars(&mut vars, CALLS);
         let config_file: PathBuf = vars.or("CONFIG_FILE", "gateway.toml", "routes and policies");
         vars.answer(
             "CHECK_CONFIG",
@@ -55,10 +55,10 @@ impl Config {
         let state_file = vars.optional("STATE_FILE", "where to keep the last known instances");
         let console = vars.optional("CONSOLE_URL", "where `/` on the admin port leads: the console's pages");
         let rate_limits = vars.or("RATE_LIMITS", "on", "off lifts the rate limits, for load tests");
-        vars.finish(stack.map(|stack| Self {
+        vars.finish(platform.map(|platform| Self {
             http,
             admin,
-            stack,
+            platform,
             config_file,
             state_file,
             console,

@@ -210,19 +210,19 @@ pub async fn proxy(
     let answered = attempts::run(&engine, route, plan, body).await;
     drop(upload);
     let mut response = match answered {
-        Ok((answer, hold)) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+        Ok((answer, picked)) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
             let client = upgrade::Client { request: &request, exchange, payload, gateway: &gateway, log };
-            upgrade::switch(answer, hold, socket, route, client)?
+            upgrade::switch(answer, picked, socket, route, client)?
         }
-        Ok((answer, mut hold)) => match cached::kept(&answer, lead, &table) {
-            Some(kept) => Box::pin(cached::store(answer, hold, route, kept)).await?,
+        Ok((answer, mut picked)) => match cached::kept(&answer, lead, &table) {
+            Some(kept) => Box::pin(cached::store(answer, picked, route, kept)).await?,
             None => {
                 if answer.status.is_success() || answer.status.is_redirection() {
                     cached::forget(&request, route, &gateway);
                 }
                 let (mut stream, mut stop) = (None, None);
                 if answer.is_event_stream && !answer.body.is_over() {
-                    hold.exempt();
+                    picked.exempt_from_limit();
                     let place = place("event streams", streams, person, client);
                     if place.is_err() {
                         refused_streams.remember(person, client, path, Instant::now());
@@ -231,7 +231,7 @@ pub async fn proxy(
                     stop = request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
                 }
                 let client = headers::Client { exchange, stop, stream };
-                headers::incoming(answer, hold, &route.entry.service, client)
+                headers::incoming(answer, picked, &route.entry.service, client)
             }
         },
         Err(problem) => {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shared::balancer::{Newcomers, Pool, Rest, Settings, Snapshot};
+use shared::balancer::{HealthSource, Maintenance, Pool, Settings, Snapshot};
 use shared::registry::{Instance, LEASE, Leases};
 use shared::stop::Stop;
 use shared::tls::Tls;
@@ -92,12 +92,12 @@ impl Registrations {
         there
     }
 
-    /// Removes instances with expired leases, and ends the rests that are over, until `stop`.
+    /// Removes instances with expired leases, and ends each maintenance whose time is over, until `stop`.
     pub async fn expire(&self, stop: Stop) {
         while !stop.is_requested() {
             stop.sleep(EXPIRY_INTERVAL).await;
             let now = Instant::now();
-            self.pools().iter().for_each(|pool| pool.end_rests(now));
+            self.pools().iter().for_each(|pool| pool.end_expired_maintenance(now));
             let mut state = self.state();
             if state.leases.expire(now) {
                 for service in state.leases.services() {
@@ -108,10 +108,16 @@ impl Registrations {
         }
     }
 
-    /// Gives a replica a rest, or ends it; returns whether it is registered.
-    pub fn give_rest(&self, service: &str, id: &str, rest: Option<Rest>, now: Instant) -> bool {
+    /// Puts a replica into maintenance, or ends that; returns whether it is registered.
+    pub fn set_maintenance(
+        &self,
+        service: &str,
+        id: &str,
+        maintenance: Option<Maintenance>,
+        now: Instant,
+    ) -> bool {
         let pool = self.state().pools.get(service).cloned();
-        pool.is_some_and(|pool| pool.give_rest(id, rest, now))
+        pool.is_some_and(|pool| pool.set_maintenance(id, maintenance, now))
     }
 
     /// All services with their instances, as JSON.
@@ -157,7 +163,7 @@ impl State {
 
 /// With every registry, the gateway itself checks a new replica before its first request.
 pub fn settings(tls: Option<Tls>) -> Settings {
-    Settings { newcomers: Newcomers::CheckedFirst, tls, ..Settings::default() }
+    Settings { health_source: HealthSource::ActiveChecks, tls, ..Settings::default() }
 }
 
 fn described(seen: &Snapshot, now: Instant) -> Value {

@@ -21,8 +21,9 @@
 //! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | steps 3 and 4 together; it starts anew for a void or a refund | the saga becomes stuck |
 //! | [`ANSWER_TIMEOUT`](saga::ANSWER_TIMEOUT) plus a backoff ([`RETRY`](saga::RETRY)) | one attempt of a capture, void or refund | the command is sent again |
 //!
-//! A stuck saga waits for a late event or an admin. If the customer cancels during step 4, the saga does not become
-//! stuck: it voids the payment. The saga cannot repeat `Authorize`, because the payment token is not stored.
+//! A stuck saga waits for a late event or an admin. If the order was cancelled during step 4, the saga continues to wait
+//! for the result of the capture. When it would become stuck, it voids the payment instead. The saga cannot repeat
+//! `Authorize`, because the payment token is not stored.
 //!
 //! This module is pure. The store locks the order, calls [`handle`], and writes the changed order, its saga
 //! and the effects in one transaction.
@@ -94,7 +95,7 @@ pub fn handle(
         }
         // The capture has no result, and the customer has cancelled. payment-service answers the void with
         // `Voided`, or with `Captured` if the money was taken.
-        (Capture, Stuck { .. } | Timer) if status == Cancelling && gives_up(saga, trigger, now) => {
+        (Capture, PaymentStuck { .. } | Timer) if status == Cancelling && gives_up(saga, trigger, now) => {
             next.enter(Void)
         }
 
@@ -106,7 +107,7 @@ pub fn handle(
         (Refund, Refunded) => next.status_unless_final(Status::Refunded).enter(Done),
 
         // Without an answer, the command is sent again until the deadline. Then the saga is stuck.
-        (Capture | Void | Refund, Stuck { .. } | Timer) if gives_up(saga, trigger, now) => {
+        (Capture | Void | Refund, PaymentStuck { .. } | Timer) if gives_up(saga, trigger, now) => {
             next.status_unless_final(NeedsAttention).stuck(trigger)
         }
         (Capture | Void | Refund, Timer) if due => next.retry(),
@@ -120,32 +121,34 @@ pub fn handle(
         (Done, Captured) if matches!(status, Rejected(_) | Cancelled) => next.enter(Refund),
         (Done, Authorized) if matches!(status, Rejected(_) | Cancelled) => next.enter(Void),
 
-        // `decide` refuses the change if the order's present status does not allow it.
+        // A person's request that no line above handles. `build` refuses `Ship` and `Deliver` if the order's present
+        // status does not allow them.
         (_, Ship) => next.status(Status::Shipped),
         (_, Deliver) => next.status(Status::Delivered),
         (_, Cancel | Compensate) => return decision::ignore_or_refuse_cancel(status),
         (_, Resume) => return Err(Refusal::NotStuck),
 
         // Nothing else changes the saga: neither duplicates, nor events that do not belong to the present step, nor
-        // timers that are not due. No result is lost: payment-service answers a repeated command in the same way, and
-        // `Authorize`, which is never repeated, is followed by `Void`, whose answer says what has happened.
-        (Authorize, Captured | Voided | Refunded | Stuck { .. } | Timer)
-        | (Capture, Authorized | Refunded | Stuck { .. } | Timer)
-        | (Void, Authorized | Stuck { .. } | Timer)
-        | (Refund, Authorized | Declined(_) | Captured | Voided | Stuck { .. } | Timer)
-        | (Done, Authorized | Declined(_) | Captured | Voided | Refunded | Stuck { .. } | Timer) => {
+        // timers that are not due. No result is lost. payment-service gives the same answer to a repeated command.
+        // `Authorize` is never repeated: if its result does not arrive, `Void` follows, and the answer to `Void` says what
+        // has happened.
+        (Authorize, Captured | Voided | Refunded | PaymentStuck { .. } | Timer)
+        | (Capture, Authorized | Refunded | PaymentStuck { .. } | Timer)
+        | (Void, Authorized | PaymentStuck { .. } | Timer)
+        | (Refund, Authorized | Declined(_) | Captured | Voided | PaymentStuck { .. } | Timer)
+        | (Done, Authorized | Declined(_) | Captured | Voided | Refunded | PaymentStuck { .. } | Timer) => {
             return Ok(Decision::Ignore);
         }
     };
-    draft.decide()
+    draft.build()
 }
 
 /// Whether the saga must stop repeating the command of its current step. There are two reasons: payment-service
-/// reports [`Trigger::Stuck`] for this step, or the saga's deadline has passed. A saga that is already stuck does not
+/// reports [`Trigger::PaymentStuck`] for this step, or the saga's deadline has passed. A saga that is already stuck does not
 /// give up again: it ignores further `Stuck` reports, and it has no timer.
 fn gives_up(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
     match trigger {
-        Trigger::Stuck { operation, .. } => {
+        Trigger::PaymentStuck { operation, .. } => {
             !saga.is_stuck() && operation.is_none_or(|operation| operation == saga.step)
         }
         _ => saga.is_due(now) && saga.deadline <= now,

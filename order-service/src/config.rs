@@ -3,8 +3,8 @@
 use shared::config::{ConfigError, Vars};
 use shared::db::DbConfig;
 use shared::messages::MessagesUrl;
+use shared::platform::PlatformConfig;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 
 /// The name in the registry, in tokens and in problems.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
@@ -16,7 +16,7 @@ pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {
     pub http: HttpConfig,
-    pub stack: StackConfig,
+    pub platform: PlatformConfig,
     pub messages: MessagesUrl,
     pub database: DbConfig,
     /// Whether to add a few products, if they are missing.
@@ -30,16 +30,16 @@ impl Config {
     /// Every variable that is missing or malformed.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "3011");
-        let stack = StackConfig::from_vars(&mut vars, CALLS);
+        let platform = PlatformConfig::from_vars(&mut vars, CALLS);
         let messages = MessagesUrl::from_vars(&mut vars);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/orders.db");
         let seed_products = vars.or("SEED_PRODUCTS", "off", "on: add a few products at the start");
         let limit: bool = vars.or("RATE_LIMITS", "on", "off lifts the limits, for load tests");
         let max: u32 = vars.or("MAX_AWAITING_PAYMENT", "20", "orders of one customer that may await payment");
         let max_awaiting_payment = limit.then_some(max);
-        vars.finish(stack.map(|stack| Self {
+        vars.finish(platform.map(|platform| Self {
             http,
-            stack,
+            platform,
             messages,
             database,
             seed_products,

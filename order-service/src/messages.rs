@@ -25,7 +25,7 @@ use crate::domain::{Money, Reason};
 use crate::error::Error;
 use crate::store::{Cause, Store};
 
-pub struct PaymentEvents {
+pub struct PaymentEventHandler {
     store: Store,
 }
 
@@ -53,14 +53,14 @@ const UPCASTS: [Upcast; 1] = [Upcast {
     data: |data| drop(data.insert("amount".to_owned(), Value::Null)),
 }];
 
-impl PaymentEvents {
+impl PaymentEventHandler {
     pub fn new(store: Store) -> Self {
         Self { store }
     }
 }
 
 #[async_trait(?Send)]
-impl Handler for PaymentEvents {
+impl Handler for PaymentEventHandler {
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
         let (trigger, payment) = read(event)?;
         let locked = self.store.lock(tx, payment.order_id).await?;
@@ -107,7 +107,7 @@ fn read(event: &Event) -> Result<(Trigger, PaymentEvent), HandleError> {
         "payment.stuck.v1" => |payment| {
             let reason = payment.reason.clone();
             let reason = reason.unwrap_or_else(|| "the payment makes no progress".to_owned());
-            Trigger::Stuck { operation: payment.operation(), reason }
+            Trigger::PaymentStuck { operation: payment.operation(), reason }
         },
         _ => return Err(HandleError::UnknownType),
     };

@@ -22,7 +22,7 @@ static CHECKOUTS: LazyLock<HistogramVec> = LazyLock::new(|| {
 });
 
 /// Exports every status with the count 0: Prometheus sees no increase in a counter that begins with 1.
-pub fn export() {
+pub fn init() {
     for status in Status::all() {
         ORDERS.with_label_values(&labels(status));
     }

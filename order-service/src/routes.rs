@@ -2,7 +2,7 @@
 
 mod order_command; // the extractor of cancel, ship, deliver, resume and compensate
 mod price; // a price in a request
-mod settled; // Prefer: wait=N
+mod prefer_wait; // Prefer: wait=N
 
 shared::routes! {
     api:

@@ -5,9 +5,9 @@ use std::time::Duration;
 use shared::config::{ConfigError, Vars};
 use shared::db::DbConfig;
 use shared::messages::MessagesUrl;
+use shared::platform::PlatformConfig;
 use shared::resilience::Backoff;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 use url::Url;
 
 use crate::domain::Timeouts;
@@ -26,7 +26,7 @@ pub const CALLS: &str = include_str!("../../calls.txt");
 #[derive(Clone)]
 pub struct Config {
     pub http: HttpConfig,
-    pub stack: StackConfig,
+    pub platform: PlatformConfig,
     pub messages: MessagesUrl,
     pub database: DbConfig,
     pub card_network_url: Url,
@@ -67,7 +67,7 @@ impl Config {
     /// Names every variable that is missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "3021");
-        let stack = StackConfig::from_vars(&mut vars, CALLS);
+        let platform = PlatformConfig::from_vars(&mut vars, CALLS);
         let messages = MessagesUrl::from_vars(&mut vars);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/payments.db");
         let card_network_url = vars.or("CARD_NETWORK_URL", "http://127.0.0.1:3031", "the card network");
@@ -77,9 +77,9 @@ impl Config {
             "between two comparisons of the card network's statement with the books",
         );
         let timing = Timing::default();
-        vars.finish(stack.map(|stack| Self {
+        vars.finish(platform.map(|platform| Self {
             http,
-            stack,
+            platform,
             messages,
             database,
             card_network_url,

@@ -24,7 +24,7 @@ use crate::store::Store;
 
 /// Handles the commands of order-service.
 #[derive(Clone, Debug)]
-pub struct Commands {
+pub struct CommandHandler {
     store: Store,
 }
 
@@ -60,14 +60,14 @@ struct Refund {
     reason: String,
 }
 
-impl Commands {
+impl CommandHandler {
     pub fn new(store: Store) -> Self {
         Self { store }
     }
 }
 
 #[async_trait(?Send)]
-impl Handler for Commands {
+impl Handler for CommandHandler {
     async fn handle(&self, tx: &mut Tx, event: &Event, _: Delivery) -> Result<(), HandleError> {
         let trace = event.traceparent.as_deref();
         match event.kind.as_str() {

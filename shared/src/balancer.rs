@@ -4,7 +4,7 @@
 //! ```text
 //! registry ──update──► Pool ◄──report_check── active health checks
 //!                       │ ▲
-//!          pick ────────┘ └──────── Hold::record ── outcome of the request
+//!          pick ────────┘ └──────── PickedReplica::record ── outcome of the request
 //! ```
 //!
 //! The gateway and the service client use the same code. It does no I/O, and the caller passes the time. All
@@ -20,8 +20,8 @@ mod instance; // id, URL and metadata of a replica
 mod ring; // consistent hashing
 
 pub use instance::{Instance, InvalidUrl};
-pub use members::{Newcomers, NoReplica};
+pub use members::{HealthSource, PickError};
 pub use picker::{Picker, Strategy};
-pub use pool::{Hold, Pool, Settings};
-pub use replica::{CheckResult, Health, ReplicaKey, RequestOutcome, Rest, Snapshot};
+pub use pool::{PickedReplica, Pool, Settings};
+pub use replica::{CheckResult, Health, Maintenance, ReplicaKey, RequestOutcome, Snapshot};
 pub use ring::hash;

@@ -18,7 +18,7 @@ use awc::error::{ConnectError, PayloadError, SendRequestError};
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 
-use crate::tls::{self, Peer, Stream};
+use crate::tls::{self, PeerTls, Stream};
 use crate::trace::{Span, Traceparent};
 
 /// Header with which the callee detects repeated requests (draft-ietf-httpapi-idempotency-key-header).
@@ -35,14 +35,14 @@ const RESPONSE_LIMIT: usize = 2 * 1024 * 1024;
 thread_local! {
     static CLIENT: awc::Client = client(None);
     /// One for each service, because each has its own name in its certificate.
-    static TLS_CLIENTS: RefCell<Vec<(Peer, awc::Client)>> = RefCell::default();
+    static TLS_CLIENTS: RefCell<Vec<(PeerTls, awc::Client)>> = RefCell::default();
 }
 
 #[derive(Debug)]
 pub struct Call {
     method: Method,
     url: String,
-    peer: Option<Peer>,
+    peer: Option<PeerTls>,
     time: Duration,
     headers: Vec<(&'static str, String)>,
     body: Option<String>,
@@ -102,7 +102,7 @@ impl Call {
     }
 
     /// Uses TLS with `peer`, if there is one.
-    pub fn to_peer(mut self, peer: Option<&Peer>) -> Self {
+    pub fn to_peer(mut self, peer: Option<&PeerTls>) -> Self {
         self.peer = peer.cloned();
         self
     }
@@ -237,7 +237,7 @@ impl Resolve for Lookup {
     }
 }
 
-fn tls_client(peer: Peer) -> awc::Client {
+fn tls_client(peer: PeerTls) -> awc::Client {
     TLS_CLIENTS.with_borrow_mut(|clients| {
         if let Some((_, client)) = clients.iter().find(|(known, _)| *known == peer) {
             return client.clone();
@@ -248,7 +248,7 @@ fn tls_client(peer: Peer) -> awc::Client {
     })
 }
 
-fn client(peer: Option<Peer>) -> awc::Client {
+fn client(peer: Option<PeerTls>) -> awc::Client {
     let tcp = Connector::new(Resolver::custom(Lookup)).service();
     let connect = fn_service::<_, _, _, _, _, ()>(move |to: ConnectInfo<Uri>| {
         let (connecting, peer) = (tcp.call(to), peer.clone());

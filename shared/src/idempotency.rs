@@ -66,7 +66,7 @@ pub enum Claimed {
     /// The key is new: do the work, then [`Claim::save`] the response.
     First,
     /// The request succeeded before, with this response.
-    Replay(Answer),
+    Replay(StoredResponse),
     /// The key was used before with another body.
     OtherBody,
     /// The same request is running now.
@@ -75,7 +75,7 @@ pub enum Claimed {
 
 /// A successful response that can be stored and replayed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct StoredResponse {
     status: u16,
     headers: Vec<(String, String)>,
     body: String,
@@ -87,13 +87,13 @@ pub struct Answer {
 #[derive(Debug)]
 pub enum Outcome<T> {
     /// The effect happened now.
-    Done { value: T, answer: Answer },
+    Done { value: T, answer: StoredResponse },
     /// The effect happened before, with this response.
-    Replayed(Answer),
+    Replayed(StoredResponse),
 }
 
 impl<T> Outcome<T> {
-    pub fn into_answer(self) -> Answer {
+    pub fn into_stored(self) -> StoredResponse {
         match self {
             Self::Done { answer, .. } | Self::Replayed(answer) => answer,
         }
@@ -173,7 +173,7 @@ impl Claim {
     pub async fn once<T, E>(
         self,
         db: &Db,
-        answer: impl FnOnce(&T) -> Answer,
+        answer: impl FnOnce(&T) -> StoredResponse,
         effect: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
     ) -> Result<Outcome<T>, E>
     where
@@ -231,14 +231,14 @@ impl Claim {
             return Ok(Claimed::OtherBody);
         }
         let saved: Option<serde_json::Value> = row.get("answer")?;
-        Ok(match saved.and_then(|saved| serde_json::from_value::<Answer>(saved).ok()) {
-            Some(answer) => Claimed::Replay(Answer { replayed: true, ..answer }),
+        Ok(match saved.and_then(|saved| serde_json::from_value::<StoredResponse>(saved).ok()) {
+            Some(answer) => Claimed::Replay(StoredResponse { replayed: true, ..answer }),
             None => Claimed::InFlight,
         })
     }
 
     /// Stores `answer` for repeated requests.
-    pub async fn save(&self, tx: &mut Tx, answer: &Answer) -> Result<(), DbError> {
+    pub async fn save(&self, tx: &mut Tx, answer: &StoredResponse) -> Result<(), DbError> {
         let Some(Keyed { scope, key, .. }) = &self.0 else { return Ok(()) };
         query("UPDATE idempotency_keys SET answer = $3 WHERE scope = $1 AND key = $2")
             .bind(scope.as_str())
@@ -250,7 +250,7 @@ impl Claim {
     }
 }
 
-impl Answer {
+impl StoredResponse {
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
         let body = serde_json::to_string(body).unwrap_or_else(|error| {
             log::error!(error:%; "an answer cannot be written as JSON");
@@ -293,7 +293,7 @@ impl Answer {
     }
 }
 
-impl Responder for Answer {
+impl Responder for StoredResponse {
     type Body = actix_web::body::BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
@@ -305,7 +305,7 @@ impl<T> Responder for Outcome<T> {
     type Body = actix_web::body::BoxBody;
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {
-        self.into_answer().respond_to(request)
+        self.into_stored().respond_to(request)
     }
 }
 

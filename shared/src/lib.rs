@@ -31,7 +31,7 @@ pub mod client; // calls from one service to another
 #[cfg(feature = "db")]
 pub mod audit; // what admins did
 pub mod service; // the HTTP server of a program: routes, health, middleware, drain
-pub mod stack; // registers a service, and gives it clients of the others
+pub mod platform; // registers a service, and gives it clients of the others
 #[cfg(feature = "db")]
 pub mod messages; // transactional outbox, relay, inbox, dead letters
 #[cfg(any(test, feature = "testing"))]

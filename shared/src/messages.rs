@@ -112,7 +112,7 @@ impl Service {
         let Messages { inbox, mut relay } = messages;
         if let Some(lab) = self.lab() {
             lab.offer(&[Fault::MessagesDuplicated, Fault::MessagesReordered, Fault::MessagesDelayed]);
-            relay = relay.through(|transport| Rc::new(Faulty::new(transport, lab)));
+            relay = relay.wrap_transport(|transport| Rc::new(Faulty::new(transport, lab)));
         }
         let (db, broker) = (relay.db().clone(), relay.broker());
         let (shared_inbox, outbox) = (web::Data::from(inbox.clone()), web::Data::new(relay.outbox().clone()));

@@ -55,8 +55,8 @@ impl Tls {
     }
 
     /// Connections to `service`.
-    pub fn peer(&self, service: &str) -> Peer {
-        Peer { tls: self.clone(), service: service.to_owned() }
+    pub fn peer(&self, service: &str) -> PeerTls {
+        PeerTls { tls: self.clone(), service: service.to_owned() }
     }
 
     /// The server's side of the handshake. A refused client is logged.
@@ -82,18 +82,18 @@ impl fmt::Debug for Tls {
 
 /// The client's side of TLS with one service.
 #[derive(Debug, Clone)]
-pub struct Peer {
+pub struct PeerTls {
     tls: Tls,
     service: String,
 }
 
-impl PartialEq for Peer {
+impl PartialEq for PeerTls {
     fn eq(&self, other: &Self) -> bool {
         self.service == other.service && Arc::ptr_eq(&self.tls.0, &other.tls.0)
     }
 }
 
-impl Peer {
+impl PeerTls {
     /// The name in the server's certificate.
     pub fn service(&self) -> &str {
         &self.service

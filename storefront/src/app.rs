@@ -1,7 +1,7 @@
 //! Wires the program, top to bottom: each part uses only the parts above it.
 
+use shared::platform::Platform;
 use shared::service::{BuildFuture, Listener, Server, Service};
-use shared::stack::Stack;
 
 use crate::clients::products::Products;
 use crate::clients::sessions::Sessions;
@@ -16,16 +16,16 @@ pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
 
 async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
-    let stack = Stack::new(listener.replica(), config.stack);
+    let platform = Platform::new(listener.replica(), config.platform);
 
     let pages = Pages::new(&listener.replica().instance)?;
 
     let service = Service::new(listener)
         .data(pages)
         .data(Assets::new())
-        .data(Products::new(stack.client(ORDERS)))
-        .data(Sessions::new(stack.client(USERS)))
+        .data(Products::new(platform.client(ORDERS)))
+        .data(Sessions::new(platform.client(USERS)))
         .routes(routes::routes())
-        .register(&stack);
+        .register(&platform);
     Ok(service.build()?)
 }

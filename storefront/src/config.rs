@@ -1,8 +1,8 @@
 //! Every variable.
 
 use shared::config::{ConfigError, Vars};
+use shared::platform::PlatformConfig;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 
 /// The name of this program.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
@@ -14,14 +14,14 @@ pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {
     pub http: HttpConfig,
-    pub stack: StackConfig,
+    pub platform: PlatformConfig,
 }
 
 impl Config {
     /// Reads every variable; the error names all that are missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "3041");
-        let stack = StackConfig::from_vars(&mut vars, CALLS);
-        vars.finish(stack.map(|stack| Self { http, stack }))
+        let platform = PlatformConfig::from_vars(&mut vars, CALLS);
+        vars.finish(platform.map(|platform| Self { http, platform }))
     }
 }

@@ -1,8 +1,8 @@
 //! Wires the service, top to bottom: each part uses only the parts above it.
 
 use shared::db::Db;
+use shared::platform::Platform;
 use shared::service::{BuildFuture, Listener, Server, Service};
-use shared::stack::Stack;
 
 use crate::config::{Config, SERVICE, USERS};
 use crate::routes;
@@ -15,15 +15,15 @@ pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
 async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, store::migrations()).await?;
-    let stack = Stack::new(listener.replica(), config.stack);
+    let platform = Platform::new(listener.replica(), config.platform);
 
     let store = Store::new(db.clone());
 
     let service = Service::new(listener)
         .data(store)
         .routes(routes::routes())
-        .authenticate(stack.authenticator(stack.user_keys(USERS)))
+        .authenticate(platform.authenticator(platform.user_keys(USERS)))
         .database(&db)
-        .register(&stack);
+        .register(&platform);
     Ok(service.build()?)
 }

@@ -2,8 +2,8 @@
 
 use shared::config::{ConfigError, Vars};
 use shared::db::DbConfig;
+use shared::platform::PlatformConfig;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 
 /// The name of this service.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
@@ -14,7 +14,7 @@ pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {
     pub http: HttpConfig,
-    pub stack: StackConfig,
+    pub platform: PlatformConfig,
     pub database: DbConfig,
 }
 
@@ -22,8 +22,8 @@ impl Config {
     /// Reads every variable; the error names all that are missing or bad.
     pub fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let http = HttpConfig::from_vars(&mut vars, "3999");
-        let stack = StackConfig::from_vars(&mut vars, CALLS);
+        let platform = PlatformConfig::from_vars(&mut vars, CALLS);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/things.db");
-        vars.finish(stack.map(|stack| Self { http, stack, database }))
+        vars.finish(platform.map(|platform| Self { http, platform, database }))
     }
 }

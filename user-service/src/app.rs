@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use shared::auth::KeySet;
 use shared::db::Db;
+use shared::platform::Platform;
 use shared::service::{BuildFuture, Listener, Server, Service};
-use shared::stack::Stack;
 
 use crate::config::{Admin, Config, SERVICE};
 use crate::domain::{EmailAddress, Name, NewUser, Password, Role};
@@ -24,7 +24,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let listener = Listener::bind(SERVICE, config.http)?;
     let db = Db::open(&config.database, store::migrations()).await?;
     let passwords = Passwords::new(config.seal_key);
-    let stack = Stack::new(listener.replica(), config.stack);
+    let platform = Platform::new(listener.replica(), config.platform);
     let signing_keys = Arc::new(config.signing_keys);
     let users = KeySet::of(SERVICE, signing_keys.get().jwks());
 
@@ -38,11 +38,11 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         .data(passwords)
         .data(Issuer::new(signing_keys.clone(), config.access_token_ttl))
         .routes(routes::routes())
-        .authenticate(stack.authenticator(users.clone()))
+        .authenticate(platform.authenticator(users.clone()))
         .database(&db)
         .prune(&db, &store::RETENTION)
         .task("publish_keys", move |stop| publish_keys::run(signing_keys, users, stop))
-        .register(&stack);
+        .register(&platform);
     Ok(service.build()?)
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use shared::auth::{Reread, SealKey, Secret, SigningKeys};
 use shared::config::{ConfigError, Vars};
 use shared::db::DbConfig;
+use shared::platform::PlatformConfig;
 use shared::service::HttpConfig;
-use shared::stack::StackConfig;
 
 /// The name of this service.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
@@ -15,7 +15,7 @@ pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {
     pub http: HttpConfig,
-    pub stack: StackConfig,
+    pub platform: PlatformConfig,
     pub database: DbConfig,
     /// The first signs access tokens; all are published.
     pub signing_keys: Reread<SigningKeys>,
@@ -42,16 +42,16 @@ impl Config {
         let admin =
             email.zip(password).map(|(email, password)| Admin { email, password: Secret::new(password) });
         let http = HttpConfig::from_vars(&mut vars, "3001");
-        let stack = StackConfig::from_vars(&mut vars, CALLS);
+        let platform = PlatformConfig::from_vars(&mut vars, CALLS);
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/users.db");
         let keys = vars.required("SIGNING_KEY_FILE", "file with the Ed25519 keys (PEM) of user tokens");
         let seal_key =
             vars.required("SEAL_KEY_FILE", "file with a random key (base64), for digests of passwords");
         let access_token_ttl = vars.or("ACCESS_TOKEN_TTL", "300s", "how long an access token is good");
-        let required = stack.zip(keys).zip(seal_key);
-        vars.finish(required.map(|((stack, signing_keys), seal_key)| Self {
+        let required = platform.zip(keys).zip(seal_key);
+        vars.finish(required.map(|((platform, signing_keys), seal_key)| Self {
             http,
-            stack,
+            platform,
             database,
             signing_keys,
             seal_key,

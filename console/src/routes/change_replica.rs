@@ -1,4 +1,4 @@
-//! `POST /api/services/{name}/replicas/{id}/{action}`: the gateway gives a replica a rest, or ends it.
+//! `POST /api/services/{name}/replicas/{id}/{action}`: the gateway puts a replica into maintenance, or ends that.
 
 use std::str::FromStr;
 
@@ -47,7 +47,7 @@ pub(crate) async fn change_replica(
     overview: Data<Overview>,
 ) -> Result<HttpResponse, Error> {
     let (service, id, action) = path.into_inner();
-    let path = format!("/registry/services/{}/instances/{}/rest", encoded(&service), encoded(&id));
+    let path = format!("/registry/services/{}/instances/{}/maintenance", encoded(&service), encoded(&id));
     let (method, body) = match action.parse::<Action>()? {
         Action::Eject => (Method::PUT, Some(with_seconds(&body)?)),
         Action::Drain => (Method::PUT, Some(json!({}))),

@@ -313,7 +313,7 @@ fn replica(service: &Service, instance: &Instance, seen: &Seen) -> ReplicaView {
 fn state_of(instance: &Instance) -> State {
     match instance.health.as_str() {
         "healthy" => State::Healthy,
-        // It ends, or was asked to rest.
+        // It ends, or is in maintenance.
         "draining" => State::Degraded,
         _ => State::Failing,
     }

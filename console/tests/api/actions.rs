@@ -9,7 +9,8 @@ const ORDER: &str = "0190f4c0-0000-7000-8000-000000000001";
 async fn what_an_admin_does_is_done_with_the_admins_own_token() {
     let console = Console::start().await;
     let admin = console.admin().await;
-    let (strategy, rest) = ("/routes/orders/strategy", "/registry/services/a-service/instances/a-1/rest");
+    let (strategy, maintenance) =
+        ("/routes/orders/strategy", "/registry/services/a-service/instances/a-1/maintenance");
     let actions = [
         (
             Method::PUT,
@@ -21,19 +22,19 @@ async fn what_an_admin_does_is_done_with_the_admins_own_token() {
             Method::POST,
             "/api/services/a-service/replicas/a-1/eject".to_owned(),
             json!({ "seconds": 60 }),
-            format!("PUT {rest}"),
+            format!("PUT {maintenance}"),
         ),
         (
             Method::POST,
             "/api/services/a-service/replicas/a-1/drain".to_owned(),
             json!({}),
-            format!("PUT {rest}"),
+            format!("PUT {maintenance}"),
         ),
         (
             Method::POST,
             "/api/services/a-service/replicas/a-1/restore".to_owned(),
             Value::Null,
-            format!("DELETE {rest}"),
+            format!("DELETE {maintenance}"),
         ),
         (
             Method::POST,

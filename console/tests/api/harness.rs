@@ -119,7 +119,7 @@ impl Console {
         let config = Config {
             http: HttpConfig::for_tests(),
             otlp: HttpConfig { port, ..HttpConfig::for_tests() },
-            stack: settings.keys.stack(SERVICE, CALLS, &settings.registry),
+            platform: settings.keys.platform(SERVICE, CALLS, &settings.registry),
             database: DbConfig::at(&format!("sqlite://{}/console.db", settings.folder.0.display())),
             hosts: Vec::new(),
             max_bytes: settings.max_bytes,

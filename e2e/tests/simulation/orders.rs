@@ -261,7 +261,7 @@ fn trigger_of(notice: Notice) -> Trigger {
         Notice::Voided => Trigger::Voided,
         Notice::Refunded => Trigger::Refunded,
         Notice::Stuck { operation, reason } => {
-            Trigger::Stuck { operation: Step::named(operation.as_str()), reason: reason.to_owned() }
+            Trigger::PaymentStuck { operation: Step::named(operation.as_str()), reason: reason.to_owned() }
         }
     }
 }

@@ -25,8 +25,8 @@ const OF_GATEWAY: [(Method, &str); 5] = [
     (Method::PUT, "/routes/{id}/strategy"),
     (Method::PUT, "/registry/services/{name}/instances/{id}"),
     (Method::DELETE, "/registry/services/{name}/instances/{id}"),
-    (Method::PUT, "/registry/services/{name}/instances/{id}/rest"),
-    (Method::DELETE, "/registry/services/{name}/instances/{id}/rest"),
+    (Method::PUT, "/registry/services/{name}/instances/{id}/maintenance"),
+    (Method::DELETE, "/registry/services/{name}/instances/{id}/maintenance"),
 ];
 /// The only route of a service that reads no token.
 const PUBLIC: &str = "/.well-known/jwks.json";

@@ -17,7 +17,7 @@ use actix_web::body::BodySize;
 use actix_web::http::StatusCode;
 use shared::alarm::Alarm;
 use shared::http::blames_peer;
-use shared::tls::{Peer, Stream};
+use shared::tls::{PeerTls, Stream};
 use tokio::net::TcpStream;
 
 use super::body::{Exchange, ResponseBody};
@@ -36,7 +36,7 @@ pub struct Engine {
 
 async fn connect(
     authority: &str,
-    peer: Option<&Peer>,
+    peer: Option<&PeerTls>,
     buffers: &Buffers,
 ) -> Result<Connection, UpstreamError> {
     // The name is resolved in a separate step, because a failure of the name server says nothing about the replica.
@@ -82,7 +82,7 @@ impl Engine {
     pub async fn exchange(
         &self,
         authority: &str,
-        peer: Option<&Peer>,
+        peer: Option<&PeerTls>,
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
         // The key holds the service's name: with the same address, a connection may be to another service.

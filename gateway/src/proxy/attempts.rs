@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
-use shared::balancer::{Hold, Instance, NoReplica, ReplicaKey, RequestOutcome};
+use shared::balancer::{Instance, PickError, PickedReplica, ReplicaKey, RequestOutcome};
 use shared::client::{ATTEMPT_HEADER, describe_attempt, is_retried, probe};
 use shared::http;
 use shared::metrics;
@@ -48,7 +48,7 @@ pub struct Plan {
 }
 
 /// A response, and the replica that gives it.
-type Answer = (Response, Hold);
+type Answer = (Response, PickedReplica);
 
 /// Result of one attempt.
 enum Ended {
@@ -139,25 +139,27 @@ async fn attempt(
 ) -> Ended {
     let mut picked = pick(route, plan, &tried.keys);
     // If no replica of the version is left, another version that gets requests has it.
-    if matches!(picked, Err(NoReplica::None)) && tried.others > 0 {
+    if matches!(picked, Err(PickError::NoCandidate)) && tried.others > 0 {
         let others = std::mem::take(&mut tried.others);
         tried.keys.drain(tried.barred..tried.barred + others);
         picked = pick(route, plan, &tried.keys);
     }
-    let mut hold = match picked {
-        Ok(hold) => hold,
-        Err(NoReplica::None) => return Ended::Refused(Problem::unavailable(1).flagged(flags::NO_REPLICA)),
-        Err(NoReplica::Busy) => return Ended::Refused(Problem::unavailable(1).flagged(flags::OVERFLOW)),
+    let mut picked = match picked {
+        Ok(picked) => picked,
+        Err(PickError::NoCandidate) => {
+            return Ended::Refused(Problem::unavailable(1).flagged(flags::NO_REPLICA));
+        }
+        Err(PickError::AllBusy) => return Ended::Refused(Problem::unavailable(1).flagged(flags::OVERFLOW)),
     };
     if plan.lasts_long {
-        hold.exempt();
+        picked.exempt_from_limit();
     }
-    tried.keys.push(hold.key());
+    tried.keys.push(picked.key());
     let time = plan.end.saturating_duration_since(Instant::now());
-    plan.log.iter().for_each(|log| log.attempt(&route.entry.service, &hold.instance().id));
+    plan.log.iter().for_each(|log| log.attempt(&route.entry.service, &picked.instance().id));
     let mut span = Span::child(SpanKind::Client, "HTTP");
     span.record(|span| {
-        let instance = hold.instance();
+        let instance = picked.instance();
         let method = request.head.split(|byte| *byte == b' ').next().unwrap_or_default();
         let method = String::from_utf8_lossy(method).into_owned();
         span.name(method.clone());
@@ -168,7 +170,7 @@ async fn attempt(
         describe_attempt(span, &route.entry.service, &instance.id, retry.attempts, retry.reason);
     });
     complete(&mut request.head, plan.end, retry.attempts, &span);
-    let exchanged = engine.exchange(hold.instance().authority(), hold.peer(), request).await;
+    let exchanged = engine.exchange(picked.instance().authority(), picked.peer_tls(), request).await;
     span.record(|span| match &exchanged {
         Ok(answer) => {
             span.set("http.response.status_code", i64::from(answer.status.as_u16()));
@@ -181,19 +183,19 @@ async fn attempt(
     drop(span);
     plan.log.iter().for_each(|log| log.attempted());
     if let Some(split) = &route.split {
-        record(split, route, &hold, &exchanged, time);
+        record(split, route, &picked, &exchanged, time);
     }
     match exchanged {
         Ok(answer) => {
             let outcome =
                 RequestOutcome::Answered { status: answer.status, retry_after: retry_after(&answer) };
-            hold.record(outcome.within(time), Instant::now());
+            picked.record(outcome.within(time), Instant::now());
             match answer.status.as_u16() {
                 502..=504 => {
                     let problem = Problem::of_status(answer.status);
-                    Ended::Failed(Failure::Answered(answer.status), problem, Some((answer, hold)))
+                    Ended::Failed(Failure::Answered(answer.status), problem, Some((answer, picked)))
                 }
-                _ => Ended::Answered((answer, hold)),
+                _ => Ended::Answered((answer, picked)),
             }
         }
         Err(error) => {
@@ -201,7 +203,7 @@ async fn attempt(
                 // The same replica may be tried again, with a new connection.
                 tried.keys.pop();
             }
-            failed(&route.entry.service, error, hold)
+            failed(&route.entry.service, error, picked)
         }
     }
 }
@@ -220,17 +222,17 @@ impl Tried {
     fn of(route: &Route, split: &Split, version: &str) -> Self {
         let serving = split.serving();
         let serves = |instance: &Instance| instance.version().is_some_and(|one| serving.contains(&one));
-        let mut keys = route.pool.all_but(serves);
+        let mut keys = route.pool.keys_not_matching(serves);
         let barred = keys.len();
         if route.pool.has_version(version) {
-            keys.extend(route.pool.all_but(|one| one.version() == Some(version) || !serves(one)));
+            keys.extend(route.pool.keys_not_matching(|one| one.version() == Some(version) || !serves(one)));
         }
         let others = keys.len() - barred;
         Self { keys, barred, others }
     }
 }
 
-fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey]) -> Result<Hold, NoReplica> {
+fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey]) -> Result<PickedReplica, PickError> {
     let (pool, picker, affinity) = (&route.pool, &route.picker, Some(plan.affinity.as_str()));
     if plan.repeatable {
         return pool.pick(picker, affinity, tried, Instant::now());
@@ -243,7 +245,7 @@ fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey]) -> Result<Hold, NoRepl
 fn record(
     split: &Split,
     route: &Route,
-    hold: &Hold,
+    picked: &PickedReplica,
     exchanged: &Result<Response, UpstreamError>,
     time: Duration,
 ) {
@@ -268,7 +270,7 @@ fn record(
         return;
     }
     let is_error = outcome.is_failure();
-    let Some(version) = hold.instance().version() else { return };
+    let Some(version) = picked.instance().version() else { return };
     let route = route.entry.id.as_str();
     match split.record(version, is_error, Instant::now()) {
         Some(Change::Returned) => log::warn!(route, version; "the canary returns: it has too many errors"),
@@ -277,8 +279,8 @@ fn record(
     }
 }
 
-fn failed(service: &str, error: UpstreamError, mut hold: Hold) -> Ended {
-    let instance = hold.instance().id.clone();
+fn failed(service: &str, error: UpstreamError, mut picked: PickedReplica) -> Ended {
+    let instance = picked.instance().id.clone();
     let flag = flag_of(&error);
     let (outcome, failure, status) = match &error {
         UpstreamError::Unreachable(_) => {
@@ -303,7 +305,7 @@ fn failed(service: &str, error: UpstreamError, mut hold: Hold) -> Ended {
         }
     };
     log::warn!(instance, error:%; "an attempt failed");
-    hold.record(outcome, Instant::now());
+    picked.record(outcome, Instant::now());
     let problem = Problem::of_status(status).flagged(flag);
     let problem = if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem };
     Ended::Failed(failure, problem, None)

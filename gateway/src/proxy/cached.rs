@@ -4,7 +4,7 @@ use actix_web::body::{BoxBody, to_bytes};
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
 use actix_web::{HttpRequest, HttpResponse};
-use shared::balancer::Hold;
+use shared::balancer::PickedReplica;
 use shared::problem::Problem;
 
 use super::{Gateway, headers};
@@ -43,13 +43,13 @@ pub fn kept(answer: &Response, lead: Option<Lead>, table: &Table) -> Option<(Lea
 /// Reads the whole answer, and stores it.
 pub async fn store(
     answer: Response,
-    hold: Hold,
+    picked: PickedReplica,
     route: &Route,
     (lead, kept): (Lead, Kept),
 ) -> Result<HttpResponse, Problem> {
-    let mut response = headers::head_of(&answer, &hold, &route.entry.service);
+    let mut response = headers::head_of(&answer, &picked, &route.entry.service);
     let body = to_bytes(answer.body).await.map_err(|error| {
-        log::warn!(instance = hold.instance().id, error:%; "an answer for the cache broke off");
+        log::warn!(instance = picked.instance().id, error:%; "an answer for the cache broke off");
         Problem::of_status(StatusCode::BAD_GATEWAY).flagged(flags::RESET)
     })?;
     lead.store(&response, body.clone(), kept);

@@ -12,7 +12,7 @@ use actix_web::http::{ConnectionType, Version};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
-use shared::balancer::Hold;
+use shared::balancer::PickedReplica;
 use shared::client::ATTEMPT_HEADER;
 use shared::request::connection_options;
 use shared::resilience::Deadline;
@@ -163,8 +163,8 @@ pub fn upgrade(head: &mut Vec<u8>) {
 }
 
 /// The response to the client, without its body.
-pub fn head_of(answer: &Response, hold: &Hold, service: &str) -> HttpResponse {
-    let served_by = [service, "/", &hold.instance().id].concat();
+pub fn head_of(answer: &Response, picked: &PickedReplica, service: &str) -> HttpResponse {
+    let served_by = [service, "/", &picked.instance().id].concat();
     let mut response = HttpResponse::new(answer.status);
     let headers = response.headers_mut();
     let kept = |name: &[u8]| !(is_one_of(name, &HOP_BY_HOP) || name.eq_ignore_ascii_case(b"x-served-by"));
@@ -181,33 +181,33 @@ pub fn head_of(answer: &Response, hold: &Hold, service: &str) -> HttpResponse {
 }
 
 /// The response to the client. The request counts as in flight until the end of the body.
-pub fn incoming(answer: Response, hold: Hold, service: &str, client: Client) -> HttpResponse {
-    let response = head_of(&answer, &hold, service);
-    let hold = Some(hold).filter(|_| !answer.body.is_over());
+pub fn incoming(answer: Response, picked: PickedReplica, service: &str, client: Client) -> HttpResponse {
+    let response = head_of(&answer, &picked, service);
+    let picked = Some(picked).filter(|_| !answer.body.is_over());
     let Client { exchange, stop, stream } = client;
     let stop = stop.map(|stop| async move { stop.requested().await }.boxed_local());
-    let held = Held { body: answer.body, hold, stop, exchange, failed: None, _stream: stream };
+    let held = Held { body: answer.body, picked, stop, exchange, failed: None, _stream: stream };
     response.set_body(BoxBody::new(held))
 }
 
 /// The 101 that a replica has answered with. `make` makes the tunnel.
 pub fn switched(
     answer: Response,
-    hold: Hold,
+    picked: PickedReplica,
     service: &str,
     place: Place,
     make: impl FnOnce(Response) -> Option<Tunnel>,
 ) -> Option<HttpResponse> {
-    let mut response = head_of(&answer, &hold, service);
+    let mut response = head_of(&answer, &picked, service);
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     response.head_mut().set_connection_type(ConnectionType::Upgrade);
     let tunnel = make(answer)?;
-    Some(response.set_body(BoxBody::new(Switched { tunnel, _hold: hold, _place: place })))
+    Some(response.set_body(BoxBody::new(Switched { tunnel, _picked: picked, _place: place })))
 }
 
 struct Switched {
     tunnel: Tunnel,
-    _hold: Hold,
+    _picked: PickedReplica,
     /// That of a stream.
     _place: Place,
 }
@@ -240,7 +240,7 @@ struct Held {
     body: ResponseBody,
     /// Released when the replica has sent the whole response, before the client receives the last bytes. So at the
     /// client's next request, the replica does not count as busy.
-    hold: Option<Hold>,
+    picked: Option<PickedReplica>,
     stop: Option<LocalBoxFuture<'static, ()>>,
     exchange: Option<Rc<Exchange>>,
     /// The error that ends the body, and the number of flushes before it.
@@ -266,7 +266,7 @@ impl MessageBody for Held {
             }
             let polled = ready!(Pin::new(&mut this.body).poll_next(cx));
             if this.body.is_over() {
-                this.hold = None;
+                this.picked = None;
             }
             match (polled, &this.exchange) {
                 (Some(Err(error)), Some(exchange)) => this.failed = Some((error, exchange.flushes())),

@@ -35,7 +35,7 @@ pub fn send(
     if !route.pool.has_version(version) {
         return;
     }
-    let others = route.pool.all_but(|instance| instance.version() == Some(version));
+    let others = route.pool.keys_not_matching(|instance| instance.version() == Some(version));
     let mut head = plan.head.clone();
     headers::line(&mut head, MIRRORED, b"1");
     complete(&mut head, plan.end, &Attempts::default(), &Span::unrecorded(Current::span()));
@@ -54,14 +54,14 @@ pub fn send(
         let _permit = permit;
         let mut request = request;
         let picker = Picker::new(Strategy::Random);
-        let Ok(hold) = pool.pick_without_probe(&picker, None, &others, Instant::now()) else { return };
-        let answered = engine.exchange(hold.instance().authority(), hold.peer(), &mut request).await;
+        let Ok(picked) = pool.pick_without_probe(&picker, None, &others, Instant::now()) else { return };
+        let answered = engine.exchange(picked.instance().authority(), picked.peer_tls(), &mut request).await;
         match answered {
             // An event stream does not end by itself.
             Ok(answer) if answer.is_event_stream => {}
             // Read, so that the connection can be used again.
             Ok(answer) => drop(to_bytes_limited(answer.body, MAX_ANSWER).await),
-            Err(error) => log::debug!(instance = hold.instance().id, error:%; "a copy was not answered"),
+            Err(error) => log::debug!(instance = picked.instance().id, error:%; "a copy was not answered"),
         }
     });
 }

@@ -8,7 +8,7 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
 use shared::auth::Caller;
-use shared::balancer::Hold;
+use shared::balancer::PickedReplica;
 use shared::problem::Problem;
 use shared::service::Exchange;
 use shared::stop::Stop;
@@ -48,7 +48,7 @@ pub struct Client<'a> {
 /// Answers with the 101 in `answer`, and opens the tunnel.
 pub fn switch(
     answer: Response,
-    mut hold: Hold,
+    mut picked: PickedReplica,
     socket: Option<Socket>,
     route: &Route,
     client: Client<'_>,
@@ -58,7 +58,7 @@ pub fn switch(
     else {
         return Err(Problem::of_status(StatusCode::BAD_GATEWAY));
     };
-    hold.exempt();
+    picked.exempt_from_limit();
     let stop = client.request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
     let lost = Table::lost(client.gateway.table.clone(), route.entry.clone());
     let drain = async move {
@@ -79,6 +79,6 @@ pub fn switch(
         exchange.open_tunnel();
         Some(tunnel)
     };
-    headers::switched(answer, hold, &route.entry.service, place, make)
+    headers::switched(answer, picked, &route.entry.service, place, make)
         .ok_or_else(|| Problem::of_status(StatusCode::BAD_GATEWAY))
 }

@@ -108,7 +108,7 @@ impl Gateway {
         let config = Config {
             http: HttpConfig { port: public, ..HttpConfig::for_tests() },
             admin: HttpConfig { port: admin, ..HttpConfig::for_tests() },
-            stack: keys.stack(app::SERVICE, CALLS, &format!("static://{services}")),
+            platform: keys.platform(app::SERVICE, CALLS, &format!("static://{services}")),
             config_file: file.to_owned(),
             state_file: None,
             console: Some(CONSOLE.parse().unwrap()),

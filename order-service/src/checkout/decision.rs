@@ -20,7 +20,7 @@ pub enum Trigger {
     /// The money is back with the customer.
     Refunded,
     /// `operation` makes no progress; `None` means the current step.
-    Stuck {
+    PaymentStuck {
         operation: Option<Step>,
         reason: String,
     },
@@ -101,7 +101,7 @@ impl Trigger {
             Self::Captured => "payment.captured",
             Self::Voided => "payment.voided",
             Self::Refunded => "payment.refunded",
-            Self::Stuck { .. } => "payment.stuck",
+            Self::PaymentStuck { .. } => "payment.stuck",
             Self::Timer => "timer",
             Self::Cancel => "cancel",
             Self::Resume => "admin.resume",
@@ -174,7 +174,7 @@ impl<'a> Draft<'a> {
     /// Marks the saga as stuck: stops its timer and records the error.
     pub(super) fn stuck(mut self, trigger: &Trigger) -> Self {
         let error = match trigger {
-            Trigger::Stuck { reason, .. } => reason.clone(),
+            Trigger::PaymentStuck { reason, .. } => reason.clone(),
             _ => format!("no answer to {} in time", self.saga.step.as_str()),
         };
         self.saga = Saga { wake_at: None, last_error: Some(error), ..self.saga };
@@ -191,7 +191,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn decide(self) -> Result<Decision, Refusal> {
+    pub(super) fn build(self) -> Result<Decision, Refusal> {
         let order = self.order.clone();
         let order = match self.status {
             None => order.touched(self.now),

@@ -137,7 +137,7 @@ fn any_trigger() -> impl Strategy<Value = (Trigger, u64)> {
         Just(Trigger::Captured),
         Just(Trigger::Voided),
         Just(Trigger::Refunded),
-        Just(Trigger::Stuck { operation: None, reason: "stuck".to_owned() }),
+        Just(Trigger::PaymentStuck { operation: None, reason: "stuck".to_owned() }),
         Just(Trigger::Timer),
         Just(Trigger::Cancel),
         Just(Trigger::Resume),
@@ -203,7 +203,9 @@ impl World {
                 6 => self.pass_time(Duration::from_secs(pair[1].into())),
                 7 => self.trigger(&Trigger::Cancel),
                 8 => self.trigger(&[Trigger::Resume, Trigger::Compensate][index % 2]),
-                _ => self.events.push_back(Trigger::Stuck { operation: None, reason: "slow".to_owned() }),
+                _ => self
+                    .events
+                    .push_back(Trigger::PaymentStuck { operation: None, reason: "slow".to_owned() }),
             }
         }
         self.settle();

@@ -90,7 +90,7 @@ fn confirmed() -> Scenario {
 }
 
 fn stuck_in(step: Step) -> Trigger {
-    Trigger::Stuck { operation: Some(step), reason: "no answer".to_owned() }
+    Trigger::PaymentStuck { operation: Some(step), reason: "no answer".to_owned() }
 }
 
 #[test]
@@ -153,7 +153,10 @@ fn cancel_against_a_stuck_capture_lets_the_void_decide() {
     let voiding = || {
         capturing()
             .on(Trigger::Cancel, &[ReleaseStock])
-            .on(Trigger::Stuck { operation: None, reason: "no answer".to_owned() }, &[Send(Command::Void)])
+            .on(
+                Trigger::PaymentStuck { operation: None, reason: "no answer".to_owned() },
+                &[Send(Command::Void)],
+            )
             .is(Status::Cancelling, Step::Void)
     };
     voiding().on(Trigger::Voided, &[]).is(Status::Cancelled, Step::Done);
@@ -227,9 +230,13 @@ fn a_capture_without_an_answer_is_sent_again_and_then_needs_attention() {
 #[test]
 fn a_stuck_capture_completes_when_its_answer_arrives() {
     let stuck = || {
-        capturing().on(Trigger::Stuck { operation: None, reason: "500 five times".to_owned() }, &[]).stuck()
+        capturing()
+            .on(Trigger::PaymentStuck { operation: None, reason: "500 five times".to_owned() }, &[])
+            .stuck()
     };
-    stuck().ignores(Trigger::Stuck { operation: None, reason: "again".to_owned() }).ignores(Trigger::Timer);
+    stuck()
+        .ignores(Trigger::PaymentStuck { operation: None, reason: "again".to_owned() })
+        .ignores(Trigger::Timer);
     stuck().on(Trigger::Captured, &[CommitStock]).is(Status::Confirmed, Step::Done);
     stuck()
         .on(Trigger::Declined(Reason::CardDeclined), &[ReleaseStock, Send(Command::Void)])

@@ -25,9 +25,11 @@ pub struct PaymentToken(String);
 
 pub const MAX_LINES: usize = 50;
 
-/// The index of a line whose product is in an earlier line.
+/// A line whose product is in an earlier line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DuplicateProduct(pub usize);
+pub struct DuplicateProduct {
+    pub index: usize,
+}
 
 impl Cart {
     pub fn new(lines: Vec<CartLine>) -> Result<Self, DuplicateProduct> {
@@ -35,7 +37,7 @@ impl Cart {
             lines[..*index].iter().any(|earlier| earlier.product_id == lines[*index].product_id)
         };
         match (0..lines.len()).find(is_duplicate) {
-            Some(index) => Err(DuplicateProduct(index)),
+            Some(index) => Err(DuplicateProduct { index }),
             None => Ok(Self(lines)),
         }
     }
@@ -91,7 +93,7 @@ mod tests {
     fn a_product_is_on_one_line_only() {
         let [a, b] = [Uuid::now_v7(), Uuid::now_v7()];
         assert!(Cart::new(vec![line(a), line(b)]).is_ok());
-        assert_eq!(Cart::new(vec![line(a), line(b), line(a)]), Err(DuplicateProduct(2)));
+        assert_eq!(Cart::new(vec![line(a), line(b), line(a)]), Err(DuplicateProduct { index: 2 }));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::Admin;
 use shared::body::Body;
-use shared::idempotency::{Answer, IdempotencyKey, Outcome};
+use shared::idempotency::{IdempotencyKey, Outcome, StoredResponse};
 use shared::request::etag;
 use utoipa::ToSchema;
 
@@ -54,8 +54,8 @@ pub(crate) async fn add_product(
     added.await
 }
 
-fn created(product: &ProductView) -> Answer {
-    Answer::json(StatusCode::CREATED, product)
+fn created(product: &ProductView) -> StoredResponse {
+    StoredResponse::json(StatusCode::CREATED, product)
         .header((LOCATION, format!("/api/products/{}", product.id)))
         .header(etag(product.version))
 }

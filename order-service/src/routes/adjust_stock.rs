@@ -5,7 +5,7 @@ use actix_web::web::Data;
 use serde::Serialize;
 use shared::auth::Admin;
 use shared::body::Body;
-use shared::idempotency::{Answer, IdempotencyKey, Outcome};
+use shared::idempotency::{IdempotencyKey, Outcome, StoredResponse};
 use shared::request::PathId;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -59,6 +59,6 @@ pub(crate) async fn adjust_stock(
     adjusted.await
 }
 
-fn created(adjustment: &StockAdjustment) -> Answer {
-    Answer::json(StatusCode::CREATED, adjustment)
+fn created(adjustment: &StockAdjustment) -> StoredResponse {
+    StoredResponse::json(StatusCode::CREATED, adjustment)
 }

@@ -10,7 +10,7 @@ use shared::audit;
 use shared::auth::Caller;
 use shared::client::Context;
 use shared::db::Tx;
-use shared::idempotency::{Answer, IdempotencyKey, Outcome};
+use shared::idempotency::{IdempotencyKey, Outcome, StoredResponse};
 use shared::request::{PathId, etag};
 
 use crate::checkout::Trigger;
@@ -34,8 +34,9 @@ impl<By: AsRef<Caller>> OrderCommand<By> {
     pub(super) async fn apply(self, trigger: Trigger, status: StatusCode) -> Result<Outcome<Order>, Error> {
         let claim = self.key.clone().claim(Some(self.by.as_ref().id), &self.body)?;
         let cause = Cause::request(trigger.as_str(), &self.context);
-        let answer =
-            |order: &Order| Answer::json(status, &OrderView::from(order)).header(etag(order.version()));
+        let answer = |order: &Order| {
+            StoredResponse::json(status, &OrderView::from(order)).header(etag(order.version()))
+        };
         let advance = async |tx: &mut Tx| {
             let locked = self.store.lock(tx, self.id.0).await?;
             let (before, now) = (locked.order.version(), tx.now());

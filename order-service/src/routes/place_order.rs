@@ -7,12 +7,12 @@ use actix_web::web::Data;
 use shared::auth::Caller;
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::client::Context;
-use shared::idempotency::{Answer, IdempotencyKey};
+use shared::idempotency::{IdempotencyKey, StoredResponse};
 use shared::request::{PreferWait, etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::settled;
+use super::prefer_wait;
 use crate::clients::users::Users;
 use crate::domain::cart::MAX_LINES;
 use crate::domain::{Cart, CartLine, Order, PaymentToken, Quantity};
@@ -50,17 +50,17 @@ pub(crate) async fn place_order(
     // service. A repeated request (same idempotency key) makes this call too, but `once` ignores its result and
     // returns the stored response.
     let customer_check = users.must_be_active(caller.id, &context).await;
-    let placed = claim.once(store.db(), created, async |tx| {
+    let placing = claim.once(store.db(), created_response, async |tx| {
         customer_check?;
-        store.check_awaiting_payment(tx, caller.id).await?;
+        store.check_awaiting_payment_limit(tx, caller.id).await?;
         store.place(tx, caller.id, &cart, payment_token, &cause).await
     });
-    let placed = placed.await?;
-    Ok(settled::respond(&store, placed, created, wait, &context).await)
+    let outcome = placing.await?;
+    Ok(prefer_wait::respond(&store, outcome, created_response, wait, &context).await)
 }
 
-fn created(order: &Order) -> Answer {
-    Answer::json(StatusCode::CREATED, &OrderView::from(order))
+fn created_response(order: &Order) -> StoredResponse {
+    StoredResponse::json(StatusCode::CREATED, &OrderView::from(order))
         .header((LOCATION, format!("/api/orders/{}", order.id)))
         .header(etag(order.version()))
 }
@@ -90,7 +90,7 @@ impl FromBody for PlaceOrder {
         match Cart::new(lines?.into_iter().map(line).collect()) {
             Ok(cart) => Ok(Self { cart, payment_token: payment_token? }),
             Err(duplicate) => {
-                let path = format!("lines[{}].product_id", duplicate.0);
+                let path = format!("lines[{}].product_id", duplicate.index);
                 fields.reject(&path, "is on another line already: order it once, with a higher quantity")
             }
         }

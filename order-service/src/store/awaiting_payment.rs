@@ -14,7 +14,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::TooManyAwaitPayment`] if the customer has reached the limit.
-    pub async fn check_awaiting_payment(&self, tx: &mut Tx, customer_id: Uuid) -> Result<(), Error> {
+    pub async fn check_awaiting_payment_limit(&self, tx: &mut Tx, customer_id: Uuid) -> Result<(), Error> {
         let Some(max) = self.max_awaiting_payment else { return Ok(()) };
         query("INSERT INTO customers (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = excluded.id")
             .bind(customer_id)

@@ -187,7 +187,7 @@ impl World {
 async fn replica(database: &str, registry: &str, keys: &Keys) -> Replica {
     let config = Config {
         http: HttpConfig::for_tests(),
-        stack: keys.stack(SERVICE, CALLS, registry),
+        platform: keys.platform(SERVICE, CALLS, registry),
         messages: MessagesUrl::Http,
         database: DbConfig::at(database),
         seed_products: false,

@@ -34,7 +34,7 @@ async fn count(store: &Store, table: &str) -> i64 {
 }
 
 fn stuck() -> Trigger {
-    Trigger::Stuck { operation: None, reason: "x".to_owned() }
+    Trigger::PaymentStuck { operation: None, reason: "x".to_owned() }
 }
 
 #[actix_web::test]

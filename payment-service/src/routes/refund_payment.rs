@@ -9,7 +9,7 @@ use shared::auth::Admin;
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::client::Context;
 use shared::db::Tx;
-use shared::idempotency::{Answer, IdempotencyKey, Outcome};
+use shared::idempotency::{IdempotencyKey, Outcome, StoredResponse};
 use shared::request::PathId;
 use utoipa::ToSchema;
 
@@ -61,7 +61,7 @@ pub(crate) async fn refund_payment(
     admin.require_recent_login()?;
     let claim = key.required()?.claim(Some(admin.id), &body.bytes)?;
     let RefundRequest { amount, reason } = body.value;
-    let created = |refund: &Refund| Answer::json(StatusCode::CREATED, &RefundView::from(refund));
+    let created = |refund: &Refund| StoredResponse::json(StatusCode::CREATED, &RefundView::from(refund));
     let trace = context.traceparent();
     let refund = async |tx: &mut Tx| {
         let refund = store.refund(tx, id.0, amount, &reason.0, trace.as_deref()).await?;

@@ -10,7 +10,7 @@ use payment_service::config::Timing;
 use payment_service::domain::{Money, NetworkResponse, Payment, Purchase, Refund, Timeouts};
 use payment_service::error::Error;
 use payment_service::store::{Job, Recorded, Store, migrations};
-use payment_service::tasks::network_worker::NetworkWorker;
+use payment_service::tasks::card_network_worker::CardNetworkWorker;
 use shared::db::{Db, DbConfig, Tx, now, query, testing};
 use shared::messages::{Outgoing, Relay, SendError, Transport};
 use shared::service::HttpConfig;
@@ -99,10 +99,10 @@ impl Replica {
     }
 
     /// The worker of this replica, which gets its jobs.
-    pub(crate) fn worker(&mut self, network: CardNetwork) -> NetworkWorker {
+    pub(crate) fn worker(&mut self, network: CardNetwork) -> CardNetworkWorker {
         let jobs = std::mem::replace(&mut self.jobs, unbounded_channel().1);
         let timing = Timing { poll: Duration::from_millis(50), ..Timing::default() };
-        NetworkWorker::new(self.store.clone(), jobs, network, timing)
+        CardNetworkWorker::new(self.store.clone(), jobs, network, timing)
     }
 
     /// The job that a commit of this replica left to it.

@@ -5,7 +5,7 @@
 mod harness;
 mod ledger;
 mod listing;
-mod network_worker;
+mod card_network_worker;
 mod reconciling;
 mod refunds;
 mod roles;

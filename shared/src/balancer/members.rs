@@ -9,26 +9,26 @@ use smallvec::SmallVec;
 use super::Instance;
 use super::ejection::Ejection;
 use super::picker::Picker;
-use super::replica::{CheckResult, Member, ReplicaKey, RequestOutcome, Rest};
+use super::replica::{CheckResult, Maintenance, Member, ReplicaKey, RequestOutcome};
 
-/// When a newly registered replica gets its first request.
+/// Whose health checks decide whether a replica gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Newcomers {
-    /// Immediately, because replicas register when they are ready.
-    Trusted,
-    /// After its first successful health check.
-    CheckedFirst,
+pub enum HealthSource {
+    /// The registry's. A new replica gets requests immediately, because replicas register when they are ready.
+    Registry,
+    /// Those of this program. A new replica gets requests after its first successful check.
+    ActiveChecks,
 }
 
 /// Why no replica could be picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoReplica {
-    /// No replica is registered, or all were tried.
+pub enum PickError {
+    /// No replica is registered, or all are excluded.
     #[error("no replica is known")]
-    None,
+    NoCandidate,
     /// Every candidate has its maximum of concurrent requests.
     #[error("every replica is busy")]
-    Busy,
+    AllBusy,
 }
 
 /// Cap of the mean latency in the penalty for an error.
@@ -50,22 +50,22 @@ impl Members {
         self.replicas.iter_mut().find(|replica| replica.key == key)
     }
 
-    pub(super) fn update(&mut self, instances: &[Instance], newcomers: Newcomers, now: Instant) {
+    pub(super) fn update(&mut self, instances: &[Instance], health_source: HealthSource, now: Instant) {
         for replica in &mut self.replicas {
             replica.leaving = !instances.contains(&replica.instance);
         }
         self.remove_departed();
         for instance in instances {
-            self.add(instance, newcomers, now);
+            self.add(instance, health_source, now);
         }
         self.readmit_surplus(now);
     }
 
-    fn add(&mut self, instance: &Instance, newcomers: Newcomers, now: Instant) {
+    fn add(&mut self, instance: &Instance, health_source: HealthSource, now: Instant) {
         if self.replicas.iter().any(|replica| *replica.instance == *instance) {
             return;
         }
-        let trusted = newcomers == Newcomers::Trusted;
+        let trusted = health_source == HealthSource::Registry;
         let slow_start = trusted && self.has_settled(now);
         let key = ReplicaKey(self.next_key);
         self.next_key += 1;
@@ -101,14 +101,19 @@ impl Members {
         }
     }
 
-    /// Gives the instance `id` a rest, or ends it. Returns whether it is registered.
-    pub(super) fn give_rest(&mut self, id: &str, rest: Option<Rest>, now: Instant) -> bool {
+    /// Puts the instance `id` into maintenance, or ends that. Returns whether it is registered.
+    pub(super) fn set_maintenance(
+        &mut self,
+        id: &str,
+        maintenance: Option<Maintenance>,
+        now: Instant,
+    ) -> bool {
         let slow_start = self.has_settled(now);
         let mut found = false;
         for replica in self.replicas.iter_mut().filter(|one| one.instance.id == id && !one.leaving) {
             found = true;
             let was_available = replica.is_available();
-            replica.give_rest(rest);
+            replica.set_maintenance(maintenance);
             if slow_start && !was_available && replica.is_available() {
                 replica.begin_slow_start(now);
             }
@@ -116,21 +121,21 @@ impl Members {
         found
     }
 
-    /// Ends each rest whose time is over; returns whether there was one.
-    pub(super) fn end_rests(&mut self, now: Instant) -> bool {
-        let rested = self.replicas.iter().filter(|replica| replica.is_rested(now));
-        let rested: Vec<_> = rested.map(|replica| replica.instance.id.clone()).collect();
-        for id in &rested {
-            self.give_rest(id, None, now);
+    /// Ends each maintenance whose time is over; returns whether there was one.
+    pub(super) fn end_expired_maintenance(&mut self, now: Instant) -> bool {
+        let over = self.replicas.iter().filter(|replica| replica.is_maintenance_over(now));
+        let over: Vec<_> = over.map(|replica| replica.instance.id.clone()).collect();
+        for id in &over {
+            self.set_maintenance(id, None, now);
         }
-        !rested.is_empty()
+        !over.is_empty()
     }
 
-    pub(super) fn hint(&mut self, failing: &BTreeSet<String>, now: Instant) {
+    pub(super) fn apply_registry_checks(&mut self, failing: &BTreeSet<String>, now: Instant) {
         let slow_start = self.has_settled(now);
         for replica in &mut self.replicas {
             let was_available = replica.is_available();
-            replica.hint(failing.contains(&replica.instance.id));
+            replica.apply_registry_check(failing.contains(&replica.instance.id));
             if slow_start && !was_available && replica.is_available() {
                 replica.begin_slow_start(now);
             }
@@ -138,8 +143,8 @@ impl Members {
     }
 
     /// An ejected replica that is due for a probe.
-    pub(super) fn due_probe(&self, tried: &[ReplicaKey], now: Instant) -> Option<ReplicaKey> {
-        let mut due = self.all().filter(|one| one.wants_probe(now) && !tried.contains(&one.key));
+    pub(super) fn due_probe(&self, excluded: &[ReplicaKey], now: Instant) -> Option<ReplicaKey> {
+        let mut due = self.all().filter(|one| one.wants_probe(now) && !excluded.contains(&one.key));
         due.next().map(|replica| replica.key)
     }
 
@@ -147,29 +152,29 @@ impl Members {
         &self,
         picker: &Picker,
         affinity: Option<&str>,
-        tried: &[ReplicaKey],
+        excluded: &[ReplicaKey],
         max_in_flight: usize,
         now: Instant,
-    ) -> Result<ReplicaKey, NoReplica> {
-        let mut candidates = self.candidates(tried, now);
+    ) -> Result<ReplicaKey, PickError> {
+        let mut candidates = self.candidates(excluded, now);
         if candidates.is_empty() {
-            return Err(NoReplica::None);
+            return Err(PickError::NoCandidate);
         }
-        candidates.retain(|replica| replica.in_flight - replica.exempt < max_in_flight);
-        picker.pick(&candidates, affinity, now).ok_or(NoReplica::Busy)
+        candidates.retain(|replica| replica.in_flight - replica.exempt_in_flight < max_in_flight);
+        picker.pick(&candidates, affinity, now).ok_or(PickError::AllBusy)
     }
 
     /// The replicas of the first group that is not empty: available replicas that do not push back, available replicas
     /// that do, all others except those of last resort, those of last resort. In a panicking pool, the first two groups
     /// are empty.
-    fn candidates(&self, tried: &[ReplicaKey], now: Instant) -> SmallVec<[&Member; 8]> {
+    fn candidates(&self, excluded: &[ReplicaKey], now: Instant) -> SmallVec<[&Member; 8]> {
         let is_panicking = self.is_panicking();
         let group = |one: &Member| match (one.is_available() && !is_panicking, one.is_last_resort()) {
             (true, _) => usize::from(one.is_pushing_back(now)),
             (false, false) => 2,
             (false, true) => 3,
         };
-        let left = || self.registered().filter(|one| !tried.contains(&one.key));
+        let left = || self.registered().filter(|one| !excluded.contains(&one.key));
         let best = left().map(group).min();
         left().filter(|one| Some(group(one)) == best).collect()
     }
@@ -203,7 +208,7 @@ impl Members {
         }
     }
 
-    pub(super) fn probe_passed(&mut self, key: ReplicaKey, now: Instant) {
+    pub(super) fn health_check_passed(&mut self, key: ReplicaKey, now: Instant) {
         let slow_start = self.has_settled(now);
         let Some(replica) = self.get(key) else { return };
         replica.ejection.probe_passed(now);
@@ -212,10 +217,10 @@ impl Members {
         }
     }
 
-    pub(super) fn give_back(&mut self, key: ReplicaKey, exempt: bool, probe_again: bool) {
+    pub(super) fn release(&mut self, key: ReplicaKey, exempt: bool, probe_again: bool) {
         if let Some(replica) = self.get(key) {
             replica.in_flight -= 1;
-            replica.exempt -= usize::from(exempt);
+            replica.exempt_in_flight -= usize::from(exempt);
             if probe_again {
                 replica.ejection.probe_again();
             }

@@ -1,7 +1,7 @@
 //! The pool of one service's replicas, shared by all threads.
 //!
-//! [`Pool::pick`] chooses a replica and returns a [`Hold`], which counts as one request in flight until it
-//! is dropped. The caller reports the outcome with [`Hold::record`]; this drives the circuit breaker and the
+//! [`Pool::pick`] chooses a replica and returns a [`PickedReplica`], which counts as one request in flight until it
+//! is dropped. The caller reports the outcome with [`PickedReplica::record`]; this drives the circuit breaker and the
 //! latency average of the replica.
 
 use std::collections::BTreeSet;
@@ -11,26 +11,26 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Instance;
-use super::members::{Members, Newcomers, NoReplica};
+use super::members::{HealthSource, Members, PickError};
 use super::picker::Picker;
-use super::replica::{CheckResult, Health, Member, ReplicaKey, RequestOutcome, Rest, Snapshot};
+use super::replica::{CheckResult, Health, Maintenance, Member, ReplicaKey, RequestOutcome, Snapshot};
 use crate::metrics::Readings;
-use crate::tls::{Peer, Tls};
+use crate::tls::{PeerTls, Tls};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Concurrent requests per replica. [`Pool::pick`] skips a replica that has reached this limit. If all replicas have
-    /// reached it, it returns [`NoReplica::Busy`]. Probes of ejected replicas are not limited.
+    /// Concurrent requests per replica. [`Pool::pick`] skips a replica that has reached this limit. If every candidate has
+    /// reached it, `pick` returns [`PickError::AllBusy`]. Probes of ejected replicas are not limited.
     pub max_in_flight: usize,
-    /// Decides when a newly registered replica gets its first request.
-    pub newcomers: Newcomers,
+    /// Whose health checks decide. This also decides when a newly registered replica gets its first request.
+    pub health_source: HealthSource,
     /// This program's certificate for mutual TLS with the replicas; `None` without TLS.
     pub tls: Option<Tls>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_in_flight: 256, newcomers: Newcomers::Trusted, tls: None }
+        Self { max_in_flight: 256, health_source: HealthSource::Registry, tls: None }
     }
 }
 
@@ -38,7 +38,7 @@ impl Default for Settings {
 pub struct Pool {
     service: String,
     settings: Settings,
-    peer: Option<Peer>,
+    peer_tls: Option<PeerTls>,
     members: Mutex<Members>,
     changed: Notify,
 }
@@ -46,9 +46,9 @@ pub struct Pool {
 impl Pool {
     /// A pool without replicas.
     pub fn new(service: &str, settings: Settings) -> Arc<Self> {
-        let peer = settings.tls.as_ref().map(|tls| tls.peer(service));
+        let peer_tls = settings.tls.as_ref().map(|tls| tls.peer(service));
         let (service, members, changed) = (service.to_owned(), Mutex::default(), Notify::new());
-        Arc::new(Self { service, settings, peer, members, changed })
+        Arc::new(Self { service, settings, peer_tls, members, changed })
     }
 
     pub fn service(&self) -> &str {
@@ -56,75 +56,76 @@ impl Pool {
     }
 
     /// How to connect to the replicas over TLS; `None` without [`Settings::tls`].
-    pub fn peer(&self) -> Option<&Peer> {
-        self.peer.as_ref()
+    pub fn peer_tls(&self) -> Option<&PeerTls> {
+        self.peer_tls.as_ref()
     }
 
     /// Makes the registered `instances` the replicas of the pool. Known replicas keep their state. A removed replica
     /// gets no new requests; its running requests finish.
     pub fn update(&self, instances: &[Instance], now: Instant) {
-        self.members().update(instances, self.settings.newcomers, now);
+        self.lock_members().update(instances, self.settings.health_source, now);
         self.changed.notify_waiters();
     }
 
     /// Applies the results of the registry's health checks: `failing` holds the ids of the replicas that fail. A pool
-    /// with health checks of its own ([`Newcomers::CheckedFirst`]) ignores the registry's.
-    pub fn hint(&self, failing: &BTreeSet<String>, now: Instant) {
-        if self.settings.newcomers == Newcomers::Trusted {
-            self.members().hint(failing, now);
+    /// with health checks of its own ([`HealthSource::ActiveChecks`]) ignores the registry's.
+    pub fn apply_registry_checks(&self, failing: &BTreeSet<String>, now: Instant) {
+        if self.settings.health_source == HealthSource::Registry {
+            self.lock_members().apply_registry_checks(failing, now);
             self.changed.notify_waiters();
         }
     }
 
     /// Records the result of an active health check of the instance `id`.
     pub fn report_check(&self, id: &str, report: CheckResult, now: Instant) {
-        self.members().report_check(id, report, now);
+        self.lock_members().report_check(id, report, now);
         self.changed.notify_waiters();
     }
 
-    /// Takes the replica with the instance id `id` out of rotation, as an admin asks: it gets requests only if no other
-    /// replica is left. `None` ends this. Returns whether it is registered.
-    pub fn give_rest(&self, id: &str, rest: Option<Rest>, now: Instant) -> bool {
-        let found = self.members().give_rest(id, rest, now);
+    /// At an admin's request, takes the replica with the instance id `id` out of rotation: it gets requests only if no
+    /// other replica is left. If `maintenance` is `None`, puts it back. Returns whether a replica with this id is
+    /// registered.
+    pub fn set_maintenance(&self, id: &str, maintenance: Option<Maintenance>, now: Instant) -> bool {
+        let found = self.lock_members().set_maintenance(id, maintenance, now);
         self.changed.notify_waiters();
         found
     }
 
-    /// Ends each rest whose time is over. Call it periodically: the gateway does so twice a second.
-    pub fn end_rests(&self, now: Instant) {
-        if self.members().end_rests(now) {
+    /// Ends each maintenance whose time is over. Call it periodically: the gateway does so twice a second.
+    pub fn end_expired_maintenance(&self, now: Instant) {
+        if self.lock_members().end_expired_maintenance(now) {
             self.changed.notify_waiters();
         }
     }
 
     /// The current state of every replica.
     pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
-        self.members().all().map(|replica| replica.snapshot(now)).collect()
+        self.lock_members().all().map(|replica| replica.snapshot(now)).collect()
     }
 
-    /// The keys of all replicas that do not match. Pass them as `tried`: then [`Pool::pick`] chooses only a replica that
-    /// matches.
-    pub fn all_but(&self, matches: impl Fn(&Instance) -> bool) -> Vec<ReplicaKey> {
-        self.members().all().filter(|one| !matches(&one.instance)).map(|one| one.key).collect()
+    /// The keys of the replicas for which `matches` is false. If [`Pool::pick`] excludes them, it picks a replica for which
+    /// `matches` is true.
+    pub fn keys_not_matching(&self, matches: impl Fn(&Instance) -> bool) -> Vec<ReplicaKey> {
+        self.lock_members().all().filter(|one| !matches(&one.instance)).map(|one| one.key).collect()
     }
 
     /// Whether a replica with this version is available.
     pub fn has_version(&self, version: &str) -> bool {
-        self.members().all().any(|one| one.is_available() && one.instance.version() == Some(version))
+        self.lock_members().all().any(|one| one.is_available() && one.instance.version() == Some(version))
     }
 
     /// Adds gauges for every replica. The label is `peer_instance`, because Prometheus uses `instance` for
     /// the scraped program.
     pub fn measure(&self, readings: &mut Readings, now: Instant) {
-        for seen in self.snapshot(now) {
-            let replica = [("peer_service", self.service()), ("peer_instance", seen.instance.id.as_str())];
+        for replica in self.snapshot(now) {
+            let labels = [("peer_service", self.service()), ("peer_instance", replica.instance.id.as_str())];
             let help = "Requests in flight per replica.";
-            readings.gauge("http_client_active_requests", help, &replica, seen.active_requests as f64);
+            readings.gauge("http_client_active_requests", help, &labels, replica.active_requests as f64);
             for health in Health::ALL {
-                let [service, instance] = replica;
+                let [service, instance] = labels;
                 let help = "Health of a replica: 1 for its current state, 0 for the others.";
                 let state = [service, instance, ("state", health.as_str())];
-                let value = if seen.health == health { 1.0 } else { 0.0 };
+                let value = if replica.health == health { 1.0 } else { 0.0 };
                 readings.gauge("http_client_replica_state", help, &state, value);
             }
         }
@@ -132,7 +133,7 @@ impl Pool {
 
     /// Whether at least one replica passes its checks and is not ejected.
     pub fn is_available(&self) -> bool {
-        self.members().all().any(Member::is_available)
+        self.lock_members().all().any(Member::is_available)
     }
 
     /// Waits until [`Self::is_available`], for at most `timeout`.
@@ -148,23 +149,23 @@ impl Pool {
                 changed.await;
             }
         };
-        // A timeout is not an error here: the caller then calls `pick`, which returns `NoReplica`.
+        // A timeout is not an error here: the caller then calls `pick`, which returns `PickError`.
         tokio::time::timeout(timeout, available).await.unwrap_or_default();
     }
 
-    /// Picks a replica for the next request, never one of `tried`. `affinity` is the key for consistent
+    /// Picks a replica for the next request, never one of `excluded`. `affinity` is the key for consistent
     /// hashing. Whatever the `picker`, an ejected replica that is due for a probe is picked first. The probe may fail, so
     /// use [`Pool::pick_without_probe`] for a request that cannot be retried.
     pub fn pick(
         self: &Arc<Self>,
         picker: &Picker,
         affinity: Option<&str>,
-        tried: &[ReplicaKey],
+        excluded: &[ReplicaKey],
         now: Instant,
-    ) -> Result<Hold, NoReplica> {
-        match self.pick_probe(tried, now) {
+    ) -> Result<PickedReplica, PickError> {
+        match self.pick_probe(excluded, now) {
             Some(hold) => Ok(hold),
-            None => self.pick_without_probe(picker, affinity, tried, now),
+            None => self.pick_without_probe(picker, affinity, excluded, now),
         }
     }
 
@@ -175,78 +176,78 @@ impl Pool {
         self: &Arc<Self>,
         picker: &Picker,
         affinity: Option<&str>,
-        tried: &[ReplicaKey],
+        excluded: &[ReplicaKey],
         now: Instant,
-    ) -> Result<Hold, NoReplica> {
-        let mut members = self.members();
-        let key = members.choose(picker, affinity, tried, self.settings.max_in_flight, now)?;
-        let replica = members.get(key).ok_or(NoReplica::None)?;
+    ) -> Result<PickedReplica, PickError> {
+        let mut members = self.lock_members();
+        let key = members.choose(picker, affinity, excluded, self.settings.max_in_flight, now)?;
+        let replica = members.get(key).ok_or(PickError::NoCandidate)?;
         replica.begin_request();
         Ok(self.hold(replica, false, now))
     }
 
     /// Picks an ejected replica that is due for a probe, if there is one. The request made with the returned
-    /// [`Hold`] is the probe.
-    pub fn pick_probe(self: &Arc<Self>, tried: &[ReplicaKey], now: Instant) -> Option<Hold> {
-        let mut members = self.members();
-        let key = members.due_probe(tried, now)?;
+    /// [`PickedReplica`] is the probe.
+    pub fn pick_probe(self: &Arc<Self>, excluded: &[ReplicaKey], now: Instant) -> Option<PickedReplica> {
+        let mut members = self.lock_members();
+        let key = members.due_probe(excluded, now)?;
         let replica = members.get(key)?;
         replica.begin_request();
         replica.ejection.probe_started();
         Some(self.hold(replica, true, now))
     }
 
-    fn hold(self: &Arc<Self>, replica: &Member, probing: bool, now: Instant) -> Hold {
-        Hold {
+    fn hold(self: &Arc<Self>, replica: &Member, probing: bool, now: Instant) -> PickedReplica {
+        PickedReplica {
             pool: self.clone(),
             key: replica.key,
             instance: replica.instance.clone(),
-            picked: now,
+            picked_at: now,
             probing,
             exempt: false,
         }
     }
 
-    fn members(&self) -> MutexGuard<'_, Members> {
+    fn lock_members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A picked replica. Until the hold is dropped, it counts as one request in flight at this replica.
+/// A picked replica. Until this value is dropped, it counts as one request in flight at the replica.
 #[derive(Debug)]
-pub struct Hold {
+pub struct PickedReplica {
     pool: Arc<Pool>,
     key: ReplicaKey,
     instance: Arc<Instance>,
-    picked: Instant,
+    picked_at: Instant,
     /// This request is a probe, and its outcome is not known yet.
     probing: bool,
     /// This request does not count toward [`Settings::max_in_flight`].
     exempt: bool,
 }
 
-impl Hold {
+impl PickedReplica {
     pub fn instance(&self) -> &Instance {
         &self.instance
     }
 
-    /// See [`Pool::peer`].
-    pub fn peer(&self) -> Option<&Peer> {
-        self.pool.peer()
+    /// See [`Pool::peer_tls`].
+    pub fn peer_tls(&self) -> Option<&PeerTls> {
+        self.pool.peer_tls()
     }
 
-    /// Identifies the replica, for the `tried` list of the next [`Pool::pick`].
+    /// Identifies the replica, for the `excluded` list of the next [`Pool::pick`].
     pub fn key(&self) -> ReplicaKey {
         self.key
     }
 
     /// From now on the request does not count toward [`Settings::max_in_flight`]. Use this for long requests, such as
     /// event streams, if the caller has its own limit for them.
-    pub fn exempt(&mut self) {
+    pub fn exempt_from_limit(&mut self) {
         if !std::mem::replace(&mut self.exempt, true)
-            && let Some(replica) = self.pool.members().get(self.key)
+            && let Some(replica) = self.pool.lock_members().get(self.key)
         {
-            replica.exempt += 1;
+            replica.exempt_in_flight += 1;
         }
     }
 
@@ -256,23 +257,23 @@ impl Hold {
     pub fn record(&mut self, outcome: RequestOutcome, now: Instant) {
         if outcome.is_conclusive() {
             self.probing = false;
-            self.pool.members().record(self.key, outcome, self.picked, now);
+            self.pool.lock_members().record(self.key, outcome, self.picked_at, now);
         }
     }
 
-    /// Only for a probe that was a health check: call this if the check has passed, and [`Self::record`] if it has
-    /// failed. A client's request always uses [`Self::record`].
-    pub fn probe_passed(&mut self, now: Instant) {
+    /// For a caller that used [`Pool::pick_probe`] to send a health check instead of a client's request. It calls this if
+    /// the check has passed, and [`Self::record`] if it has failed.
+    pub fn health_check_passed(&mut self, now: Instant) {
         self.probing = false;
-        self.pool.members().probe_passed(self.key, now);
+        self.pool.lock_members().health_check_passed(self.key, now);
         self.pool.changed.notify_waiters();
     }
 }
 
-impl Drop for Hold {
+impl Drop for PickedReplica {
     fn drop(&mut self) {
         // After a probe without a conclusive outcome, the next request probes again.
-        self.pool.members().give_back(self.key, self.exempt, self.probing);
+        self.pool.lock_members().release(self.key, self.exempt, self.probing);
     }
 }
 

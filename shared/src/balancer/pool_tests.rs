@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 
 use super::*;
-use crate::balancer::{Health, RequestOutcome, Rest, Strategy};
+use crate::balancer::{Health, Maintenance, RequestOutcome, Strategy};
 
 const FAST: Duration = Duration::from_millis(5);
 
@@ -37,9 +37,9 @@ fn ok() -> RequestOutcome {
 fn shares(pool: &Arc<Pool>, picker: &Picker, requests: usize, now: Instant) -> BTreeMap<String, usize> {
     let mut shares = BTreeMap::new();
     for _ in 0..requests {
-        let mut hold = pool.pick(picker, None, &[], now).unwrap();
-        hold.record(ok(), now + FAST);
-        *shares.entry(hold.instance().id.clone()).or_default() += 1;
+        let mut picked = pool.pick(picker, None, &[], now).unwrap();
+        picked.record(ok(), now + FAST);
+        *shares.entry(picked.instance().id.clone()).or_default() += 1;
     }
     shares
 }
@@ -48,9 +48,9 @@ fn shares(pool: &Arc<Pool>, picker: &Picker, requests: usize, now: Instant) -> B
 fn fail(pool: &Arc<Pool>, id: &str, outcome: RequestOutcome, times: usize, now: Instant) {
     let mut left = times;
     while left > 0 {
-        let mut hold = pool.pick(&Picker::new(Strategy::Random), None, &[], now).unwrap();
-        if hold.instance().id == id {
-            hold.record(outcome, now);
+        let mut picked = pool.pick(&Picker::new(Strategy::Random), None, &[], now).unwrap();
+        if picked.instance().id == id {
+            picked.record(outcome, now);
             left -= 1;
         }
     }
@@ -91,9 +91,9 @@ fn a_replica_that_an_admin_gives_a_rest_gets_nothing_until_its_end() {
     let now = Instant::now();
     let (pool, picker) = (pool(3, now), Picker::new(Strategy::RoundRobin));
     let later = now + Duration::from_secs(60);
-    assert!(pool.give_rest("0", Some(Rest::Until(later)), now));
-    assert!(pool.give_rest("1", Some(Rest::Open), now));
-    assert!(!pool.give_rest("no replica", Some(Rest::Open), now));
+    assert!(pool.set_maintenance("0", Some(Maintenance::Until(later)), now));
+    assert!(pool.set_maintenance("1", Some(Maintenance::Open), now));
+    assert!(!pool.set_maintenance("no replica", Some(Maintenance::Open), now));
     assert_eq!(shares(&pool, &picker, 30, now), BTreeMap::from([("2".to_owned(), 30)]));
     let seen = pool.snapshot(now);
     let told: Vec<_> = seen.iter().map(|one| (one.health, one.reason, one.until)).collect();
@@ -105,12 +105,12 @@ fn a_replica_that_an_admin_gives_a_rest_gets_nothing_until_its_end() {
             (Health::Healthy, None, None),
         ]
     );
-    pool.end_rests(later - Duration::from_millis(1));
+    pool.end_expired_maintenance(later - Duration::from_millis(1));
     assert_eq!(shares(&pool, &picker, 30, later).len(), 1);
-    pool.end_rests(later);
+    pool.end_expired_maintenance(later);
     assert_eq!(health(&pool, "0", later), Health::Healthy);
     assert_eq!(health(&pool, "1", later), Health::Draining, "until the admin ends it");
-    pool.give_rest("1", None, later);
+    pool.set_maintenance("1", None, later);
     assert_eq!(shares(&pool, &picker, 300, later + Duration::from_secs(60)).len(), 3);
 }
 
@@ -118,7 +118,7 @@ fn a_replica_that_an_admin_gives_a_rest_gets_nothing_until_its_end() {
 fn when_no_other_replica_is_left_a_resting_one_serves() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
-    assert!(["0", "1"].iter().all(|id| pool.give_rest(id, Some(Rest::Open), now)));
+    assert!(["0", "1"].iter().all(|id| pool.set_maintenance(id, Some(Maintenance::Open), now)));
     assert_eq!(shares(&pool, &picker, 10, now).values().sum::<usize>(), 10);
 }
 
@@ -138,13 +138,13 @@ fn p2c_prefers_fast_replicas_and_a_fast_error_does_not_count_as_fast() {
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::P2cEwma));
     let mut bad_share = 0;
     for _ in 0..100 {
-        let mut hold = pool.pick(&picker, None, &[], now).unwrap();
-        if hold.instance().id == "0" {
+        let mut picked = pool.pick(&picker, None, &[], now).unwrap();
+        if picked.instance().id == "0" {
             bad_share += 1;
             let at = now + Duration::from_micros(10);
-            hold.record(answered(StatusCode::INTERNAL_SERVER_ERROR), at);
+            picked.record(answered(StatusCode::INTERNAL_SERVER_ERROR), at);
         } else {
-            hold.record(ok(), now + FAST);
+            picked.record(ok(), now + FAST);
         }
     }
     assert!(bad_share < 10, "{bad_share}");
@@ -157,8 +157,8 @@ fn consistent_hash_keeps_a_key_on_its_replica_and_moves_few_when_one_leaves() {
     let owners = |pool: &Arc<Pool>| -> Vec<String> {
         (0..200)
             .map(|key| {
-                let hold = pool.pick(&picker, Some(&format!("key {key}")), &[], now).unwrap();
-                hold.instance().id.clone()
+                let picked = pool.pick(&picker, Some(&format!("key {key}")), &[], now).unwrap();
+                picked.instance().id.clone()
             })
             .collect()
     };
@@ -178,7 +178,7 @@ fn p2c_treats_a_new_replica_as_fast_as_the_others() {
     shares(&pool, &picker, 1, now);
     pool.update(&instances(2), now);
     let holds: Vec<_> = (0..100).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
-    let newcomers = holds.iter().filter(|hold| hold.instance().id == "1").count();
+    let newcomers = holds.iter().filter(|picked| picked.instance().id == "1").count();
     assert!((40..=60).contains(&newcomers), "about half, not all: {newcomers}");
 }
 
@@ -208,11 +208,11 @@ fn five_failures_in_a_row_eject_and_a_late_success_does_not_readmit() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
     let mut holds: Vec<_> = (0..12).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
-    let mut bad: Vec<_> = holds.iter_mut().filter(|hold| hold.instance().id == "0").collect();
+    let mut bad: Vec<_> = holds.iter_mut().filter(|picked| picked.instance().id == "0").collect();
     let later = now + FAST;
-    for (times, hold) in bad.iter_mut().take(5).enumerate() {
+    for (times, picked) in bad.iter_mut().take(5).enumerate() {
         assert_eq!(health(&pool, "0", now), Health::Healthy, "{times}");
-        hold.record(answered(StatusCode::BAD_GATEWAY), later);
+        picked.record(answered(StatusCode::BAD_GATEWAY), later);
     }
     assert_eq!(health(&pool, "0", now), Health::Ejected);
     bad[5].record(ok(), later + FAST);
@@ -270,7 +270,7 @@ fn a_draining_replica_gets_no_more_requests() {
 #[test]
 fn unchecked_new_replicas_do_not_cause_a_panic() {
     let now = Instant::now();
-    let settings = Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() };
+    let settings = Settings { health_source: HealthSource::ActiveChecks, ..Settings::default() };
     let pool = Pool::new("a-service", settings);
     pool.update(&instances(3), now);
     pool.report_check("0", CheckResult::Passed, now);
@@ -357,7 +357,8 @@ fn three_failed_checks_make_unhealthy_and_two_passed_ones_healthy() {
 #[test]
 fn an_untrusted_new_replica_waits_for_its_first_check() {
     let now = Instant::now();
-    let pool = Pool::new("a-service", Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() });
+    let pool =
+        Pool::new("a-service", Settings { health_source: HealthSource::ActiveChecks, ..Settings::default() });
     pool.update(&instances(1), now);
     assert!(!pool.is_available());
     pool.report_check("0", CheckResult::Passed, now);
@@ -386,7 +387,7 @@ fn a_retry_goes_to_another_replica_or_nowhere() {
     let second = pool.pick(&picker, None, &[first.key()], now).unwrap();
     assert_ne!(first.key(), second.key());
     let none = pool.pick(&picker, None, &[first.key(), second.key()], now);
-    assert_eq!(none.unwrap_err(), NoReplica::None);
+    assert_eq!(none.unwrap_err(), PickError::NoCandidate);
 }
 
 #[test]
@@ -396,7 +397,7 @@ fn a_replica_gets_at_most_its_maximum_of_concurrent_requests() {
     pool.update(&instances(1), now);
     let picker = Picker::new(Strategy::RoundRobin);
     let holds: Vec<_> = (0..2).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
-    assert_eq!(pool.pick(&picker, None, &[], now).unwrap_err(), NoReplica::Busy);
+    assert_eq!(pool.pick(&picker, None, &[], now).unwrap_err(), PickError::AllBusy);
     drop(holds);
     assert!(pool.pick(&picker, None, &[], now).is_ok());
 }
@@ -410,14 +411,14 @@ fn an_exempt_request_takes_no_place_of_others() {
     let mut streams = Vec::new();
     for _ in 0..3 {
         let mut stream = pool.pick(&picker, None, &[], now).unwrap();
-        stream.exempt();
-        stream.exempt();
+        stream.exempt_from_limit();
+        stream.exempt_from_limit();
         streams.push(stream);
     }
     assert_eq!(pool.snapshot(now)[0].active_requests, 3);
     let plain = pool.pick(&picker, None, &[], now).unwrap();
     drop(streams);
-    assert_eq!(pool.pick(&picker, None, &[], now).unwrap_err(), NoReplica::Busy);
+    assert_eq!(pool.pick(&picker, None, &[], now).unwrap_err(), PickError::AllBusy);
     drop(plain);
     assert_eq!(pool.snapshot(now)[0].active_requests, 0);
 }
@@ -502,23 +503,23 @@ fn what_the_registry_says_of_a_replicas_health_counts_only_without_active_checks
     let now = Instant::now();
     let fail = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
     let (pool, picker) = (pool(3, now), Picker::new(Strategy::RoundRobin));
-    pool.hint(&fail(&["0"]), now);
+    pool.apply_registry_checks(&fail(&["0"]), now);
     assert_eq!(health(&pool, "0", now), Health::Unhealthy);
     assert!(!shares(&pool, &picker, 30, now).contains_key("0"));
-    pool.hint(&fail(&["0", "1", "2"]), now);
+    pool.apply_registry_checks(&fail(&["0", "1", "2"]), now);
     assert_eq!(
         shares(&pool, &picker, 30, now).len(),
         3,
         "a registry that calls all unhealthy is not believed"
     );
-    pool.hint(&fail(&[]), now);
+    pool.apply_registry_checks(&fail(&[]), now);
     assert!(pool.snapshot(now).iter().all(|seen| seen.health == Health::Healthy));
 
     let checked =
-        Pool::new("b-service", Settings { newcomers: Newcomers::CheckedFirst, ..Settings::default() });
+        Pool::new("b-service", Settings { health_source: HealthSource::ActiveChecks, ..Settings::default() });
     checked.update(&instances(1), now);
     checked.report_check("0", CheckResult::Passed, now);
-    checked.hint(&fail(&["0"]), now);
+    checked.apply_registry_checks(&fail(&["0"]), now);
     assert_eq!(health(&checked, "0", now), Health::Healthy);
 }
 
@@ -529,9 +530,9 @@ fn a_request_that_must_not_be_sent_twice_is_no_probe() {
     fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
     let due = now + Duration::from_secs(2);
     for _ in 0..10 {
-        let mut hold = pool.pick_without_probe(&picker, None, &[], due).unwrap();
-        assert_eq!((hold.instance().id.as_str(), hold.probing), ("1", false));
-        hold.record(ok(), due);
+        let mut picked = pool.pick_without_probe(&picker, None, &[], due).unwrap();
+        assert_eq!((picked.instance().id.as_str(), picked.probing), ("1", false));
+        picked.record(ok(), due);
     }
     assert!(pool.pick(&picker, None, &[], due).unwrap().probing);
 }

@@ -84,13 +84,13 @@ pub struct Snapshot {
     pub weight: f64,
     /// Why the replica is not healthy: a code.
     pub reason: Option<&'static str>,
-    /// When the ejection, or the rest, ends.
+    /// When the ejection, or the maintenance, ends.
     pub until: Option<Instant>,
 }
 
-/// A replica gets no requests, because an admin wants that.
+/// A replica is out of rotation, because an admin wants that: it gets requests only if no other replica is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
+pub enum Maintenance {
     Until(Instant),
     /// Until the admin ends it.
     Open,
@@ -112,7 +112,7 @@ pub(super) struct Member {
     pub(super) instance: Arc<Instance>,
     pub(super) in_flight: usize,
     /// The number of requests in flight that do not count toward the maximum.
-    pub(super) exempt: usize,
+    pub(super) exempt_in_flight: usize,
     pub(super) ejection: Ejection,
     pub(super) ewma: PeakEwma,
     /// Deregistered.
@@ -128,7 +128,7 @@ pub(super) struct Member {
     slow_start: Option<Instant>,
     /// Until this time, the replica has asked for no requests.
     pushback: Option<Instant>,
-    rest: Option<Rest>,
+    maintenance: Option<Maintenance>,
 }
 
 /// Result of the active checks: `Up` becomes `Down` after three failures, `Down` becomes `Up` after two
@@ -148,7 +148,7 @@ impl Member {
             points: points(&instance.id),
             instance,
             in_flight: 0,
-            exempt: 0,
+            exempt_in_flight: 0,
             ejection: Ejection::new(now),
             ewma: PeakEwma::default(),
             leaving: false,
@@ -158,7 +158,7 @@ impl Member {
             refused: false,
             slow_start: None,
             pushback: None,
-            rest: None,
+            maintenance: None,
         }
     }
 
@@ -184,23 +184,23 @@ impl Member {
         matches!(self.check, CheckState::Up { .. })
             && self.ejection.is_closed()
             && !self.leaving
-            && self.rest.is_none()
+            && self.maintenance.is_none()
     }
 
-    pub(super) fn give_rest(&mut self, rest: Option<Rest>) {
-        self.rest = rest;
+    pub(super) fn set_maintenance(&mut self, maintenance: Option<Maintenance>) {
+        self.maintenance = maintenance;
     }
 
-    /// Whether the replica's rest has ended.
-    pub(super) fn is_rested(&self, now: Instant) -> bool {
-        matches!(self.rest, Some(Rest::Until(until)) if until <= now)
+    /// Whether the time of the replica's maintenance is over.
+    pub(super) fn is_maintenance_over(&self, now: Instant) -> bool {
+        matches!(self.maintenance, Some(Maintenance::Until(until)) if until <= now)
     }
 
-    /// Whether the replica counts toward the panic threshold. A replica that was never up, drains, rests or is
+    /// Whether the replica counts toward the panic threshold. A replica that was never up, drains, is in maintenance or is
     /// deregistered does not count.
     pub(super) fn is_expected(&self) -> bool {
         let is_known = matches!(self.check, CheckState::Up { .. } | CheckState::Down { .. });
-        is_known && !self.leaving && self.rest.is_none()
+        is_known && !self.leaving && self.maintenance.is_none()
     }
 
     /// Whether the next request should be a probe of this replica. Never true while active checks fail.
@@ -208,7 +208,7 @@ impl Member {
         matches!(self.check, CheckState::Up { .. })
             && self.ejection.wants_probe(now)
             && !self.leaving
-            && self.rest.is_none()
+            && self.maintenance.is_none()
     }
 
     pub(super) fn is_pushing_back(&self, now: Instant) -> bool {
@@ -217,7 +217,7 @@ impl Member {
 
     /// Whether even a panicking pool prefers all other replicas.
     pub(super) fn is_last_resort(&self) -> bool {
-        self.refused || self.check == CheckState::Draining || self.rest.is_some()
+        self.refused || self.check == CheckState::Draining || self.maintenance.is_some()
     }
 
     pub(super) fn begin_request(&mut self) {
@@ -244,7 +244,7 @@ impl Member {
 
     /// Applies the result of the registry's check. One result is enough to change the state, because the registry has
     /// already counted several checks.
-    pub(super) fn hint(&mut self, fails: bool) {
+    pub(super) fn apply_registry_check(&mut self, fails: bool) {
         self.check = match (self.check, fails) {
             (CheckState::Up { .. }, true) => CheckState::Down { passed: 0 },
             (CheckState::Down { .. }, false) => CheckState::Up { failed: 0 },
@@ -281,11 +281,11 @@ impl Member {
     }
 
     pub(super) fn snapshot(&self, now: Instant) -> Snapshot {
-        let (health, reason) = match (self.check, self.rest) {
+        let (health, reason) = match (self.check, self.maintenance) {
             _ if self.leaving => (Health::Draining, Some("leaving")),
             (CheckState::Draining, _) => (Health::Draining, Some("draining")),
-            (_, Some(Rest::Open)) => (Health::Draining, Some("drained_by_admin")),
-            (_, Some(Rest::Until(_))) => (Health::Ejected, Some("ejected_by_admin")),
+            (_, Some(Maintenance::Open)) => (Health::Draining, Some("drained_by_admin")),
+            (_, Some(Maintenance::Until(_))) => (Health::Ejected, Some("ejected_by_admin")),
             (CheckState::New, _) => (Health::Unhealthy, Some("check_pending")),
             (CheckState::Down { .. }, _) if self.refused => (Health::Unhealthy, Some("unreachable")),
             (CheckState::Down { .. }, _) => (Health::Unhealthy, Some("check_failed")),
@@ -293,9 +293,9 @@ impl Member {
             (CheckState::Up { .. }, _) if self.refused => (Health::Ejected, Some("unreachable")),
             (CheckState::Up { .. }, _) => (Health::Ejected, Some("failures")),
         };
-        let until = match self.rest {
-            Some(Rest::Until(until)) => Some(until),
-            Some(Rest::Open) => None,
+        let until = match self.maintenance {
+            Some(Maintenance::Until(until)) => Some(until),
+            Some(Maintenance::Open) => None,
             None => self.ejection.until(),
         };
         Snapshot {

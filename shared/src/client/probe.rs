@@ -5,24 +5,24 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::Method;
 
-use crate::balancer::{Hold, Pool, RequestOutcome};
+use crate::balancer::{PickedReplica, Pool, RequestOutcome};
 use crate::http::{Call, ExchangeError, Response, exchange, retry_after};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// If a replica of `pool` is due for a probe, checks its readiness in the background.
 pub fn probe(pool: &Arc<Pool>) {
-    if let Some(hold) = pool.pick_probe(&[], Instant::now()) {
-        actix_web::rt::spawn(check(hold));
+    if let Some(picked) = pool.pick_probe(&[], Instant::now()) {
+        actix_web::rt::spawn(check(picked));
     }
 }
 
-async fn check(mut hold: Hold) {
-    let url = format!("{}/health/ready", hold.instance().url);
-    let call = Call::new(Method::GET, url, TIMEOUT).to_peer(hold.peer());
+async fn check(mut picked: PickedReplica) {
+    let url = format!("{}/health/ready", picked.instance().url);
+    let call = Call::new(Method::GET, url, TIMEOUT).to_peer(picked.peer_tls());
     match exchange(call).await {
-        Ok(response) if response.status.is_success() => hold.probe_passed(Instant::now()),
-        failed => hold.record(outcome(&failed, TIMEOUT), Instant::now()),
+        Ok(response) if response.status.is_success() => picked.health_check_passed(Instant::now()),
+        failed => picked.record(outcome(&failed, TIMEOUT), Instant::now()),
     }
 }
 

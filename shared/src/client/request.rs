@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::probe::{outcome, probe};
 use super::{ClientError, Context, ServiceClient};
-use crate::balancer::{Hold, NoReplica, ReplicaKey};
+use crate::balancer::{PickError, PickedReplica, ReplicaKey};
 use crate::http::{Call, ExchangeError, IDEMPOTENCY_KEY, Response, exchange};
 use crate::metrics;
 use crate::resilience::Budget;
@@ -136,10 +136,10 @@ impl<'a> RequestBuilder<'a> {
         let (mut attempts, mut tried, mut unreachable) = (Attempts::default(), Vec::new(), Vec::new());
         let mut last = None;
         loop {
-            let hold = self.pick(&tried, &unreachable)?;
-            let key = hold.key();
+            let picked = self.pick(&tried, &unreachable)?;
+            let key = picked.key();
             tried.push(key);
-            let (result, failure) = self.attempt(hold, end, &attempts, last).await;
+            let (result, failure) = self.attempt(picked, end, &attempts, last).await;
             let Some(failure) = failure else { return result };
             last = Some(failure);
             if failure == Failure::Unreachable {
@@ -152,7 +152,7 @@ impl<'a> RequestBuilder<'a> {
     }
 
     /// Picks a replica that was not tried yet. If there is none, picks a tried replica that was reachable.
-    fn pick(&self, tried: &[ReplicaKey], unreachable: &[ReplicaKey]) -> Result<Hold, ClientError> {
+    fn pick(&self, tried: &[ReplicaKey], unreachable: &[ReplicaKey]) -> Result<PickedReplica, ClientError> {
         let ServiceClient { pool, picker, .. } = self.client;
         if !self.repeatable {
             probe(pool);
@@ -162,20 +162,20 @@ impl<'a> RequestBuilder<'a> {
             false => pool.pick_without_probe(picker, None, excluded, Instant::now()),
         };
         let picked = pick(tried).or_else(|why| match why {
-            NoReplica::None => pick(unreachable),
-            NoReplica::Busy => Err(why),
+            PickError::NoCandidate => pick(unreachable),
+            PickError::AllBusy => Err(why),
         });
         let service = || self.client.service().to_owned();
         picked.map_err(|why| match why {
-            NoReplica::None => ClientError::Unavailable(service()),
-            NoReplica::Busy => ClientError::Busy(service()),
+            PickError::NoCandidate => ClientError::Unavailable(service()),
+            PickError::AllBusy => ClientError::Busy(service()),
         })
     }
 
     /// Makes one attempt; also returns the failure if the retry policy should decide about it.
     async fn attempt(
         &self,
-        mut hold: Hold,
+        mut picked: PickedReplica,
         end: Instant,
         attempts: &Attempts,
         last: Option<Failure>,
@@ -183,8 +183,8 @@ impl<'a> RequestBuilder<'a> {
         let name = self.client.service();
         let service = || name.to_owned();
         let time = end.saturating_duration_since(Instant::now());
-        let exchanged = exchange(self.call(&hold, time, attempts, last)).await;
-        hold.record(outcome(&exchanged, time), Instant::now());
+        let exchanged = exchange(self.call(&picked, time, attempts, last)).await;
+        picked.record(outcome(&exchanged, time), Instant::now());
         match exchanged {
             Ok(response) => {
                 let status = response.status;
@@ -211,14 +211,20 @@ impl<'a> RequestBuilder<'a> {
         }
     }
 
-    fn call(&self, hold: &Hold, time: Duration, attempts: &Attempts, last: Option<Failure>) -> Call {
-        let url = format!("{}{}", hold.instance().url, self.path);
+    fn call(
+        &self,
+        picked: &PickedReplica,
+        time: Duration,
+        attempts: &Attempts,
+        last: Option<Failure>,
+    ) -> Call {
+        let url = format!("{}{}", picked.instance().url, self.path);
         let token = self.client.tokens.mint(self.client.service(), self.person);
         let mut span = self.context.start_span(SpanKind::Client, "HTTP");
         span.record(|span| {
-            describe_attempt(span, self.client.service(), &hold.instance().id, attempts, last);
+            describe_attempt(span, self.client.service(), &picked.instance().id, attempts, last);
         });
-        let call = Call::new(self.method.clone(), url, time).to_peer(hold.peer()).bearer(token);
+        let call = Call::new(self.method.clone(), url, time).to_peer(picked.peer_tls()).bearer(token);
         let mut call = call.traced(span);
         let mine = self.headers.iter().map(|(name, value)| (*name, value.clone()));
         for (name, value) in self.context.headers(time, attempts.count()).into_iter().chain(mine) {

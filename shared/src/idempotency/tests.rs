@@ -30,9 +30,9 @@ struct Made {
     age: Option<i64>,
 }
 
-fn answer() -> Answer {
+fn answer() -> StoredResponse {
     let made = Made { size: 1.0, colours: ["é", "\0", "\\"], age: None };
-    Answer::json(StatusCode::CREATED, &made).header(crate::request::etag(1))
+    StoredResponse::json(StatusCode::CREATED, &made).header(crate::request::etag(1))
 }
 
 /// New databases, each opened by two replicas.
@@ -55,9 +55,9 @@ async fn open(config: &DbConfig) -> Db {
     Db::open(config, Migrations::none()).await.unwrap()
 }
 
-async fn happen(db: &Db, claim: Claim) -> Result<Answer, Problem> {
+async fn happen(db: &Db, claim: Claim) -> Result<StoredResponse, Problem> {
     let done = claim.once(db, |()| answer(), take_effect).await;
-    done.map(Outcome::into_answer).map_err(|Failed(problem)| problem)
+    done.map(Outcome::into_stored).map_err(|Failed(problem)| problem)
 }
 
 async fn take_effect(tx: &mut Tx) -> Result<(), Failed> {
@@ -70,7 +70,7 @@ async fn effects(db: &Db) -> i64 {
     counted.get("effects").unwrap()
 }
 
-async fn sent(answer: &Answer) -> (StatusCode, HeaderMap, Bytes) {
+async fn sent(answer: &StoredResponse) -> (StatusCode, HeaderMap, Bytes) {
     let response = answer.response();
     let (status, headers) = (response.status(), response.headers().clone());
     (status, headers, to_bytes(response.into_body()).await.unwrap())

@@ -12,7 +12,7 @@ use crate::auth::caller::authenticator;
 use crate::auth::{Admin, Authenticator};
 use crate::client::Context;
 use crate::db::{DbError, Tx};
-use crate::idempotency::{Answer, IdempotencyKey, Outcome};
+use crate::idempotency::{IdempotencyKey, Outcome, StoredResponse};
 use crate::problem::{Problem, codes};
 use crate::request::{Paging, PathId};
 use crate::service::resource;
@@ -66,7 +66,7 @@ async fn replay(
     let claim = key.claim(Some(admin.0.id), &body)?;
     let replayed = claim.once(
         inbox.db(),
-        |()| Answer::no_content(),
+        |()| StoredResponse::no_content(),
         async |tx| {
             let (destination, event) = take(tx, id.0).await?;
             record(tx, &admin, &context, "dead_letter.replay", &destination, &event).await?;

@@ -12,9 +12,9 @@ use crate::auth::caller::authenticator;
 use crate::auth::calls::MESSAGES;
 use crate::auth::{ServiceCaller, TokenError};
 use crate::client::{ClientError, ServiceClient};
+use crate::platform::Platform;
 use crate::problem::{Problem, codes};
 use crate::service::resource;
-use crate::stack::Stack;
 
 pub(super) const CLOUD_EVENT: &str = "application/cloudevents+json";
 const ATTEMPT: &str = "x-message-attempt";
@@ -24,8 +24,8 @@ pub struct HttpTransport(BTreeMap<String, ServiceClient>);
 
 impl HttpTransport {
     /// `destinations` are the services that can receive.
-    pub fn new(stack: &Stack, destinations: &[&str]) -> Self {
-        Self(destinations.iter().map(|name| ((*name).to_owned(), stack.client(name))).collect())
+    pub fn new(platform: &Platform, destinations: &[&str]) -> Self {
+        Self(destinations.iter().map(|name| ((*name).to_owned(), platform.client(name))).collect())
     }
 }
 

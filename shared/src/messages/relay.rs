@@ -2,11 +2,12 @@
 //!
 //! **Order.** Events with the same `subject` (the id of the aggregate) are sent one after the other. Events of
 //! different subjects are sent in parallel. To keep this order, the relay claims only the *head* of a subject: its oldest
-//! unsent event. [`Outbox::put`] always inserts the event. If it is the head, the same statement also claims it for the
-//! relay of this process. This saves a second transaction for the claim.
+//! unsent event. [`Outbox::put`] inserts an event. If the new event is the head of its subject, the same statement also
+//! claims it for the relay of this process, which saves a second transaction.
 //!
 //! **Claim.** An event may be claimed at the time `next_at` or later. A claim sets `next_at` to the time when the claim
-//! expires. After a failed send, the relay updates the row only if `next_at` still has this value.
+//! expires, and `claimed_by` to the relay. After a failed send, the relay updates the row only if both are unchanged.
+//! Otherwise another claim has replaced its own.
 //!
 //! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]. Claims of a dead relay expire, and
 //! then another relay claims the events.
@@ -19,12 +20,12 @@
 //! | rejected: the receiver will never accept it | a dead letter immediately |
 //!
 //! **While the [circuit](circuit) of a destination is open**, the relay sends this destination only one event per
-//! second, as a probe. Apart from the probe, the relay claims none of this destination's events. The events that
-//! [`Outbox::put`] hands over wait in memory until their claims expire. Any result except "unavailable" closes the
-//! circuit, even a failure at the receiver. The relay then sends the events in memory, and claims the others from the
-//! table. An event that has failed as a probe waits for [`PROBE_PAUSE`], so that the next probe is another event.
-//! Otherwise the same event could be chosen for every probe. If the receiver always answers it with 503, the circuit
-//! would never close.
+//! second, as a probe. Apart from the probe, the relay claims none of this destination's events from the table.
+//! [`Outbox::put`] still claims new events and hands them over. These wait in memory until the circuit closes or their
+//! claims expire. Any result except "unavailable" closes the circuit, even a failure at the receiver. The relay then sends
+//! the events in memory, and claims the others from the table. An event that has failed as a probe waits for
+//! [`PROBE_PAUSE`], so that the next probe is another event. Without this pause, one event that the receiver always
+//! answers with 503 could be chosen for every probe, and the circuit would never close.
 //!
 //! Each event is delivered at least once; the receiver's [inbox](super::inbox) removes duplicates. Over HTTP, success
 //! means that the receiver has handled the event. With a broker, it means that the broker has stored the event. A dead
@@ -53,7 +54,7 @@ use super::{Nats, SendError, Transport, tracing};
 use crate::db::Db;
 use crate::stop::Stop;
 
-/// How often the relay searches the table for due events: retries, events that waited for an earlier event of their
+/// How often, at least, the relay searches the table for due events: retries, events that waited for an earlier event of their
 /// subject, and events of dead relays. All others come from [`Outbox::put`].
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -86,7 +87,7 @@ struct Finished {
 struct Wanted {
     /// How many heads to claim in total, for the destinations with a closed circuit.
     heads: usize,
-    /// The destinations with an open or half-open circuit.
+    /// The destinations with an open or half-open circuit: of their events, only probes are claimed.
     blocked: Vec<String>,
     /// The blocked destinations that need a probe. The relay claims one head for each.
     probes: Vec<String>,
@@ -109,8 +110,11 @@ impl Relay {
         &self.outbox
     }
 
-    /// Sends through what `wrap` makes of the transport.
-    pub(super) fn through(mut self, wrap: impl FnOnce(Rc<dyn Transport>) -> Rc<dyn Transport>) -> Self {
+    /// Replaces the transport with `wrap(transport)`.
+    pub(super) fn wrap_transport(
+        mut self,
+        wrap: impl FnOnce(Rc<dyn Transport>) -> Rc<dyn Transport>,
+    ) -> Self {
         self.transport = wrap(self.transport);
         self
     }
@@ -125,44 +129,45 @@ impl Relay {
     pub async fn run(self, stop: Stop) {
         let Self { name, db, transport, mut claimed, .. } = self;
         let table = Table::new(name, db.clone());
-        let (results, mut finished_sends) = unbounded_channel();
+        let (finished_tx, mut finished_rx) = unbounded_channel();
         let mut queue = Queue::default();
         let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // While a transaction records results, events are sent, and the results of their sends wait for the next one.
-        let (mut finished, mut is_poll) = (Vec::new(), false);
-        let mut recording = pin!(Fuse::terminated());
+        // At most one transaction runs at a time. While it runs, the relay continues to send events. Their results wait in
+        // `unrecorded` for the next transaction.
+        let (mut unrecorded, mut poll_is_due) = (Vec::new(), false);
+        let mut transaction = pin!(Fuse::terminated());
         loop {
             for sending in queue.take(db.now()) {
-                send(&transport, sending, results.clone());
+                send(&transport, sending, finished_tx.clone());
             }
-            if recording.is_terminated() && (is_poll || !finished.is_empty()) {
+            if transaction.is_terminated() && (poll_is_due || !unrecorded.is_empty()) {
                 let wanted = if stop.is_requested() { Wanted::default() } else { queue.wanted() };
-                recording.set(table.record_and_claim(std::mem::take(&mut finished), wanted).fuse());
-                is_poll = false;
+                transaction.set(table.record_and_claim(std::mem::take(&mut unrecorded), wanted).fuse());
+                poll_is_due = false;
             }
             // `claimed` may still hold events of the last transactions of this process.
-            if stop.is_requested() && queue.is_idle() && claimed.is_empty() && recording.is_terminated() {
+            if stop.is_requested() && queue.is_idle() && claimed.is_empty() && transaction.is_terminated() {
                 return;
             }
             tokio::select! {
                 // A newly committed event needs no database access here: the next iteration sends it.
                 Some(outgoing) = claimed.recv() => queue.push(outgoing),
-                Some(first) = finished_sends.recv() => {
-                    let mut more = vec![first];
-                    while let Ok(next) = finished_sends.try_recv() {
-                        more.push(next);
+                Some(first) = finished_rx.recv() => {
+                    let mut batch = vec![first];
+                    while let Ok(next) = finished_rx.try_recv() {
+                        batch.push(next);
                     }
-                    queue.finish(&more);
-                    finished.extend(more);
+                    queue.finish(&batch);
+                    unrecorded.extend(batch);
                 }
-                recorded = &mut recording => match recorded {
+                recorded = &mut transaction => match recorded {
                     Ok(heads) => heads.into_iter().for_each(|head| queue.push(head)),
                     // No event is lost: the claims expire, and the events are sent again.
                     Err(error) => log::warn!(error:%; "the outbox cannot be read or updated"),
                 },
                 _ = poll.tick() => {
-                    is_poll = true;
+                    poll_is_due = true;
                     queue.allow_probes();
                 }
                 () = stop.requested(), if !stop.is_requested() => {}
@@ -171,7 +176,7 @@ impl Relay {
     }
 }
 
-fn send(transport: &Rc<dyn Transport>, sending: Sending, results: UnboundedSender<Finished>) {
+fn send(transport: &Rc<dyn Transport>, sending: Sending, finished: UnboundedSender<Finished>) {
     let transport = transport.clone();
     actix_web::rt::spawn(async move {
         let (mut span, current) = tracing::sending(&sending.outgoing);
@@ -181,6 +186,6 @@ fn send(transport: &Rc<dyn Transport>, sending: Sending, results: UnboundedSende
         }
         drop(span);
         // This cannot fail, because the relay receives until the last send has ended.
-        results.send(Finished { sending, result }).unwrap_or_default();
+        finished.send(Finished { sending, result }).unwrap_or_default();
     });
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{ConnectError, HttpTransport, Nats, NatsUrl, Outbox, Relay, Transport};
 use crate::config::{Variable, Vars};
 use crate::db::Db;
-use crate::stack::Stack;
+use crate::platform::Platform;
 
 /// The transport, by the URL's scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +30,13 @@ impl MessagesUrl {
     /// broker that does not respond is not an error, because it may start later.
     pub async fn open(
         &self,
-        stack: &Stack,
+        platform: &Platform,
         db: &Db,
         receivers: &[&str],
     ) -> Result<(Outbox, Relay), ConnectError> {
         let transport: Rc<dyn Transport> = match self {
-            Self::Http => Rc::new(HttpTransport::new(stack, receivers)),
-            Self::Nats(url) => Rc::new(Nats::connect(url, stack.calls().clone()).await?),
+            Self::Http => Rc::new(HttpTransport::new(platform, receivers)),
+            Self::Nats(url) => Rc::new(Nats::connect(url, platform.calls().clone()).await?),
         };
         Ok(Relay::new(db.clone(), transport))
     }

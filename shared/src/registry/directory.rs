@@ -50,7 +50,7 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
                 if known.learn(&found.instances, now) {
                     pool.update(&found.instances, now);
                 }
-                pool.hint(&found.failing, now);
+                pool.apply_registry_checks(&found.failing, now);
                 seen = Some(found);
             }
             Err(error) => {

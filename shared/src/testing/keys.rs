@@ -15,8 +15,8 @@ use crate::auth::{
     Calls, KeySet, PublicKeys, Reread, Secret, ServiceKeys, SigningKeys, USER_TOKEN_AUDIENCE, UserClaims,
 };
 use crate::config::Variable as _;
+use crate::platform::PlatformConfig;
 use crate::registry::RegistryUrl;
-use crate::stack::StackConfig;
 
 /// The keys of one stack.
 #[derive(Clone)]
@@ -63,11 +63,11 @@ impl Keys {
     ///
     /// # Panics
     /// When the table or the URL `registry` is malformed.
-    pub fn stack(&self, service: &str, calls: &str, registry: &str) -> StackConfig {
+    pub fn platform(&self, service: &str, calls: &str, registry: &str) -> PlatformConfig {
         let calls = Calls::parse(calls).expect("the table is well formed");
         let registry = RegistryUrl::parse(registry).expect("the URL is well formed");
         let service_keys = self.service(service, &calls.services());
-        StackConfig { registry, service_keys, calls, advertise_url: None, tls: None }
+        PlatformConfig { registry, service_keys, calls, advertise_url: None, tls: None }
     }
 
     /// The private key of `service`, and the public keys of `others`.

@@ -16,9 +16,9 @@ use shared::messages::{
     Delivery, Event, HandleError, Handler, HttpTransport, Messages, MessagesUrl, Nats, Outbox, Outgoing,
     Relay, SendError, Transport, Upcast,
 };
+use shared::platform::Platform;
 use shared::resilience::Backoff;
 use shared::service::{HttpConfig, Listener, ServerHandle, Service};
-use shared::stack::Stack;
 use shared::stop::{Stop, Stopper};
 use shared::testing::{self, Api, Keys, nats_url};
 use uuid::Uuid;
@@ -180,10 +180,10 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
         next_version: next_version.clone(),
     };
     let (outbox, relay) = Relay::new(db.clone(), transport);
-    let stack = KEYS.stack(service, CALLS, "static://");
+    let platform = KEYS.platform(service, CALLS, "static://");
     let server = Service::bind(service, HttpConfig::for_tests())
         .unwrap()
-        .authenticate(Authenticator::new(service, stack.service_keys, stack.calls, KEYS.key_set()))
+        .authenticate(Authenticator::new(service, platform.service_keys, platform.calls, KEYS.key_set()))
         .messages(Messages::new(service, relay, handler))
         .build()
         .unwrap();
@@ -242,9 +242,9 @@ impl Receiver {
 /// A transport to the receiver at `url`; for HTTP, several URLs separated by commas.
 pub(crate) async fn transport(url: &str) -> Rc<dyn Transport> {
     if url.starts_with("http://") {
-        let config = KEYS.stack("sender", CALLS, &format!("static://receiver={url}"));
+        let config = KEYS.platform("sender", CALLS, &format!("static://receiver={url}"));
         let listener = Listener::bind("sender", HttpConfig::for_tests()).unwrap();
-        return Rc::new(HttpTransport::new(&Stack::new(listener.replica(), config), &["receiver"]));
+        return Rc::new(HttpTransport::new(&Platform::new(listener.replica(), config), &["receiver"]));
     }
     let Ok(MessagesUrl::Nats(url)) = MessagesUrl::parse(url) else { panic!("{url}") };
     let no_backoff = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };

@@ -54,8 +54,8 @@ async fn start_with(stubs: Arc<Stubs>, orders: Option<Service>) -> Replica {
         let (orders, _) = run(orders.build().unwrap());
         registry = format!("{registry};{ORDERS}={}", orders.base);
     }
-    let stack = Keys::new(USERS).stack(SERVICE, CALLS, &registry);
-    let (api, _) = run(app::build(Config { http: HttpConfig::for_tests(), stack }).await.unwrap());
+    let platform = Keys::new(USERS).platform(SERVICE, CALLS, &registry);
+    let (api, _) = run(app::build(Config { http: HttpConfig::for_tests(), platform }).await.unwrap());
     Replica { api, stubs }
 }
 

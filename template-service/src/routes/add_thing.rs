@@ -5,7 +5,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::Caller;
 use shared::body::Body;
-use shared::idempotency::{Answer, IdempotencyKey, Outcome};
+use shared::idempotency::{IdempotencyKey, Outcome, StoredResponse};
 use shared::request::etag;
 use utoipa::ToSchema;
 
@@ -37,8 +37,8 @@ pub(crate) async fn add_thing(
     claim.once(store.db(), created, async |tx| store.add(tx, caller.id, name).await).await
 }
 
-fn created(added: &Thing) -> Answer {
-    Answer::json(StatusCode::CREATED, &ThingView::from(added))
+fn created(added: &Thing) -> StoredResponse {
+    StoredResponse::json(StatusCode::CREATED, &ThingView::from(added))
         .header((LOCATION, format!("/api/things/{}", added.id)))
         .header(etag(added.version))
 }

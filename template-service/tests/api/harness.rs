@@ -25,7 +25,7 @@ pub(crate) async fn replicas() -> Vec<Replica> {
     for url in urls().await {
         let config = Config {
             http: HttpConfig::for_tests(),
-            stack: keys.stack(SERVICE, CALLS, &format!("static://{USERS}={}", users.base)),
+            platform: keys.platform(SERVICE, CALLS, &format!("static://{USERS}={}", users.base)),
             database: DbConfig::at(&url),
         };
         let (api, _) = run(app::build(config).await.unwrap());

@@ -6,7 +6,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use shared::auth::MaybeCaller;
 use shared::body::Body;
-use shared::idempotency::{Answer, IdempotencyKey};
+use shared::idempotency::{IdempotencyKey, StoredResponse};
 use shared::request::etag;
 use utoipa::ToSchema;
 
@@ -45,18 +45,18 @@ pub(crate) async fn register_user(
     body: Body<RegisterUser>,
     store: Data<Store>,
     passwords: Data<Passwords>,
-) -> Result<Answer, Error> {
+) -> Result<StoredResponse, Error> {
     let claim = key.claim(None, &passwords.seal(&body.bytes)?)?;
     let RegisterUser { email, name, password } = body.value;
     let lane = store.lane(&client_address(&request)).await?;
     let password_hash = passwords.hash(password, lane).await?;
     let new = NewUser { email, name, password_hash, role: Role::Customer };
     let done = claim.once(store.db(), created, async |tx| store.register(tx, new).await).await?;
-    Ok(done.into_answer())
+    Ok(done.into_stored())
 }
 
-fn created(user: &User) -> Answer {
-    Answer::json(StatusCode::CREATED, &UserView::from(user))
+fn created(user: &User) -> StoredResponse {
+    StoredResponse::json(StatusCode::CREATED, &UserView::from(user))
         .header((LOCATION, format!("/api/users/{}", user.id)))
         .header(etag(user.version))
 }

@@ -32,7 +32,7 @@ impl Service {
         let signing = SigningKeys::from_pem(&two_keys).unwrap();
         let config = Config {
             http: HttpConfig::for_tests(),
-            stack: keys.stack(SERVICE, CALLS, "static://"),
+            platform: keys.platform(SERVICE, CALLS, "static://"),
             database: DbConfig::at(&sqlite_url()),
             signing_keys: Reread::fixed(signing.clone()),
             seal_key: SealKey::from_base64(&Secret::new("A".repeat(44))).unwrap(),

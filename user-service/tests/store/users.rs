@@ -3,7 +3,7 @@ use actix_web::http::StatusCode;
 use actix_web::test::TestRequest;
 use futures_util::future::join;
 use shared::db::query;
-use shared::idempotency::{Answer, Claim, IdempotencyKey};
+use shared::idempotency::{Claim, IdempotencyKey, StoredResponse};
 use shared::request::{IfMatch, Paging};
 use user_service::domain::{Change, Name, NewUser, Role, Status, User};
 use user_service::error::Error;
@@ -27,12 +27,12 @@ async fn the_same_registration_happens_once_and_is_answered_alike() {
     }
     for store in stores().await {
         let register = async || {
-            let answer = |user: &User| Answer::json(StatusCode::CREATED, &user.id);
+            let answer = |user: &User| StoredResponse::json(StatusCode::CREATED, &user.id);
             let new = new_user("ann@example.com");
             claim().once(store.db(), answer, async |tx| store.register(tx, new).await).await
         };
-        let first = register().await.unwrap().into_answer();
-        let again = register().await.unwrap().into_answer();
+        let first = register().await.unwrap().into_stored();
+        let again = register().await.unwrap().into_stored();
         assert!(!first.is_replayed() && again.is_replayed());
     }
 }

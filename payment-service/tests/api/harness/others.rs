@@ -26,9 +26,9 @@ impl Others {
         let keys = Keys::new(USERS);
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();
         let (inbox, signing) = (web::Data::from(events.clone()), keys.signing.clone());
-        let stack = keys.stack(ORDERS, CALLS, "static://");
+        let platform = keys.platform(ORDERS, CALLS, "static://");
         let users = KeySet::empty(USERS);
-        let authenticator = Authenticator::new(ORDERS, stack.service_keys, stack.calls, users);
+        let authenticator = Authenticator::new(ORDERS, platform.service_keys, platform.calls, users);
         let server = Service::bind(ORDERS, HttpConfig::for_tests())
             .unwrap()
             .authenticate(authenticator)

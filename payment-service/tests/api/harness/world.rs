@@ -103,7 +103,7 @@ impl World {
         let card_network_url = self.setup.card_network_url.as_ref().unwrap_or(&self.network.base);
         let config = Config {
             http: HttpConfig::for_tests(),
-            stack: self.others.keys.stack(SERVICE, CALLS, &registry(&self.others)),
+            platform: self.others.keys.platform(SERVICE, CALLS, &registry(&self.others)),
             messages: MessagesUrl::Http,
             database: DbConfig::at(&self.setup.database_url),
             card_network_url: Url::parse(card_network_url).unwrap(),

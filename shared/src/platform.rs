@@ -1,4 +1,4 @@
-//! Connects a replica with the other services: registration, clients, service tokens and user-token keys.
+//! A replica's link to the other services: registration, clients, service tokens and user-token keys.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::stop::Stop;
 use crate::tls::Tls;
 
 #[derive(Clone)]
-pub struct StackConfig {
+pub struct PlatformConfig {
     pub registry: RegistryUrl,
     /// Sign and verify service tokens.
     pub service_keys: ServiceKeys,
@@ -31,7 +31,7 @@ pub struct StackConfig {
     pub tls: Option<Tls>,
 }
 
-impl StackConfig {
+impl PlatformConfig {
     /// Reads `REGISTRY_URL`, `CONSUL_HTTP_TOKEN`, `SERVICE_TOKEN_KEY_FILE`, `SERVICE_TOKEN_PUBLIC_KEYS`,
     /// `ADVERTISE_URL` and `TLS_FOLDER`. `calls` is the text of the table. `None` without keys.
     pub fn from_vars(vars: &mut Vars, calls: &str) -> Option<Self> {
@@ -60,27 +60,27 @@ impl StackConfig {
 
 /// Access to the other services. Used on the main thread; clones share it.
 #[derive(Clone)]
-pub struct Stack {
+pub struct Platform {
     replica: Replica,
-    config: StackConfig,
+    config: PlatformConfig,
     registry: Rc<dyn Registry>,
     directory: Directory,
 }
 
-impl Stack {
+impl Platform {
     /// Does not register the replica; [`Service::register`] does.
-    pub fn new(replica: &Replica, config: StackConfig) -> Self {
+    pub fn new(replica: &Replica, config: PlatformConfig) -> Self {
         let registry = config.open(replica);
         Self::on(registry, replica, config, Settings::default())
     }
 
     /// The same, and uses only instances in `networks`.
-    pub fn within(networks: Networks, replica: &Replica, config: StackConfig, settings: Settings) -> Self {
+    pub fn within(networks: Networks, replica: &Replica, config: PlatformConfig, settings: Settings) -> Self {
         let registry = Rc::new(Within::new(config.open(replica), networks));
         Self::on(registry, replica, config, settings)
     }
 
-    fn on(registry: Rc<dyn Registry>, replica: &Replica, config: StackConfig, settings: Settings) -> Self {
+    fn on(registry: Rc<dyn Registry>, replica: &Replica, config: PlatformConfig, settings: Settings) -> Self {
         let settings = Settings { tls: config.tls.clone(), ..settings };
         let directory = Directory::new(registry.clone(), settings);
         Self { replica: replica.clone(), config, registry, directory }
@@ -97,7 +97,7 @@ impl Stack {
 
     /// Verifies the tokens that this service receives; user tokens with the keys `users`.
     pub fn authenticator(&self, users: KeySet) -> Authenticator {
-        let StackConfig { service_keys, calls, .. } = self.config.clone();
+        let PlatformConfig { service_keys, calls, .. } = self.config.clone();
         Authenticator::new(self.replica.service, service_keys, calls, users)
     }
 
@@ -144,11 +144,11 @@ impl Stack {
 impl Service {
     /// Registers this replica when it starts, and deregisters it when it drains. With mutual TLS it accepts nothing
     /// else.
-    pub fn register(self, stack: &Stack) -> Self {
-        let heartbeat = stack.heartbeat();
+    pub fn register(self, platform: &Platform) -> Self {
+        let heartbeat = platform.heartbeat();
         let leaving = heartbeat.clone();
         let (stopper, stop_heartbeat) = Stop::pair();
-        self.tls(stack.config.tls.clone())
+        self.tls(platform.config.tls.clone())
             .on_drain(async move {
                 stopper.stop();
                 leaving.leave().await;
@@ -197,7 +197,7 @@ mod tests {
     fn a_malformed_advertised_url_is_refused_at_the_start() {
         let read = |url: &str| {
             let mut vars = Vars::from_pairs([("ADVERTISE_URL", url)]);
-            let config = StackConfig::from_vars(&mut vars, "");
+            let config = PlatformConfig::from_vars(&mut vars, "");
             vars.finish(config).err().unwrap().to_string()
         };
         assert!(read("a-host:3001").contains("ADVERTISE_URL"));

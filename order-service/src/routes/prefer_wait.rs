@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::header::HeaderName;
 use shared::client::Context;
-use shared::idempotency::{Answer, Outcome};
+use shared::idempotency::{Outcome, StoredResponse};
 use shared::request::PreferWait;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,19 +22,19 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 pub(super) async fn respond(
     store: &Store,
     outcome: Outcome<Order>,
-    answer: impl Fn(&Order) -> Answer,
+    answer: impl Fn(&Order) -> StoredResponse,
     wait: PreferWait,
     context: &Context,
 ) -> HttpResponse {
     let (Outcome::Done { value: order, .. }, Some(time)) = (&outcome, wait.0) else {
-        return outcome.into_answer().response();
+        return outcome.into_stored().response();
     };
     let left = context.remaining().map_or(time, |left| left.saturating_sub(DEADLINE_MARGIN).min(time));
     let mut response = match settled(store, order.clone(), Instant::now() + left).await {
         Ok(order) => answer(&order).response(),
         Err(error) => {
             log::warn!(error:%; "an order cannot be read");
-            outcome.into_answer().response()
+            outcome.into_stored().response()
         }
     };
     if let Ok(applied) = format!("wait={}", time.as_secs()).parse() {

@@ -44,14 +44,14 @@ const MAX_ALONE: usize = 4;
 /// Before a response is recorded again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-pub struct NetworkWorker {
+pub struct CardNetworkWorker {
     store: Store,
     network: CardNetwork,
     timing: Timing,
     leased: UnboundedReceiver<Job>,
 }
 
-impl NetworkWorker {
+impl CardNetworkWorker {
     /// `leased` is the receiver that [`Store::new`] returned.
     pub fn new(store: Store, leased: UnboundedReceiver<Job>, network: CardNetwork, timing: Timing) -> Self {
         Self { store, network, timing, leased }
