@@ -8,6 +8,8 @@ import { go, withQuery } from './router.js';
 import { money, text, word } from './texts.js';
 
 const STATUSES = ['awaiting_payment', 'confirmed', 'shipped', 'delivered', 'rejected', 'cancelling', 'cancelled', 'refunding', 'refunded', 'needs_attention'];
+// In seconds.
+const AGES = { minute: 60, hour: 3600, day: 86400 };
 const HEADS = ['order', 'when', 'customer', 'what', 'total', 'status'];
 
 let parts = null;
@@ -23,16 +25,16 @@ let stop = new AbortController();
 export function update(search) {
   stop.abort();
   stop = new AbortController();
-  const [status, customer] = [search.get('status') ?? '', search.get('customer') ?? ''];
-  replace(parts.form, filters(status, customer));
+  const [status, age, customer] = ['status', 'age', 'customer'].map((name) => search.get(name) ?? '');
+  replace(parts.form, filters(status, age, customer));
   listView(parts.list, {
     label: text('page.orders'),
     heads: heads(),
     signal: AbortSignal.any([stop.signal, parts.signal]),
     row,
-    empty: () => (status || customer ? text('orders.none_such') : text('orders.none')),
+    empty: () => (status || age || customer ? text('orders.none_such') : text('orders.none')),
     load: async (cursor) => {
-      const page = await call('GET', `/api/orders${query({ status, customer_id: customer, cursor, limit: 25 })}`);
+      const page = await call('GET', `/api/orders${query({ status, older_than: AGES[age], customer_id: customer, cursor, limit: 25 })}`);
       if (!cursor) showAttention(page.attention ?? []);
       return { items: page.orders.map((entry) => ({ id: entry.order.id, ...entry })), next: page.next_cursor };
     },
@@ -41,15 +43,19 @@ export function update(search) {
 
 const heads = () => HEADS.map((name) => [text(`orders.${name}`), name === 'total' ? 'much' : '']);
 
-function filters(status, customer) {
+function filters(status, age, customer) {
   const choice = element('select', { id: 'status', change: () => go(withQuery({ status: choice.value })) },
     element('option', { value: '' }, text('orders.all')),
     STATUSES.map((one) => element('option', { value: one, selected: one === status }, text(`status.${one}`))));
+  const older = element('select', { id: 'age', change: () => go(withQuery({ age: older.value })) },
+    element('option', { value: '' }, text('orders.all')),
+    Object.keys(AGES).map((one) => element('option', { value: one, selected: one === age }, text(`orders.age.${one}`))));
   const field = element('input', { type: 'search', id: 'q', 'data-search': true, value: customer, autocomplete: 'off', placeholder: '0190…' });
   const trouble = element('p', { class: 'wrong', role: 'status' });
   return element('div', {},
     element('form', { class: 'search', role: 'search', submit: find },
       element('label', { for: 'status' }, text('orders.status')), choice,
+      element('label', { for: 'age' }, text('orders.age')), older,
       element('label', { for: 'q' }, text('orders.id')), field,
       element('button', {}, text('search.go'))), trouble);
 

@@ -122,6 +122,11 @@ impl Browser {
         done("a script runs", self.client.execute(script, Vec::new()).await)
     }
 
+    /// What a script passes to the function that is its last argument.
+    pub async fn run_async(&self, script: &str) -> Value {
+        done("a script runs", self.client.execute_async(script, Vec::new()).await)
+    }
+
     /// Sends a key to what has the focus.
     pub async fn press(&self, key: &str) {
         let focused = done("something has the focus", self.client.active_element().await);

@@ -1,6 +1,8 @@
-//! What every page must fulfil: contrast, names for readers of the screen, and windows of every width.
+//! What every page must fulfil: contrast, names for readers of the screen, windows of every width, and the rules of
+//! axe-core (<https://github.com/dequelabs/axe-core>).
 
 use serde_json::json;
+use shared::testing::skip;
 
 use crate::Browser;
 
@@ -41,10 +43,19 @@ return document.documentElement.scrollWidth <= width ? [] : [...document.querySe
   .filter((one) => one.getBoundingClientRect().right > width && !one.closest('.scrolls')).map((one) => one.outerHTML.slice(0, 90));
 "#;
 
-/// Checks the page that the browser shows, in windows of three widths. `name` is for messages and pictures.
+/// The violations that axe-core calls serious or critical. It must have been loaded.
+const AXE: &str = r#"
+const done = arguments[arguments.length - 1];
+axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => done(violations
+  .filter(({ impact }) => ['serious', 'critical'].includes(impact))
+  .map(({ id, nodes }) => [id, ...nodes.map(({ html, failureSummary }) => `${html.slice(0, 120)}: ${failureSummary}`)])));
+"#;
+
+/// Checks the page that the browser shows, in windows of three widths. `name` is for messages and pictures. The variable
+/// `AXE_SCRIPT` is the path of `axe.min.js`. Without it, axe-core's rules are not checked.
 ///
 /// # Panics
-/// When something on the page is faint, without a name or too wide.
+/// When something on the page is faint, without a name or too wide, or breaks a rule of axe-core.
 pub async fn check_looks(browser: &Browser, name: &str) {
     for (width, height) in [(1280, 900), (360, 740), (2560, 1200)] {
         browser.resize(width, height).await;
@@ -54,4 +65,17 @@ pub async fn check_looks(browser: &Browser, name: &str) {
         browser.picture(&format!("{name}-{width}")).await;
     }
     browser.resize(1280, 900).await;
+    if let Some(axe) = axe() {
+        browser.run(&axe).await;
+        assert_eq!(browser.run_async(AXE).await, json!([]), "{name}");
+    }
+}
+
+fn axe() -> Option<String> {
+    let Some(path) = std::env::var_os("AXE_SCRIPT") else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "AXE_SCRIPT is not set");
+        skip("without axe-core: AXE_SCRIPT is not set");
+        return None;
+    };
+    Some(std::fs::read_to_string(path).unwrap_or_else(|why| panic!("AXE_SCRIPT cannot be read: {why}")))
 }

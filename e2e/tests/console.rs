@@ -6,6 +6,7 @@ mod console {
     pub(crate) mod lab; // faults that programs do to themselves
     pub(crate) mod looks; // contrast, sizes of windows, languages, the keyboard
     pub(crate) mod map; // replicas and strategies
+    pub(crate) mod newcomer; // the first minute
     pub(crate) mod repairs; // stuck orders and dead letters
 }
 
@@ -64,7 +65,7 @@ pub(crate) async fn at_the_console(stack: &Stack, path: &str) -> Option<Browser>
     Some(browser)
 }
 
-async fn log_in(browser: &Browser, stack: &Stack) {
+pub(crate) async fn log_in(browser: &Browser, stack: &Stack) {
     let admin = stack.secrets().admin().unwrap();
     let [(_, email), (_, password)] = &admin[..] else { panic!("{admin:?}") };
     log_in_as(browser, email, password).await;
@@ -112,6 +113,30 @@ async fn an_admin_logs_in_and_a_customer_gets_nothing_of_the_console() {
     browser.find("#login").await;
     browser.open("/orders").await;
     browser.find("#login").await;
+}
+
+#[actix_web::test]
+async fn orders_are_found_by_status_age_and_customer() {
+    let stack = start().await;
+    let ann = stack.register().await;
+    let order = ann.place(&ann.product().await, 1, "tok_visa").await;
+    ann.order_reaches(&order, "confirmed").await;
+    let Some(browser) = at_the_console(&stack, "/orders").await else { return };
+    let row = format!("tr[data-order='{}']", id(&order));
+    browser.find(&row).await;
+    browser.click("#status option[value=confirmed]").await;
+    browser.find(&row).await;
+    browser.click("#status option[value=rejected]").await;
+    browser.shows("main", "No order is like this").await;
+    browser.click("#status option[value='']").await;
+    browser.find(&row).await;
+    browser.click("#age option[value=minute]").await;
+    browser.shows("main", "No order is like this").await;
+    browser.click("#age option[value='']").await;
+    browser.find(&row).await;
+    browser.fill("#q", order["customer_id"].as_str().unwrap()).await;
+    browser.click("[role=search] button").await;
+    browser.find(&row).await;
 }
 
 #[actix_web::test]

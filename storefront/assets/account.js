@@ -19,6 +19,9 @@ export function accountForm() {
   const isNew = () => modes.new.checked;
   const modes = { new: mode('new'), known: mode('known') };
   const button = element('button', { id: 'account-go' }, '');
+  // Only in a stack with the lab: for people who look around.
+  const example = 'lab' in document.body.dataset
+    && element('button', { id: 'account-example', type: 'button', click: fillIn }, text('account.example'));
   const trouble = element('div', {});
   const form = element('form', { id: 'account', class: 'account', novalidate: true, submit: send },
     element('h3', {}, text('account.title')),
@@ -26,7 +29,7 @@ export function accountForm() {
     element('fieldset', { class: 'modes' }, element('legend', { class: 'unseen' }, text('account.title')),
       element('label', {}, modes.new, ' ', text('account.new')),
       element('label', {}, modes.known, ' ', text('account.known'))),
-    fields.name.place, fields.email.place, fields.password.place, trouble, button);
+    fields.name.place, fields.email.place, fields.password.place, trouble, button, example);
   change();
   return form;
 
@@ -60,6 +63,14 @@ export function accountForm() {
     } finally {
       busy(false);
     }
+  }
+
+  function fillIn() {
+    const values = { name: text('account.example.name'), email: `${newId()}@example.com`, password: newId() };
+    Object.entries(values).forEach(([name, value]) => { fields[name].input.value = value; });
+    modes.new.checked = true;
+    change();
+    form.requestSubmit();
   }
 
   async function register(person) {

@@ -15,10 +15,11 @@ pub fn build(config: Config) -> BuildFuture<anyhow::Error> {
 }
 
 async fn wire(config: Config) -> anyhow::Result<Server> {
+    let is_lab = config.http.lab.is_some();
     let listener = Listener::bind(SERVICE, config.http)?;
     let platform = Platform::new(listener.replica(), config.platform);
 
-    let pages = Pages::new(&listener.replica().instance)?;
+    let pages = Pages::new(&listener.replica().instance, is_lab)?;
 
     let service = Service::new(listener)
         .data(pages)

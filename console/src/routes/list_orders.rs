@@ -1,12 +1,15 @@
 //! `GET /api/orders`: all orders, and before them those that need a person.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use shared::request::Params;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::answer;
 use super::operator::Operator;
@@ -19,6 +22,7 @@ const MOST_STUCK: usize = 50;
 
 #[utoipa::path(get, path = "/api/orders", tag = "orders",
     params(("status" = Option<String>, Query), ("customer_id" = Option<uuid::Uuid>, Query),
+        ("older_than" = Option<u32>, Query, description = "seconds since the order was placed"),
         ("limit" = Option<u8>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200), (status = 400, description = "`invalid_parameter`")))]
 pub(crate) async fn list_orders(
@@ -31,6 +35,10 @@ pub(crate) async fn list_orders(
         if let Some(value) = params.optional::<String>(name, "text")?.filter(|value| !value.is_empty()) {
             query.push(format!("{name}={}", encoded(&value)));
         }
+    }
+    if let Some(seconds) = params.optional::<u32>("older_than", "a number of seconds")? {
+        let before = OffsetDateTime::now_utc() - Duration::from_secs(seconds.into());
+        query.push(format!("before={}", encoded(&before.format(&Rfc3339).unwrap_or_default())));
     }
     let is_first = !query.iter().any(|pair| pair.starts_with("cursor="));
     let path = format!("/api/orders?{}", query.join("&"));

@@ -7,6 +7,8 @@ use actix_web::web::Data;
 use serde::Serialize;
 use shared::auth::Caller;
 use shared::request::{Page, Paging, Params};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
 use crate::domain::Status;
@@ -24,6 +26,16 @@ pub(crate) struct Orders {
 
 struct StatusName(&'static str);
 
+struct Time(OffsetDateTime);
+
+impl FromStr for Time {
+    type Err = time::error::Parse;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        OffsetDateTime::parse(text, &Rfc3339).map(Self)
+    }
+}
+
 impl FromStr for StatusName {
     type Err = ();
 
@@ -36,6 +48,7 @@ impl FromStr for StatusName {
     params(
         ("status" = Option<String>, Query),
         ("customer_id" = Option<uuid::Uuid>, Query, description = "for admins; ignored otherwise"),
+        ("before" = Option<String>, Query, format = "date-time", description = "orders placed before this time"),
         ("limit" = Option<u8>, Query, minimum = 1, maximum = 100),
         ("cursor" = Option<String>, Query),
     ),
@@ -51,7 +64,9 @@ pub(crate) async fn list_orders(
         true => params.optional("customer_id", "the id of a customer")?,
         false => Some(caller.id),
     };
-    let Page { items, next_cursor } = store.orders(&paging, Filter { customer_id, status }).await?;
+    let before = params.optional::<Time>("before", "a time like 2026-01-31T12:00:00Z")?.map(|time| time.0);
+    let filter = Filter { customer_id, status, before };
+    let Page { items, next_cursor } = store.orders(&paging, filter).await?;
     let orders = items.iter().map(OrderView::from).collect();
     Ok(HttpResponse::Ok().json(Orders { orders, next_cursor }))
 }

@@ -16,6 +16,17 @@ pub struct Filter {
     pub customer_id: Option<Uuid>,
     /// The name of a status.
     pub status: Option<&'static str>,
+    /// Orders placed before this time.
+    pub before: Option<OffsetDateTime>,
+}
+
+impl Filter {
+    /// The least id of an order that was placed at [`Self::before`] or later: ids begin with their time (UUIDv7), in
+    /// milliseconds.
+    fn least_id_after(&self) -> Option<Uuid> {
+        let milliseconds = u64::try_from(self.before?.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+        Some(uuid::Builder::from_unix_timestamp_millis(milliseconds, &[0; 10]).into_uuid())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,10 +86,11 @@ impl Store {
         // better, because one customer has fewer orders.
         let status = if filter.customer_id.is_some() { "COALESCE(status, '') =" } else { "status =" };
         // An absent filter adds no condition, so that the database can choose the best index.
-        let filters: [(&str, Option<Value>); 3] = [
+        let filters: [(&str, Option<Value>); 4] = [
             ("customer_id =", filter.customer_id.map(Value::from)),
             (status, filter.status.map(Value::from)),
             ("id <", paging.cursor.map(Value::from)),
+            ("id <", filter.least_id_after().map(Value::from)),
         ];
         let (mut conditions, mut values) = ("TRUE".to_owned(), Vec::new());
         for (condition, value) in filters {

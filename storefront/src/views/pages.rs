@@ -14,6 +14,7 @@ use crate::error::Error;
 /// What the program needs for its pages, made once.
 pub struct Pages {
     instance: String,
+    is_lab: bool,
     english: Texts,
     chinese: Texts,
 }
@@ -34,6 +35,7 @@ struct Frame<'a> {
     texts: &'a Texts,
     visit: &'a Visit,
     instance: &'a str,
+    is_lab: bool,
 }
 
 struct LanguageLink {
@@ -99,11 +101,13 @@ impl Product {
 }
 
 impl Pages {
+    /// With `is_lab`, a visitor may register as an example customer with one click.
+    ///
     /// # Errors
     /// When the texts in the program are malformed.
-    pub fn new(instance: &str) -> Result<Self, serde_json::Error> {
+    pub fn new(instance: &str, is_lab: bool) -> Result<Self, serde_json::Error> {
         let (english, chinese) = (Texts::of(Language::English)?, Texts::of(Language::Chinese)?);
-        Ok(Self { instance: instance.to_owned(), english, chinese })
+        Ok(Self { instance: instance.to_owned(), is_lab, english, chinese })
     }
 
     pub fn shop(
@@ -128,7 +132,7 @@ impl Pages {
             Language::English => &self.english,
             Language::Chinese => &self.chinese,
         };
-        Frame { texts, visit, instance: &self.instance }
+        Frame { texts, visit, instance: &self.instance, is_lab: self.is_lab }
     }
 }
 
