@@ -69,7 +69,7 @@ async fn a_customer_buys_sees_the_order_confirmed_finds_it_again_and_cancels_it(
     }
     browser.shows("li.done[data-step=paid]", "e2e-").await;
     browser.find("li.now[data-step=shipped]").await;
-    browser.picture("order").await;
+    browser.picture("shop-order").await;
 
     browser.open("/shop/orders").await;
     browser.shows("tbody", "Paid and confirmed").await;

@@ -102,7 +102,7 @@ impl Store {
             Inserted::New => self.dispatch(tx, payment, None, due, traceparent),
             Inserted::Exists => {
                 let payment = locked(tx, payment.id).await?;
-                self.notify(tx, &payment, payment.settled_outcome(), traceparent).await?;
+                self.notify(tx, &payment, payment.settled_outcome(), traceparent);
             }
         }
         Ok(())
@@ -122,9 +122,10 @@ impl Store {
         let id = purchase.id;
         let Change { payment: tombstone, notice, .. } = Payment::tombstone(purchase, tx.now());
         match rows::insert(tx, &tombstone, None, traceparent).await? {
-            Inserted::New => Ok(self.notify(tx, &tombstone, notice, traceparent).await?),
-            Inserted::Exists => self.command(tx, id, traceparent, Payment::void).await,
+            Inserted::New => self.notify(tx, &tombstone, notice, traceparent),
+            Inserted::Exists => self.command(tx, id, traceparent, Payment::void).await?,
         }
+        Ok(())
     }
 
     /// Refunds what is not refunded yet, for the order.
@@ -263,7 +264,7 @@ impl Store {
         let payment = locked(tx, id).await?;
         match command(payment.clone(), tx.now())? {
             Reaction::Changed(change) => self.write(tx, payment.version, *change, traceparent).await?,
-            Reaction::Unchanged(notice) => self.notify(tx, &payment, notice, traceparent).await?,
+            Reaction::Unchanged(notice) => self.notify(tx, &payment, notice, traceparent),
         }
         Ok(())
     }
@@ -301,18 +302,14 @@ impl Store {
             ledger::write(tx, change.payment.id, transfer, change.payment.updated_at).await?;
         }
         tx.on_commit(metrics::counting(change));
-        self.notify(tx, &change.payment, change.notice.clone(), traceparent).await
+        self.notify(tx, &change.payment, change.notice.clone(), traceparent);
+        Ok(())
     }
 
-    async fn notify(
-        &self,
-        tx: &mut Tx,
-        payment: &Payment,
-        notice: Option<Notice>,
-        traceparent: Option<&str>,
-    ) -> Result<(), DbError> {
-        let Some(notice) = notice else { return Ok(()) };
-        self.outbox.put(tx, ORDERS, events::event(payment, &notice, traceparent)).await
+    fn notify(&self, tx: &mut Tx, payment: &Payment, notice: Option<Notice>, traceparent: Option<&str>) {
+        if let Some(notice) = notice {
+            self.outbox.put(tx, ORDERS, events::event(payment, &notice, traceparent));
+        }
     }
 
     fn lease_end(&self, tx: &Tx, payment: &Payment) -> Option<OffsetDateTime> {

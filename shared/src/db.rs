@@ -45,7 +45,7 @@ pub use last::LastWrite;
 #[cfg(test)]
 pub(crate) use prune::BATCH;
 pub use prune::Retention;
-pub use query::{Conn, Query, Row, query};
+pub use query::{Conn, Query, Row, placeholders, query};
 pub use value::{Column, Value, now};
 
 #[cfg(feature = "postgres")]

@@ -1,7 +1,10 @@
 //! Placing and changing orders, and their timers.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use shared::client::Context;
-use shared::db::{DbError, Query, Tx, query};
+use shared::db::{DbError, LastWrite, Query, Tx, placeholders, query};
 use shared::trace::SpanKind;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -152,13 +155,18 @@ impl Store {
             span.set("saga.cause", cause.name);
             span.set("saga.attempt", cause.attempt);
         });
-        self.record(tx, from, order, cause).await?;
+        tx.last::<NewTimelineEntries>().0.push(NewTimelineEntry {
+            order: order.clone(),
+            from,
+            cause: cause.clone(),
+            instance: self.instance.clone(),
+        });
         let mut reserves = false;
         for effect in effects {
             let (from, to) = match effect {
                 Effect::Send(command) => {
                     let event = commands::event(order, command, &cause.context);
-                    self.outbox.put(tx, PAYMENTS, event).await?;
+                    self.outbox.put(tx, PAYMENTS, event);
                     continue;
                 }
                 Effect::ReserveStock => {
@@ -172,6 +180,8 @@ impl Store {
             move_reserved(tx, &order.lines, from, to);
         }
         if reserves {
+            // The rows of the stock are locked until the commit, so everything else is written before.
+            tx.write_last().await?;
             reserve(tx, &order.lines).await?;
         }
         let (notifier, order) = (self.notifier.clone(), order.clone());
@@ -183,33 +193,47 @@ impl Store {
         });
         Ok(())
     }
+}
 
-    async fn record(
-        &self,
-        tx: &mut Tx,
-        from: Option<Status>,
-        order: &Order,
-        cause: &Cause,
-    ) -> Result<(), DbError> {
-        query(
+/// An entry of an order's timeline.
+struct NewTimelineEntry {
+    order: Order,
+    from: Option<Status>,
+    cause: Cause,
+    instance: Arc<str>,
+}
+
+/// The entries of one transaction. One statement inserts all.
+#[derive(Default)]
+struct NewTimelineEntries(Vec<NewTimelineEntry>);
+
+#[async_trait(?Send)]
+impl LastWrite for NewTimelineEntries {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
+        let insert = query(format!(
             "INSERT INTO order_events (order_id, version, at, from_status, to_status, reason, cause, \
-             message_id, attempt, trace_id, instance) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        )
-        .bind(order.id)
-        .bind(order.version())
-        .bind(order.updated_at())
-        .bind(from.map(Status::as_str))
-        .bind(order.status().as_str())
-        .bind(order.status().reason().map(Reason::as_str))
-        .bind(cause.name)
-        .bind(cause.message_id)
-        .bind(cause.attempt)
-        .bind(cause.context.trace_id())
-        .bind(&*self.instance)
-        .execute(tx)
-        .await?;
-        Ok(())
+             message_id, attempt, trace_id, instance) VALUES {}",
+            placeholders(1, 11, self.0.len())
+        ));
+        let insert = self.0.iter().fold(insert, |insert, NewTimelineEntry { order, from, cause, instance }| {
+            insert
+                .bind(order.id)
+                .bind(order.version())
+                .bind(order.updated_at())
+                .bind(from.map(Status::as_str))
+                .bind(order.status().as_str())
+                .bind(order.status().reason().map(Reason::as_str))
+                .bind(cause.name)
+                .bind(cause.message_id)
+                .bind(cause.attempt)
+                .bind(cause.context.trace_id())
+                .bind(&**instance)
+        });
+        insert.execute(tx).await.map(drop)
+    }
+
+    fn locks_contended_rows(&self) -> bool {
+        false
     }
 }
 

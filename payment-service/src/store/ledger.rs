@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use shared::db::{Db, DbError, LastWrite, Row, Tx, query};
+use shared::db::{Db, DbError, LastWrite, Row, Tx, placeholders, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -78,23 +78,19 @@ pub(super) async fn write(
 impl LastWrite for Totals {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let Self { slot, changes } = *self;
-        for ((account, currency), Change { balance, entries }) in changes {
-            query(
-                "INSERT INTO ledger_totals (account, currency, slot, balance, entries) \
-                 VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (account, currency, slot) DO UPDATE SET \
-                    balance = ledger_totals.balance + excluded.balance, \
-                    entries = ledger_totals.entries + excluded.entries",
-            )
-            .bind(account.as_str())
-            .bind(currency.as_str())
-            .bind(slot)
-            .bind(balance)
-            .bind(entries)
-            .execute(&mut *tx)
-            .await?;
-        }
-        Ok(())
+        // The rows are locked in the order in which they are listed.
+        let add = query(format!(
+            "INSERT INTO ledger_totals (account, currency, slot, balance, entries) VALUES {} \
+             ON CONFLICT (account, currency, slot) DO UPDATE SET \
+                balance = ledger_totals.balance + excluded.balance, \
+                entries = ledger_totals.entries + excluded.entries",
+            placeholders(1, 5, changes.len())
+        ));
+        let add = changes.into_iter().fold(add, |add, ((account, currency), change)| {
+            let add = add.bind(account.as_str()).bind(currency.as_str()).bind(slot);
+            add.bind(change.balance).bind(change.entries)
+        });
+        add.execute(tx).await.map(drop)
     }
 }
 

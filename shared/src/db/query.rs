@@ -50,6 +50,16 @@ pub fn query(sql: impl Into<String>) -> Query {
     Query { sql: sql.into(), values: Vec::new() }
 }
 
+/// The placeholders of `rows` rows of `columns` values, from the number `first` on: `($1, $2), ($3, $4)`.
+pub fn placeholders(first: usize, columns: usize, rows: usize) -> String {
+    let row = |number: usize| {
+        let begin = first + number * columns;
+        let row: Vec<_> = (begin..begin + columns).map(|index| format!("${index}")).collect();
+        format!("({})", row.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
 #[derive(Debug)]
 pub enum Row {
     #[cfg(feature = "postgres")]

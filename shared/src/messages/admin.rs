@@ -74,7 +74,7 @@ async fn replay(
                 must_be_listed(&authenticator, &event)?;
                 inbox.replay(tx, &event).await.map_err(|error| super::http::problem(&error))?;
             } else {
-                outbox.put(tx, &destination, event).await?;
+                outbox.put(tx, &destination, event);
             }
             Ok(())
         },

@@ -1,11 +1,15 @@
 //! The transactional outbox: a service writes an event in the same transaction as the change it announces.
 //! The [relay](super::relay) sends it after the commit.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
 use time::{Duration, OffsetDateTime};
 use tokio::sync::mpsc::UnboundedSender;
+use uuid::Uuid;
 
 use super::Event;
-use crate::db::{DbError, Tx, query};
+use crate::db::{DbError, LastWrite, Tx, placeholders, query};
 use crate::resilience::Backoff;
 
 /// The duration of a relay's claim on an event. After it, another relay may send the event. Sending an event twice is
@@ -46,40 +50,70 @@ impl Outbox {
         Self { relay, claimed }
     }
 
-    /// Writes `event` in `tx`. The relay sends it to the service `destination` immediately after the commit. If this
-    /// replica dies, another replica's relay sends it.
+    /// Writes `event` at the end of `tx`. The relay sends it to the service `destination` immediately after the commit. If
+    /// this replica dies, another replica's relay sends it.
     ///
     /// The insert also claims the event for this process's relay, which saves a transaction. If earlier
     /// events of the subject are unsent, the event stays unclaimed until they are sent. Concurrent writers of events
     /// with one subject must hold a common lock. Otherwise, the order of their events is undefined.
-    pub async fn put(&self, tx: &mut Tx, destination: &str, event: Event) -> Result<(), DbError> {
+    pub fn put(&self, tx: &mut Tx, destination: &str, event: Event) {
+        let new = tx.last::<NewEvents>();
+        new.outbox.get_or_insert_with(|| self.clone());
+        new.events.push((destination.to_owned(), event));
+    }
+}
+
+/// The events of one transaction, with their destinations. One statement inserts all.
+#[derive(Default)]
+struct NewEvents {
+    outbox: Option<Outbox>,
+    events: Vec<(String, Event)>,
+}
+
+#[async_trait(?Send)]
+impl LastWrite for NewEvents {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
+        let Self { outbox: Some(Outbox { relay, claimed }), events } = *self else { return Ok(()) };
         let now = tx.now();
         let claimed_until = now + LEASE;
-        let row = query(
+        // The head of a subject is the first of these events, if no earlier one is unsent.
+        let insert = query(format!(
             "INSERT INTO outbox (id, destination, subject, event, created_at, claimed_by, next_at) \
-             SELECT $1, $2, $3, $4, $5, \
-                CASE WHEN earlier.pending THEN NULL ELSE $6 END, \
-                CASE WHEN earlier.pending THEN $5 ELSE $7 END \
-             FROM (SELECT EXISTS (SELECT 1 FROM outbox WHERE subject = $3 AND sent_at IS NULL) AS pending) \
-                AS earlier \
-             RETURNING seq, claimed_by",
-        )
-        .bind(event.id)
-        .bind(destination)
-        .bind(event.subject.as_str())
-        .bind(event.to_json())
-        .bind(now)
-        .bind(self.relay.as_str())
-        .bind(claimed_until)
-        .fetch_one(&mut *tx)
-        .await?;
-        if row.get::<Option<String>>("claimed_by")?.is_some() {
-            let destination = destination.to_owned();
-            let outgoing = Outgoing { seq: row.get("seq")?, destination, attempts: 0, claimed_until, event };
-            let claimed = self.claimed.clone();
-            // If the relay has ended, the claim expires and another replica's relay sends the event.
-            tx.on_commit(move || claimed.send(outgoing).unwrap_or_default());
+             WITH new_events (id, destination, subject, event, is_first) AS (VALUES {}) \
+             SELECT id, destination, subject, event, $1, \
+                CASE WHEN is_head THEN $2 END, CASE WHEN is_head THEN $3 ELSE $1 END \
+             FROM (SELECT new_events.*, is_first AND NOT EXISTS ( \
+                SELECT 1 FROM outbox WHERE outbox.subject = new_events.subject AND sent_at IS NULL) AS is_head \
+                FROM new_events) AS new_events \
+             RETURNING id, seq, claimed_by",
+            placeholders(4, 5, events.len())
+        ));
+        let mut subjects = BTreeSet::new();
+        let mut insert = insert.bind(now).bind(relay).bind(claimed_until);
+        for (destination, event) in &events {
+            let is_first = subjects.insert(event.subject.as_str());
+            let place = insert.bind(event.id).bind(destination.as_str()).bind(event.subject.as_str());
+            insert = place.bind(event.to_json()).bind(is_first);
         }
+        let mut heads = BTreeMap::new();
+        for row in insert.fetch_all(&mut *tx).await? {
+            if row.get::<Option<String>>("claimed_by")?.is_some() {
+                heads.insert(row.get::<Uuid>("id")?, row.get("seq")?);
+            }
+        }
+        let heads = events.into_iter().filter_map(|(destination, event)| {
+            let seq = *heads.get(&event.id)?;
+            Some(Outgoing { seq, destination, attempts: 0, claimed_until, event })
+        });
+        let heads: Vec<_> = heads.collect();
+        tx.on_commit(move || {
+            // If the relay has ended, the claims expire and another replica's relay sends the events.
+            heads.into_iter().for_each(|head| claimed.send(head).unwrap_or_default());
+        });
         Ok(())
+    }
+
+    fn locks_contended_rows(&self) -> bool {
+        false
     }
 }

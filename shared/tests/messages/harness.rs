@@ -265,7 +265,7 @@ pub(crate) fn event(kind: &str, subject: &str, number: i64) -> Event {
 
 pub(crate) async fn put(db: &Db, outbox: &Outbox, event: Event) {
     let mut tx = db.begin().await.unwrap();
-    outbox.put(&mut tx, "receiver", event).await.unwrap();
+    outbox.put(&mut tx, "receiver", event);
     tx.commit().await.unwrap();
 }
 
@@ -273,7 +273,7 @@ pub(crate) async fn put(db: &Db, outbox: &Outbox, event: Event) {
 pub(crate) async fn put_together(db: &Db, outbox: &Outbox, events: impl IntoIterator<Item = Event>) {
     let mut tx = db.begin().await.unwrap();
     for event in events {
-        outbox.put(&mut tx, "receiver", event).await.unwrap();
+        outbox.put(&mut tx, "receiver", event);
     }
     tx.commit().await.unwrap();
 }
