@@ -61,7 +61,7 @@ compose_up() {
   [ -n "$(containers)" ] || ports_are_free gateway:8080 gateway:9090 prometheus:9091
 
   echo "Building (the first time takes some minutes) …"
-  docker compose build --quiet
+  docker compose build --quiet ${IMAGE_PROFILE:+--build-arg "PROFILE=$IMAGE_PROFILE"}
   docker compose up --detach --wait --wait-timeout 180 || die "Some containers did not become healthy: see docker compose ps, docker compose logs. scripts/down --compose stops the stack."
   await_replicas || die "The gateway does not see $REPLICAS healthy replicas: see $ADMIN."
   write_admin_env
