@@ -6,7 +6,7 @@
 # set of crates, so that each dependency has the same features everywhere: those that are not copied yet
 # are empty.
 FROM rust:1.95-slim-bookworm AS manifests
-# Of Cargo.toml. `docker compose build --build-arg PROFILE=quick` takes a third of the time.
+# dist, release or quick (Cargo.toml). `docker compose build --build-arg PROFILE=quick` takes less time.
 ARG PROFILE=dist
 COPY . /src
 RUN mkdir /manifests && cd /src && cp --parents programs.txt Cargo.toml Cargo.lock */Cargo.toml /manifests \

@@ -25,7 +25,8 @@ let stop = new AbortController();
 export function update(search) {
   stop.abort();
   stop = new AbortController();
-  const [status, age, customer] = ['status', 'age', 'customer'].map((name) => search.get(name) ?? '');
+  const [status, wanted, customer] = ['status', 'age', 'customer'].map((name) => search.get(name) ?? '');
+  const age = Object.hasOwn(AGES, wanted) ? wanted : '';
   replace(parts.form, filters(status, age, customer));
   listView(parts.list, {
     label: text('page.orders'),

@@ -1,5 +1,5 @@
-//! The admin port: routes and registry. Reading needs no token. Switching a strategy, or putting a replica into maintenance, needs
-//! an admin's token. Registering needs a service token.
+//! The admin port: routes and registry. Reading needs no token. Switching a strategy, or putting a replica into
+//! maintenance, needs an admin's token. Registering needs a service token.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,16 +41,16 @@ pub struct Console {
 struct Switch(Strategy);
 
 /// Seconds; without them until an admin ends it.
-struct RestFor(Option<u64>);
+struct MaintenanceFor(Option<u64>);
 
 /// The longest maintenance with an end, in seconds.
-const LONGEST_REST: u64 = 3600;
+const LONGEST_MAINTENANCE: u64 = 3600;
 
-impl FromBody for RestFor {
+impl FromBody for MaintenanceFor {
     fn from_body(fields: &mut Fields<'_>) -> Result<Self, Invalid> {
         match fields.optional("seconds")? {
-            Some(seconds) if !(1..=LONGEST_REST).contains(&seconds) => {
-                fields.reject("seconds", format!("must be a number from 1 to {LONGEST_REST}"))
+            Some(seconds) if !(1..=LONGEST_MAINTENANCE).contains(&seconds) => {
+                fields.reject("seconds", format!("must be a number from 1 to {LONGEST_MAINTENANCE}"))
             }
             seconds => Ok(Self(seconds)),
         }
@@ -225,7 +225,7 @@ async fn deregister(
 async fn set_maintenance(
     admin: Admin,
     path: Path<(String, String)>,
-    body: Body<RestFor>,
+    body: Body<MaintenanceFor>,
     console: Data<Console>,
 ) -> Result<HttpResponse, Problem> {
     let now = Instant::now();

@@ -144,8 +144,8 @@ pub fn handle(
 }
 
 /// Whether the saga must stop repeating the command of its current step. There are two reasons: payment-service
-/// reports [`Trigger::PaymentStuck`] for this step, or the saga's deadline has passed. A saga that is already stuck does not
-/// give up again: it ignores further `Stuck` reports, and it has no timer.
+/// reports [`Trigger::PaymentStuck`] for this step, or the saga's deadline has passed. A saga that is already stuck does
+/// not give up again: it ignores further reports of this kind, and it has no timer.
 fn gives_up(saga: &Saga, trigger: &Trigger, now: OffsetDateTime) -> bool {
     match trigger {
         Trigger::PaymentStuck { operation, .. } => {

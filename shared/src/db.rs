@@ -340,10 +340,15 @@ impl Tx {
 
     /// Runs the [last writes](Tx::last) now, for a caller that treats their errors unlike those of the commit.
     pub async fn write_last(&mut self) -> Result<(), DbError> {
-        for write in self.last.take() {
-            write.write(self).await?;
+        loop {
+            let writes = self.last.take();
+            if writes.is_empty() {
+                return Ok(());
+            }
+            for write in writes {
+                write.write(self).await?;
+            }
         }
-        Ok(())
     }
 
     /// Runs the last writes, commits, and runs the `on_commit` actions. After an error it is unknown whether the

@@ -66,6 +66,7 @@ export function accountForm() {
   }
 
   function fillIn() {
+    if (button.getAttribute('aria-busy') === 'true') return;
     const values = { name: text('account.example.name'), email: `${newId()}@example.com`, password: newId() };
     Object.entries(values).forEach(([name, value]) => { fields[name].input.value = value; });
     modes.new.checked = true;

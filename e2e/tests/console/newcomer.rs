@@ -1,10 +1,12 @@
 //! What a newcomer does first, with the mouse alone. The admin's login is pasted from what `scripts/up` printed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use e2e::Browser;
+use e2e::{Browser, eventually};
 
 use crate::{log_in, start_with};
+
+const SOON: Duration = Duration::from_secs(30);
 
 #[actix_web::test]
 async fn a_newcomer_buys_kills_a_replica_buys_again_and_sees_why_nothing_broke_by_clicks_alone() {
@@ -31,12 +33,15 @@ async fn a_newcomer_buys_kills_a_replica_buys_again_and_sees_why_nothing_broke_b
     let port = stack.replicas("order-service")[0].port;
     browser.click(&format!("#where-kill option[value$='-{port}']")).await;
     browser.click("#start-kill").await;
-    browser.shows("#sentence", &format!("-{port}")).await;
+    let ended =
+        eventually("the process ends", SOON, async || stack.replicas("order-service")[0].try_wait().unwrap());
+    assert_eq!(ended.await.code(), Some(137));
     let killed = begun.elapsed();
 
     buy().await;
     browser.shows("li.done[data-step=paid]", "e2e-").await;
     browser.client.goto(&console).await.unwrap();
+    browser.shows("#sentence", &format!("-{port}")).await;
     browser.click("#sentence-link").await;
     browser.shows("#panel-title", &format!("-{port}")).await;
     browser.find("#panel-state").await;

@@ -7,7 +7,7 @@ use crate::{add, pay_with, register};
 
 #[actix_web::test]
 async fn every_page_can_be_read_in_light_and_dark_and_fits_windows_from_360_to_2560_pixels() {
-    let stack = Stack::start().await;
+    let stack = Stack::start_with(&[("LAB", "on")]).await;
     for (scheme, flag) in [("light", "1"), ("dark", "0")] {
         let flag = format!("--blink-settings=preferredColorScheme={flag}");
         let Some(browser) = Browser::start_with(&stack.public, &[&flag, "--hide-scrollbars"]).await else {
@@ -37,7 +37,7 @@ async fn every_page_can_be_read_in_light_and_dark_and_fits_windows_from_360_to_2
 
 #[actix_web::test]
 async fn a_chinese_reader_buys_in_chinese_and_the_choice_is_kept() {
-    let stack = Stack::start().await;
+    let stack = Stack::start_with(&[("LAB", "on")]).await;
     let Some(browser) = Browser::start(&stack.public).await else { return };
     browser.open("/").await;
     browser.shows("h1", "Everything for tea").await;

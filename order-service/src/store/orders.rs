@@ -215,20 +215,21 @@ impl LastWrite for NewTimelineEntries {
              message_id, attempt, trace_id, instance) VALUES {}",
             placeholders(1, 11, self.0.len())
         ));
-        let insert = self.0.iter().fold(insert, |insert, NewTimelineEntry { order, from, cause, instance }| {
-            insert
-                .bind(order.id)
-                .bind(order.version())
-                .bind(order.updated_at())
-                .bind(from.map(Status::as_str))
-                .bind(order.status().as_str())
-                .bind(order.status().reason().map(Reason::as_str))
-                .bind(cause.name)
-                .bind(cause.message_id)
-                .bind(cause.attempt)
-                .bind(cause.context.trace_id())
-                .bind(&**instance)
-        });
+        let insert =
+            self.0.iter().fold(insert, |insert, NewTimelineEntry { order, from, cause, instance }| {
+                insert
+                    .bind(order.id)
+                    .bind(order.version())
+                    .bind(order.updated_at())
+                    .bind(from.map(Status::as_str))
+                    .bind(order.status().as_str())
+                    .bind(order.status().reason().map(Reason::as_str))
+                    .bind(cause.name)
+                    .bind(cause.message_id)
+                    .bind(cause.attempt)
+                    .bind(cause.context.trace_id())
+                    .bind(&**instance)
+            });
         insert.execute(tx).await.map(drop)
     }
 

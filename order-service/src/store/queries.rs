@@ -16,13 +16,12 @@ pub struct Filter {
     pub customer_id: Option<Uuid>,
     /// The name of a status.
     pub status: Option<&'static str>,
-    /// Orders placed before this time.
+    /// Orders placed before this time, by the time in their id (UUIDv7, in milliseconds, of the replica's clock).
     pub before: Option<OffsetDateTime>,
 }
 
 impl Filter {
-    /// The least id of an order that was placed at [`Self::before`] or later: ids begin with their time (UUIDv7), in
-    /// milliseconds.
+    /// The least id of an order that was placed at [`Self::before`] or later.
     fn least_id_after(&self) -> Option<Uuid> {
         let milliseconds = u64::try_from(self.before?.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
         Some(uuid::Builder::from_unix_timestamp_millis(milliseconds, &[0; 10]).into_uuid())

@@ -12,8 +12,8 @@ const SMALL: [&str; 3] = [
     "SCAN ledger_totals: SELECT",
     // In the order of the key, from its end, and no further than the page.
     "FROM payments WHERE TRUE ORDER BY id DESC LIMIT",
-    // One row that was made up.
-    "SCAN earlier: INSERT INTO outbox",
+    // The new events themselves.
+    "SCAN new_events: INSERT INTO outbox",
 ];
 
 #[actix_web::test]

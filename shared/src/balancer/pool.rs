@@ -164,7 +164,7 @@ impl Pool {
         now: Instant,
     ) -> Result<PickedReplica, PickError> {
         match self.pick_probe(excluded, now) {
-            Some(hold) => Ok(hold),
+            Some(picked) => Ok(picked),
             None => self.pick_without_probe(picker, affinity, excluded, now),
         }
     }
@@ -183,7 +183,7 @@ impl Pool {
         let key = members.choose(picker, affinity, excluded, self.settings.max_in_flight, now)?;
         let replica = members.get(key).ok_or(PickError::NoCandidate)?;
         replica.begin_request();
-        Ok(self.hold(replica, false, now))
+        Ok(self.picked(replica, false, now))
     }
 
     /// Picks an ejected replica that is due for a probe, if there is one. The request made with the returned
@@ -194,10 +194,10 @@ impl Pool {
         let replica = members.get(key)?;
         replica.begin_request();
         replica.ejection.probe_started();
-        Some(self.hold(replica, true, now))
+        Some(self.picked(replica, true, now))
     }
 
-    fn hold(self: &Arc<Self>, replica: &Member, probing: bool, now: Instant) -> PickedReplica {
+    fn picked(self: &Arc<Self>, replica: &Member, probing: bool, now: Instant) -> PickedReplica {
         PickedReplica {
             pool: self.clone(),
             key: replica.key,

@@ -115,7 +115,7 @@ fn a_replica_that_an_admin_gives_a_rest_gets_nothing_until_its_end() {
 }
 
 #[test]
-fn when_no_other_replica_is_left_a_resting_one_serves() {
+fn when_no_other_replica_is_left_one_in_maintenance_serves() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
     assert!(["0", "1"].iter().all(|id| pool.set_maintenance(id, Some(Maintenance::Open), now)));
@@ -177,8 +177,8 @@ fn p2c_treats_a_new_replica_as_fast_as_the_others() {
     let (pool, picker) = (pool(1, now), Picker::new(Strategy::P2cEwma));
     shares(&pool, &picker, 1, now);
     pool.update(&instances(2), now);
-    let holds: Vec<_> = (0..100).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
-    let newcomers = holds.iter().filter(|picked| picked.instance().id == "1").count();
+    let picked_replicas: Vec<_> = (0..100).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
+    let newcomers = picked_replicas.iter().filter(|picked| picked.instance().id == "1").count();
     assert!((40..=60).contains(&newcomers), "about half, not all: {newcomers}");
 }
 
@@ -207,8 +207,8 @@ fn an_unreachable_replica_is_ejected_immediately_probed_and_readmitted_with_a_sl
 fn five_failures_in_a_row_eject_and_a_late_success_does_not_readmit() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
-    let mut holds: Vec<_> = (0..12).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
-    let mut bad: Vec<_> = holds.iter_mut().filter(|picked| picked.instance().id == "0").collect();
+    let mut picked_replicas: Vec<_> = (0..12).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
+    let mut bad: Vec<_> = picked_replicas.iter_mut().filter(|picked| picked.instance().id == "0").collect();
     let later = now + FAST;
     for (times, picked) in bad.iter_mut().take(5).enumerate() {
         assert_eq!(health(&pool, "0", now), Health::Healthy, "{times}");
@@ -396,9 +396,9 @@ fn a_replica_gets_at_most_its_maximum_of_concurrent_requests() {
     let pool = Pool::new("a-service", Settings { max_in_flight: 2, ..Settings::default() });
     pool.update(&instances(1), now);
     let picker = Picker::new(Strategy::RoundRobin);
-    let holds: Vec<_> = (0..2).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
+    let picked_replicas: Vec<_> = (0..2).map(|_| pool.pick(&picker, None, &[], now).unwrap()).collect();
     assert_eq!(pool.pick(&picker, None, &[], now).unwrap_err(), PickError::AllBusy);
-    drop(holds);
+    drop(picked_replicas);
     assert!(pool.pick(&picker, None, &[], now).is_ok());
 }
 

@@ -76,16 +76,17 @@ impl LastWrite for NewEvents {
         let Self { outbox: Some(Outbox { relay, claimed }), events } = *self else { return Ok(()) };
         let now = tx.now();
         let claimed_until = now + LEASE;
-        // The head of a subject is the first of these events, if no earlier one is unsent.
+        // The head of a subject is the first of these events, if no earlier one is unsent. PostgreSQL looks each subject up in
+        // the index; with NOT EXISTS it may read all unsent events instead.
         let insert = query(format!(
             "INSERT INTO outbox (id, destination, subject, event, created_at, claimed_by, next_at) \
              WITH new_events (id, destination, subject, event, is_first) AS (VALUES {}) \
              SELECT id, destination, subject, event, $1, \
                 CASE WHEN is_head THEN $2 END, CASE WHEN is_head THEN $3 ELSE $1 END \
-             FROM (SELECT new_events.*, is_first AND NOT EXISTS ( \
-                SELECT 1 FROM outbox WHERE outbox.subject = new_events.subject AND sent_at IS NULL) AS is_head \
-                FROM new_events) AS new_events \
-             RETURNING id, seq, claimed_by",
+             FROM (SELECT new_events.*, is_first AND ( \
+                SELECT 1 FROM outbox WHERE outbox.subject = new_events.subject AND sent_at IS NULL LIMIT 1 \
+                ) IS NULL AS is_head FROM new_events) AS new_events \
+             RETURNING id, destination, seq, claimed_by",
             placeholders(4, 5, events.len())
         ));
         let mut subjects = BTreeSet::new();
@@ -98,11 +99,11 @@ impl LastWrite for NewEvents {
         let mut heads = BTreeMap::new();
         for row in insert.fetch_all(&mut *tx).await? {
             if row.get::<Option<String>>("claimed_by")?.is_some() {
-                heads.insert(row.get::<Uuid>("id")?, row.get("seq")?);
+                heads.insert((row.get::<Uuid>("id")?, row.get::<String>("destination")?), row.get("seq")?);
             }
         }
         let heads = events.into_iter().filter_map(|(destination, event)| {
-            let seq = *heads.get(&event.id)?;
+            let seq = heads.remove(&(event.id, destination.clone()))?;
             Some(Outgoing { seq, destination, attempts: 0, claimed_until, event })
         });
         let heads: Vec<_> = heads.collect();

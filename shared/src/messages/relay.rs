@@ -2,8 +2,8 @@
 //!
 //! **Order.** Events with the same `subject` (the id of the aggregate) are sent one after the other. Events of
 //! different subjects are sent in parallel. To keep this order, the relay claims only the *head* of a subject: its oldest
-//! unsent event. [`Outbox::put`] inserts an event. If the new event is the head of its subject, the same statement also
-//! claims it for the relay of this process, which saves a second transaction.
+//! unsent event. The statement that inserts the events of a transaction ([`Outbox::put`]) also claims the heads among
+//! them for the relay of this process, which saves a second transaction.
 //!
 //! **Claim.** An event may be claimed at the time `next_at` or later. A claim sets `next_at` to the time when the claim
 //! expires, and `claimed_by` to the relay. After a failed send, the relay updates the row only if both are unchanged.
@@ -54,8 +54,8 @@ use super::{Nats, SendError, Transport, tracing};
 use crate::db::Db;
 use crate::stop::Stop;
 
-/// How often, at least, the relay searches the table for due events: retries, events that waited for an earlier event of their
-/// subject, and events of dead relays. All others come from [`Outbox::put`].
+/// How often, at least, the relay searches the table for due events: retries, events that waited for an earlier event of
+/// their subject, and events of dead relays. All others come from [`Outbox::put`].
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sends the events of an outbox.

@@ -55,11 +55,15 @@ async fn of_the_events_of_a_transaction_the_relay_gets_only_the_head_of_each_sub
         put_together(&sender, &outbox, [done("b", 4), done("c", 5)]).await;
         let rows = query("SELECT subject, claimed_by FROM outbox ORDER BY seq").fetch_all(&sender).await;
         let claimed = |subject: &str| {
-            let of_subject = rows.as_ref().unwrap().iter().filter(|row| row.get::<String>("subject").unwrap() == subject);
+            let of_subject =
+                rows.as_ref().unwrap().iter().filter(|row| row.get::<String>("subject").unwrap() == subject);
             let is_claimed = |row: &Row| row.get::<Option<String>>("claimed_by").unwrap().is_some();
             of_subject.map(is_claimed).collect::<Vec<_>>()
         };
-        assert_eq!([claimed("a"), claimed("b"), claimed("c")], [vec![true, false], vec![true, false], vec![true]]);
+        assert_eq!(
+            [claimed("a"), claimed("b"), claimed("c")],
+            [vec![true, false], vec![true, false], vec![true]]
+        );
     }
 }
 
