@@ -46,9 +46,13 @@ start_servers() {
   fi
   # On the host's network, so that its health checks reach the tests' servers.
   if [ -z "${TEST_CONSUL_URL:-}" ] && is_here hashicorp/consul:1.20 && [ "$(uname)" = Linux ]; then
-    read -r http rpc gossip < <(free_ports)
-    serve hashicorp/consul:1.20 --network host -- agent -dev -bind 127.0.0.1 -client 127.0.0.1 -http-port "$http" \
-      -server-port "$rpc" -serf-lan-port "$gossip" -serf-wan-port -1 -dns-port -1 -grpc-port -1
+    # Another program may have taken a port meanwhile.
+    for _ in 1 2 3; do
+      read -r http rpc gossip < <(free_ports)
+      serve hashicorp/consul:1.20 --network host -- agent -dev -bind 127.0.0.1 -client 127.0.0.1 -http-port "$http" \
+        -server-port "$rpc" -serf-lan-port "$gossip" -serf-wan-port -1 -dns-port -1 -grpc-port -1
+      if within 15 curl -fsS "http://127.0.0.1:$http/v1/catalog/nodes" >/dev/null 2>&1; then break; fi
+    done
     answers Consul curl -fsS "http://127.0.0.1:$http/v1/catalog/nodes"
     export TEST_CONSUL_URL=consul://127.0.0.1:$http
   fi
@@ -96,6 +100,6 @@ start_compose_servers() {
 }
 
 stop_servers() {
-  [ ${#SERVERS[@]} -eq 0 ] || docker rm --force --volumes "${SERVERS[@]}" >/dev/null
+  [ ${#SERVERS[@]} -eq 0 ] || docker rm --force --volumes "${SERVERS[@]}" >/dev/null || true
   [ -z "$SERVER_FILES" ] || rm -rf "$SERVER_FILES"
 }

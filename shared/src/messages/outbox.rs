@@ -28,7 +28,16 @@ pub(super) const UNAVAILABLE: Backoff =
 #[derive(Clone, Debug)]
 pub struct Outbox {
     relay: String,
-    claimed: UnboundedSender<Outgoing>,
+    committed: UnboundedSender<Committed>,
+}
+
+/// What a commit tells the relay of this process.
+#[derive(Debug)]
+pub(super) enum Committed {
+    /// The insert has claimed this event for the relay.
+    Head(Outgoing),
+    /// Some events wait for earlier events of their subjects.
+    Waiting,
 }
 
 /// An event claimed by a relay.
@@ -46,8 +55,8 @@ pub struct Outgoing {
 }
 
 impl Outbox {
-    pub(super) fn new(relay: String, claimed: UnboundedSender<Outgoing>) -> Self {
-        Self { relay, claimed }
+    pub(super) fn new(relay: String, committed: UnboundedSender<Committed>) -> Self {
+        Self { relay, committed }
     }
 
     /// Writes `event` at the end of `tx`. The relay sends it to the service `destination` immediately after the commit. If
@@ -73,7 +82,7 @@ struct NewEvents {
 #[async_trait(?Send)]
 impl LastWrite for NewEvents {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
-        let Self { outbox: Some(Outbox { relay, claimed }), events } = *self else { return Ok(()) };
+        let Self { outbox: Some(Outbox { relay, committed }), events } = *self else { return Ok(()) };
         let now = tx.now();
         let claimed_until = now + LEASE;
         // The head of a subject is the first of these events, if no earlier one is unsent. PostgreSQL looks each subject up in
@@ -89,7 +98,7 @@ impl LastWrite for NewEvents {
              RETURNING id, destination, seq, claimed_by",
             placeholders(4, 5, events.len())
         ));
-        let mut subjects = BTreeSet::new();
+        let (mut subjects, count) = (BTreeSet::new(), events.len());
         let mut insert = insert.bind(now).bind(relay).bind(claimed_until);
         for (destination, event) in &events {
             let is_first = subjects.insert(event.subject.as_str());
@@ -106,10 +115,11 @@ impl LastWrite for NewEvents {
             let seq = heads.remove(&(event.id, destination.clone()))?;
             Some(Outgoing { seq, destination, attempts: 0, claimed_until, event })
         });
-        let heads: Vec<_> = heads.collect();
+        let heads: Vec<_> = heads.map(Committed::Head).collect();
+        let waiting = (heads.len() < count).then_some(Committed::Waiting);
         tx.on_commit(move || {
             // If the relay has ended, the claims expire and another replica's relay sends the events.
-            heads.into_iter().for_each(|head| claimed.send(head).unwrap_or_default());
+            heads.into_iter().chain(waiting).for_each(|event| committed.send(event).unwrap_or_default());
         });
         Ok(())
     }

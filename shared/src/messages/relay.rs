@@ -49,7 +49,7 @@ use uuid::Uuid;
 
 use self::queue::Queue;
 use self::table::Table;
-use super::outbox::{Outbox, Outgoing};
+use super::outbox::{Committed, Outbox, Outgoing};
 use super::{Nats, SendError, Transport, tracing};
 use crate::db::Db;
 use crate::stop::Stop;
@@ -65,8 +65,8 @@ pub struct Relay {
     db: Db,
     transport: Rc<dyn Transport>,
     outbox: Outbox,
-    /// The events that [`Outbox::put`] claimed for this relay. They arrive after their commit.
-    claimed: UnboundedReceiver<Outgoing>,
+    /// The events of transactions that this process has committed.
+    committed: UnboundedReceiver<Committed>,
 }
 
 /// An event that is being sent.
@@ -97,9 +97,9 @@ impl Relay {
     /// A new outbox, and the relay that gets its events after each commit.
     pub fn new(db: Db, transport: Rc<dyn Transport>) -> (Outbox, Self) {
         let name = Uuid::now_v7().to_string();
-        let (sender, claimed) = unbounded_channel();
+        let (sender, committed) = unbounded_channel();
         let outbox = Outbox::new(name.clone(), sender);
-        (outbox.clone(), Self { name, db, transport, outbox, claimed })
+        (outbox.clone(), Self { name, db, transport, outbox, committed })
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -127,7 +127,7 @@ impl Relay {
     /// Sends events until `stop`. Then it claims no more events. It sends those that it has already claimed, unless
     /// their destination is unavailable.
     pub async fn run(self, stop: Stop) {
-        let Self { name, db, transport, mut claimed, .. } = self;
+        let Self { name, db, transport, mut committed, .. } = self;
         let table = Table::new(name, db.clone());
         let (finished_tx, mut finished_rx) = unbounded_channel();
         let mut queue = Queue::default();
@@ -146,13 +146,18 @@ impl Relay {
                 transaction.set(table.record_and_claim(std::mem::take(&mut unrecorded), wanted).fuse());
                 poll_is_due = false;
             }
-            // `claimed` may still hold events of the last transactions of this process.
-            if stop.is_requested() && queue.is_idle() && claimed.is_empty() && transaction.is_terminated() {
+            // `committed` may still hold events of the last transactions of this process.
+            if stop.is_requested() && queue.is_idle() && committed.is_empty() && transaction.is_terminated() {
                 return;
             }
             tokio::select! {
-                // A newly committed event needs no database access here: the next iteration sends it.
-                Some(outgoing) = claimed.recv() => queue.push(outgoing),
+                Some(event) = committed.recv() => match event {
+                    // It needs no database access here: the next iteration sends it.
+                    Committed::Head(outgoing) => queue.push(outgoing),
+                    // Another relay may have sent the earlier event while this one was not committed yet, and then saw
+                    // nothing to claim.
+                    Committed::Waiting => poll_is_due = true,
+                },
                 Some(first) = finished_rx.recv() => {
                     let mut batch = vec![first];
                     while let Ok(next) = finished_rx.try_recv() {

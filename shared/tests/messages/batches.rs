@@ -1,7 +1,7 @@
 //! Group commit: events that arrive together share a transaction.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::db::testing::{postgres_url, sqlite_url};
 use shared::db::{Db, Row, query};
@@ -65,6 +65,33 @@ async fn of_the_events_of_a_transaction_the_relay_gets_only_the_head_of_each_sub
             [vec![true, false], vec![true, false], vec![true]]
         );
     }
+}
+
+#[actix_web::test]
+async fn an_event_whose_predecessor_was_sent_before_its_commit_does_not_wait_for_the_next_poll() {
+    let Some(url) = postgres_url().await else { return };
+    let (sender, receives) = (open(&url).await, open(&sqlite_url()).await);
+    let receiver = receiver(&receives, "http://").await;
+    let (outbox, _stopper) = relay(&sender, transport(&receiver.url).await);
+    // This relay does not run.
+    let (other, _relay) = Relay::new(sender.clone(), transport("http://127.0.0.1:9").await);
+    let mut waits = Vec::new();
+    for round in 0..20 {
+        let subject = round.to_string();
+        put(&sender, &other, event("thing.done.v1", &subject, 1)).await;
+        let mut tx = sender.begin().await.unwrap();
+        outbox.put(&mut tx, "receiver", event("thing.done.v1", &subject, 2));
+        tx.write_last().await.unwrap();
+        let sent = query("UPDATE outbox SET sent_at = created_at WHERE subject = $1");
+        sent.bind(subject.as_str()).execute(&sender).await.unwrap();
+        let begun = Instant::now();
+        tx.commit().await.unwrap();
+        effects(&receives, &subject, 1).await;
+        waits.push(begun.elapsed());
+    }
+    waits.sort();
+    // The relay polls once a second, so half of the events would wait for longer than half a second.
+    assert!(waits[10] < Duration::from_millis(300), "{waits:?}");
 }
 
 #[actix_web::test]
