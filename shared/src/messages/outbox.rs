@@ -31,13 +31,13 @@ pub struct Outbox {
     committed: UnboundedSender<Committed>,
 }
 
-/// What a commit tells the relay of this process.
+/// The events of a committed transaction, for the relay of this process.
 #[derive(Debug)]
-pub(super) enum Committed {
-    /// The insert has claimed this event for the relay.
-    Head(Outgoing),
-    /// Some events wait for earlier events of their subjects.
-    Waiting,
+pub(super) struct Committed {
+    /// The insert has claimed these for the relay.
+    pub heads: Vec<Outgoing>,
+    /// Others wait for earlier events of their subjects.
+    pub others_wait: bool,
 }
 
 /// An event claimed by a relay.
@@ -115,12 +115,10 @@ impl LastWrite for NewEvents {
             let seq = heads.remove(&(event.id, destination.clone()))?;
             Some(Outgoing { seq, destination, attempts: 0, claimed_until, event })
         });
-        let heads: Vec<_> = heads.map(Committed::Head).collect();
-        let waiting = (heads.len() < count).then_some(Committed::Waiting);
-        tx.on_commit(move || {
-            // If the relay has ended, the claims expire and another replica's relay sends the events.
-            heads.into_iter().chain(waiting).for_each(|event| committed.send(event).unwrap_or_default());
-        });
+        let heads: Vec<_> = heads.collect();
+        let events = Committed { others_wait: heads.len() < count, heads };
+        // If the relay has ended, the claims expire and another replica's relay sends the events.
+        tx.on_commit(move || committed.send(events).unwrap_or_default());
         Ok(())
     }
 

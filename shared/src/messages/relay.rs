@@ -151,13 +151,13 @@ impl Relay {
                 return;
             }
             tokio::select! {
-                Some(event) = committed.recv() => match event {
-                    // It needs no database access here: the next iteration sends it.
-                    Committed::Head(outgoing) => queue.push(outgoing),
-                    // Another relay may have sent the earlier event while this one was not committed yet, and then saw
-                    // nothing to claim.
-                    Committed::Waiting => poll_is_due = true,
-                },
+                Some(Committed { heads, others_wait }) = committed.recv() => {
+                    // They need no database access here: the next iteration sends them.
+                    heads.into_iter().for_each(|head| queue.push(head));
+                    // Another relay may have marked the earlier event as sent before the commit. Then it has found nothing
+                    // to claim.
+                    poll_is_due |= others_wait;
+                }
                 Some(first) = finished_rx.recv() => {
                     let mut batch = vec![first];
                     while let Ok(next) = finished_rx.try_recv() {
