@@ -18,12 +18,12 @@
 //! | timer | what it limits | when it expires |
 //! |---|---|---|
 //! | [`AUTHORIZE_TIMEOUT`](saga::AUTHORIZE_TIMEOUT) | step 3 | the order is rejected, its stock released, its payment voided |
-//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | steps 3 and 4 together; it starts anew for a void or a refund | the saga becomes stuck |
+//! | [`OVERALL_TIMEOUT`](saga::OVERALL_TIMEOUT) | steps 3 and 4 together; each void or refund gets the full time again | the saga becomes stuck |
 //! | [`ANSWER_TIMEOUT`](saga::ANSWER_TIMEOUT) plus a backoff ([`RETRY`](saga::RETRY)) | one attempt of a capture, void or refund | the command is sent again |
 //!
 //! A stuck saga waits for a late event or an admin. If the order was cancelled during step 4, the saga continues to wait
-//! for the result of the capture. When it would become stuck, it voids the payment instead. The saga cannot repeat
-//! `Authorize`, because the payment token is not stored.
+//! for the result of the capture. At the point where another saga would become stuck, this one voids the payment. The
+//! saga cannot repeat `Authorize`, because the payment token is not stored.
 //!
 //! This module is pure. The store locks the order, calls [`handle`], and writes the changed order, its saga
 //! and the effects in one transaction.
@@ -99,7 +99,7 @@ pub fn handle(
             next.enter(Void)
         }
 
-        // Compensation. These steps move no stock, because the stock was moved when the compensation began. A
+        // Compensation. These steps move no stock: it was released or returned when the order was rejected or cancelled. A
         // rejected order stays rejected. Each of the three events in the next line means that the customer pays
         // nothing.
         (Void, Voided | Declined(_) | Refunded) => next.status_unless_final(Cancelled).enter(Done),
@@ -129,9 +129,9 @@ pub fn handle(
         (_, Resume) => return Err(Refusal::NotStuck),
 
         // Nothing else changes the saga: neither duplicates, nor events that do not belong to the present step, nor
-        // timers that are not due. No result is lost. payment-service gives the same answer to a repeated command.
-        // `Authorize` is never repeated: if its result does not arrive, `Void` follows, and the answer to `Void` says what
-        // has happened.
+        // timers that are not due. No result is lost when an event is ignored here, because payment-service gives the same
+        // answer to a repeated command. Only `Authorize` is never repeated: if its result does not arrive, `Void` follows,
+        // and the answer to `Void` says what has happened.
         (Authorize, Captured | Voided | Refunded | PaymentStuck { .. } | Timer)
         | (Capture, Authorized | Refunded | PaymentStuck { .. } | Timer)
         | (Void, Authorized | PaymentStuck { .. } | Timer)

@@ -22,7 +22,8 @@ pub struct Settings {
     /// Concurrent requests per replica. [`Pool::pick`] skips a replica that has reached this limit. If every candidate has
     /// reached it, `pick` returns [`PickError::AllBusy`]. Probes of ejected replicas are not limited.
     pub max_in_flight: usize,
-    /// Whose health checks decide. This also decides when a newly registered replica gets its first request.
+    /// Whose health checks decide whether a replica gets requests. This also determines when a newly registered replica
+    /// gets its first request.
     pub health_source: HealthSource,
     /// This program's certificate for mutual TLS with the replicas; `None` without TLS.
     pub tls: Option<Tls>,
@@ -103,8 +104,8 @@ impl Pool {
         self.lock_members().all().map(|replica| replica.snapshot(now)).collect()
     }
 
-    /// The keys of the replicas for which `matches` is false. If [`Pool::pick`] excludes them, it picks a replica for which
-    /// `matches` is true.
+    /// The keys of the replicas for which `matches` is false. Pass them to [`Pool::pick`] as `excluded`: then it picks only
+    /// a replica for which `matches` is true.
     pub fn keys_not_matching(&self, matches: impl Fn(&Instance) -> bool) -> Vec<ReplicaKey> {
         self.lock_members().all().filter(|one| !matches(&one.instance)).map(|one| one.key).collect()
     }
@@ -131,7 +132,7 @@ impl Pool {
         }
     }
 
-    /// Whether at least one replica passes its checks and is not ejected.
+    /// Whether at least one replica passes its checks, and is neither ejected nor in maintenance.
     pub fn is_available(&self) -> bool {
         self.lock_members().all().any(Member::is_available)
     }
@@ -261,8 +262,8 @@ impl PickedReplica {
         }
     }
 
-    /// For a caller that used [`Pool::pick_probe`] to send a health check instead of a client's request. It calls this if
-    /// the check has passed, and [`Self::record`] if it has failed.
+    /// Records that a health check has passed. Call this if you used [`Pool::pick_probe`] to send a health check instead of
+    /// a client's request. If the check has failed, call [`Self::record`] instead.
     pub fn health_check_passed(&mut self, now: Instant) {
         self.probing = false;
         self.pool.lock_members().health_check_passed(self.key, now);

@@ -2,12 +2,12 @@
 //!
 //! **Order.** Events with the same `subject` (the id of the aggregate) are sent one after the other. Events of
 //! different subjects are sent in parallel. To keep this order, the relay claims only the *head* of a subject: its oldest
-//! unsent event. The statement that inserts the events of a transaction ([`Outbox::put`]) also claims the heads among
-//! them for the relay of this process, which saves a second transaction.
+//! unsent event. [`Outbox::put`] inserts the events of a transaction with one statement. This statement also claims the
+//! events that are heads for the relay of this process. This saves a second transaction.
 //!
 //! **Claim.** An event may be claimed at the time `next_at` or later. A claim sets `next_at` to the time when the claim
 //! expires, and `claimed_by` to the relay. After a failed send, the relay updates the row only if both are unchanged.
-//! Otherwise another claim has replaced its own.
+//! If one has changed, another claim has replaced this one.
 //!
 //! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]. Claims of a dead relay expire, and
 //! then another relay claims the events.
@@ -152,10 +152,11 @@ impl Relay {
             }
             tokio::select! {
                 Some(Committed { heads, others_wait }) = committed.recv() => {
-                    // They need no database access here: the next iteration sends them.
+                    // These heads are claimed already, so the next iteration sends them without database access.
                     heads.into_iter().for_each(|head| queue.push(head));
-                    // Another relay may have marked the earlier event as sent before the commit. Then it has found nothing
-                    // to claim.
+                    // The other events wait for an earlier event of their subject. Another relay may have marked that event
+                    // as sent before this transaction was committed. It then found no next event to claim, so this relay
+                    // searches the table.
                     poll_is_due |= others_wait;
                 }
                 Some(first) = finished_rx.recv() => {
