@@ -265,7 +265,8 @@ impl State {
 }
 
 impl Lead {
-    /// Stores `response`, the answer to this request with `body`, for as long as `rules` says. Whoever waits gets it.
+    /// Stores `response`, the answer to this request with `body`, for as long as `rules` says. The requests that wait for
+    /// it get it.
     pub fn store(self, response: &HttpResponse, body: Bytes, kept: rules::Kept) {
         let now = Instant::now();
         let headers = response.headers().iter();

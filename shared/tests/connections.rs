@@ -1,4 +1,4 @@
-//! What a client connection may cost, and how requests on it are told apart. With raw sockets.
+//! The limits of a client connection, and where one request on it ends and the next begins. With raw sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 

@@ -1,4 +1,4 @@
-//! Writes what arrives: one task, many rows in a transaction. The queue is short; when it is full, senders are told to
+//! Writes what arrives: one task, many rows in a transaction. The queue is short; when it is full, senders must
 //! come again, and no request of theirs waits for the disk.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -134,7 +134,7 @@ async fn without_the_key_of_its_route_nothing_is_stored() {
     assert_eq!(upstream.seen().len(), 2);
 }
 
-/// A service that answers when it is told to, and counts the requests.
+/// A service that holds its answers until a test releases them, and counts the requests.
 async fn slow(said: &'static str) -> (Upstream, Arc<AtomicUsize>, tokio::sync::watch::Sender<bool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = Upstream::running_at(listener.local_addr().unwrap());

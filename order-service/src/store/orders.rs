@@ -156,8 +156,11 @@ impl Store {
             span.set("saga.attempt", cause.attempt);
         });
         tx.last::<NewTimelineEntries>().0.push(NewTimelineEntry {
-            order: order.clone(),
+            order_id: order.id,
+            version: order.version(),
+            at: order.updated_at(),
             from,
+            to: order.status(),
             cause: cause.clone(),
             instance: self.instance.clone(),
         });
@@ -197,8 +200,11 @@ impl Store {
 
 /// An entry of an order's timeline.
 struct NewTimelineEntry {
-    order: Order,
+    order_id: Uuid,
+    version: i64,
+    at: OffsetDateTime,
     from: Option<Status>,
+    to: Status,
     cause: Cause,
     instance: Arc<str>,
 }
@@ -215,21 +221,20 @@ impl LastWrite for NewTimelineEntries {
              message_id, attempt, trace_id, instance) VALUES {}",
             placeholders(1, 11, self.0.len())
         ));
-        let insert =
-            self.0.iter().fold(insert, |insert, NewTimelineEntry { order, from, cause, instance }| {
-                insert
-                    .bind(order.id)
-                    .bind(order.version())
-                    .bind(order.updated_at())
-                    .bind(from.map(Status::as_str))
-                    .bind(order.status().as_str())
-                    .bind(order.status().reason().map(Reason::as_str))
-                    .bind(cause.name)
-                    .bind(cause.message_id)
-                    .bind(cause.attempt)
-                    .bind(cause.context.trace_id())
-                    .bind(&**instance)
-            });
+        let insert = self.0.iter().fold(insert, |insert, entry| {
+            insert
+                .bind(entry.order_id)
+                .bind(entry.version)
+                .bind(entry.at)
+                .bind(entry.from.map(Status::as_str))
+                .bind(entry.to.as_str())
+                .bind(entry.to.reason().map(Reason::as_str))
+                .bind(entry.cause.name)
+                .bind(entry.cause.message_id)
+                .bind(entry.cause.attempt)
+                .bind(entry.cause.context.trace_id())
+                .bind(&*entry.instance)
+        });
         insert.execute(tx).await.map(drop)
     }
 
@@ -240,8 +245,8 @@ impl LastWrite for NewTimelineEntries {
 
 /// The lines of the cart at the current prices.
 async fn price(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
-    let placeholders: Vec<String> = (1..=cart.lines().len()).map(|index| format!("${index}")).collect();
-    let sql = format!("SELECT {} FROM products WHERE id IN ({})", rows::PRODUCT, placeholders.join(", "));
+    let ids = placeholders(1, cart.lines().len(), 1);
+    let sql = format!("SELECT {} FROM products WHERE id IN {ids}", rows::PRODUCT);
     let products = cart.lines().iter().fold(query(sql), |query, line| query.bind(line.product_id));
     let products = products.fetch_all(tx).await?;
     let products = products.iter().map(rows::product).collect::<Result<Vec<_>, _>>()?;

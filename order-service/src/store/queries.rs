@@ -1,6 +1,6 @@
 //! Orders, lists, timelines and sagas, as people read them.
 
-use shared::db::{DbError, Row, Value, query};
+use shared::db::{DbError, Row, Value, placeholders, query};
 use shared::request::{Page, Paging};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -65,8 +65,7 @@ impl Store {
     /// The orders that have changed. `versions` holds the id and the known version of each order.
     pub async fn newer_than(&self, versions: &[(Uuid, i64)]) -> Result<Vec<Order>, DbError> {
         // The same text for every batch, so that the database prepares it once.
-        let placeholders: Vec<String> = (1..=BATCH).map(|index| format!("${index}")).collect();
-        let sql = format!("SELECT {} FROM orders WHERE id IN ({})", rows::ORDER, placeholders.join(", "));
+        let sql = format!("SELECT {} FROM orders WHERE id IN {}", rows::ORDER, placeholders(1, BATCH, 1));
         let mut newer = Vec::new();
         for batch in versions.chunks(BATCH) {
             let ids = batch.iter().cycle().take(BATCH);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shared::db::{Conn, Db, DbError, Query, Row, Tx, query};
+use shared::db::{Conn, Db, DbError, Query, Row, Tx, placeholders, query};
 use shared::request::Paging;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -122,8 +122,7 @@ pub(super) async fn of(db: &Db, ids: &BTreeSet<Uuid>) -> Result<Vec<Payment>, Db
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let placeholders: Vec<_> = (1..=ids.len()).map(|index| format!("${index}")).collect();
-    let sql = format!("SELECT {COLUMNS} FROM payments WHERE id IN ({})", placeholders.join(", "));
+    let sql = format!("SELECT {COLUMNS} FROM payments WHERE id IN {}", placeholders(1, ids.len(), 1));
     let select = ids.iter().fold(query(sql), |query, id| query.bind(*id));
     select.fetch_all(db).await?.iter().map(payment).collect()
 }
