@@ -15,6 +15,7 @@
 #[cfg(test)]
 mod changes_tests; // docs/expand-and-contract
 mod clock; // the database's time
+mod commit_delay; // group commit
 mod connect; // DATABASE_URL, migrations
 #[cfg(feature = "postgres")]
 mod connections; // connections to PostgreSQL, kept between their uses
@@ -39,6 +40,7 @@ mod value; // types of parameters and columns
 #[cfg(any(test, feature = "testing"))]
 mod watched;
 
+pub use commit_delay::CommitDelay;
 pub use connect::{DbConfig, Migrations, OpenError};
 pub use error::DbError;
 pub use last::LastWrite;

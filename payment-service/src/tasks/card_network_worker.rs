@@ -23,7 +23,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{Fuse, FusedFuture as _, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
-use shared::db::{DbError, Tx};
+use shared::db::{CommitDelay, DbError, Tx};
 use shared::stop::Stop;
 use shared::trace::{self, Current, SpanContext};
 use time::OffsetDateTime;
@@ -66,9 +66,10 @@ impl CardNetworkWorker {
         let mut recording = pin!(Fuse::terminated());
         let (permits, is_given_up) = (Semaphore::new(MAX_ALONE), Cell::new(false));
         let mut recording_alone = FuturesUnordered::new();
-        let mut next_poll = Instant::now() + timing.poll;
+        let (mut next_poll, mut delay) = (Instant::now() + timing.poll, CommitDelay::default());
         loop {
-            if recording.is_terminated() && !answered.is_empty() {
+            if recording.is_terminated() && !answered.is_empty() && (delay.is_over() || stop.is_requested()) {
+                delay.began(answered.len());
                 recording.set(record(&store, &timing, std::mem::take(&mut answered)).fuse());
             }
             let is_idle = running.is_empty() && recording_alone.is_empty() && self.leased.is_empty();
@@ -86,6 +87,7 @@ impl CardNetworkWorker {
                         answered.extend(answer);
                     }
                 }
+                () = delay.wait(), if recording.is_terminated() && !answered.is_empty() => {}
                 (recorded, failed) = &mut recording => {
                     next_poll = next_poll.min(when_due(&store, &recorded).unwrap_or(next_poll));
                     let alone = |write| record_alone(&store, &permits, &stop, &is_given_up, write);

@@ -51,7 +51,7 @@ use self::queue::Queue;
 use self::table::Table;
 use super::outbox::{Committed, Outbox, Outgoing};
 use super::{Nats, SendError, Transport, tracing};
-use crate::db::Db;
+use crate::db::{CommitDelay, Db};
 use crate::stop::Stop;
 
 /// How often, at least, the relay searches the table for due events: retries, events that waited for an earlier event of
@@ -134,14 +134,17 @@ impl Relay {
         let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // At most one transaction runs at a time. While it runs, the relay continues to send events. Their results wait in
-        // `unrecorded` for the next transaction.
-        let (mut unrecorded, mut poll_is_due) = (Vec::new(), false);
+        // `unrecorded` for the next transaction. `poll_is_due` does not wait for the delay, because an event may wait for the
+        // record that an earlier event of its subject is sent.
+        let (mut unrecorded, mut poll_is_due, mut delay) = (Vec::new(), false, CommitDelay::default());
         let mut transaction = pin!(Fuse::terminated());
         loop {
             for sending in queue.take(db.now()) {
                 send(&transport, sending, finished_tx.clone());
             }
-            if transaction.is_terminated() && (poll_is_due || !unrecorded.is_empty()) {
+            let record = !unrecorded.is_empty() && (delay.is_over() || stop.is_requested());
+            if transaction.is_terminated() && (poll_is_due || record) {
+                delay.began(unrecorded.len());
                 let wanted = if stop.is_requested() { Wanted::default() } else { queue.wanted() };
                 transaction.set(table.record_and_claim(std::mem::take(&mut unrecorded), wanted).fuse());
                 poll_is_due = false;
@@ -172,6 +175,7 @@ impl Relay {
                     // No event is lost: the claims expire, and the events are sent again.
                     Err(error) => log::warn!(error:%; "the outbox cannot be read or updated"),
                 },
+                () = delay.wait(), if transaction.is_terminated() && !unrecorded.is_empty() => {}
                 _ = poll.tick() => {
                     poll_is_due = true;
                     queue.allow_probes();

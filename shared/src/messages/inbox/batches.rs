@@ -6,7 +6,8 @@
 //!                                      └── a row stays locked: after all others ──► answers
 //! ```
 //!
-//! An event that arrives while no transaction runs does not wait. A batch that takes longer than [`SLOW`] does not hold
+//! An event that arrives while no transaction runs does not wait. After a transaction with several events, the next
+//! waits for a [moment](CommitDelay), in which more arrive. A batch that takes longer than [`SLOW`] does not hold
 //! up the events behind it: they are handled by the next batch in the meantime.
 
 use std::cell::{Cell, RefCell};
@@ -21,7 +22,7 @@ use prometheus::{Histogram, register_histogram};
 use tokio::sync::oneshot;
 
 use super::{Delivery, HandleError, Inbox, Received, write_last};
-use crate::db::DbError;
+use crate::db::{CommitDelay, DbError};
 use crate::messages::Event;
 use crate::trace::Current;
 
@@ -67,6 +68,7 @@ enum LockTimeout {
 /// The right to take the waiting events. At most one task has it.
 struct Turn {
     inbox: Arc<Inbox>,
+    delay: CommitDelay,
     is_over: bool,
 }
 
@@ -89,6 +91,7 @@ impl Turn {
         actix_web::rt::spawn(async move {
             let inbox = self.inbox.clone();
             while let Some(batch) = self.next() {
+                self.delay.began(batch.len());
                 let mut handling = pin!(inbox.handle_batch(batch));
                 tokio::select! {
                     () = &mut handling => {}
@@ -97,6 +100,7 @@ impl Turn {
                         return handling.await;
                     }
                 }
+                self.delay.wait().await;
             }
         });
     }
@@ -134,7 +138,7 @@ impl Inbox {
     ) -> Result<Received, HandleError> {
         let (answer, answered) = oneshot::channel();
         if self.batches.add(Waiting { event, delivery, current, answer }) {
-            Turn { inbox: self.clone(), is_over: false }.start();
+            Turn { inbox: self.clone(), delay: CommitDelay::default(), is_over: false }.start();
         }
         answered.await.unwrap_or(Err(HandleError::Retry))
     }

@@ -1,0 +1,55 @@
+//! Group commit: a delay before a transaction, in which more work arrives for it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Each transaction costs a commit, whatever it contains. Too short to matter beside the steps of a checkout.
+const DELAY: Duration = Duration::from_millis(20);
+
+/// When the next transaction of a group commit may begin. Only while transactions have more than one item, each waits
+/// until [`DELAY`] after the one before it began. So a single item in an idle system never waits. PostgreSQL's `commit_delay` with
+/// `commit_siblings` is the same idea.
+#[derive(Debug, Default)]
+pub struct CommitDelay {
+    next: Option<Instant>,
+}
+
+impl CommitDelay {
+    /// A transaction with this number of items begins.
+    pub fn began(&mut self, items: usize) {
+        self.next = (items > 1).then(|| Instant::now() + DELAY);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.next.is_none_or(|next| next <= Instant::now())
+    }
+
+    /// Waits until it is over.
+    pub async fn wait(&self) {
+        if let Some(next) = self.next {
+            tokio::time::sleep_until(next).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_waits_only_after_a_transaction_with_several() {
+        let mut delay = CommitDelay::default();
+        assert!(delay.is_over());
+        delay.began(1);
+        assert!(delay.is_over());
+        delay.began(2);
+        assert!(!delay.is_over());
+        let since = Instant::now();
+        delay.wait().await;
+        assert!(delay.is_over());
+        assert_eq!(since.elapsed(), DELAY);
+        delay.began(1);
+        assert!(delay.is_over());
+    }
+}
