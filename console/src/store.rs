@@ -12,6 +12,9 @@ use shared::db::{Db, DbError, Migrations, Tx};
 
 use crate::domain::{LogRecord, Span};
 
+/// Rows that one statement inserts. With few different numbers, the connection keeps the prepared statements of all.
+const ROWS: usize = 25;
+
 pub fn migrations() -> Migrations {
     Migrations { sqlite: sqlx::migrate!("migrations/sqlite"), ..Migrations::none() }
 }

@@ -60,7 +60,6 @@ use std::time::Duration;
 use clock::Clock;
 use last::LastWrites;
 use span::TxSpan;
-use sqlx::Pool;
 use time::OffsetDateTime;
 
 use crate::metrics::Readings;
@@ -76,10 +75,8 @@ pub struct Db(Pools, Clock);
 
 #[derive(Clone, Debug)]
 enum Pools {
-    /// SQLite allows one writer at a time. Within this process writers queue for a single connection, which
-    /// is fairer and cheaper than polling the file's lock.
     #[cfg(feature = "sqlite")]
-    Sqlite { readers: sqlx::SqlitePool, writer: sqlx::SqlitePool },
+    Sqlite(sqlite::Connections),
     #[cfg(feature = "postgres")]
     Postgres { connections: connections::Connections, max_skew: Duration, ahead: Arc<AtomicBool> },
 }
@@ -91,8 +88,7 @@ impl Db {
         let db = match config.url.split(':').next().unwrap_or_default() {
             #[cfg(feature = "sqlite")]
             "sqlite" => {
-                let (readers, writer) = sqlite::open(config, migrations.sqlite).await?;
-                Self(Pools::Sqlite { readers, writer }, Clock::Process)
+                Self(Pools::Sqlite(sqlite::open(config, migrations.sqlite).await?), Clock::Process)
             }
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
@@ -124,7 +120,7 @@ impl Db {
         let (mut span, since) = TxSpan::begin(self.system());
         let inner = match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Sqlite(connections) => TxInner::Sqlite(connections.begin().await?),
             #[cfg(feature = "postgres")]
             Pools::Postgres { connections, .. } => TxInner::Postgres(connections.begin(lock_timeout).await?),
         };
@@ -177,7 +173,7 @@ impl Db {
     fn pretended_skew(&self) -> f64 {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pools::Sqlite { .. } => 0.0,
+            Pools::Sqlite(_) => 0.0,
             #[cfg(feature = "postgres")]
             Pools::Postgres { ahead, .. } if ahead.load(Ordering::Relaxed) => 60.0,
             #[cfg(feature = "postgres")]
@@ -189,7 +185,7 @@ impl Db {
     pub(crate) fn pretend_ahead(&self, is_ahead: bool) -> bool {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pools::Sqlite { .. } => {
+            Pools::Sqlite(_) => {
                 let _ = is_ahead;
                 false
             }
@@ -205,7 +201,7 @@ impl Db {
     pub fn check_clock(&self) -> Result<(), String> {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pools::Sqlite { .. } => Ok(()),
+            Pools::Sqlite(_) => Ok(()),
             #[cfg(feature = "postgres")]
             Pools::Postgres { max_skew, .. } => clock::tolerable(self.clock_skew(), *max_skew),
         }
@@ -215,7 +211,7 @@ impl Db {
     pub async fn correct_clock(&self) -> Result<(), DbError> {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pools::Sqlite { .. } => Ok(()),
+            Pools::Sqlite(_) => Ok(()),
             #[cfg(feature = "postgres")]
             Pools::Postgres { connections, .. } => Ok(self.1.correct(connections).await?),
         }
@@ -229,7 +225,7 @@ impl Db {
     fn system(&self) -> &'static str {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pools::Sqlite { .. } => "sqlite",
+            Pools::Sqlite(_) => "sqlite",
             #[cfg(feature = "postgres")]
             Pools::Postgres { .. } => "postgresql",
         }
@@ -240,7 +236,7 @@ impl Db {
     pub fn kind(&self) -> &'static str {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pools::Sqlite { .. } => "sqlite",
+            Pools::Sqlite(_) => "sqlite",
             #[cfg(feature = "postgres")]
             Pools::Postgres { .. } => "postgres",
         }
@@ -250,38 +246,33 @@ impl Db {
     pub fn measure(&self, readings: &mut Readings) {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pools::Sqlite { readers, writer } => {
-                measure("readers", (readers, 0), readings);
-                measure("writer", (writer, 0), readings);
+            Pools::Sqlite(connections) => {
+                measure("readers", connections.readers.counts(), readings);
+                measure("writer", connections.writer.counts(), readings);
             }
             #[cfg(feature = "postgres")]
-            Pools::Postgres { connections, .. } => measure("postgres", connections.pool(), readings),
+            Pools::Postgres { connections, .. } => measure("postgres", connections.counts(), readings),
         }
     }
 
     pub async fn close(&self) {
         match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pools::Sqlite { readers, writer } => {
-                readers.close().await;
-                writer.close().await;
-            }
+            Pools::Sqlite(connections) => connections.close().await,
             #[cfg(feature = "postgres")]
             Pools::Postgres { connections, .. } => connections.close().await,
         }
     }
 }
 
-/// `kept` connections are idle outside of the pool.
-fn measure<DB: sqlx::Database>(name: &str, (pool, kept): (&Pool<DB>, usize), readings: &mut Readings) {
-    let (size, idle) = (pool.size(), u32::try_from(pool.num_idle() + kept).unwrap_or(u32::MAX));
-    for (state, count) in [("idle", idle), ("used", size.saturating_sub(idle))] {
+fn measure(name: &str, (used, idle, most): (usize, usize, u32), readings: &mut Readings) {
+    for (state, count) in [("idle", idle), ("used", used)] {
         let labels = [("db_client_connection_pool_name", name), ("db_client_connection_state", state)];
         let help = "Connections to the database by state.";
-        readings.gauge("db_client_connection_count", help, &labels, count.into());
+        readings.gauge("db_client_connection_count", help, &labels, count as f64);
     }
-    let (labels, most) = ([("db_client_connection_pool_name", name)], pool.options().get_max_connections());
-    readings.gauge("db_client_connection_max", "Maximum number of connections.", &labels, most.into());
+    let (labels, most) = ([("db_client_connection_pool_name", name)], most.into());
+    readings.gauge("db_client_connection_max", "Maximum number of connections.", &labels, most);
 }
 
 /// Hook for tests: records each statement, and can crash the program before it.
@@ -305,7 +296,7 @@ pub struct Tx {
 
 enum TxInner {
     #[cfg(feature = "sqlite")]
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Sqlite(sqlite::SqliteTx),
     #[cfg(feature = "postgres")]
     Postgres(connections::PgTx),
 }

@@ -1,30 +1,32 @@
 //! Log records.
 
 use serde_json::Value;
-use shared::db::{DbError, Query, Row, Tx, query};
+use shared::db::{DbError, Query, Row, Tx, placeholders, query};
 
 use super::spans::Found;
-use super::{Store, containing, starting};
+use super::{ROWS, Store, containing, starting};
 use crate::domain::{Level, LogCondition, LogRecord, LogSearch};
 
 const COLUMNS: &str = "id, at_us, trace_id, span_id, service, instance, level, message, attributes";
 
 pub(super) async fn add(tx: &mut Tx, records: &[LogRecord]) -> Result<(), DbError> {
-    for record in records {
-        query(
-            "INSERT INTO logs (at_us, trace_id, span_id, service, instance, level, message, attributes) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(record.at_us)
-        .bind(record.trace_id.as_deref())
-        .bind(record.span_id.as_deref())
-        .bind(record.service.as_str())
-        .bind(record.instance.as_deref())
-        .bind(record.level as i64)
-        .bind(record.message.as_str())
-        .bind(Value::Object(record.attributes.clone()))
-        .execute(&mut *tx)
-        .await?;
+    for records in records.chunks(ROWS) {
+        let insert = query(format!(
+            "INSERT INTO logs (at_us, trace_id, span_id, service, instance, level, message, attributes) VALUES {}",
+            placeholders(1, 8, records.len())
+        ));
+        let bind = |insert: Query, record: &LogRecord| {
+            insert
+                .bind(record.at_us)
+                .bind(record.trace_id.as_deref())
+                .bind(record.span_id.as_deref())
+                .bind(record.service.as_str())
+                .bind(record.instance.as_deref())
+                .bind(record.level as i64)
+                .bind(record.message.as_str())
+                .bind(Value::Object(record.attributes.clone()))
+        };
+        records.iter().fold(insert, bind).execute(&mut *tx).await?;
     }
     Ok(())
 }

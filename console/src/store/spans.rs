@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use shared::db::{DbError, Query, Row, Tx, query};
+use shared::db::{DbError, Query, Row, Tx, placeholders, query};
 
-use super::{Store, containing, starting};
+use super::{ROWS, Store, containing, starting};
 use crate::domain::SpanCondition as Condition;
 use crate::domain::{Kind, Link, Span, SpanEvent, TraceSearch};
 
@@ -37,42 +37,56 @@ const MAX_SPANS: i64 = 2000;
 
 /// Writes spans, and returns those that were not there yet. A trace that is full takes no more.
 pub(super) async fn add<'a>(tx: &mut Tx, spans: &'a [Span]) -> Result<Vec<&'a Span>, DbError> {
-    let mut new = Vec::with_capacity(spans.len());
     let mut left = left(tx, spans).await?;
-    for span in spans {
+    let has_room = |span: &&Span| {
         let left = left.entry(span.trace_id.clone()).or_insert(MAX_SPANS);
-        if *left <= 0 {
-            continue;
-        }
-        let inserted = query(
-            "INSERT INTO spans (trace_id, span_id, parent_id, service, instance, name, kind, route, order_id, \
-                start_us, duration_us, is_error, details) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
-        )
-        .bind(span.trace_id.as_str())
-        .bind(span.id.as_str())
-        .bind(span.parent_id.as_deref())
-        .bind(span.service.as_str())
-        .bind(span.instance.as_deref())
-        .bind(span.name.as_str())
-        .bind(span.kind.as_str())
-        .bind(span.route())
-        .bind(span.order_id())
-        .bind(span.start_us)
-        .bind(span.duration_us)
-        .bind(span.is_error)
-        .bind(details(span))
-        .execute(&mut *tx)
-        .await?;
-        if inserted == 1 {
-            *left -= 1;
-            new.push(span);
-        }
+        *left -= 1;
+        *left >= 0
+    };
+    let fitting: Vec<_> = spans.iter().filter(has_room).collect();
+    let mut new = Vec::with_capacity(fitting.len());
+    for spans in fitting.chunks(ROWS) {
+        let inserted = insert(tx, spans).await?;
+        // A span may have been sent twice.
+        let mut seen = BTreeSet::new();
+        let is_new = |span: &&&Span| {
+            let key = (span.trace_id.clone(), span.id.clone());
+            inserted.contains(&key) && seen.insert(key)
+        };
+        new.extend(spans.iter().filter(is_new).copied());
     }
-    for summary in summaries(&new) {
-        summarize(tx, &summary).await?;
+    for summaries in summaries(&new).chunks(ROWS) {
+        summarize(tx, summaries).await?;
     }
     Ok(new)
+}
+
+/// Returns the keys of the spans that were not there yet.
+async fn insert(tx: &mut Tx, spans: &[&Span]) -> Result<BTreeSet<(String, String)>, DbError> {
+    let insert = query(format!(
+        "INSERT INTO spans (trace_id, span_id, parent_id, service, instance, name, kind, route, order_id, \
+            start_us, duration_us, is_error, details) \
+         VALUES {} ON CONFLICT DO NOTHING RETURNING trace_id, span_id",
+        placeholders(1, 13, spans.len())
+    ));
+    let bind = |insert: Query, span: &&Span| {
+        insert
+            .bind(span.trace_id.as_str())
+            .bind(span.id.as_str())
+            .bind(span.parent_id.as_deref())
+            .bind(span.service.as_str())
+            .bind(span.instance.as_deref())
+            .bind(span.name.as_str())
+            .bind(span.kind.as_str())
+            .bind(span.route())
+            .bind(span.order_id())
+            .bind(span.start_us)
+            .bind(span.duration_us)
+            .bind(span.is_error)
+            .bind(details(span))
+    };
+    let inserted = spans.iter().fold(insert, bind).fetch_all(tx).await?;
+    inserted.iter().map(|row| Ok((row.get("trace_id")?, row.get("span_id")?))).collect()
 }
 
 /// How many spans each trace of `spans` still takes; those that are new are missing.
@@ -113,27 +127,29 @@ fn summaries(spans: &[&Span]) -> Vec<Summary> {
     summaries.into_values().collect()
 }
 
-async fn summarize(tx: &mut Tx, summary: &Summary) -> Result<(), DbError> {
-    query(
+async fn summarize(tx: &mut Tx, summaries: &[Summary]) -> Result<(), DbError> {
+    let upsert = query(format!(
         "INSERT INTO traces (trace_id, start_us, end_us, service, name, order_id, spans, errors) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (trace_id) DO UPDATE SET \
+         VALUES {} ON CONFLICT (trace_id) DO UPDATE SET \
             service = CASE WHEN excluded.start_us < traces.start_us THEN excluded.service ELSE traces.service END, \
             name = CASE WHEN excluded.start_us < traces.start_us THEN excluded.name ELSE traces.name END, \
             start_us = min(traces.start_us, excluded.start_us), end_us = max(traces.end_us, excluded.end_us), \
             order_id = coalesce(traces.order_id, excluded.order_id), \
             spans = traces.spans + excluded.spans, errors = traces.errors + excluded.errors",
-    )
-    .bind(summary.trace_id.as_str())
-    .bind(summary.start_us)
-    .bind(summary.end_us)
-    .bind(summary.service.as_str())
-    .bind(summary.name.as_str())
-    .bind(summary.order_id.as_deref())
-    .bind(summary.spans)
-    .bind(summary.errors)
-    .execute(tx)
-    .await?;
-    Ok(())
+        placeholders(1, 8, summaries.len())
+    ));
+    let bind = |upsert: Query, summary: &Summary| {
+        upsert
+            .bind(summary.trace_id.as_str())
+            .bind(summary.start_us)
+            .bind(summary.end_us)
+            .bind(summary.service.as_str())
+            .bind(summary.name.as_str())
+            .bind(summary.order_id.as_deref())
+            .bind(summary.spans)
+            .bind(summary.errors)
+    };
+    summaries.iter().fold(upsert, bind).execute(tx).await.map(drop)
 }
 
 impl Store {

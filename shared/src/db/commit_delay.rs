@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Each transaction costs a commit, whatever it contains. Too short to matter beside the steps of a checkout.
-const DELAY: Duration = Duration::from_millis(20);
+const DELAY: Duration = Duration::from_millis(10);
 
 /// When the next transaction of a group commit may begin. Only while transactions have more than one item, each waits
 /// until [`DELAY`] after the one before it began. So a single item in an idle system never waits. PostgreSQL's `commit_delay` with

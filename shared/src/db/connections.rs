@@ -99,9 +99,12 @@ impl Connections {
         Self(Arc::new(Shared { pool, permits, kept, answered_at, acquire_timeout, timeout }))
     }
 
-    /// The pool below, and how many of its connections are kept.
-    pub(super) fn pool(&self) -> (&PgPool, usize) {
-        (&self.0.pool, self.0.kept().len())
+    /// The connections in use, the idle ones, and the maximum.
+    pub(super) fn counts(&self) -> (usize, usize, u32) {
+        let pool = &self.0.pool;
+        let size = usize::try_from(pool.size()).unwrap_or(usize::MAX);
+        let idle = pool.num_idle() + self.0.kept().len();
+        (size.saturating_sub(idle), idle, pool.options().get_max_connections())
     }
 
     /// Begins a transaction, with the `lock_timeout` if it is not that of the connection.

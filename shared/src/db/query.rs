@@ -1,7 +1,5 @@
 //! Queries: SQL with `$1` placeholders, and parameters.
 
-#[cfg(feature = "sqlite")]
-use super::sqlite;
 use super::{Column, Db, DbError, Pools, Tx, TxInner, Value, about_to};
 
 pub enum Conn<'c> {
@@ -93,8 +91,8 @@ impl Query {
         about_to(&self.sql);
         Ok(match Conn::counted(conn.into()) {
             #[cfg(feature = "sqlite")]
-            Conn::Pool(Db(Pools::Sqlite { writer, .. }, _)) => {
-                sqlite::statement(self.sql, self.values).execute(writer).await?.rows_affected()
+            Conn::Pool(Db(Pools::Sqlite(connections), _)) => {
+                connections.execute(self.sql, self.values).await?
             }
             #[cfg(feature = "postgres")]
             Conn::Pool(Db(Pools::Postgres { connections, .. }, _)) => {
@@ -111,9 +109,7 @@ impl Query {
     async fn execute_in(self, tx: &mut TxInner) -> Result<u64, sqlx::Error> {
         match tx {
             #[cfg(feature = "sqlite")]
-            TxInner::Sqlite(tx) => {
-                Ok(sqlite::statement(self.sql, self.values).execute(&mut **tx).await?.rows_affected())
-            }
+            TxInner::Sqlite(tx) => tx.execute(self.sql, self.values).await,
             #[cfg(feature = "postgres")]
             TxInner::Postgres(tx) => tx.execute(self.sql, self.values).await,
         }
@@ -124,8 +120,8 @@ impl Query {
         about_to(&self.sql);
         Ok(match Conn::counted(conn.into()) {
             #[cfg(feature = "sqlite")]
-            Conn::Pool(Db(Pools::Sqlite { readers, .. }, _)) => {
-                let rows = sqlite::statement(self.sql, self.values).fetch_all(readers).await?;
+            Conn::Pool(Db(Pools::Sqlite(connections), _)) => {
+                let rows = connections.fetch_all(self.sql, self.values).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             #[cfg(feature = "postgres")]
@@ -145,8 +141,7 @@ impl Query {
         Ok(match tx {
             #[cfg(feature = "sqlite")]
             TxInner::Sqlite(tx) => {
-                let rows = sqlite::statement(self.sql, self.values).fetch_all(&mut **tx).await?;
-                rows.into_iter().map(Row::Sqlite).collect()
+                tx.fetch_all(self.sql, self.values).await?.into_iter().map(Row::Sqlite).collect()
             }
             #[cfg(feature = "postgres")]
             TxInner::Postgres(tx) => {

@@ -1,49 +1,42 @@
 //! SQLite: opens a file, and runs statements written for PostgreSQL.
 
+mod connections; // kept between their uses
+
 use std::fs::{self, File};
 use std::path::Path;
 use std::str::FromStr as _;
 
-use futures_util::future::{FutureExt as _, ready};
 use sqlx::migrate::Migrator;
 use sqlx::query::Query;
-use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqlitePool};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Sqlite};
 
+pub(super) use self::connections::{Connections, SqliteTx};
 use super::connect::{DbConfig, OpenError, in_order};
 use super::text::format_time;
 use super::value::Value;
 
-/// Returns the pool of readers and the pool of the single writer.
-pub(super) async fn open(
-    config: &DbConfig,
-    migrations: Migrator,
-) -> Result<(SqlitePool, SqlitePool), OpenError> {
+pub(super) async fn open(config: &DbConfig, migrations: Migrator) -> Result<Connections, OpenError> {
     let options = SqliteConnectOptions::from_str(&config.url)?
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // In WAL mode a commit survives a crash of the process; only a power failure can undo the last ones.
         .synchronous(SqliteSynchronous::Normal)
+        // Pages. A page that several transactions change is copied from the log to the database once.
+        .pragma("wal_autocheckpoint", "4000")
         .foreign_keys(true)
         // Otherwise `INSERT OR REPLACE` would bypass the triggers that protect append-only tables.
         .pragma("recursive_triggers", "on")
-        .busy_timeout(config.acquire_timeout);
+        .busy_timeout(config.acquire_timeout)
+        .disable_statement_logging();
     let lock = migration_lock(options.get_filename())?;
-    let pool = |connections: u32| {
-        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
-    };
-    // After an I/O error or on a full disk SQLite itself ends the transaction. sqlx does not notice that and
-    // could begin no other on that connection.
-    let writer = pool(1).before_acquire(|writer, _| ready(Ok(!writer.is_in_transaction())).boxed());
-    let writer = writer.connect_with(options.clone()).await?;
+    let mut migrating = options.connect().await?;
     for migrator in in_order(sqlx::migrate!("migrations/sqlite"), migrations) {
-        migrator.run(&writer).await?;
+        migrator.run(&mut migrating).await?;
     }
+    migrating.close().await?;
     drop(lock);
-    let readers = pool(config.connections).connect_with(options).await?;
-    Ok((readers, writer))
+    Ok(Connections::new(options, config.connections, config.acquire_timeout))
 }
 
 /// Lock for the time of the migrations: sqlx has none for SQLite, and two replicas may start together.
