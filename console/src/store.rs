@@ -12,8 +12,8 @@ use shared::db::{Db, DbError, Migrations, Tx};
 
 use crate::domain::{LogRecord, Span};
 
-/// Rows that one statement inserts. With few different numbers, the connection keeps the prepared statements of all.
-const ROWS: usize = 25;
+/// Rows that one statement inserts. The time to bind parameters grows with the square of their number.
+const ROWS: usize = 8;
 
 pub fn migrations() -> Migrations {
     Migrations { sqlite: sqlx::migrate!("migrations/sqlite"), ..Migrations::none() }
