@@ -1,5 +1,6 @@
-//! A crash between any two writes. In each round an order is paid, cancelled and refunded. In the first
-//! round a service crashes at its first write, in the second at its second, and so on to its last write.
+//! A crash between any two writes. In each round two orders are paid, cancelled and refunded at the same time, so that
+//! some transactions of the inbox handle several messages. In the first round a service crashes at its first write, in
+//! the second at its second, and so on to its last write.
 //!
 //! Each service is a process here. The crashing one aborts before a writing statement, before a commit, or
 //! after it. It loses all uncommitted changes and its memory. A new process replaces it, and the order
@@ -83,12 +84,13 @@ async fn crash_at_every_write(service: usize, database_url: String) {
             let log = std::fs::read_to_string(&shop.crashing.log).unwrap();
             let missed = |write: &&&str| !log.contains(&format!("crashed when about to {write}"));
             let missed: Vec<_> = writes.iter().filter(missed).collect();
-            eprintln!("{name} crashed at {} writes on {}", shop.crashes, shop.db.kind());
-            if missed.is_empty() {
+            let (crashes, batches) = (shop.crashes, shop.batches);
+            eprintln!("{name} crashed at {crashes} writes on {}, with {batches} batches", shop.db.kind());
+            if missed.is_empty() && batches > 0 {
                 return;
             }
             // Concurrent writes have another order in each round, so some may have been missed.
-            assert!(round < 90, "never crashed when about to {missed:?}");
+            assert!(round < 150, "{batches} batches, and never crashed when about to {missed:?}");
             write = 1;
         }
     }
@@ -97,6 +99,8 @@ async fn crash_at_every_write(service: usize, database_url: String) {
 const ADMIN_EMAIL: &str = "admin@example.com";
 const ADMIN_PASSWORD: &str = "correct horse battery";
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Of a round.
+const ORDERS: usize = 2;
 
 const SERVICE: &str = "SERVICE";
 const VARIABLES: [&str; 11] = [
@@ -165,10 +169,17 @@ impl Drop for Program {
     }
 }
 
+/// `None` if one of them has no value.
+async fn all<T>(values: impl Iterator<Item = impl Future<Output = Option<T>>>) -> Option<Vec<T>> {
+    join_all(values).await.into_iter().collect()
+}
+
 /// The processes, one of which crashes, and a customer.
 struct Shop {
     crashing: Program,
     crashes: usize,
+    /// Transactions that handled several messages. Those of a process that then crashed are not counted.
+    batches: usize,
     /// The database of the crashing service.
     db: Db,
     customer: Api,
@@ -222,6 +233,7 @@ impl Shop {
         Self {
             crashing,
             crashes: 0,
+            batches: 0,
             db: Db::open(&DbConfig::at(&database_url), Migrations::none()).await.unwrap(),
             customer: orders.with_token(&customer),
             orders: orders.with_token(&admin),
@@ -238,24 +250,33 @@ impl Shop {
         sent.unwrap_or_else(|_| assert_eq!(write, 0, "it has crashed already"));
     }
 
-    /// A customer orders, pays, cancels and gets a refund. Each request is repeated until it succeeds.
+    /// A customer places some orders, pays them, cancels them and gets refunds. Each request is repeated until it
+    /// succeeds.
     async fn sell_and_refund(&mut self, round: usize) {
         let lines = json!([{ "product_id": self.product["id"], "quantity": 2 }]);
-        let (key, body) = (key(), json!({ "lines": lines, "payment_token": "tok_visa" }));
-        let placed = self.until("the order is placed", async |shop| {
-            let reply = shop.customer.with_key(&key).try_send(Method::POST, "/api/orders", Some(&body)).await;
-            reply.filter(|reply| reply.status == 201)
+        let (keys, body) =
+            ([(); ORDERS].map(|()| key()), json!({ "lines": lines, "payment_token": "tok_visa" }));
+        let placed = self.until("the orders are placed", async |shop| {
+            let place = async |key: &String| {
+                let client = shop.customer.with_key(key);
+                let reply = client.try_send(Method::POST, "/api/orders", Some(&body)).await;
+                reply.filter(|reply| reply.status == 201).map(|reply| reply.body)
+            };
+            all(keys.iter().map(place)).await
         });
-        let placed = placed.await.body;
-        let path = format!("/api/orders/{}", placed["id"].as_str().unwrap());
-        self.until_is(&path, "confirmed").await;
-        let cancel = format!("{path}/cancel");
-        self.until("the cancel is accepted", async |shop| {
-            let reply = shop.customer.try_send(Method::POST, &cancel, None).await;
-            reply.filter(|reply| reply.status == 202)
+        let placed = placed.await;
+        let paths: Vec<_> =
+            placed.iter().map(|placed| format!("/api/orders/{}", placed["id"].as_str().unwrap())).collect();
+        self.until_are(&paths, "confirmed").await;
+        self.until("the cancellations are accepted", async |shop| {
+            let cancel = async |path: &String| {
+                let reply = shop.customer.try_send(Method::POST, &format!("{path}/cancel"), None).await;
+                reply.filter(|reply| reply.status == 202).map(drop)
+            };
+            all(paths.iter().map(cancel)).await
         })
         .await;
-        self.until_is(&path, "refunded").await;
+        self.until_are(&paths, "refunded").await;
         self.until("nothing is left to send", async |shop| {
             for api in [&shop.orders, &shop.payments] {
                 let outbox = api.try_get("/admin/outbox").await.filter(|outbox| outbox.body["pending"] == 0);
@@ -264,11 +285,26 @@ impl Shop {
             Some(())
         })
         .await;
-        self.check(&placed, &path, round).await;
+        self.batches += self.until("the metrics are read", async |shop| shop.batches().await).await;
+        for (placed, path) in placed.iter().zip(&paths) {
+            self.check_order(placed, path).await;
+        }
+        self.check_all(ORDERS * round).await;
+    }
+
+    /// How many transactions of the crashing service handled several messages, since its start.
+    async fn batches(&self) -> Option<usize> {
+        let metrics = self.crashing.api.try_get("/metrics").await?.text();
+        let value = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            line.map_or(0, |value| value.trim().parse().unwrap())
+        };
+        let alone = value("inbox_batch_events_bucket{le=\"1\"}");
+        Some(value("inbox_batch_events_count") - alone)
     }
 
     /// Checks that the result is the same as without crashes.
-    async fn check(&self, placed: &Value, path: &str, round: usize) {
+    async fn check_order(&self, placed: &Value, path: &str) {
         let charges =
             self.network.get(&format!("/statement?order_id={}", placed["id"].as_str().unwrap())).await;
         let charges = charges.expect(200)["charges"].clone();
@@ -281,22 +317,28 @@ impl Shop {
         let timeline = self.customer.get(&format!("{path}/timeline")).await.expect(200);
         let changes = timeline["events"].as_array().unwrap();
         assert!(changes.windows(2).all(|pair| pair[1]["from"] == pair[0]["to"]), "{timeline}");
+    }
+
+    async fn check_all(&self, count: usize) {
         let orders = self.customer.get("/api/orders?limit=100").await.expect(200);
-        assert_eq!(orders["orders"].as_array().unwrap().len(), round, "one order per key");
+        assert_eq!(orders["orders"].as_array().unwrap().len(), count.min(100), "one order per key");
         let product =
             self.orders.get(&format!("/api/products/{}", self.product["id"].as_str().unwrap())).await;
         assert_eq!(product.expect(200)["available"], self.product["available"]);
         let ledger = self.payments.get("/admin/ledger").await.expect(200);
-        assert_eq!((&ledger["sum"], &ledger["entries"]), (&json!(0), &json!(4 * round)));
+        assert_eq!((&ledger["sum"], &ledger["entries"]), (&json!(0), &json!(4 * count)));
         for api in [&self.orders, &self.payments] {
             assert_eq!(api.get("/admin/dead-letters").await.expect(200)["dead_letters"], json!([]));
         }
     }
 
-    async fn until_is(&mut self, path: &str, status: &str) {
+    async fn until_are(&mut self, paths: &[String], status: &str) {
         self.until(status, async |shop| {
-            let order = shop.customer.try_get(path).await?.body;
-            (order["status"] == status).then_some(())
+            let has_status = async |path: &String| {
+                let order = shop.customer.try_get(path).await?.body;
+                (order["status"] == status).then_some(())
+            };
+            all(paths.iter().map(has_status)).await
         })
         .await;
     }

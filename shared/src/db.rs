@@ -87,9 +87,7 @@ impl Db {
     pub async fn open(config: &DbConfig, migrations: Migrations) -> Result<Self, OpenError> {
         let db = match config.url.split(':').next().unwrap_or_default() {
             #[cfg(feature = "sqlite")]
-            "sqlite" => {
-                Self(Pools::Sqlite(sqlite::open(config, migrations.sqlite).await?), Clock::Process)
-            }
+            "sqlite" => Self(Pools::Sqlite(sqlite::open(config, migrations.sqlite).await?), Clock::Process),
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
                 let (pool, timeout) = postgres::open(config, migrations.postgres).await?;

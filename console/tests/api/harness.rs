@@ -138,6 +138,12 @@ impl Console {
         Self::start_again(self.settings, self.stubs).await
     }
 
+    /// Of its files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let files = std::fs::read_dir(&self.settings.folder.0).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    }
+
     /// As a page of this origin sends requests.
     pub(crate) fn page(&self) -> Api {
         self.api.with("sec-fetch-site", "same-origin")
