@@ -35,25 +35,24 @@ pub struct Found<T> {
 /// Most spans of a trace. A client may send requests without end in one trace, and a page shows all spans of a trace.
 const MAX_SPANS: i64 = 2000;
 
-/// Writes spans, and returns those that were not there yet. A trace that is full takes no more.
+/// Writes spans, and returns those that were not there yet. A trace that is full takes no more, or up to [`ROWS`].
 pub(super) async fn add<'a>(tx: &mut Tx, spans: &'a [Span]) -> Result<Vec<&'a Span>, DbError> {
+    let mut new = Vec::with_capacity(spans.len());
     let mut left = left(tx, spans).await?;
-    let has_room = |span: &&Span| {
-        let left = left.entry(span.trace_id.clone()).or_insert(MAX_SPANS);
-        *left -= 1;
-        *left >= 0
-    };
-    let fitting: Vec<_> = spans.iter().filter(has_room).collect();
-    let mut new = Vec::with_capacity(fitting.len());
-    for spans in fitting.chunks(ROWS) {
-        let inserted = insert(tx, spans).await?;
-        // A span may have been sent twice.
-        let mut seen = BTreeSet::new();
-        let is_new = |span: &&&Span| {
-            let key = (span.trace_id.clone(), span.id.clone());
-            inserted.contains(&key) && seen.insert(key)
-        };
-        new.extend(spans.iter().filter(is_new).copied());
+    for spans in spans.chunks(ROWS) {
+        let has_room = |span: &&Span| left.get(&span.trace_id).is_none_or(|left| *left > 0);
+        let fitting: Vec<_> = spans.iter().filter(has_room).collect();
+        if fitting.is_empty() {
+            continue;
+        }
+        let mut inserted = insert(tx, &fitting).await?;
+        for span in fitting {
+            // A span may have been sent twice.
+            if inserted.remove(&(span.trace_id.clone(), span.id.clone())) {
+                *left.entry(span.trace_id.clone()).or_insert(MAX_SPANS) -= 1;
+                new.push(span);
+            }
+        }
     }
     for summaries in summaries(&new).chunks(ROWS) {
         summarize(tx, summaries).await?;

@@ -138,7 +138,7 @@ impl Console {
         Self::start_again(self.settings, self.stubs).await
     }
 
-    /// Of its files.
+    /// The size of its database on disk.
     pub(crate) fn bytes(&self) -> u64 {
         let files = std::fs::read_dir(&self.settings.folder.0).unwrap();
         files.map(|file| file.unwrap().metadata().unwrap().len()).sum()

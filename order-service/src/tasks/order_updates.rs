@@ -9,7 +9,7 @@ use shared::stop::Stop;
 
 use crate::store::Store;
 
-/// Twice the time that an idle system needs for an order.
+/// An idle system confirms an order within half of this time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 

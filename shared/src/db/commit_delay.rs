@@ -1,15 +1,15 @@
-//! Group commit: a delay before a transaction, in which more work arrives for it.
+//! Group commit: a pause between transactions, in which more work arrives for the next one.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Each transaction costs a commit, whatever it contains. Too short to matter beside the steps of a checkout.
+/// Of 0, 3, 6, 10 and 20 ms, this gave the most orders per second with 16 customers, and one of the lowest costs.
 const DELAY: Duration = Duration::from_millis(10);
 
-/// When the next transaction of a group commit may begin. Only while transactions have more than one item, each waits
-/// until [`DELAY`] after the one before it began. So a single item in an idle system never waits. PostgreSQL's `commit_delay` with
-/// `commit_siblings` is the same idea.
+/// When the next transaction may begin. After a transaction with one item, at once. So an item never waits in an idle
+/// system. After a transaction with several items, [`DELAY`] after it began. PostgreSQL's `commit_delay`, together
+/// with `commit_siblings`, is the same idea.
 #[derive(Debug, Default)]
 pub struct CommitDelay {
     next: Option<Instant>,

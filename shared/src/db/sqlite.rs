@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::str::FromStr as _;
 
+use log::LevelFilter;
 use sqlx::migrate::Migrator;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -22,13 +23,12 @@ pub(super) async fn open(config: &DbConfig, migrations: Migrator) -> Result<Conn
         .journal_mode(SqliteJournalMode::Wal)
         // In WAL mode a commit survives a crash of the process; only a power failure can undo the last ones.
         .synchronous(SqliteSynchronous::Normal)
-        // Pages. A page that several transactions change is copied from the log to the database once.
-        .pragma("wal_autocheckpoint", "4000")
         .foreign_keys(true)
         // Otherwise `INSERT OR REPLACE` would bypass the triggers that protect append-only tables.
         .pragma("recursive_triggers", "on")
         .busy_timeout(config.acquire_timeout)
-        .disable_statement_logging();
+        // Except those that are slow.
+        .log_statements(LevelFilter::Off);
     let lock = migration_lock(options.get_filename())?;
     let mut migrating = options.connect().await?;
     for migrator in in_order(sqlx::migrate!("migrations/sqlite"), migrations) {
@@ -106,6 +106,7 @@ mod tests {
         drop(tx);
 
         let mut tx = db.begin().await.unwrap();
+        query("PRAGMA max_page_count = 1000000").fetch_all(&mut tx).await.unwrap();
         insert(1_000_000).execute(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
         let kept = query("SELECT COUNT(*) AS rows FROM things").fetch_one(&db).await.unwrap();

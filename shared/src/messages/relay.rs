@@ -134,8 +134,8 @@ impl Relay {
         let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // At most one transaction runs at a time. While it runs, the relay continues to send events. Their results wait in
-        // `unrecorded` for the next transaction. `poll_is_due` does not wait for the delay, because an event may wait for the
-        // record that an earlier event of its subject is sent.
+        // `unrecorded` for the next transaction. If an event waits for an earlier event of its subject, `poll_is_due` is true.
+        // Then there is no delay.
         let (mut unrecorded, mut poll_is_due, mut delay) = (Vec::new(), false, CommitDelay::default());
         let mut transaction = pin!(Fuse::terminated());
         loop {

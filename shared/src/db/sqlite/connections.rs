@@ -1,17 +1,17 @@
 //! Connections to an SQLite file, kept between their uses.
 //!
-//! sqlx's pool pings a connection before and after each use. A ping is a round trip to the thread of the connection, as
-//! a statement is, and a file does not go away. So connections are kept here, and lent without a ping.
+//! Each connection has a thread. sqlx's pool pings a connection before and after each use, and a ping takes as long as a
+//! short statement. A connection to a file cannot be lost, so these connections are lent without a ping.
 //!
-//! Several processes may write to the file, one at a time. A transaction that finds it locked tries again every
-//! millisecond: SQLite itself would sleep for longer and longer, up to 100 ms, while the file may be free.
+//! Several processes may write to the file, one at a time. A transaction that finds the file locked tries again every
+//! millisecond. SQLite itself would make longer and longer pauses, up to 100 ms.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::{FutureExt as _, StreamExt as _};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -38,10 +38,12 @@ pub(in crate::db) struct Pool {
     idle: Mutex<Vec<SqliteConnection>>,
 }
 
-/// A connection in use. It returns to its pool when it is dropped.
+/// A connection in use. It returns to its pool when it is dropped, unless its thread is busy.
 struct Lent {
     /// `None` only at the end.
     connection: Option<SqliteConnection>,
+    /// A statement has begun and not ended: it was cancelled.
+    is_busy: bool,
     pool: Arc<Pool>,
     /// Released after the connection has returned.
     _permit: OwnedSemaphorePermit,
@@ -49,25 +51,25 @@ struct Lent {
 
 /// A transaction that writes; rolled back if it is dropped.
 pub(in crate::db) struct SqliteTx {
-    /// `None` at the end.
-    lent: Option<Lent>,
+    lent: Lent,
+    is_open: bool,
 }
 
 impl Connections {
     /// `timeout`: how long to wait for a free connection, and for other processes that write.
     pub(super) fn new(options: SqliteConnectOptions, readers: u32, timeout: Duration) -> Self {
         let pool = |options, most| Arc::new(Pool::new(options, most));
-        // The pauses of SQLite, see above. They also block the thread of the connection.
+        // No pauses of SQLite itself.
         let writer = options.clone().pragma("busy_timeout", "0");
         Self { writer: pool(writer, 1), readers: pool(options, readers), timeout }
     }
 
     pub(in crate::db) async fn begin(&self) -> Result<SqliteTx, sqlx::Error> {
         let deadline = Instant::now() + self.timeout;
-        // Also a BEGIN that is cancelled has to be rolled back.
-        let mut tx = SqliteTx { lent: Some(self.writer.lend(deadline).await?) };
+        // A cancelled BEGIN must be rolled back, too.
+        let mut tx = SqliteTx { lent: self.writer.lend(deadline).await?, is_open: true };
         loop {
-            match tx.run("BEGIN IMMEDIATE").await {
+            match tx.lent.run("BEGIN IMMEDIATE").await {
                 Err(error) if is_busy(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }
@@ -90,9 +92,7 @@ impl Connections {
         sql: String,
         values: Vec<Value>,
     ) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        let mut lent = self.readers.lend(Instant::now() + self.timeout).await?;
-        let rows = statement(sql, values).fetch_all(lent.connection()?).await;
-        lent.checked(rows)
+        self.readers.lend(Instant::now() + self.timeout).await?.fetch_all(sql, values).await
     }
 
     /// Waits until none is in use, and closes all.
@@ -122,7 +122,7 @@ impl Pool {
                 Some(connection) => connection,
                 None => self.options.connect().await?,
             };
-            Ok(Lent { connection: Some(connection), pool: self.clone(), _permit: permit })
+            Ok(Lent { connection: Some(connection), is_busy: false, pool: self.clone(), _permit: permit })
         };
         timeout_at(deadline, lent).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
@@ -148,24 +148,30 @@ fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 impl Lent {
-    fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
-        self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
+    async fn execute(&mut self, sql: String, values: Vec<Value>) -> Result<u64, sqlx::Error> {
+        let done = statement(sql, values).execute(self.begin_statement()?).await;
+        Ok(self.end_statement(done)?.rows_affected())
+    }
+
+    async fn fetch_all(&mut self, sql: String, values: Vec<Value>) -> Result<Vec<SqliteRow>, sqlx::Error> {
+        let rows = statement(sql, values).fetch_all(self.begin_statement()?).await;
+        self.end_statement(rows)
     }
 
     async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
-        let done = sqlx::raw_sql(sql).execute(self.connection()?).await;
-        self.checked(done).map(drop)
+        let done = sqlx::raw_sql(sql).fetch_many(self.begin_statement()?).next().await;
+        // Without a result, the thread has ended before the statement.
+        self.end_statement(done.unwrap_or(Err(sqlx::Error::WorkerCrashed))).map(drop)
     }
 
-    async fn roll_back(mut self) {
-        // On a full disk, for example, SQLite itself has ended the transaction.
-        if self.run("ROLLBACK").await.is_err() {
-            self.connection = None;
-        }
+    fn begin_statement(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        self.is_busy = true;
+        self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
     }
 
     /// Gives the connection up if its thread has ended.
-    fn checked<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    fn end_statement<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        self.is_busy = false;
         if let Err(sqlx::Error::WorkerCrashed) = result {
             self.connection = None;
         }
@@ -175,7 +181,7 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let connection = self.connection.take();
+        let connection = self.connection.take().filter(|_| !self.is_busy);
         self.pool.idle().extend(connection);
     }
 }
@@ -186,9 +192,7 @@ impl SqliteTx {
         sql: String,
         values: Vec<Value>,
     ) -> Result<u64, sqlx::Error> {
-        let lent = self.lent()?;
-        let done = statement(sql, values).execute(lent.connection()?).await;
-        Ok(lent.checked(done)?.rows_affected())
+        self.lent.execute(sql, values).await
     }
 
     pub(in crate::db) async fn fetch_all(
@@ -196,34 +200,102 @@ impl SqliteTx {
         sql: String,
         values: Vec<Value>,
     ) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        let lent = self.lent()?;
-        let rows = statement(sql, values).fetch_all(lent.connection()?).await;
-        lent.checked(rows)
+        self.lent.fetch_all(sql, values).await
     }
 
     pub(in crate::db) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        self.run("COMMIT").await?;
-        self.lent = None;
+        self.lent.run("COMMIT").await?;
+        self.is_open = false;
         Ok(())
-    }
-
-    async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
-        self.lent()?.run(sql).await
-    }
-
-    fn lent(&mut self) -> Result<&mut Lent, sqlx::Error> {
-        self.lent.as_mut().ok_or(sqlx::Error::WorkerCrashed)
     }
 }
 
 impl Drop for SqliteTx {
     fn drop(&mut self) {
-        if let Some(mut lent) = self.lent.take() {
-            match Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(lent.roll_back())),
-                // The end of the connection is also that of its transaction.
-                Err(_) => lent.connection = None,
+        if self.is_open {
+            // This hands the statement over to the thread, which runs it even if nobody waits: after the statements before
+            // it, and before those of the next user. An error means that SQLite has ended the transaction itself, on a full
+            // disk for example.
+            if self.lent.run("ROLLBACK").now_or_never().is_none() {
+                self.lent.is_busy = false;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    use crate::db::{Db, DbConfig, Migrations, query, testing};
+
+    const SLOW: &str = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3000000) \
+        SELECT COUNT(*) AS count FROM numbers";
+
+    async fn open(url: &str) -> Db {
+        Db::open(&DbConfig { connections: 2, ..DbConfig::at(url) }, Migrations::none()).await.unwrap()
+    }
+
+    #[actix_web::test]
+    async fn a_dropped_transaction_is_rolled_back_before_anybody_else_writes() {
+        let url = testing::sqlite_url();
+        let (db, other) = (open(&url).await, open(&url).await);
+        query("CREATE TABLE things (id INTEGER PRIMARY KEY)").execute(&db).await.unwrap();
+        for (writer, cancels) in [(&db, false), (&other, false), (&db, true), (&other, true)] {
+            let mut tx = db.begin().await.unwrap();
+            query("INSERT INTO things VALUES (1)").execute(&mut tx).await.unwrap();
+            if cancels {
+                query(SLOW).fetch_all(&mut tx).now_or_never();
+            }
+            drop(tx);
+            query("INSERT INTO things VALUES (2)").execute(writer).await.unwrap();
+            let kept = query("SELECT id FROM things").fetch_all(&db).await.unwrap();
+            assert_eq!(kept.len(), 1);
+            query("DELETE FROM things").execute(writer).await.unwrap();
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_cancelled_begin_leaves_no_transaction_open() {
+        let url = testing::sqlite_url();
+        let (db, other) = (open(&url).await, open(&url).await);
+        let first = db.begin().await.unwrap();
+        assert!(other.begin().now_or_never().is_none(), "the file is locked");
+        drop(first);
+        assert!(db.begin().now_or_never().is_none(), "the connection has a thread");
+        other.begin().await.unwrap().commit().await.unwrap();
+        db.begin().await.unwrap().commit().await.unwrap();
+    }
+
+    #[actix_web::test]
+    async fn nobody_waits_for_a_cancelled_read() {
+        let db = open(&testing::sqlite_url()).await;
+        db.ping().await.unwrap();
+        let slow = tokio::time::timeout(Duration::from_millis(5), query(SLOW).fetch_all(&db)).await;
+        slow.expect_err("it is slow");
+        // Its connection has one thread, which is still busy.
+        let mut slow = std::pin::pin!(query(SLOW).fetch_all(&db));
+        tokio::select! {
+            biased;
+            pong = async { db.ping().await } => pong.unwrap(),
+            slow = &mut slow => panic!("{slow:?} came first"),
+        }
+    }
+
+    #[actix_web::test]
+    async fn processes_that_write_at_the_same_time_wait_for_each_other() {
+        let url = testing::sqlite_url();
+        let (db, other) = (open(&url).await, open(&url).await);
+        query("CREATE TABLE things (id INTEGER PRIMARY KEY)").execute(&db).await.unwrap();
+        let write = async |db: &Db| {
+            for _ in 0..50 {
+                query("INSERT INTO things DEFAULT VALUES").execute(db).await.unwrap();
+            }
+        };
+        futures_util::join!(write(&db), write(&other));
+        let kept = query("SELECT COUNT(*) AS count FROM things").fetch_one(&db).await.unwrap();
+        assert_eq!(kept.get::<i64>("count").unwrap(), 100);
     }
 }

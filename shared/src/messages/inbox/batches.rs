@@ -6,8 +6,8 @@
 //!                                      └── a row stays locked: after all others ──► answers
 //! ```
 //!
-//! An event that arrives while no transaction runs does not wait. After a transaction with several events, the next
-//! waits for a [moment](CommitDelay), in which more arrive. A batch that takes longer than [`SLOW`] does not hold
+//! An event does not wait if the last transaction has ended and had one event. After a transaction with several events,
+//! there is a [pause](CommitDelay), in which more events arrive. A batch that takes longer than [`SLOW`] does not hold
 //! up the events behind it: they are handled by the next batch in the meantime.
 
 use std::cell::{Cell, RefCell};
@@ -100,9 +100,15 @@ impl Turn {
                         return handling.await;
                     }
                 }
-                self.delay.wait().await;
+                if !self.is_full() {
+                    self.delay.wait().await;
+                }
             }
         });
+    }
+
+    fn is_full(&self) -> bool {
+        self.inbox.batches.state().waiting.len() >= MAX_EVENTS
     }
 
     /// The events that wait now. If there are none, the turn is over.
