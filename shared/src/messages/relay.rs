@@ -144,7 +144,7 @@ impl Relay {
             }
             let record = !unrecorded.is_empty() && (delay.is_over() || stop.is_requested());
             if transaction.is_terminated() && (poll_is_due || record) {
-                delay.began(unrecorded.len());
+                delay.begin(unrecorded.len());
                 let wanted = if stop.is_requested() { Wanted::default() } else { queue.wanted() };
                 transaction.set(table.record_and_claim(std::mem::take(&mut unrecorded), wanted).fuse());
                 poll_is_due = false;
@@ -170,11 +170,14 @@ impl Relay {
                     queue.finish(&batch);
                     unrecorded.extend(batch);
                 }
-                recorded = &mut transaction => match recorded {
-                    Ok(heads) => heads.into_iter().for_each(|head| queue.push(head)),
-                    // No event is lost: the claims expire, and the events are sent again.
-                    Err(error) => log::warn!(error:%; "the outbox cannot be read or updated"),
-                },
+                recorded = &mut transaction => {
+                    delay.end();
+                    match recorded {
+                        Ok(heads) => heads.into_iter().for_each(|head| queue.push(head)),
+                        // No event is lost: the claims expire, and the events are sent again.
+                        Err(error) => log::warn!(error:%; "the outbox cannot be read or updated"),
+                    }
+                }
                 () = delay.wait(), if transaction.is_terminated() && !unrecorded.is_empty() => {}
                 _ = poll.tick() => {
                     poll_is_due = true;

@@ -91,7 +91,7 @@ impl Turn {
         actix_web::rt::spawn(async move {
             let inbox = self.inbox.clone();
             while let Some(batch) = self.next() {
-                self.delay.began(batch.len());
+                self.delay.begin(batch.len());
                 let mut handling = pin!(inbox.handle_batch(batch));
                 tokio::select! {
                     () = &mut handling => {}
@@ -100,6 +100,7 @@ impl Turn {
                         return handling.await;
                     }
                 }
+                self.delay.end();
                 if !self.is_full() {
                     self.delay.wait().await;
                 }
