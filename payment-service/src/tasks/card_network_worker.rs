@@ -69,7 +69,7 @@ impl CardNetworkWorker {
         let (mut next_poll, mut delay) = (Instant::now() + timing.poll, CommitDelay::default());
         loop {
             if recording.is_terminated() && !answered.is_empty() && (delay.is_over() || stop.is_requested()) {
-                delay.begin(answered.len());
+                delay.started(answered.len());
                 recording.set(record(&store, &timing, std::mem::take(&mut answered)).fuse());
             }
             let is_idle = running.is_empty() && recording_alone.is_empty() && self.leased.is_empty();
@@ -89,7 +89,7 @@ impl CardNetworkWorker {
                 }
                 () = delay.wait(), if recording.is_terminated() && !answered.is_empty() => {}
                 (recorded, failed) = &mut recording => {
-                    delay.end();
+                    delay.ended();
                     next_poll = next_poll.min(when_due(&store, &recorded).unwrap_or(next_poll));
                     let alone = |write| record_alone(&store, &permits, &stop, &is_given_up, write);
                     recording_alone.extend(failed.into_iter().map(alone));

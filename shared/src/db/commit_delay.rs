@@ -22,13 +22,13 @@ pub struct CommitDelay {
 
 impl CommitDelay {
     /// A transaction with this number of items begins.
-    pub fn begin(&mut self, items: usize) {
+    pub fn started(&mut self, items: usize) {
         self.running = Some((Instant::now(), items));
         self.next = None;
     }
 
     /// The transaction has ended.
-    pub fn end(&mut self) {
+    pub fn ended(&mut self) {
         if let Some((began, items)) = self.running.take() {
             let now = Instant::now();
             let pause = (now - began).min(LONGEST_PAUSE);
@@ -56,9 +56,9 @@ mod tests {
     async fn pause_after(items: usize, time: Duration) -> Duration {
         let mut delay = CommitDelay::default();
         assert!(delay.is_over());
-        delay.begin(items);
+        delay.started(items);
         tokio::time::advance(time).await;
-        delay.end();
+        delay.ended();
         let since = Instant::now();
         assert_eq!(delay.is_over(), items == 1);
         delay.wait().await;

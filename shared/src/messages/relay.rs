@@ -144,7 +144,7 @@ impl Relay {
             }
             let record = !unrecorded.is_empty() && (delay.is_over() || stop.is_requested());
             if transaction.is_terminated() && (poll_is_due || record) {
-                delay.begin(unrecorded.len());
+                delay.started(unrecorded.len());
                 let wanted = if stop.is_requested() { Wanted::default() } else { queue.wanted() };
                 transaction.set(table.record_and_claim(std::mem::take(&mut unrecorded), wanted).fuse());
                 poll_is_due = false;
@@ -171,7 +171,7 @@ impl Relay {
                     unrecorded.extend(batch);
                 }
                 recorded = &mut transaction => {
-                    delay.end();
+                    delay.ended();
                     match recorded {
                         Ok(heads) => heads.into_iter().for_each(|head| queue.push(head)),
                         // No event is lost: the claims expire, and the events are sent again.

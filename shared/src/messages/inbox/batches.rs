@@ -91,7 +91,7 @@ impl Turn {
         actix_web::rt::spawn(async move {
             let inbox = self.inbox.clone();
             while let Some(batch) = self.next() {
-                self.delay.begin(batch.len());
+                self.delay.started(batch.len());
                 let mut handling = pin!(inbox.handle_batch(batch));
                 tokio::select! {
                     () = &mut handling => {}
@@ -100,7 +100,7 @@ impl Turn {
                         return handling.await;
                     }
                 }
-                self.delay.end();
+                self.delay.ended();
                 if !self.is_full() {
                     self.delay.wait().await;
                 }
