@@ -1,8 +1,8 @@
 //! A crash between any two writes. In each round two orders are paid, cancelled and refunded at the same time, so that
 //! some transactions of the inbox handle several messages. In the first round a service crashes at its first write, in
-//! the second at its second, and so on to its last write.
+//! the second at its second, and so on to its last write. This is repeated until it has crashed at every kind of write.
 //!
-//! Each service is a process here. The crashing one aborts before a writing statement, before a commit, or
+//! Each program is a process here. order-service or payment-service crashes: it aborts before a writing statement, before a commit, or
 //! after it. It loses all uncommitted changes and its memory. A new process replaces it, and the order
 //! continues.
 
@@ -117,7 +117,7 @@ const VARIABLES: [&str; 11] = [
     "SEED_PRODUCTS",
 ];
 
-/// No test, but the main function of every process. It reads from standard input at which write to crash.
+/// Not a test: the main function of every process. It reads from standard input at which write to crash.
 #[actix_web::test]
 async fn program() {
     let Ok(service) = std::env::var(SERVICE) else { return };

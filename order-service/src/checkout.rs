@@ -22,8 +22,8 @@
 //! | [`ANSWER_TIMEOUT`](saga::ANSWER_TIMEOUT) plus a backoff ([`RETRY`](saga::RETRY)) | one attempt of a capture, void or refund | the command is sent again |
 //!
 //! A stuck saga waits for a late event or an admin. If the order was cancelled during step 4, the saga continues to wait
-//! for the result of the capture. At the point where another saga would become stuck, this one voids the payment. The
-//! saga cannot repeat `Authorize`, because the payment token is not stored.
+//! for the result of the capture. When its deadline passes, it voids the payment instead of becoming stuck. The saga
+//! cannot repeat `Authorize`, because the payment token is not stored.
 //!
 //! This module is pure. The store locks the order, calls [`handle`], and writes the changed order, its saga
 //! and the effects in one transaction.

@@ -47,8 +47,8 @@ pub(crate) async fn place_order(
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
     // The call to user-service comes before the transaction, because a transaction must not wait for another
-    // service. A repeated request (same idempotency key) makes this call too, but `once` ignores its result and
-    // returns the stored response.
+    // service. A repeated request (same idempotency key) makes this call, too. For it, `once` returns the stored response
+    // and does not run the closure.
     let customer_check = users.must_be_active(caller.id, &context).await;
     let placing = claim.once(store.db(), created_response, async |tx| {
         customer_check?;

@@ -155,7 +155,7 @@ impl Pool {
     }
 
     /// Picks a replica for the next request, never one of `excluded`. `affinity` is the key for consistent
-    /// hashing. Whatever the `picker`, an ejected replica that is due for a probe is picked first. The probe may fail, so
+    /// hashing. An ejected replica that is due for a probe comes first, without the `picker`. The probe may fail, so
     /// use [`Pool::pick_without_probe`] for a request that cannot be retried.
     pub fn pick(
         self: &Arc<Self>,

@@ -4,15 +4,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// From the start of a transaction to that of the next. Of 0, 3, 6, 10 and 20 ms, this gave the most orders per second
-/// with 16 customers, and one of the lowest costs.
+/// The shortest time between the starts of two transactions, if the first had several items. Of 0, 3, 6, 10 and 20 ms,
+/// this gave the highest throughput of `scripts/bench orders` on SQLite with 16 customers.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// From the end of a transaction to the start of the next.
+/// The longest time between the end of a transaction and the start of the next.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// When the next transaction may begin. After a transaction with one item, at once. So an item never waits in an idle
-/// system. After a transaction with several items there is a pause as long as the transaction took: the slower the
-/// database, the more items share a transaction. PostgreSQL's `commit_delay`, together with `commit_siblings`, is a
+/// When the next transaction may begin.
+///
+/// ```text
+/// one item:       ├─ transaction ─┤├─ next
+/// several items:  ├─ transaction ─┤···· pause ····├─ next
+/// ```
+///
+/// So an item never waits in an idle system. The pause is as long as the transaction took, within the two limits above:
+/// the slower the database, the more items share a transaction. PostgreSQL's `commit_delay`, together with `commit_siblings`, is a
 /// similar idea.
 #[derive(Debug, Default)]
 pub struct CommitDelay {

@@ -14,9 +14,9 @@
 //! `BEGIN` and a read that fail on a kept connection are repeated on one that has just answered. Other statements
 //! outside of a transaction may have had their effect, so they run on a tested connection only.
 //!
-//! If the network was cut silently, a kept connection does not answer at all. A `BEGIN` and its repetition share the
-//! time in which a connection must be found. A read may be slow: while it has no answer, the server must answer a new
-//! connection within this time.
+//! If the network was cut silently, a kept connection does not answer at all. For this, a `BEGIN` waits half of the time
+//! in which a connection must be found. A read may be slow. If it has no answer after half of this time, a new
+//! connection tests the server; if the test fails, the read fails.
 
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
@@ -56,7 +56,7 @@ struct Shared {
     /// When the server answered a new connection that tested it.
     answered_at: tokio::sync::Mutex<Option<Instant>>,
     acquire_timeout: Duration,
-    /// Of every statement.
+    /// The timeout of every statement.
     timeout: Duration,
 }
 

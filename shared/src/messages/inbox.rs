@@ -115,7 +115,7 @@ impl Inbox {
         self.service
     }
 
-    /// Handles an event, with inbox row and effect in one transaction. Events that arrive together share it.
+    /// Handles an event, with inbox row and effect in one transaction. Events that arrive together share one transaction.
     pub(super) async fn receive(
         self: &Arc<Self>,
         event: &Arc<Event>,

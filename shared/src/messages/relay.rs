@@ -3,7 +3,7 @@
 //! **Order.** Events with the same `subject` (the id of the aggregate) are sent one after the other. Events of
 //! different subjects are sent in parallel. To keep this order, the relay claims only the *head* of a subject: its oldest
 //! unsent event. [`Outbox::put`] inserts the events of a transaction with one statement. This statement also claims the
-//! events that are heads for the relay of this process. This saves a second transaction.
+//! heads, on behalf of the relay of this process. This saves a second transaction.
 //!
 //! **Claim.** An event may be claimed at the time `next_at` or later. A claim sets `next_at` to the time when the claim
 //! expires, and `claimed_by` to the relay. After a failed send, the relay updates the row only if both are unchanged.
@@ -134,8 +134,8 @@ impl Relay {
         let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // At most one transaction runs at a time. While it runs, the relay continues to send events. Their results wait in
-        // `unrecorded` for the next transaction. If an event waits for an earlier event of its subject, `poll_is_due` is true.
-        // Then there is no delay.
+        // `unrecorded` for the next transaction. `poll_is_due` starts a transaction without a delay: an event may wait for
+        // an earlier event of its subject.
         let (mut unrecorded, mut poll_is_due, mut delay) = (Vec::new(), false, CommitDelay::default());
         let mut transaction = pin!(Fuse::terminated());
         loop {

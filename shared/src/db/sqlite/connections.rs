@@ -40,7 +40,7 @@ pub(in crate::db) struct Pool {
 
 /// A connection in use. It returns to its pool when it is dropped, unless its thread is busy.
 struct Lent {
-    /// `None` only at the end.
+    /// `None` at the end, or if the thread has ended.
     connection: Option<SqliteConnection>,
     /// A statement has begun and not ended: it was cancelled.
     is_busy: bool,

@@ -1,4 +1,4 @@
-//! Group commit: one transaction for all events that have arrived while the last one ran.
+//! Group commit: one transaction for up to 32 events that have arrived while the last one ran.
 //!
 //! ```text
 //! receive ──► waiting ──► at most 32 in one transaction ──► answers
@@ -191,7 +191,7 @@ impl Inbox {
                 (Err(HandleError::Db(DbError::Locked(_))), LockTimeout::Short) => {
                     return locked.borrow_mut().push(waiting);
                 }
-                // Each of the others would wait for a connection or a lock, one after the other.
+                // The rest of the batch is given up: each event would wait until its timeout, one after the other.
                 (Err(HandleError::Db(DbError::Locked(_) | DbError::Unavailable(_))), _) => is_over.set(true),
                 _ => {}
             }
