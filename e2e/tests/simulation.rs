@@ -217,7 +217,7 @@ fn nor_if_messages_that_arrive_together_are_handled_in_one_transaction() {
 }
 
 #[test]
-fn a_seed_that_once_failed_never_fails_again() {
+fn seeds_of_past_failures_pass() {
     play_all(ONCE_FAILED.into_iter(), Inbox::Alone);
 }
 

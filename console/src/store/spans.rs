@@ -35,7 +35,8 @@ pub struct Found<T> {
 /// Most spans of a trace. A client may send requests without end in one trace, and a page shows all spans of a trace.
 const MAX_SPANS: i64 = 2000;
 
-/// Writes spans, and returns those that were not there yet. A trace that is full takes no more, or up to [`ROWS`].
+/// Writes spans, and returns those that were not there yet. A full trace takes no more: at most the rest of
+/// the [`ROWS`] spans that filled it.
 pub(super) async fn add<'a>(tx: &mut Tx, spans: &'a [Span]) -> Result<Vec<&'a Span>, DbError> {
     let mut new = Vec::with_capacity(spans.len());
     let mut left = left(tx, spans).await?;
