@@ -17,10 +17,19 @@ use shared::auth::Caller;
 use shared::problem::Problem;
 use shared::service::network;
 use shared::stop::Stop;
+use uuid::Uuid;
 
 use crate::routing::Table;
 
-type Buckets = RateLimiter<String, DashMapStateStore<String>, DefaultClock, StateInformationMiddleware>;
+type Buckets = RateLimiter<Client, DashMapStateStore<Client>, DefaultClock, StateInformationMiddleware>;
+
+/// Whose requests a bucket counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Client {
+    Person(Uuid),
+    /// A [`network`].
+    Address(IpAddr),
+}
 
 pub struct RateLimits(Option<Limits>);
 
@@ -29,14 +38,14 @@ struct Limits {
     /// Requests with a token, by address. They have their own limit, because verifying a signature costs more than any
     /// other refusal.
     tokens: Buckets,
-    policy: String,
+    policy: HeaderValue,
     /// Limits of expensive POSTs, such as a log-in, by path of the route. Each bucket is for one address, regardless
     /// of the user.
     expensive: BTreeMap<String, Buckets>,
 }
 
-/// The remaining limit: values of `RateLimit` and `RateLimit-Policy`.
-pub struct Rate(Option<(String, String)>);
+/// The remaining requests, and the value of `RateLimit-Policy`.
+pub struct Rate(Option<(u32, HeaderValue)>);
 
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -54,7 +63,7 @@ impl RateLimits {
         Self(on.then(|| Limits {
             requests: buckets(file.rate_per_second, file.rate_burst),
             tokens: buckets(file.token_rate_per_second, 2 * file.token_rate_per_second),
-            policy: format!("\"default\";q={};w=1", file.rate_per_second),
+            policy: value(&format!("\"default\";q={};w=1", file.rate_per_second)),
             expensive: expensive.collect(),
         }))
     }
@@ -64,7 +73,7 @@ impl RateLimits {
         let Some(limits) = self.0.as_ref().filter(|_| request.headers().contains_key(AUTHORIZATION)) else {
             return Ok(());
         };
-        let checked = limits.tokens.check_key(&network(client).to_string());
+        let checked = limits.tokens.check_key(&Client::Address(network(client)));
         checked.map(drop).map_err(|not_until| refused(&not_until))
     }
 
@@ -76,14 +85,13 @@ impl RateLimits {
         request: &HttpRequest,
     ) -> Result<Rate, Problem> {
         let Some(limits) = &self.0 else { return Ok(Rate(None)) };
-        let client = network(client).to_string();
-        let key = caller.map_or_else(|| client.clone(), |caller| caller.id.to_string());
+        let client = Client::Address(network(client));
+        let key = caller.map_or_else(|| client.clone(), |caller| Client::Person(caller.id));
         let refused = |not_until: &Exceeded| {
             refused(not_until)
                 .header(HeaderName::from_static("ratelimit"), "\"default\";r=0;t=1")
-                .header(HeaderName::from_static("ratelimit-policy"), limits.policy.as_str())
+                .header(HeaderName::from_static("ratelimit-policy"), limits.policy.to_str().unwrap_or_default())
         };
-        let rate = |left: u32| Rate(Some((format!("\"default\";r={left};t=1"), limits.policy.clone())));
         let left = match limits.requests.check_key(&key) {
             Ok(state) => state.remaining_burst_capacity(),
             Err(not_until) => return Err(refused(&not_until)),
@@ -94,7 +102,7 @@ impl RateLimits {
         {
             return Err(refused(&not_until));
         }
-        Ok(rate(left))
+        Ok(Rate(Some((left, limits.policy.clone()))))
     }
 
     /// Removes full buckets regularly until `stop`.
@@ -118,6 +126,11 @@ fn refused(not_until: &Exceeded) -> Problem {
         .retry_after(u32::try_from(wait).unwrap_or(u32::MAX).max(1))
 }
 
+/// `text` has ASCII letters, digits and punctuation only.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
 fn at_least_one(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
 }
@@ -125,11 +138,8 @@ fn at_least_one(number: u32) -> NonZeroU32 {
 impl Rate {
     /// Adds the response headers (draft-ietf-httpapi-ratelimit-headers).
     pub fn show(self, headers: &mut HeaderMap) {
-        let Some((remaining, policy)) = self.0 else { return };
-        for (name, value) in [("ratelimit", remaining), ("ratelimit-policy", policy)] {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
-        }
+        let Some((left, policy)) = self.0 else { return };
+        headers.insert(HeaderName::from_static("ratelimit"), value(&format!("\"default\";r={left};t=1")));
+        headers.insert(HeaderName::from_static("ratelimit-policy"), policy);
     }
 }

@@ -42,10 +42,12 @@ pub struct OtlpConfig {
     pub endpoint: url::Url,
     /// The part of the traces that begin in this program and are sampled: from 0 to 1.
     pub ratio: f64,
+    /// Log lines are exported, too.
+    pub logs: bool,
 }
 
 impl OtlpConfig {
-    /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_TRACES_SAMPLER_ARG`.
+    /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER_ARG` and `OTEL_LOGS_EXPORTER`.
     pub fn from_vars(vars: &mut Vars) -> Option<Self> {
         let endpoint =
             vars.optional("OTEL_EXPORTER_OTLP_ENDPOINT", "collector of traces and logs: OTLP, HTTP, JSON");
@@ -54,7 +56,11 @@ impl OtlpConfig {
         if !(0.0..=1.0).contains(&ratio) {
             vars.reject("OTEL_TRACES_SAMPLER_ARG is not usable: write a number from 0 to 1");
         }
-        Some(Self { endpoint: endpoint?, ratio })
+        let logs: String = vars.or("OTEL_LOGS_EXPORTER", "otlp", "log lines go to the collector, too; or none");
+        if !["otlp", "none"].contains(&logs.as_str()) {
+            vars.reject("OTEL_LOGS_EXPORTER is not usable: write otlp or none");
+        }
+        Some(Self { endpoint: endpoint?, ratio, logs: logs == "otlp" })
     }
 }
 
@@ -82,7 +88,7 @@ pub(crate) fn start(config: &OtlpConfig, service: &'static str, instance: &str) 
     if !trace::install(builder, config.ratio) {
         return None;
     }
-    let logs = logs::start()?;
+    let logs = if config.logs { logs::start()? } else { queue::queue("logs").1 };
     let (sender, sending) = sender::pair(&config.endpoint);
     let mut exporter = spans::Exporter::new(sender.clone());
     exporter.set_resource(&resource);

@@ -7,6 +7,7 @@
 //! `RUST_LOG` sets the level (`info` by default), and `LOG_FORMAT` the format (`text` or `json`). They are
 //! read here, before the configuration, so that configuration errors can be logged.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 
 use crate::trace::{Current, trace_id};
@@ -72,8 +73,9 @@ fn current_ids() -> [(&'static str, Option<String>); 2] {
 }
 
 fn text_line(service: &str, record: &log::Record<'_>) -> String {
-    let mut line = Text(format!("{} {:<5} {service} {}", timestamp(), record.level(), record.args()));
+    let mut line = Text(String::with_capacity(512));
     // Writing to a String does not fail.
+    _ = write!(line.0, "{} {:<5} {service} {}", timestamp(), record.level(), record.args());
     record.key_values().visit(&mut line).unwrap_or_default();
     for (name, id) in current_ids() {
         if let Some(id) = id.filter(|_| record.key_values().get(Key::from(name)).is_none()) {
@@ -114,14 +116,16 @@ impl Text {
     /// line.
     fn pair(&mut self, key: &str, value: &str) {
         let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '=');
-        let quoted = if plain { value.to_owned() } else { format!("{value:?}") };
-        self.0.push_str(&format!(" {key}={quoted}"));
+        _ = if plain { write!(self.0, " {key}={value}") } else { write!(self.0, " {key}={value:?}") };
     }
 }
 
 impl<'kvs> VisitSource<'kvs> for Text {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
-        self.pair(key.as_str(), &value.to_string());
+        match value.to_borrowed_str() {
+            Some(text) => self.pair(key.as_str(), text),
+            None => self.pair(key.as_str(), &value.to_string()),
+        }
         Ok(())
     }
 }

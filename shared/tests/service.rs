@@ -273,7 +273,7 @@ async fn a_served_request_is_exported_as_a_span_and_its_lines_have_its_ids() {
         }
     });
     let endpoint = run(collector.build().unwrap()).0.base.parse().unwrap();
-    let otlp = Some(OtlpConfig { endpoint, ratio: 1.0 });
+    let otlp = Some(OtlpConfig { endpoint, ratio: 1.0, logs: true });
     let (api, _server) = run(server(HttpConfig { otlp, ..HttpConfig::for_tests() }).await);
 
     let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");

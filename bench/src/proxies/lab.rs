@@ -268,6 +268,8 @@ impl Lab {
         if let Some(Collector { port, ratio }) = collector {
             command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"));
             command.env("OTEL_TRACES_SAMPLER_ARG", ratio.to_string());
+            // As with the peers, the access log goes to a file only.
+            command.env("OTEL_LOGS_EXPORTER", "none");
         }
         Ok(())
     }

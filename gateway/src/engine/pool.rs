@@ -20,13 +20,13 @@ use tokio_util::io::poll_read_buf;
 /// Servers keep idle connections for 75 s. The gateway closes them earlier, so that it never sends on a
 /// connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle connections per replica.
-const MAX_IDLE: usize = 64;
+/// Idle connections per replica: as many as it may have requests in flight.
+const MAX_IDLE: usize = 256;
 /// Bytes per read, and of a body that fills the buffer.
 const READ_SIZE: usize = 16 * 1024;
-const LARGE_READ_SIZE: usize = 64 * 1024;
+const LARGE_READ_SIZE: usize = 32 * 1024;
 /// Buffers that are kept for the next requests.
-const MAX_BUFFERS: usize = 64;
+const MAX_BUFFERS: usize = 256;
 
 /// A connection and its read buffer.
 pub(super) struct Connection {

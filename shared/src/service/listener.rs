@@ -37,8 +37,8 @@ pub struct HttpConfig {
 
 impl HttpConfig {
     /// Reads `HOST`, `PORT`, `INSTANCE`, `HOSTNAME`, `DRAIN_GRACE`, `DRAIN_LIMIT`, `HEAD_TIMEOUT`, `HEAD_SIZE`,
-    /// `MIN_RATE`, `MIN_RATE_AFTER`, `MAX_CONNECTIONS`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER_ARG` and
-    /// `LAB`.
+    /// `MIN_RATE`, `MIN_RATE_AFTER`, `MAX_CONNECTIONS`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER_ARG`,
+    /// `OTEL_LOGS_EXPORTER` and `LAB`.
     pub fn from_vars(vars: &mut Vars, default_port: &str) -> Self {
         Self {
             host: vars.or("HOST", "127.0.0.1", "address to listen on"),
