@@ -13,7 +13,7 @@
 //!
 //! | `MESSAGES_URL` | transport |
 //! |---|---|
-//! | `http://` | pushes events to `POST /messages` of a healthy replica of the receiver |
+//! | `http://` | pushes events to `POST /messages` of a healthy replica of the receiver, in batches under load |
 //! | `nats://host:port` | publishes events to NATS JetStream, which stores them for the receiver |
 
 mod admin; // /admin/outbox, /admin/dead-letters, /admin/audit
@@ -47,7 +47,7 @@ use std::sync::Arc;
 
 use actix_web::web;
 use async_trait::async_trait;
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 
 use self::backlog::Backlog;
 use self::faulty::Faulty;
@@ -61,11 +61,24 @@ pub trait Transport {
     /// Delivers one event. `Ok` means that the receiver has handled it, or that the broker has stored it.
     async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError>;
 
+    /// The most events for `destination` that one [`send_batch`](Self::send_batch) should deliver.
+    fn max_batch(&self, _destination: &str) -> usize {
+        1
+    }
+
+    /// Delivers events for one destination, each of another subject. The results are in the order of the events.
+    async fn send_batch(&self, batch: &[&Outgoing]) -> Vec<SendResult> {
+        join_all(batch.iter().map(|outgoing| self.send(outgoing))).await
+    }
+
     /// The broker to consume events from; `None` if the transport pushes them to the receiver.
     fn broker(&self) -> Option<Nats> {
         None
     }
 }
+
+/// The result of sending one event.
+pub type SendResult = Result<(), SendError>;
 
 /// The reason why an event was not delivered. The relay decides by it whether to retry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -201,6 +201,10 @@ impl Problem {
         self.code
     }
 
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The problem document as JSON.
     pub fn document(&self, service: &str, request_id: &str, now: OffsetDateTime) -> Vec<u8> {
         let mut document = serde_json::json!({

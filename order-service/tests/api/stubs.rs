@@ -54,7 +54,11 @@ async fn show_user(id: web::Path<Uuid>, stubs: web::Data<Stubs>) -> HttpResponse
     }
 }
 
+/// Takes no batches.
 async fn receive(event: web::Json<Value>, stubs: web::Data<Stubs>) -> HttpResponse {
+    if event.is_array() {
+        return HttpResponse::UnsupportedMediaType().finish();
+    }
     stubs.received.lock().unwrap().push(event.into_inner());
     HttpResponse::NoContent().finish()
 }

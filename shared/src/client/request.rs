@@ -76,6 +76,12 @@ impl<'a> RequestBuilder<'a> {
         self
     }
 
+    /// A body that is JSON already.
+    pub fn json_text(mut self, body: String) -> Self {
+        self.body = Some(body);
+        self
+    }
+
     /// Replaces the content type `application/json`.
     pub fn content_type(mut self, content_type: &'static str) -> Self {
         self.content_type = content_type;

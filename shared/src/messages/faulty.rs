@@ -6,14 +6,14 @@ use std::rc::Rc;
 
 use async_trait::async_trait;
 
-use super::{Nats, Outgoing, SendError, Transport};
+use super::{Nats, Outgoing, SendError, SendResult, Transport};
 use crate::lab::{Fault, Lab, SLOW};
 
 pub(super) struct Faulty {
     inner: Rc<dyn Transport>,
     lab: Lab,
-    /// The last message that was sent while messages were reordered.
-    before: RefCell<Option<Outgoing>>,
+    /// The last messages that were sent while messages were reordered.
+    before: RefCell<Vec<Outgoing>>,
 }
 
 impl Faulty {
@@ -25,6 +25,15 @@ impl Faulty {
 #[async_trait(?Send)]
 impl Transport for Faulty {
     async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+        let mut results = self.send_batch(&[outgoing]).await;
+        results.pop().unwrap_or_else(|| Err(SendError::Unavailable("there is no result".to_owned())))
+    }
+
+    fn max_batch(&self, destination: &str) -> usize {
+        self.inner.max_batch(destination)
+    }
+
+    async fn send_batch(&self, batch: &[&Outgoing]) -> Vec<SendResult> {
         if self.lab.is_running(Fault::MessagesDelayed) {
             tokio::time::sleep(SLOW).await;
         }
@@ -33,15 +42,18 @@ impl Transport for Faulty {
             // The relay sends those of other subjects meanwhile.
             tokio::time::sleep(SLOW.mul_f64(rand::random())).await;
         }
-        self.inner.send(outgoing).await?;
+        let results = self.inner.send_batch(batch).await;
+        let delivered = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        let delivered: Vec<&Outgoing> = delivered.map(|(outgoing, _)| *outgoing).collect();
         if self.lab.is_running(Fault::MessagesDuplicated) {
-            self.again(outgoing).await;
+            self.again(&delivered).await;
         }
-        let before = self.before.replace(is_reordered.then(|| outgoing.clone()));
-        if let Some(before) = before.filter(|_| is_reordered) {
-            self.again(&before).await;
+        let delivered = if is_reordered { delivered.into_iter().cloned().collect() } else { Vec::new() };
+        let before = self.before.replace(delivered);
+        if is_reordered {
+            self.again(&before.iter().collect::<Vec<_>>()).await;
         }
-        Ok(())
+        results
     }
 
     fn broker(&self) -> Option<Nats> {
@@ -50,8 +62,8 @@ impl Transport for Faulty {
 }
 
 impl Faulty {
-    async fn again(&self, outgoing: &Outgoing) {
-        if let Err(error) = self.inner.send(outgoing).await {
+    async fn again(&self, batch: &[&Outgoing]) {
+        for error in self.inner.send_batch(batch).await.into_iter().filter_map(Result::err) {
             log::debug!(error:%; "a message is not sent once more");
         }
     }
@@ -67,15 +79,16 @@ mod tests {
     use super::*;
     use crate::messages::Event;
 
-    /// Notes the subjects of what it sends.
+    /// Notes the subjects of what it sends. Rejects the subject "bad".
     #[derive(Default)]
     struct Notes(RefCell<Vec<String>>);
 
     #[async_trait(?Send)]
     impl Transport for Notes {
         async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
-            self.0.borrow_mut().push(outgoing.event.subject.clone());
-            Ok(())
+            let subject = &outgoing.event.subject;
+            self.0.borrow_mut().push(subject.clone());
+            if subject == "bad" { Err(SendError::Rejected("bad".to_owned())) } else { Ok(()) }
         }
     }
 
@@ -102,6 +115,27 @@ mod tests {
         assert_eq!(sent(&[Fault::MessagesDelayed]).await.1, 2 * SLOW);
         assert_eq!(sent(&[Fault::MessagesDuplicated]).await.0, ["a", "a", "b", "b"]);
         assert_eq!(sent(&[Fault::MessagesReordered]).await.0, ["a", "b", "a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_delivered_of_a_batch_is_duplicated_and_repeated_after_later_ones() {
+        let batches =
+            [vec![outgoing("a"), outgoing("bad"), outgoing("b")], vec![outgoing("c"), outgoing("d")]];
+        for (fault, expected) in [
+            (Fault::MessagesDuplicated, "a bad b a b c d c d"),
+            (Fault::MessagesReordered, "a bad b c d a b"),
+        ] {
+            let (notes, lab) = (Rc::new(Notes::default()), Lab::default());
+            lab.start(fault, Duration::from_secs(60));
+            let faulty = Faulty::new(notes.clone(), lab);
+            let mut failed = 0;
+            for batch in &batches {
+                let results = faulty.send_batch(&batch.iter().collect::<Vec<_>>()).await;
+                assert_eq!(results.len(), batch.len());
+                failed += results.iter().filter(|result| result.is_err()).count();
+            }
+            assert_eq!((notes.0.take().join(" ").as_str(), failed), (expected, 1));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,11 @@
 //! expires, and `claimed_by` to the relay. After a failed send, the relay updates the row only if both are unchanged.
 //! If one has changed, another claim has replaced this one.
 //!
+//! **Batches.** If the transport can, the relay sends several events for one destination in one request. While such a
+//! request has no answer, new events for its destination gather for the next one, for at most [`GATHER_TIME`]. So an event
+//! in an idle system is sent immediately and alone. The result of each event is its own. An event that has failed at
+//! the receiver is sent alone, and so is a probe.
+//!
 //! **Several relays** (one per replica) share an outbox. A claim lasts [`LEASE`]. Claims of a dead relay expire, and
 //! then another relay claims the events.
 //!
@@ -32,6 +37,7 @@
 //! letter does not block later events of its subject. A replayed dead letter arrives after them. So receivers must check
 //! their own state, and not rely on the order alone.
 //!
+//! [`GATHER_TIME`]: queue::GATHER_TIME
 //! [`LEASE`]: super::outbox::LEASE
 //! [`PROBE_PAUSE`]: table::PROBE_PAUSE
 
@@ -41,22 +47,31 @@ mod table; // claims events and records the results of sends
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::future::{Fuse, FusedFuture as _, FutureExt as _};
+use prometheus::{Histogram, register_histogram};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
-use self::queue::Queue;
+use self::queue::{GATHER_TIME, Queue};
 use self::table::Table;
 use super::outbox::{Committed, Outbox, Outgoing};
-use super::{Nats, SendError, Transport, tracing};
+use super::{Nats, SendResult, Transport, tracing};
 use crate::db::{CommitDelay, Db};
 use crate::stop::Stop;
 
 /// How often, at least, the relay searches the table for due events: retries, events that waited for an earlier event of
 /// their subject, and events of dead relays. All others come from [`Outbox::put`].
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+#[allow(clippy::expect_used, reason = "registered once, under a unique name")]
+static SIZES: LazyLock<Histogram> = LazyLock::new(|| {
+    let help = "Events that one request of the relay delivered.";
+    register_histogram!("relay_batch_events", help, vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+        .expect("the name is unique")
+});
 
 /// Sends the events of an outbox.
 pub struct Relay {
@@ -79,7 +94,7 @@ struct Sending {
 /// A send that has succeeded or failed.
 struct Finished {
     sending: Sending,
-    result: Result<(), SendError>,
+    result: SendResult,
 }
 
 /// The events that the relay should claim next.
@@ -139,8 +154,8 @@ impl Relay {
         let (mut unrecorded, mut poll_is_due, mut delay) = (Vec::new(), false, CommitDelay::default());
         let mut transaction = pin!(Fuse::terminated());
         loop {
-            for sending in queue.take(db.now()) {
-                send(&transport, sending, finished_tx.clone());
+            for batch in queue.take(db.now(), |destination| transport.max_batch(destination)) {
+                send(&transport, batch, finished_tx.clone());
             }
             let record = !unrecorded.is_empty() && (delay.is_over() || stop.is_requested());
             if transaction.is_terminated() && (poll_is_due || record) {
@@ -154,22 +169,27 @@ impl Relay {
                 return;
             }
             tokio::select! {
-                Some(Committed { heads, others_wait }) = committed.recv() => {
-                    // These heads are claimed already, so the next iteration sends them without database access.
-                    heads.into_iter().for_each(|head| queue.push(head));
-                    // The other events wait for an earlier event of their subject. Another relay may have marked that event
-                    // as sent before this transaction was committed. It then found no next event to claim, so this relay
-                    // searches the table.
-                    poll_is_due |= others_wait;
+                Some(first) = committed.recv() => {
+                    let mut next = Some(first);
+                    while let Some(Committed { heads, others_wait }) = next {
+                        // These heads are claimed already, so the next iteration sends them without database access.
+                        heads.into_iter().for_each(|head| queue.push(head));
+                        // The other events wait for an earlier event of their subject. Another relay may have marked that
+                        // event as sent before this transaction was committed. It then found no next event to claim, so
+                        // this relay searches the table.
+                        poll_is_due |= others_wait;
+                        next = committed.try_recv().ok();
+                    }
                 }
                 Some(first) = finished_rx.recv() => {
-                    let mut batch = vec![first];
-                    while let Ok(next) = finished_rx.try_recv() {
-                        batch.push(next);
+                    let mut next = Some(first);
+                    while let Some(batch) = next {
+                        queue.finish(&batch);
+                        unrecorded.extend(batch);
+                        next = finished_rx.try_recv().ok();
                     }
-                    queue.finish(&batch);
-                    unrecorded.extend(batch);
                 }
+                () = tokio::time::sleep(GATHER_TIME), if queue.is_gathering() => {}
                 recorded = &mut transaction => {
                     delay.ended();
                     match recorded {
@@ -189,16 +209,21 @@ impl Relay {
     }
 }
 
-fn send(transport: &Rc<dyn Transport>, sending: Sending, finished: UnboundedSender<Finished>) {
+/// Sends one event, or a batch for one destination, and hands over the results.
+fn send(transport: &Rc<dyn Transport>, batch: Vec<Sending>, finished: UnboundedSender<Vec<Finished>>) {
     let transport = transport.clone();
     actix_web::rt::spawn(async move {
-        let (mut span, current) = tracing::sending(&sending.outgoing);
-        let result = current.scope(transport.send(&sending.outgoing)).await;
-        if let Err(error) = &result {
-            span.record(|span| span.fail(error.kind()));
+        SIZES.observe(batch.len() as f64);
+        let events: Vec<_> = batch.iter().map(|sending| &sending.outgoing).collect();
+        let (spans, current) = tracing::sending(&events);
+        let results = current.scope(transport.send_batch(&events)).await;
+        for (mut span, result) in spans.into_iter().zip(&results) {
+            if let Err(error) = result {
+                span.record(|span| span.fail(error.kind()));
+            }
         }
-        drop(span);
+        let results = batch.into_iter().zip(results).map(|(sending, result)| Finished { sending, result });
         // This cannot fail, because the relay receives until the last send has ended.
-        finished.send(Finished { sending, result }).unwrap_or_default();
+        finished.send(results.collect()).unwrap_or_default();
     });
 }

@@ -3,10 +3,25 @@
 use actix_web::http::header::HeaderValue;
 
 use super::{Event, Outgoing};
-use crate::trace::{Current, Recording, Span, SpanKind};
+use crate::trace::{Current, Recording, Span, SpanContext, SpanKind};
 
-/// The span of a send, below the span in which the event was written. The send runs within the returned context.
-pub(super) fn sending(outgoing: &Outgoing) -> (Span, Current) {
+/// The spans of the events of a batch. The batch is sent within the returned context: in the trace of the first event,
+/// and linked to the others.
+pub(super) fn sending(batch: &[&Outgoing]) -> (Vec<Span>, Current) {
+    let (mut spans, mut first) = (Vec::with_capacity(batch.len()), None::<Current>);
+    for outgoing in batch {
+        let (mut span, current) = sending_one(outgoing);
+        match &first {
+            None => first = Some(current),
+            Some(first) => span.record(|span| span.link(first.context().clone())),
+        }
+        spans.push(span);
+    }
+    (spans, first.unwrap_or_else(|| Current::new(None, SpanContext::NONE)))
+}
+
+/// The span of a send, below the span in which the event was written, and its context.
+fn sending_one(outgoing: &Outgoing) -> (Span, Current) {
     let Outgoing { destination, event, attempts, .. } = outgoing;
     let mut span = match event.span() {
         Some(writer) => Span::below(Some(&writer), SpanKind::Producer, "send"),

@@ -9,4 +9,5 @@ mod database; // what a relay does while its database is away
 mod harness;
 mod nats; // what only a broker can do
 mod relay; // what a relay makes of an answer
+mod requests; // several events in one request over HTTP
 mod sources; // who may push what

@@ -60,11 +60,15 @@ impl Others {
     }
 }
 
+/// Takes no batches.
 async fn receive(
     _: ServiceCaller,
     event: web::Json<Value>,
     events: web::Data<Mutex<Vec<Value>>>,
 ) -> HttpResponse {
+    if event.is_array() {
+        return HttpResponse::UnsupportedMediaType().finish();
+    }
     let mut events = events.lock().unwrap();
     // Delivery is at least once: a repeated event is no other event.
     if !events.iter().any(|seen| seen["id"] == event["id"]) {

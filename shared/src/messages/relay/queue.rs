@@ -1,6 +1,7 @@
 //! The events that a relay has claimed, until they are sent. Pure: the relay does the I/O.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
@@ -9,8 +10,11 @@ use super::{Finished, Sending, Wanted};
 use crate::messages::SendError;
 use crate::messages::outbox::Outgoing;
 
-/// Concurrent sends.
+/// Concurrent requests.
 pub(super) const MAX_IN_FLIGHT: usize = 32;
+/// How long events wait, at most, for the answer to an earlier request to their destination. Half the time of a slow
+/// transaction of the inbox.
+pub(super) const GATHER_TIME: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 pub(super) struct Queue {
@@ -21,7 +25,10 @@ pub(super) struct Queue {
     held: VecDeque<Outgoing>,
     /// The destinations whose next event is a probe.
     probing: Vec<String>,
+    /// Requests.
     in_flight: usize,
+    /// The destinations whose events gather for the next batch, and until when.
+    gathering: BTreeMap<String, OffsetDateTime>,
 }
 
 impl Queue {
@@ -36,47 +43,74 @@ impl Queue {
         self.probing = self.circuits.open();
     }
 
-    /// The events to send now.
-    pub(super) fn take(&mut self, now: OffsetDateTime) -> Vec<Sending> {
+    /// The batches to send now, each for one destination. `max_batch` is the limit of a destination.
+    pub(super) fn take(
+        &mut self,
+        now: OffsetDateTime,
+        max_batch: impl Fn(&str) -> usize,
+    ) -> Vec<Vec<Sending>> {
         // Drop events whose claim has expired: another relay may have claimed them.
         for queue in [&mut self.waiting, &mut self.held] {
             queue.retain(|outgoing| outgoing.claimed_until > now);
         }
-        let mut sends = Vec::new();
+        let mut batches = Vec::new();
         for destination in std::mem::take(&mut self.probing) {
             match self.held.iter().position(|held| held.destination == destination) {
                 Some(first) => {
                     self.circuits.begin_probe(&destination);
                     let probe = self.held.remove(first);
-                    sends.extend(probe.map(|outgoing| Sending { outgoing, is_probe: true }));
+                    batches.extend(probe.map(|outgoing| vec![Sending { outgoing, is_probe: true }]));
                 }
                 None => self.probing.push(destination),
             }
         }
-        while self.in_flight + sends.len() < MAX_IN_FLIGHT {
-            let Some(outgoing) = self.waiting.pop_front() else { break };
-            match self.circuits.is_closed(&outgoing.destination) {
-                true => sends.push(Sending { outgoing, is_probe: false }),
-                false => self.held.push_back(outgoing),
+        self.gathering.retain(|_, until| *until > now);
+        // The batches that take more events: their places in `batches`, by destination.
+        let mut open = BTreeMap::new();
+        for outgoing in std::mem::take(&mut self.waiting) {
+            let destination = outgoing.destination.clone();
+            let max = if outgoing.attempts == 0 { max_batch(&destination) } else { 1 };
+            let may_begin = self.in_flight + batches.len() < MAX_IN_FLIGHT
+                && (max == 1 || !self.gathering.contains_key(&destination));
+            let batch = open.get(&destination).and_then(|place: &usize| batches.get_mut(*place));
+            let batch = batch.filter(|batch: &&mut Vec<_>| batch.len() < max);
+            if !self.circuits.is_closed(&destination) {
+                self.held.push_back(outgoing);
+            } else if let Some(batch) = batch {
+                batch.push(Sending { outgoing, is_probe: false });
+            } else if may_begin {
+                if max > 1 {
+                    open.insert(destination.clone(), batches.len());
+                    self.gathering.insert(destination, now + GATHER_TIME);
+                }
+                batches.push(vec![Sending { outgoing, is_probe: false }]);
+            } else {
+                self.waiting.push_back(outgoing);
             }
         }
-        self.in_flight += sends.len();
-        sends
+        self.in_flight += batches.len();
+        batches
     }
 
-    /// Updates the circuits with the results of sends.
-    pub(super) fn finish(&mut self, finished: &[Finished]) {
-        self.in_flight -= finished.len();
-        for Finished { sending, result } in finished {
+    /// Updates the queue with the results of one request.
+    pub(super) fn finish(&mut self, batch: &[Finished]) {
+        self.in_flight -= 1;
+        if let Some(Finished { sending, .. }) = batch.first() {
             let destination = &sending.outgoing.destination;
-            match result {
-                Err(SendError::Unavailable(_)) => self.circuits.unavailable(destination),
-                Ok(()) | Err(_) => self.circuits.answered(destination),
+            self.gathering.remove(destination);
+            match batch.iter().all(|event| matches!(event.result, Err(SendError::Unavailable(_)))) {
+                true => self.circuits.unavailable(destination),
+                false => self.circuits.answered(destination),
             }
         }
         for outgoing in std::mem::take(&mut self.held) {
             self.push(outgoing);
         }
+    }
+
+    /// Whether events wait for the answer to an earlier request.
+    pub(super) fn is_gathering(&self) -> bool {
+        !self.gathering.is_empty() && !self.waiting.is_empty()
     }
 
     /// The events to claim: as many as the queue has room for, and the missing probes.
@@ -93,5 +127,113 @@ impl Queue {
     /// send them.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight == 0 && self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::circuit::TRIP_AFTER;
+    use super::*;
+    use crate::messages::Event;
+
+    const MAX_BATCH: usize = 4;
+
+    /// A queue, and its time.
+    struct Sender {
+        queue: Queue,
+        now: OffsetDateTime,
+    }
+
+    impl Sender {
+        fn new() -> Self {
+            Self { queue: Queue::default(), now: crate::db::now() }
+        }
+
+        fn push(&mut self, destination: &str, attempts: i64) {
+            let event = Event::new("a-service", "made.v1", "7", json!({}));
+            let claimed_until = self.now + Duration::from_secs(60);
+            let destination = destination.to_owned();
+            self.queue.push(Outgoing { seq: 1, destination, attempts, claimed_until, event });
+        }
+
+        fn take(&mut self) -> Vec<Vec<Sending>> {
+            let max_batch = |destination: &str| if destination == "old" { 1 } else { MAX_BATCH };
+            self.queue.take(self.now, max_batch)
+        }
+
+        /// Destination and size of each batch.
+        fn sizes(batches: &[Vec<Sending>]) -> Vec<(&str, usize)> {
+            batches.iter().map(|batch| (batch[0].outgoing.destination.as_str(), batch.len())).collect()
+        }
+
+        fn answer(&mut self, batch: Vec<Sending>, results: &[Result<(), SendError>]) {
+            let results = batch.into_iter().zip(results.iter().cloned());
+            let finished = results.map(|(sending, result)| Finished { sending, result });
+            self.queue.finish(&finished.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_single_event_is_sent_immediately_and_the_next_ones_gather_until_its_answer() {
+        let mut sender = Sender::new();
+        sender.push("a", 0);
+        let mut first = sender.take();
+        assert_eq!(Sender::sizes(&first), [("a", 1)]);
+        for _ in 0..MAX_BATCH + 1 {
+            sender.push("a", 0);
+        }
+        sender.push("b", 0);
+        assert_eq!(Sender::sizes(&sender.take()), [("b", 1)], "other destinations do not wait");
+        assert!(sender.queue.is_gathering());
+        sender.answer(first.remove(0), &[Ok(())]);
+        assert_eq!(Sender::sizes(&sender.take()), [("a", MAX_BATCH)]);
+        assert!(sender.take().is_empty() && sender.queue.is_gathering());
+    }
+
+    #[test]
+    fn a_slow_answer_holds_up_other_events_for_a_moment_only() {
+        let mut sender = Sender::new();
+        sender.push("a", 0);
+        assert_eq!(Sender::sizes(&sender.take()), [("a", 1)]);
+        sender.push("a", 0);
+        sender.push("a", 0);
+        sender.now += GATHER_TIME - Duration::from_millis(1);
+        assert!(sender.take().is_empty());
+        sender.now += Duration::from_millis(1);
+        assert_eq!(Sender::sizes(&sender.take()), [("a", 2)]);
+    }
+
+    #[test]
+    fn an_event_that_has_failed_or_whose_receiver_takes_no_batches_is_sent_alone_and_without_delay() {
+        let mut sender = Sender::new();
+        for (destination, attempts) in [("a", 0), ("a", 1), ("a", 0), ("old", 0), ("old", 0), ("a", 3)] {
+            sender.push(destination, attempts);
+        }
+        let batches = sender.take();
+        assert_eq!(Sender::sizes(&batches), [("a", 2), ("a", 1), ("old", 1), ("old", 1), ("a", 1)]);
+    }
+
+    #[test]
+    fn a_lost_batch_is_one_failure_of_its_destination_and_one_answered_event_is_none() {
+        let mut sender = Sender::new();
+        let lost = || Err(SendError::Unavailable("lost".to_owned()));
+        let batch = |sender: &mut Sender| {
+            (0..MAX_BATCH).for_each(|_| sender.push("a", 0));
+            sender.take().remove(0)
+        };
+        for _ in 1..TRIP_AFTER {
+            let lost_batch = batch(&mut sender);
+            sender.answer(lost_batch, &[lost(), lost(), lost(), lost()]);
+            assert!(sender.queue.wanted().blocked.is_empty());
+        }
+        let answered = batch(&mut sender);
+        sender.answer(answered, &[lost(), lost(), Ok(()), lost()]);
+        for failures in 1..=TRIP_AFTER {
+            let lost_batch = batch(&mut sender);
+            sender.answer(lost_batch, &[lost(), lost(), lost(), lost()]);
+            assert_eq!(sender.queue.wanted().blocked.is_empty(), failures < TRIP_AFTER);
+        }
     }
 }
