@@ -16,7 +16,7 @@
 //! | `http://` | pushes events to `POST /messages` of a healthy replica of the receiver, in batches under load |
 //! | `nats://host:port` | publishes events to NATS JetStream, which stores them for the receiver |
 
-mod admin; // /admin/outbox, /admin/dead-letters, /admin/audit
+mod admin; // /admin/outbox, /admin/messages, /admin/dead-letters, /admin/audit
 mod backlog; // metrics of unsent events, dead letters and stored events
 mod dead_letters; // events that could not be delivered or handled
 mod event; // CloudEvents
@@ -28,6 +28,7 @@ mod nats; // transport over NATS JetStream, both ends
 mod outbox; // events written in the transaction of a change
 mod prune; // retention
 mod relay; // sends the outbox
+mod rows; // the stored rows of one subject
 mod tracing; // spans of messages
 mod upcast; // converts old event versions
 mod url; // MESSAGES_URL

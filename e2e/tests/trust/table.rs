@@ -12,10 +12,11 @@ use uuid::Uuid;
 use xtask::{Kind, programs, services};
 
 /// Routes of the chassis that take a token, in services with messages.
-const OF_MESSAGES: [(Method, &str); 6] = [
+const OF_MESSAGES: [(Method, &str); 7] = [
     (Method::POST, "/messages"),
     (Method::GET, "/admin/audit"),
     (Method::GET, "/admin/outbox"),
+    (Method::GET, "/admin/messages"),
     (Method::GET, "/admin/dead-letters"),
     (Method::POST, "/admin/dead-letters/{id}/replay"),
     (Method::DELETE, "/admin/dead-letters/{id}"),

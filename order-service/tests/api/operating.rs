@@ -108,7 +108,7 @@ async fn admin_stock_shows_the_stock_equation() {
 #[actix_web::test]
 async fn admin_endpoints_require_an_admin() {
     let world = world().await;
-    for path in ["/admin/sagas", "/admin/stock", "/admin/outbox", "/admin/dead-letters"] {
+    for path in ["/admin/sagas", "/admin/stock", "/admin/outbox", "/admin/messages", "/admin/dead-letters"] {
         world.customer().get(path).await.expect_problem(403, "forbidden");
         world.anonymous().get(path).await.expect_problem(401, "missing_token");
     }

@@ -74,7 +74,7 @@ async fn a_customer_lists_their_own_payments_and_an_admin_all() {
 #[actix_web::test]
 async fn only_an_admin_can_use_the_admin_endpoints() {
     let world = World::start().await;
-    for path in ["/admin/ledger", "/admin/outbox", "/admin/dead-letters"] {
+    for path in ["/admin/ledger", "/admin/outbox", "/admin/messages", "/admin/dead-letters"] {
         world.service.get(path).await.expect_problem(401, "missing_token");
         world.as_customer(Uuid::now_v7()).get(path).await.expect_problem(403, "forbidden");
         world.as_admin().get(path).await.expect(200);

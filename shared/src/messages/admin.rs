@@ -1,4 +1,6 @@
-//! Admin endpoints for the outbox, for dead letters, and for the audit table.
+//! Admin endpoints for the outbox, for the messages of a subject, for dead letters, and for the audit table.
+
+use std::str::FromStr;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
@@ -6,7 +8,7 @@ use uuid::Uuid;
 
 use super::inbox::Inbox;
 use super::waiting::Waiting;
-use super::{Event, Outbox, backlog, dead_letters};
+use super::{Event, Outbox, backlog, dead_letters, rows};
 use crate::audit;
 use crate::auth::caller::authenticator;
 use crate::auth::{Admin, Authenticator};
@@ -14,12 +16,13 @@ use crate::client::Context;
 use crate::db::{DbError, Tx};
 use crate::idempotency::{IdempotencyKey, Outcome, StoredResponse};
 use crate::problem::{Problem, codes};
-use crate::request::{Paging, PathId};
+use crate::request::{Paging, Params, PathId};
 use crate::service::resource;
 
 pub(super) fn configure(app: &mut web::ServiceConfig) {
     app.service(resource("/admin/audit").get(acts))
         .service(resource("/admin/outbox").get(outbox))
+        .service(resource("/admin/messages").get(messages))
         .service(resource("/admin/dead-letters").get(list))
         .service(resource("/admin/dead-letters/{id}").delete(discard))
         .service(resource("/admin/dead-letters/{id}/replay").post(replay));
@@ -28,6 +31,34 @@ pub(super) fn configure(app: &mut web::ServiceConfig) {
 async fn outbox(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
     let Waiting { count, oldest_age_s } = backlog::outbox(inbox.db()).await?;
     Ok(HttpResponse::Ok().json(json!({ "pending": count, "oldest_age_s": oldest_age_s })))
+}
+
+/// The outbox rows of `subject`, and the inbox rows of the events `ids`, which have no subject there.
+async fn messages(_: Admin, params: Params, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
+    let subject: Option<String> = params.optional("subject", "the subject of events")?;
+    let ids: Ids = params.optional("ids", IDS)?.unwrap_or_default();
+    let outbox = match subject {
+        Some(subject) => rows::outbox(inbox.db(), &subject).await?,
+        None => Vec::new(),
+    };
+    let inbox = rows::inbox(inbox.db(), inbox.service(), ids.0).await?;
+    Ok(HttpResponse::Ok().json(json!({ "outbox": outbox, "inbox": inbox })))
+}
+
+/// Ids of events, separated by commas.
+#[derive(Default)]
+struct Ids(Vec<Uuid>);
+
+const MAX_IDS: usize = 100;
+const IDS: &str = "at most 100 ids of events, separated by commas";
+
+impl FromStr for Ids {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let ids: Vec<_> = text.split(',').map(Uuid::try_parse).collect::<Result<_, _>>().map_err(drop)?;
+        if ids.len() <= MAX_IDS { Ok(Self(ids)) } else { Err(()) }
+    }
 }
 
 async fn list(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {

@@ -380,6 +380,78 @@ async fn a_program_killed_between_send_and_mark_causes_a_second_delivery_and_one
 }
 
 #[actix_web::test]
+async fn the_rows_of_a_subject_say_what_became_of_each_event_at_both_ends() {
+    for Case { sender: sends, receives, transport: way } in cases().await {
+        let receiver = receiver(&receives, &way).await;
+        let (outbox, sender) = sender(&sends, transport(&receiver.url).await).await;
+        let kinds = ["thing.done.v1", "thing.spoilt.v1", "thing.invented.v9"];
+        let events = kinds.map(|kind| event(kind, "a", 7));
+        for event in &events {
+            put(&sends, &outbox, event.clone()).await;
+        }
+        put(&sends, &outbox, event("thing.done.v1", "b", 1)).await;
+        drained(&sends).await;
+        eventually("both are kept", || async {
+            (dead_letters(&sends).await.len() + dead_letters(&receives).await.len() == 2).then_some(())
+        })
+        .await;
+
+        let asked = sender.admin.get("/admin/messages?subject=a").await.expect(200);
+        let rows = asked["outbox"].as_array().unwrap();
+        assert_eq!((rows.len(), &asked["inbox"]), (3, &json!([])), "{asked}");
+        // Over HTTP the sender gives up what the handler rejects; NATS has it, and the receiver gives it up.
+        let pushes = way == "http://";
+        for (row, (event, is_dead)) in rows.iter().zip(events.iter().zip([false, pushes, false])) {
+            let known = [&row["id"], &row["type"], &row["subject"], &row["destination"], &row["data"]];
+            let wanted =
+                [json!(event.id), json!(event.kind), json!("a"), json!("receiver"), json!({ "number": 7 })];
+            assert_eq!(known.map(Clone::clone), wanted);
+            assert!(row["written_at"].is_string() && row["sent_at"].is_string(), "{row}");
+            assert_eq!((&row["is_dead_letter"], &row["next_attempt_at"]), (&json!(is_dead), &json!(null)));
+            assert!(row["last_error"].is_string() || !is_dead, "{row}");
+        }
+
+        let ids = events.iter().map(|event| event.id.to_string()).collect::<Vec<_>>().join(",");
+        let asked = receiver.admin.get(&format!("/admin/messages?ids={ids}")).await.expect(200);
+        assert_eq!(asked["outbox"], json!([]));
+        let row_of = |id: uuid::Uuid| {
+            asked["inbox"].as_array().unwrap().iter().find(|row| row["id"] == json!(id)).cloned()
+        };
+        for (event, is_dead) in events.iter().zip([false, true, true]) {
+            let Some(row) = row_of(event.id) else {
+                assert!(pushes && event.kind == "thing.spoilt.v1", "{asked}");
+                continue;
+            };
+            assert_eq!((&row["consumer"], &row["is_dead_letter"]), (&json!("receiver"), &json!(is_dead)));
+            assert!(row["handled_at"].is_string(), "{row}");
+            assert_eq!(row["last_error"].is_string(), is_dead, "{row}");
+        }
+        receiver.admin.get("/admin/messages?ids=7").await.expect_problem(400, "invalid_parameter");
+        let many = vec![uuid::Uuid::nil().to_string(); 101].join(",");
+        receiver
+            .admin
+            .get(&format!("/admin/messages?ids={many}"))
+            .await
+            .expect_problem(400, "invalid_parameter");
+    }
+}
+
+#[actix_web::test]
+async fn an_unsent_event_is_listed_with_its_next_attempt_and_its_last_error() {
+    let sends = open(&sqlite_url()).await;
+    let (outbox, sender) = sender(&sends, Rc::new(UnavailableTransport)).await;
+    put(&sends, &outbox, event("thing.done.v1", "a", 1)).await;
+    let row = eventually("an attempt has failed", || async {
+        let asked = sender.admin.get("/admin/messages?subject=a").await.expect(200);
+        Some(asked["outbox"][0].clone()).filter(|row| !row["last_error"].is_null())
+    })
+    .await;
+    assert!(row["next_attempt_at"].is_string(), "{row}");
+    assert_eq!((&row["sent_at"], &row["failures"]), (&json!(null), &json!(0)), "no failure at the receiver");
+    assert_eq!(row["last_error"], "unavailable: nowhere");
+}
+
+#[actix_web::test]
 async fn a_dead_letter_is_replayed_or_discarded_only_soon_after_a_login_and_leaves_its_trace() {
     for Case { sender: sends, receives, transport: way } in cases().await {
         let receiver = receiver(&receives, &way).await;

@@ -1,0 +1,2 @@
+-- GET /admin/messages: the sent events of one subject.
+CREATE INDEX outbox_sent_by_subject ON outbox (subject, seq) WHERE sent_at IS NOT NULL;
