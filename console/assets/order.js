@@ -1,9 +1,10 @@
-// One order in three columns: the saga, what happened, the money. One click leads to its trace.
+// One order in three columns: the saga, what happened, the money. One click leads to its trace, and one to its messages.
 
 import { call } from './api.js';
 import { asking } from './ask.js';
 import { element, replace, withLoadingText } from './dom.js';
 import { every } from './live.js';
+import { showMessages } from './order-messages.js';
 import { moneyColumn } from './order-money.js';
 import { sagaColumn, storyColumn } from './order-saga.js';
 import { statusOf } from './orders.js';
@@ -12,12 +13,30 @@ import { money, text } from './texts.js';
 
 const EVERY = 2000;
 
-export async function show(place, { params: [id], signal }) {
+let showPart = () => {};
+
+// The address says whether the messages are shown.
+export const update = (search) => showPart(search, true);
+
+export async function show(place, { params: [id], search, signal }) {
   const path = `/api/orders/${encodeURIComponent(id)}`;
   const [above, head, actions, body] = ['', 'order-head', 'row', 'three'].map((kind) => element('div', { class: kind }));
+  const messages = element('section', { id: 'messages', 'aria-labelledby': 'messages-title' });
   let as = '';
-  place.append(element('p', {}, element('a', { href: '/orders', 'data-close': true }, text('order.back'))), above, head, actions, body);
+  let shown = null;
+  place.append(element('p', {}, element('a', { href: '/orders', 'data-close': true }, text('order.back'))), above, head, actions, body, messages);
+  showPart = openMessages;
+  openMessages(search);
   every(EVERY, refresh, signal);
+
+  function openMessages(query, isMove = false) {
+    shown?.abort();
+    shown = query.has('messages') ? new AbortController() : null;
+    messages.hidden = !shown;
+    if (!shown) return messages.replaceChildren();
+    showMessages(messages, id, AbortSignal.any([signal, shown.signal]));
+    if (isMove) messages.querySelector('h2').focus();
+  }
 
   async function refresh() {
     try {
@@ -48,6 +67,7 @@ export async function show(place, { params: [id], signal }) {
       trace ? link('to-trace', `/traces/${encodeURIComponent(trace.id)}`, text('order.to_trace')) : element('span', { class: 'quiet' }, text('order.no_trace')),
       link('to-traces', `/traces?q=${encodeURIComponent(`order:${order.id}`)}`, text('order.to_traces')),
       link('to-logs', `/logs?q=${encodeURIComponent(`order:${order.id}`)}`, text('order.to_logs')),
+      link('to-messages', `${location.pathname}?messages=shown`, text('order.messages')),
       detail.actions.map((name) => button(name, detail)));
     replace(body, sagaColumn(detail), storyColumn(detail), moneyColumn(detail));
   }

@@ -11,7 +11,7 @@ pub use show_order::CardNetwork;
 
 shared::routes! {
     api: show_asset, log_in, show_session, log_out, show_map, stream_map, switch_strategy, change_replica,
-        list_orders, show_order, act_on_order, list_traces, show_trace, list_logs, list_messages, replay_message,
-        discard_message, show_numbers, show_lab, start_fault, end_fault,
+        list_orders, show_order, list_order_messages, act_on_order, list_traces, show_trace, list_logs,
+        list_messages, replay_message, discard_message, show_numbers, show_lab, start_fault, end_fault,
         list_invariants, show_customers, set_customers;
 }

@@ -175,6 +175,43 @@ async fn from_an_order_two_clicks_lead_to_its_trace_and_a_log_line() {
 }
 
 #[actix_web::test]
+async fn from_an_order_one_click_leads_to_its_messages_from_outbox_to_inbox() {
+    let mut stack = start().await;
+    let ann = stack.register().await;
+    let order = ann.place(&ann.product().await, 1, "tok_visa").await;
+    ann.order_reaches(&order, "confirmed").await;
+    let Some(browser) = at_the_console(&stack, &format!("/orders/{}", id(&order))).await else { return };
+    browser.click("#to-messages").await;
+    for (kind, way) in [
+        ("payment.authorize.v1", "order-service → payment-service"),
+        ("payment.authorized.v1", "payment-service → order-service"),
+        ("payment.capture.v1", "order-service → payment-service"),
+        ("payment.captured.v2", "payment-service → order-service"),
+    ] {
+        let row = "[...document.querySelectorAll('tr[data-is=handled]')].map((row) => row.innerText)";
+        eventually(&format!("{kind} is handled"), Duration::from_secs(10), async || {
+            let rows = browser.run(&format!("return {row}")).await;
+            let mut rows = rows.as_array().unwrap().iter().filter_map(Value::as_str);
+            rows.any(|row| row.contains(kind) && row.contains(way)).then_some(())
+        })
+        .await;
+    }
+    // Its payload is open until it is closed, and has no token.
+    browser.click("#messages-list summary").await;
+    let payload = browser.shows("#messages-list details[open] pre", id(&order)).await;
+    assert!(payload.contains("•••") && !payload.contains("tok_visa"), "{payload}");
+    browser.picture("order-messages").await;
+
+    // A command waits in the outbox while its receiver is gone.
+    (0..2).for_each(|replica| stack.kill("payment-service", replica));
+    ann.cancel(&order).await.expect(202);
+    browser.shows("#messages-list tr[data-is=waits]", "payment.refund.v1").await;
+    browser.find("#messages-list details[open]").await;
+    (0..2).for_each(|replica| stack.restart("payment-service", replica));
+    browser.shows("#messages-list tr[data-is=handled]:last-child", "payment.refunded.v1").await;
+}
+
+#[actix_web::test]
 async fn products_and_people_that_are_called_like_markup_are_shown_as_text() {
     let stack = start().await;
     let admin = stack.admin().await;

@@ -10,9 +10,7 @@ use super::operator::Operator;
 use crate::clients::admin::Admin;
 use crate::clients::overview::Overview;
 use crate::domain::EdgeKind;
-
-/// Fields whose values are not shown: they let somebody pay, or log in.
-const SECRET: [&str; 3] = ["token", "password", "secret"];
+use crate::views::secrets::mask;
 
 #[utoipa::path(get, path = "/api/messages", tag = "messages", responses((status = 200)))]
 pub(crate) async fn list_messages(
@@ -48,33 +46,4 @@ pub(crate) async fn list_messages(
 fn dead_letter(mut letter: Value) -> Value {
     mask(&mut letter["data"]);
     letter
-}
-
-/// Hides the values of secret fields, at any depth.
-fn mask(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let name = name.to_lowercase();
-                match SECRET.iter().any(|secret| name.contains(secret)) {
-                    true => *value = "•••".into(),
-                    false => mask(value),
-                }
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(mask),
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_in_a_payload_are_hidden_at_any_depth() {
-        let letter = json!({ "id": 1, "data": { "payment_token": "tok_visa", "list": [{ "Password": "x", "name": "Ann" }] } });
-        let shown = json!({ "id": 1, "data": { "payment_token": "•••", "list": [{ "Password": "•••", "name": "Ann" }] } });
-        assert_eq!(dead_letter(letter), shown);
-    }
 }

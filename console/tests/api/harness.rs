@@ -46,7 +46,7 @@ struct Settings {
 pub(crate) struct Stubs {
     /// Method and path with query, the token, and the body.
     pub(crate) calls: Mutex<Vec<(String, String, Value)>>,
-    /// Answers by method and path, in place of 404.
+    /// Answers by method and path, in place of 404. A path with a query is for this query alone, and goes first.
     answers: Mutex<Vec<(String, u16, Value)>>,
     keys: Mutex<Option<Arc<Keys>>>,
     /// Whether user-service refuses to refresh.
@@ -262,10 +262,12 @@ async fn refresh(body: web::Json<Value>, request: HttpRequest, stubs: Data<Stubs
 
 async fn answer(request: HttpRequest, body: Bytes, stubs: Data<Stubs>) -> HttpResponse {
     stubs.note(&request, serde_json::from_slice(&body).unwrap_or_default());
-    let call = format!("{} {}", request.method(), request.path());
     let answers = stubs.answers.lock().unwrap();
-    let found = answers.iter().find(|(known, ..)| *known == call);
-    match found {
+    let named = |target: &str| {
+        let call = format!("{} {target}", request.method());
+        answers.iter().find(move |(known, ..)| *known == call)
+    };
+    match named(&request.uri().to_string()).or_else(|| named(request.path())) {
         Some((_, 204, _)) => HttpResponse::NoContent().finish(),
         Some((_, status, body)) if *status >= 400 => problem(*status, body.as_str().unwrap()),
         Some((_, status, body)) => HttpResponse::build((*status).try_into().unwrap()).json(body),

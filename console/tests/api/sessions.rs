@@ -5,7 +5,7 @@ use shared::testing::Api;
 use crate::harness::{ADMIN, CUSTOMER, Console};
 
 /// Everything that shows or changes something.
-const ENDPOINTS: [(Method, &str); 23] = [
+const ENDPOINTS: [(Method, &str); 24] = [
     (Method::GET, "/api/session"),
     (Method::GET, "/api/map"),
     (Method::GET, "/api/live"),
@@ -13,6 +13,7 @@ const ENDPOINTS: [(Method, &str); 23] = [
     (Method::POST, "/api/services/order-service/replicas/a/drain"),
     (Method::GET, "/api/orders"),
     (Method::GET, "/api/orders/0190f4c0-0000-7000-8000-000000000001"),
+    (Method::GET, "/api/orders/0190f4c0-0000-7000-8000-000000000001/messages"),
     (Method::POST, "/api/orders/0190f4c0-0000-7000-8000-000000000001/cancel"),
     (Method::POST, "/api/orders/0190f4c0-0000-7000-8000-000000000001/resume"),
     (Method::GET, "/api/traces"),

@@ -178,6 +178,46 @@ async fn messages_are_shown_of_each_service_and_secrets_are_not() {
     console.stubs.answer("GET /admin/outbox", 200, json!({ "pending": 3, "oldest_age_s": 1.5 }));
     let letter = json!({ "id": ORDER, "type": "payment.authorize.v1", "data": { "payment_token": "tok_visa", "amount": 7 } });
     console.stubs.answer("GET /admin/dead-letters", 200, json!({ "dead_letters": [letter] }));
+async fn the_messages_of_an_order_are_joined_from_outbox_to_inbox_and_what_is_missing_is_named() {
+    let console = Console::start().await;
+    let admin = console.admin().await;
+    let path = format!("/api/orders/{ORDER}/messages");
+    let nothing = admin.get(&path).await.expect(200);
+    assert_eq!(nothing, json!({ "messages": [], "missing": ["order-service", "payment-service"] }));
+
+    let [sent, unsent, forgotten] =
+        [3, 4, 5].map(|number| format!("0190f4c0-0000-7000-8000-00000000000{number}"));
+    let row = |id: &str, second: u32, sent_at: Value| {
+        json!({ "id": id, "type": "payment.authorize.v1", "destination": "payment-service", "sent_at": sent_at,
+            "written_at": format!("2026-01-01T00:00:0{second}Z"), "data": { "token": "tok_visa", "amount": 7 } })
+    };
+    let outbox = json!([row(&sent, 1, json!("2026-01-01T00:00:02Z")), row(&unsent, 3, Value::Null)]);
+    let subject = format!("GET /admin/messages?subject={ORDER}");
+    console.stubs.answer(&subject, 200, json!({ "outbox": outbox, "inbox": [] }));
+    let events = json!([
+        { "at": "2026-01-01T00:00:00Z", "cause": "order.placed", "message_id": null },
+        { "at": "2026-01-01T00:00:01Z", "cause": "payment.authorized", "message_id": forgotten },
+    ]);
+    console.stubs.answer(&format!("GET /api/orders/{ORDER}/timeline"), 200, json!({ "events": events }));
+    let handled = |id: &str| json!({ "id": id, "handled_at": "2026-01-01T00:00:02Z", "failures": 0 });
+    let inbox = json!([handled(&sent), handled(&forgotten)]);
+    console.stubs.answer("GET /admin/messages", 200, json!({ "outbox": [], "inbox": inbox }));
+    let shown = admin.get(&path).await.expect(200);
+    assert_eq!(shown["missing"], json!([]));
+    // Each stub is both services.
+    let messages = shown["messages"].as_array().unwrap();
+    let of = |id: &str| messages.iter().find(|message| message["id"] == id).unwrap();
+    assert_eq!(messages.iter().filter(|message| message["id"] == sent).count(), 2, "{shown}");
+    assert_eq!(of(&sent)["data"], json!({ "token": "•••", "amount": 7 }));
+    assert_eq!((&of(&sent)["source"], &of(&sent)["received"]), (&json!("order-service"), &handled(&sent)));
+    assert_eq!(of(&unsent)["received"], Value::Null);
+    let known_by_its_inbox = json!({ "id": forgotten, "type": "payment.authorized",
+        "destination": "order-service", "received": handled(&forgotten) });
+    assert_eq!(of(&forgotten), &known_by_its_inbox);
+    assert_eq!(messages.last().unwrap()["id"], unsent, "the newest is last");
+}
+
+#[actix_web::test]
     let messages = admin.get("/api/messages").await.expect(200);
     assert_eq!(messages["missing"], json!([]));
     let service = &messages["services"][0];

@@ -36,6 +36,7 @@ async fn every_page_can_be_read_in_light_and_dark_and_fits_windows_from_360_to_2
             ("route", "/?route=orders".to_owned(), "#strategy"),
             ("orders", "/orders".to_owned(), "#rows a"),
             ("order", format!("/orders/{}", id(&order)), ".story li"),
+            ("order-messages", format!("/orders/{}?messages=shown", id(&order)), "#messages-list td"),
             ("declined", format!("/orders/{}", id(&declined)), ".story li"),
             ("traces", "/traces".to_owned(), "#rows a"),
             ("logs", "/logs".to_owned(), "#rows button"),

@@ -1,0 +1,37 @@
+//! Payloads of messages, without what lets somebody pay or log in.
+
+use serde_json::Value;
+
+/// Parts of the names of fields whose values are not shown.
+const SECRET: [&str; 3] = ["token", "password", "secret"];
+
+/// Hides the values of secret fields, at any depth.
+pub fn mask(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let name = name.to_lowercase();
+                match SECRET.iter().any(|secret| name.contains(secret)) {
+                    true => *value = "•••".into(),
+                    false => mask(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_in_a_payload_are_hidden_at_any_depth() {
+        let mut data = json!({ "payment_token": "tok_visa", "list": [{ "Password": "x", "name": "Ann" }] });
+        mask(&mut data);
+        assert_eq!(data, json!({ "payment_token": "•••", "list": [{ "Password": "•••", "name": "Ann" }] }));
+    }
+}
