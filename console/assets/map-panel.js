@@ -36,8 +36,9 @@ function showReplica(body, actions, node, replica) {
       [text('map.in_flight'), count(replica.in_flight)],
       [text('map.rate'), rateOf(node, replica) === null ? '–' : rate(rateOf(node, replica))],
       [text('map.latency'), duration(replica.latency_ms)],
-      [text('map.weight'), percent(replica.weight)],
-      [text('map.version'), replica.version],
+      [text('map.version'), replica.version ?? text('map.unknown')],
+      [text('map.weight'), count(replica.weight, 1)],
+      [text('map.slow_start'), replica.slow_start < 1 ? percent(replica.slow_start) : null],
       [text('map.since'), replica.started_at && ago(replica.started_at)],
       [text('map.address'), element('code', {}, replica.url)],
     ]));

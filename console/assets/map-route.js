@@ -1,8 +1,9 @@
-// One route: its strategy, and what the strategy does: the share of each replica.
+// One route: its strategy, the shares of versions, and what both do: the share of each replica.
 
 import { call } from './api.js';
 import { element, replace } from './dom.js';
 import { rateOf } from './map-rates.js';
+import { versionOf } from './map-tables.js';
 import { facts, failure, say, stateOf } from './pieces.js';
 import { nodeAddress } from './summary.js';
 import { percent, rate, text, word } from './texts.js';
@@ -12,9 +13,10 @@ export function routePanel(title, body, id) {
   const trouble = element('div', {});
   const choice = element('select', { id: 'strategy', change });
   const does = element('p', { class: 'quiet', id: 'strategy-does' });
+  const versions = element('div', { id: 'versions' });
   const shares = element('div', { id: 'shares' });
   body.replaceChildren(state,
-    element('div', { class: 'field' }, element('label', { for: 'strategy' }, text('map.strategy')), choice, does), trouble, shares);
+    element('div', { class: 'field' }, element('label', { for: 'strategy' }, text('map.strategy')), choice, does), trouble, versions, shares);
   return (map) => {
     const route = map.routes.find((one) => one.id === id);
     title.textContent = text('panel.route', { id });
@@ -28,6 +30,7 @@ export function routePanel(title, body, id) {
       choice.value = route.strategy;
     }
     does.textContent = text(`strategy.${choice.value}.does`);
+    replace(versions, versionShares(route.versions));
     if (node) showShares(shares, node);
   };
 
@@ -44,6 +47,18 @@ export function routePanel(title, body, id) {
   }
 }
 
+// What the file of the gateway, or its canary, gives each version.
+function versionShares(versions) {
+  const shares = Object.entries(versions?.shares ?? {});
+  return [element('h3', {}, text('panel.versions')),
+    shares.length === 0 && element('p', { class: 'quiet' }, text('panel.all_versions')),
+    shares.map(([version, share]) => element('div', { class: 'share', 'data-version': version },
+      element('span', { style: { 'grid-column': '1 / 3' } }, version), element('span', { class: 'much' }, percent(share)), meter(share))),
+    versions?.canary && element('p', { class: 'quiet' }, text(`panel.canary.${versions.canary}`))];
+}
+
+const meter = (share) => element('span', { class: 'meter' }, element('span', { style: { width: `${share * 100}%` } }));
+
 // The service's requests of the last ten seconds, by replica, of all its routes.
 function showShares(place, node) {
   const rates = node.replicas.map((replica) => rateOf(node, replica) ?? 0);
@@ -51,7 +66,8 @@ function showShares(place, node) {
   replace(place, element('h3', {}, text('panel.shares')),
     all === 0 ? element('p', { class: 'quiet' }, text('panel.no_requests'))
       : node.replicas.map((replica, index) => element('div', { class: 'share', 'data-replica': replica.id },
-        stateOf(replica.state, '', true), element('span', {}, replica.id),
+        stateOf(replica.state, '', true), element('span', {}, replica.id, ' ', element('span', { class: 'quiet small' }, versionOf(replica))),
         element('span', { class: 'much' }, `${percent(rates[index] / all)} · ${rate(rates[index])}`),
-        element('span', { class: 'meter' }, element('span', { style: { width: `${(rates[index] / all) * 100}%` } })))));
+        meter(rates[index] / all))));
 }
+

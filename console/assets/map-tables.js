@@ -4,7 +4,7 @@ import { element, table } from './dom.js';
 import { rateOf } from './map-rates.js';
 import { ago, stateOf } from './pieces.js';
 import { replicaAddress } from './summary.js';
-import { count, duration, rate, text, word } from './texts.js';
+import { count, duration, percent, rate, text, word } from './texts.js';
 
 export function replicaTable({ nodes }, selected) {
   const heads = ['service', 'replica', 'state', 'in_flight', 'rate', 'latency', 'version', 'since'];
@@ -15,7 +15,7 @@ export function replicaTable({ nodes }, selected) {
     element('td', { class: 'much' }, count(replica.in_flight)),
     element('td', { class: 'much' }, rateOf(node, replica) === null ? '–' : rate(rateOf(node, replica))),
     element('td', { class: 'much' }, duration(replica.latency_ms)),
-    element('td', {}, replica.version ?? '–'),
+    element('td', {}, versionOf(replica)),
     element('td', {}, ago(replica.started_at)))));
   if (!rows.length) return element('p', { class: 'quiet' }, text('map.no_replicas'));
   return table(text('map.replicas'), heads.map((name) => [text(`map.${name}`), ['in_flight', 'rate', 'latency'].includes(name) ? 'much' : '']), element('tbody', {}, rows), { id: 'replicas' });
@@ -26,6 +26,12 @@ export function routeTable({ routes }, selected) {
     element('td', {}, element('a', { href: `/?route=${encodeURIComponent(route.id)}`, 'data-row': true, id: `route-${route.id}` }, route.id)),
     element('td', {}, element('code', {}, route.prefix)),
     element('td', {}, route.service),
-    element('td', {}, word('strategy', route.strategy))));
-  return table(text('map.routes'), ['route', 'prefix', 'service', 'strategy'].map((name) => [text(`map.${name}`)]), element('tbody', {}, rows), { id: 'routes' });
+    element('td', {}, word('strategy', route.strategy)),
+    element('td', {}, versionsOf(route))));
+  return table(text('map.routes'), ['route', 'prefix', 'service', 'strategy', 'versions'].map((name) => [text(`map.${name}`)]), element('tbody', {}, rows), { id: 'routes' });
 }
+
+// With its weight, if that is not the usual one.
+export const versionOf = ({ version, weight }) => [version ?? '–', weight !== 1 && text('panel.weight', { weight: count(weight, 1) })].filter(Boolean).join(' · ');
+
+const versionsOf = ({ versions }) => (versions ? Object.entries(versions.shares).map(([version, share]) => `${version} ${percent(share)}`).join(' · ') : text('map.all_versions'));

@@ -8,7 +8,7 @@ pub mod standing; // invariants of a stack at work
 mod telemetry; // spans and log records
 mod traffic; // rates between programs, from spans
 
-pub use fleet::{Health, Instance, Route, Service};
+pub use fleet::{Health, Instance, Route, Service, Versions};
 pub use histogram::Histogram;
 pub use search::{LogCondition, LogSearch, NotUnderstood, SpanCondition, TraceSearch};
 pub use telemetry::{Attributes, Kind, Level, Link, LogRecord, Span, SpanEvent};

@@ -29,15 +29,15 @@ pub(crate) async fn start_with_collector() -> (Stack, Api) {
 
 /// The same, with or without the lab.
 pub(crate) async fn start_with(lab: &str) -> (Stack, Api) {
+    start_in(&[("LAB", lab)]).await
+}
+
+/// The same, with more variables.
+pub(crate) async fn start_in(more: &[(&str, &str)]) -> (Stack, Api) {
     let [port] = free_ports();
-    let collector = Api::local(port);
-    let variables = [
-        ("OTLP_PORT", port.to_string()),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.base.clone()),
-        ("LAB", lab.to_owned()),
-    ];
-    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
-    (Stack::start_with(&variables).await, collector)
+    let (collector, port) = (Api::local(port), port.to_string());
+    let own = [("OTLP_PORT", port.as_str()), ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.base.as_str())];
+    (Stack::start_with(&[&own, more].concat()).await, collector)
 }
 
 /// Sends a log line of order-service, in the trace of the order's first change.

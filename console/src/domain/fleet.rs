@@ -27,9 +27,9 @@ pub struct Instance {
     pub reason: Option<String>,
     /// When an ejection ends, as RFC 3339.
     pub until: Option<String>,
-    /// Its share, 0 to 1.
-    #[serde(default = "whole")]
-    pub weight: f64,
+    /// From 0 to 1: below 1 while its requests grow after its start (slow start).
+    #[serde(default = "whole", rename = "weight")]
+    pub slow_start: f64,
 }
 
 fn whole() -> f64 {
@@ -42,6 +42,17 @@ pub struct Route {
     pub prefix: String,
     pub service: String,
     pub strategy: String,
+    /// `None` if the route does not distinguish versions.
+    pub versions: Option<Versions>,
+}
+
+/// How a route divides its requests between the versions of its service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Versions {
+    /// From 0 to 1.
+    pub shares: BTreeMap<String, f64>,
+    /// Who decides about the share of the new version: `step`, `set` or `returned`; `None` without a canary.
+    pub canary: Option<String>,
 }
 
 /// The state of a replica's dependencies: `ok`, `degraded` or `down`, by name.

@@ -93,6 +93,7 @@ struct ReplicaView {
     rate: Option<f64>,
     latency_ms: f64,
     weight: f64,
+    slow_start: f64,
     version: Option<String>,
     started_at: Option<String>,
 }
@@ -304,7 +305,8 @@ fn replica(service: &Service, instance: &Instance, seen: &Seen) -> ReplicaView {
         requests: instance.requests,
         rate: seen.rates.get(&key).copied(),
         latency_ms: instance.latency_ms,
-        weight: instance.weight,
+        weight: instance.metadata.get("weight").and_then(|weight| weight.parse().ok()).unwrap_or(1.0),
+        slow_start: instance.slow_start,
         version: instance.metadata.get("version").cloned(),
         started_at: instance.metadata.get("started_at").cloned(),
     }
@@ -370,7 +372,7 @@ mod tests {
             metadata: BTreeMap::new(),
             reason: None,
             until: None,
-            weight: 1.0,
+            slow_start: 1.0,
         }
     }
 
@@ -407,6 +409,7 @@ mod tests {
                 prefix: "/api/as".to_owned(),
                 service: "a-service".to_owned(),
                 strategy: "random".to_owned(),
+                versions: None,
             }],
             is_gateway_here: true,
             health: BTreeMap::from([

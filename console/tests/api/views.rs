@@ -15,13 +15,14 @@ fn order(status: &str) -> Value {
 fn with_gateway(console: &Console) {
     let instance = |id: &str, health: &str, reason: Value| {
         json!({ "id": id, "url": "http://127.0.0.1:1", "health": health, "active_requests": 2, "requests": 7,
-            "latency_ms": 1.5, "metadata": { "version": "0.1.0" }, "reason": reason, "until": null, "weight": 1.0 })
+            "latency_ms": 1.5, "metadata": { "version": "0.1.0", "weight": "3" }, "reason": reason, "until": null, "weight": 0.5 })
     };
     let instances =
         [instance("a-1", "healthy", Value::Null), instance("a-2", "ejected", json!("unreachable"))];
     let services = json!([{ "name": "a-service", "instances": instances }]);
     console.stubs.answer("GET /registry/services", 200, json!({ "services": services }));
-    let routes = json!([{ "id": "as", "prefix": "/api/as", "service": "a-service", "strategy": "random" }]);
+    let routes = json!([{ "id": "as", "prefix": "/api/as", "service": "a-service", "strategy": "random",
+        "versions": { "shares": { "0.1.0": 0.9, "0.2.0": 0.1 }, "canary": "step" } }]);
     console.stubs.answer("GET /routes", 200, json!({ "routes": routes }));
 }
 
@@ -58,7 +59,12 @@ async fn the_map_shows_replicas_routes_and_the_traffic_of_the_spans() {
     );
     assert_eq!(service["replicas"][1]["reason"], "unreachable");
     assert_eq!(service["replicas"][0]["in_flight"], 2);
+    let replica = &service["replicas"][0];
+    let described = [&replica["version"], &replica["weight"], &replica["slow_start"]];
+    assert_eq!(described, [&json!("0.1.0"), &json!(3.0), &json!(0.5)]);
     assert_eq!(map["routes"][0]["strategy"], "random");
+    let versions = json!({ "shares": { "0.1.0": 0.9, "0.2.0": 0.1 }, "canary": "step" });
+    assert_eq!(map["routes"][0]["versions"], versions);
     let codes: Vec<_> = map["attention"].as_array().unwrap().iter().map(|one| one["code"].clone()).collect();
     assert_eq!(codes, ["replicas", "stuck_sagas"]);
     assert_eq!(map["edges"][0]["rates"].as_array().unwrap().len(), 90);
@@ -172,12 +178,6 @@ async fn an_order_is_shown_with_its_money_and_traces_and_what_is_missing_is_name
 }
 
 #[actix_web::test]
-async fn messages_are_shown_of_each_service_and_secrets_are_not() {
-    let console = Console::start().await;
-    let admin = console.admin().await;
-    console.stubs.answer("GET /admin/outbox", 200, json!({ "pending": 3, "oldest_age_s": 1.5 }));
-    let letter = json!({ "id": ORDER, "type": "payment.authorize.v1", "data": { "payment_token": "tok_visa", "amount": 7 } });
-    console.stubs.answer("GET /admin/dead-letters", 200, json!({ "dead_letters": [letter] }));
 async fn the_messages_of_an_order_are_joined_from_outbox_to_inbox_and_what_is_missing_is_named() {
     let console = Console::start().await;
     let admin = console.admin().await;
@@ -218,6 +218,12 @@ async fn the_messages_of_an_order_are_joined_from_outbox_to_inbox_and_what_is_mi
 }
 
 #[actix_web::test]
+async fn messages_are_shown_of_each_service_and_secrets_are_not() {
+    let console = Console::start().await;
+    let admin = console.admin().await;
+    console.stubs.answer("GET /admin/outbox", 200, json!({ "pending": 3, "oldest_age_s": 1.5 }));
+    let letter = json!({ "id": ORDER, "type": "payment.authorize.v1", "data": { "payment_token": "tok_visa", "amount": 7 } });
+    console.stubs.answer("GET /admin/dead-letters", 200, json!({ "dead_letters": [letter] }));
     let messages = admin.get("/api/messages").await.expect(200);
     assert_eq!(messages["missing"], json!([]));
     let service = &messages["services"][0];

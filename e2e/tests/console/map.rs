@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::eventually;
 
-use crate::{at_the_console, start};
+use crate::{at_the_console, start, start_in};
 
 #[actix_web::test]
 async fn the_map_shows_every_program_and_a_killed_replica_until_it_is_back() {
@@ -98,4 +98,35 @@ async fn a_switched_strategy_is_seen_in_the_distribution() {
     let routes = stack.admin_port.get("/routes").await.expect(200);
     let products = routes["routes"].as_array().unwrap().iter().find(|route| route["id"] == "products");
     assert_eq!(products.unwrap()["strategy"], "consistent-hash");
+}
+
+#[actix_web::test]
+async fn a_route_shows_the_shares_of_versions_and_a_replica_its_version_and_weight() {
+    let version = env!("CARGO_PKG_VERSION");
+    let routes = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway.toml")).unwrap();
+    let versions = format!(
+        "id = \"products\"\nversions.weights = {{ \"{version}\" = 1 }}\n\
+         versions.canary = {{ version = \"next\", steps = [5] }}"
+    );
+    let file = std::env::temp_dir().join(format!("versions-{}.toml", uuid::Uuid::now_v7()));
+    std::fs::write(&file, routes.replace("id = \"products\"", &versions)).unwrap();
+    let (stack, _) = start_in(&[("CONFIG_FILE", file.to_str().unwrap())]).await;
+    std::fs::remove_file(file).unwrap();
+    let Some(browser) = at_the_console(&stack, "/?route=products").await else { return };
+    browser.shows(&format!("#versions [data-version='{version}']"), "95%").await;
+    browser.shows("#versions [data-version=next]", "5%").await;
+    browser.shows("#versions", "its share grows by steps").await;
+    browser.shows("#routes", &format!("{version} 95% · next 5%")).await;
+    browser.picture("versions").await;
+    let admin = stack.admin_port.with_token(stack.admin().await.api.token.clone().unwrap());
+    let share = serde_json::json!({ "percent": 25 });
+    admin.send(actix_web::http::Method::PUT, "/routes/products/canary", Some(&share)).await.expect(200);
+    browser.shows("#versions [data-version=next]", "25%").await;
+    browser.shows("#versions", "An admin has set the share").await;
+
+    browser.open("/?route=users").await;
+    browser.shows("#versions", "does not distinguish versions").await;
+    browser.click("#replicas tbody a").await;
+    let panel = browser.shows("#panel-body", "Weight").await;
+    assert!(panel.contains("Version") && panel.contains(version), "{panel}");
 }
