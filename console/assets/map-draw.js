@@ -5,10 +5,11 @@ import { SHAPES } from './pieces.js';
 import { nodeAddress, replicaAddress } from './summary.js';
 import { duration, durations, percent, rate, text } from './texts.js';
 
-export function draw({ nodes }, { boxes, lines, width, height }, selected) {
-  const picture = svg('svg', { viewBox: `0 0 ${width} ${height}`, class: 'map', role: 'group', 'aria-label': text('map.picture'), style: { '--least': `${Math.round(width * 0.72)}px`, '--most': `${Math.round(width * 1.15)}px` } },
+// With `hasLabels`, the rate and the times of an edge are beside it; they are in its title in any case.
+export function draw({ nodes }, { boxes, lines, width, height }, selected, { hasLabels = true } = {}) {
+  const picture = svg('svg', { viewBox: `0 0 ${width} ${height}`, class: 'map', role: 'group', 'aria-label': text('map.picture'), style: { '--least': `${Math.round(width * (hasLabels ? 0.72 : 0.5))}px`, '--most': `${Math.round(width * 1.15)}px` } },
     svg('defs', {}, ['fine', 'bad', 'idle'].map((kind) => svg('marker', { id: `tip-${kind}`, class: `tip ${kind}`, viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: 'userSpaceOnUse', orient: 'auto' }, svg('path', { d: 'M0 0 8 4 0 8z' })))),
-    lines.map(drawEdge), nodes.map((node) => drawNode(boxes.get(node.id), selected)), lines.map(drawLabel));
+    lines.map(drawEdge), nodes.map((node) => drawNode(boxes.get(node.id), selected)), hasLabels && lines.map(drawLabel));
   return element('div', { class: 'scrolls map-frame', id: 'map-frame', tabindex: 0, role: 'region', 'aria-label': text('map.picture') }, picture);
 }
 

@@ -8,16 +8,18 @@ const OTHER = 172;
 const GAP = 132;
 // Where edges bend back to their own column, with labels of their own.
 const WIDE_GAP = 250;
+const SHORT_GAP = 48;
 const MARGIN = 12;
 const HEIGHT = 58;
 const PORT = 30;
 const SPACE = 26;
 
-export function layout(nodes, edges) {
+// Without labels, edges may be short.
+export function layout(nodes, edges, { hasLabels = true } = {}) {
   const known = new Set(nodes.map((node) => node.id));
   const used = edges.filter((edge) => known.has(edge.from) && known.has(edge.to));
   const boxes = new Map(nodes.map((node) => [node.id, { node, w: WIDTH[node.kind] ?? OTHER, h: heightOf(node, used) }]));
-  placeColumns(boxes, used);
+  placeColumns(boxes, used, hasLabels ? [GAP, WIDE_GAP] : [SHORT_GAP, 2 * SHORT_GAP]);
   const height = placeRows(boxes, used);
   const width = Math.max(...[...boxes.values()].map((box) => box.x + box.w)) + MARGIN;
   return { boxes, lines: connect(boxes, used), width, height };
@@ -30,7 +32,7 @@ function heightOf(node, edges) {
   return Math.max(HEIGHT, Math.max(coming, going) * PORT + 8);
 }
 
-function placeColumns(boxes, edges) {
+function placeColumns(boxes, edges, [gap, wideGap]) {
   const columnOf = (id) => boxes.get(id).node.column;
   const bent = new Set(edges.filter((edge) => columnOf(edge.from) === columnOf(edge.to)).map((edge) => columnOf(edge.from)));
   const columns = [...new Set([...boxes.values()].map((box) => box.node.column))].sort((a, b) => a - b);
@@ -38,7 +40,7 @@ function placeColumns(boxes, edges) {
   for (const column of columns) {
     const inside = [...boxes.values()].filter((box) => box.node.column === column);
     inside.forEach((box) => { box.x = x; });
-    x += Math.max(...inside.map((box) => box.w)) + (bent.has(column) ? WIDE_GAP : GAP);
+    x += Math.max(...inside.map((box) => box.w)) + (bent.has(column) ? wideGap : gap);
   }
 }
 

@@ -103,6 +103,8 @@ async fn a_replica_is_killed_by_a_click_and_orders_go_on() {
     let replica = first_order_service(&mut stack).await;
     let ann = stack.register().await;
     let Some(browser) = at_the_console(&stack, "/lab").await else { return };
+    let dot = |state: &str| format!("#lab-map svg [data-replica='{replica}']{state}");
+    browser.find(&dot("[data-state=healthy]")).await;
     browser.click(&format!("#where-kill option[value='order-service/{replica}']")).await;
     browser.click("#start-kill").await;
     let ended =
@@ -112,6 +114,9 @@ async fn a_replica_is_killed_by_a_click_and_orders_go_on() {
     let order = ann.place(&ann.product().await, 1, "tok_visa").await;
     ann.order_reaches(&order, "confirmed").await;
     browser.shows("#sentence", &replica).await;
+    // The map beside the faults shows it too.
+    browser.find(&dot(":not([data-state=healthy])")).await;
+    browser.picture("lab-killed").await;
     stack.restart("order-service", 0);
     browser.shows("#sentence", "all well").await;
 }
