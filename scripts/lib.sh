@@ -132,7 +132,7 @@ drive_on() {
   exec "$driver" "$@"
 }
 
-# drive PROGRAM [--compose] [--altered] [FLAG VALUE]...: runs a program of the crate `bench` on the running stack.
+# drive PROGRAM [--compose] [--altered] [--lab] [FLAG VALUE]...: runs a program of the crate `bench` on the running stack.
 drive() {
   local program=$1 args=() arg
   shift
@@ -141,6 +141,7 @@ drive() {
       --help) usage ;;
       --compose) args+=(--compose true) && write_admin_env ;;
       --altered) args+=(--altered true) ;;
+      --lab) args+=(--by-lab true) ;;
       *) args+=("$arg") ;;
     esac
   done

@@ -150,6 +150,15 @@ impl Customer {
         Outcome { retries: first.retries + second.retries, ..second }
     }
 
+    /// The pages of the console, with a session of this person. `None` if the login is refused, or without an answer.
+    pub async fn at_the_console(&self, console: &Api) -> Option<Api> {
+        let page = console.with("sec-fetch-site", "same-origin");
+        let login = json!({ "email": self.email, "password": self.password });
+        let reply = page.try_send(Method::POST, "/api/session", Some(&login)).await?;
+        let cookie = reply.headers.get("set-cookie")?.to_str().ok()?.split(';').next()?;
+        Some(page.with("cookie", cookie))
+    }
+
     async fn renew(&self) -> Option<()> {
         let body = json!({ "email": self.email, "password": self.password });
         let login = Request { headers: Vec::new(), ..Request::post("/api/sessions", Some(body)) };

@@ -3,7 +3,7 @@
 use e2e::Api;
 use serde_json::{Value, json};
 use shared::config::Vars;
-use xtask::stack;
+use xtask::{Program, stack};
 
 use crate::customer::{Customer, Request};
 use crate::database::Database;
@@ -14,6 +14,8 @@ pub struct Deployment {
     pub gateway: Api,
     /// The gateway's admin port.
     pub dashboard: Api,
+    /// The port of the console's pages.
+    pub console: Api,
     /// The first admin, logged in.
     pub admin: Customer,
     pub environment: Environment,
@@ -59,6 +61,7 @@ impl Deployment {
         Ok(Self {
             gateway,
             dashboard: Api::local(stack::ADMIN_PORT),
+            console: Api::local(Program::named("console").port),
             admin,
             environment,
             payments,

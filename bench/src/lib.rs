@@ -5,7 +5,8 @@ pub mod customer; // a client that sends again until it is answered
 pub mod deployment; // the stack under test, and its admin
 pub mod workload; // what customers order, pay, cancel and read
 pub mod environment; // where the stack runs: processes of this machine, or containers
-pub mod faults; // fault injection
+pub mod faults; // fault injection from outside
+pub mod lab; // the faults that programs do to themselves
 pub mod snapshot; // the state of every part of the stack
 pub mod report; // the table of an account
 pub mod settled; // waits until all hold, and checks that nothing changes afterwards

@@ -71,6 +71,8 @@ pub struct Workload {
     pub products: Vec<String>,
     tokens: &'static [&'static str],
     next: Cell<usize>,
+    /// How many orders have begun.
+    started: Cell<usize>,
     begun: Instant,
 }
 
@@ -78,7 +80,8 @@ impl Workload {
     /// Begins now.
     pub fn begin(orders: usize, over: Duration, seed: u64, products: Vec<String>) -> Self {
         let spacing = over / u32::try_from(orders.max(1)).unwrap_or(u32::MAX);
-        Self { orders, spacing, seed, products, tokens: &TOKENS, next: Cell::new(0), begun: Instant::now() }
+        let (next, started, begun) = (Cell::new(0), Cell::new(0), Instant::now());
+        Self { orders, spacing, seed, products, tokens: &TOKENS, next, started, begun }
     }
 
     /// With these payment tokens only.
@@ -91,6 +94,11 @@ impl Workload {
         Self { orders: usize::MAX, ..self }
     }
 
+    /// How many orders have begun.
+    pub fn started(&self) -> usize {
+        self.started.get()
+    }
+
     /// Waits for the start of the next order; `None` after the last.
     pub async fn next(&self) -> Option<PlannedOrder> {
         let number = self.next.replace(self.next.get() + 1);
@@ -99,6 +107,7 @@ impl Workload {
         }
         let before = u32::try_from(number).unwrap_or(u32::MAX);
         tokio::time::sleep_until(self.begun + self.spacing * before).await;
+        self.started.set(self.started.get() + 1);
         Some(self.plan(number))
     }
 
@@ -133,9 +142,17 @@ impl Workload {
     }
 }
 
-/// Places one order of the workload after another.
-pub async fn run(workload: &Workload, customer: &Customer, admin: &Customer, log: &RefCell<ClientLog>) {
-    while let Some(planned) = workload.next().await {
+/// Places one order of the workload after another, until the last or until `over`.
+pub async fn run(
+    workload: &Workload,
+    customer: &Customer,
+    admin: &Customer,
+    log: &RefCell<ClientLog>,
+    over: &Stop,
+) {
+    while !over.is_requested()
+        && let Some(planned) = workload.next().await
+    {
         place_and_follow_up(&planned, customer, admin, log).await;
         read_one(&planned, customer, log).await;
     }

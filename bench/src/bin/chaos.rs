@@ -10,11 +10,13 @@ use bench::client_log::ClientLog;
 use bench::customer::Customer;
 use bench::deployment::{Deployment, DeploymentConfig};
 use bench::faults::{self, Tally};
+use bench::lab::{Lab, Row};
 use bench::report;
 use bench::settled::wait_until_settled;
 use bench::workload::{self, ALTERED, TOKENS, Workload};
 use futures_util::future::{join, join_all};
 use shared::config::{ConfigError, Vars};
+use shared::stop::Stop;
 use tokio::time::Instant;
 
 struct Config {
@@ -24,6 +26,7 @@ struct Config {
     customers: usize,
     seed: u64,
     altered: bool,
+    by_lab: bool,
 }
 
 impl Config {
@@ -35,13 +38,17 @@ impl Config {
         let customers = vars.or("CUSTOMERS", "16", "how many order at a time");
         let seed = vars.or("SEED", "1", "decides what is ordered, and which faults are injected when");
         let altered = vars.or("ALTERED", "false", "whether most cards are those whose answers are altered");
-        let config = deployment.map(|deployment| Self { deployment, orders, time, customers, seed, altered });
+        let by_lab =
+            vars.or("BY_LAB", "false", "whether the faults are those of the lab, started at the console");
+        let config =
+            deployment.map(|deployment| Self { deployment, orders, time, customers, seed, altered, by_lab });
         vars.finish(config)
     }
 }
 
 /// A checkout times out after a minute.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(200);
 /// In stock of one product: fewer than are ordered.
 const SCARCE: u32 = 100;
 
@@ -52,8 +59,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<bool, String> {
-    let Config { deployment, orders, time, customers, seed, altered } = config;
+    let Config { deployment, orders, time, customers, seed, altered, by_lab } = config;
     let deployment = Deployment::open(deployment).await?;
+    let lab = match by_lab {
+        true => Some(Lab::open(&deployment.admin, deployment.console.clone()).await?),
+        false => None,
+    };
     let begun = Instant::now();
     let customers = deployment.customers(customers).await.ok_or("Nobody can register.")?;
     let mut products = Vec::new();
@@ -63,16 +74,31 @@ async fn run(config: Config) -> Result<bool, String> {
     let (log, stop) = (RefCell::new(ClientLog::default()), bench::stop_on_signals());
     let tokens: &[_] = if altered { &ALTERED } else { &TOKENS };
     let workload = Workload::begin(orders, time, seed, products).paid_with(tokens);
+    // The faults of the lab need their time, and customers order as long as they run.
+    let workload = if by_lab { workload.endless() } else { workload };
+    let (stopper, over) = Stop::pair();
     let ordering =
-        customers.iter().map(|customer| workload::run(&workload, customer, &deployment.admin, &log));
+        customers.iter().map(|customer| workload::run(&workload, customer, &deployment.admin, &log, &over));
     let ordering = async {
         tokio::select! {
             _ = join_all(ordering) => {}
             () = stop.requested() => {}
         }
     };
-    let (faults, _) = join(faults::inject(deployment.environment, time, seed, &stop), ordering).await;
-    let time = begun.elapsed();
+    let injecting = async {
+        let Some(lab) = lab else {
+            return Ok(Faults::FromOutside(faults::inject(deployment.environment, time, seed, &stop).await));
+        };
+        let orders_now = || (workload.started(), log.borrow().answered());
+        let rows = lab.inject(time, seed, orders_now, &stop).await;
+        while rows.is_ok() && log.borrow().answered() < orders && !stop.is_requested() {
+            tokio::time::sleep(POLL).await;
+        }
+        stopper.stop();
+        rows.map(Faults::OfLab)
+    };
+    let (faults, ()) = join(injecting, ordering).await;
+    let (faults, time) = (faults?, begun.elapsed());
 
     let log = log.into_inner();
     let ids = customers.iter().map(|Customer { id, .. }| id.clone()).collect();
@@ -82,12 +108,13 @@ async fn run(config: Config) -> Result<bool, String> {
         settled = wait_until_settled(&deployment, &log, &ids, SETTLE_TIMEOUT) => settled.ok_or("No snapshot can be taken.")?,
     };
     println!(
-        "{orders} orders of {} customers in {:.0} s, settled {:.1} s later (seed {seed})\n",
+        "{} orders of {} customers in {:.0} s, settled {:.1} s later (seed {seed})\n",
+        log.answered(),
         ids.len(),
         time.as_secs_f64(),
         settled.after.as_secs_f64(),
     );
-    print(&faults);
+    faults.print();
     report::print(&log, &settled, &ids);
     let mut shared = 0;
     for database in [&deployment.database("orders").await?, &deployment.payments] {
@@ -101,17 +128,46 @@ async fn run(config: Config) -> Result<bool, String> {
     if altered && settled.snapshot.differences.is_empty() {
         return Err("The card network altered no amount: nothing was proved.".to_owned());
     }
-    Ok(settled.holds() && faults.values().all(|tally| tally.holds()))
+    Ok(settled.holds() && faults.hold())
 }
 
-fn print(faults: &BTreeMap<String, Tally>) {
-    for (fault, tally) in faults {
-        let sign = if tally.holds() { ' ' } else { '✗' };
-        print!("{sign} {fault:<58} {:>6}", tally.done);
-        match tally {
-            Tally { tried: 0, .. } => println!("   no time left"),
-            tally if tally.holds() => println!(),
-            Tally { tried, .. } => println!("   of {tried} tries: COULD NOT BE INJECTED"),
+enum Faults {
+    FromOutside(BTreeMap<String, Tally>),
+    OfLab(Vec<Row>),
+}
+
+impl Faults {
+    fn hold(&self) -> bool {
+        match self {
+            Self::FromOutside(faults) => faults.values().all(|tally| tally.holds()),
+            Self::OfLab(rows) => rows.iter().all(|row| row.outcome.is_ok()),
         }
+    }
+
+    fn print(&self) {
+        match self {
+            Self::FromOutside(faults) => faults.iter().for_each(|(fault, tally)| print_tally(fault, *tally)),
+            Self::OfLab(rows) => {
+                println!("  {:<58} {:>6}", "fault of the lab", "orders");
+                rows.iter().for_each(print_row);
+            }
+        }
+    }
+}
+
+fn print_tally(fault: &str, tally: Tally) {
+    let sign = if tally.holds() { ' ' } else { '✗' };
+    print!("{sign} {fault:<58} {:>6}", tally.done);
+    match tally {
+        Tally { tried: 0, .. } => println!("   no time left"),
+        tally if tally.holds() => println!(),
+        Tally { tried, .. } => println!("   of {tried} tries: COULD NOT BE INJECTED"),
+    }
+}
+
+fn print_row(Row { fault, orders, outcome }: &Row) {
+    match outcome {
+        Ok(()) => println!("  {fault:<58} {orders:>6}"),
+        Err(why) => println!("✗ {fault:<58} {orders:>6}   {}", why.to_uppercase()),
     }
 }

@@ -75,7 +75,8 @@ async fn run(config: Config) -> Result<bool, String> {
     let (log, interrupted) = (RefCell::new(ClientLog::default()), bench::stop_on_signals());
     let (stopper, over) = Stop::pair();
     let workload = Workload::begin(orders, ORDERING_TIME, seed, vec![product]).endless().paid_with(&TOKENS);
-    let ordering = customers.iter().map(|customer| order(&workload, customer, &deployment, &log, &over));
+    let ordering =
+        customers.iter().map(|customer| workload::run(&workload, customer, &deployment.admin, &log, &over));
     let upgrading = async {
         let done = up_and_down(&deployment, &old, &new, &interrupted).await;
         while done.is_ok() && log.borrow().answered() < orders && !interrupted.is_requested() {
@@ -93,21 +94,6 @@ async fn run(config: Config) -> Result<bool, String> {
     let settled = settled.ok_or("No snapshot can be taken.")?;
     report::print(&log, &settled, &ids);
     Ok(settled.holds())
-}
-
-async fn order(
-    workload: &Workload,
-    customer: &Customer,
-    deployment: &Deployment,
-    log: &RefCell<ClientLog>,
-    over: &Stop,
-) {
-    while !over.is_requested()
-        && let Some(planned) = workload.next().await
-    {
-        workload::place_and_follow_up(&planned, customer, &deployment.admin, log).await;
-        workload::read_one(&planned, customer, log).await;
-    }
 }
 
 /// The gateway is the last to be upgraded, and the first to go back.
