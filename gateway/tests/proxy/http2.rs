@@ -31,7 +31,7 @@ async fn started(upstreams: &[&Upstream]) -> (Site, Gateway) {
     (site, gateway)
 }
 
-async fn connect(site: &Site, address: SocketAddr) -> SendRequest<Bytes> {
+pub(crate) async fn connect(site: &Site, address: SocketAddr) -> SendRequest<Bytes> {
     let stream = site.connect(address, "a.example", &["h2"]).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     actix_web::rt::spawn(async move { connection.await.map(drop).unwrap_or_default() });
@@ -43,7 +43,7 @@ fn get(path: &str) -> Request<()> {
 }
 
 /// Sends a request, with a body if there is one.
-async fn ask(
+pub(crate) async fn ask(
     client: &SendRequest<Bytes>,
     request: Request<()>,
     body: Option<&'static str>,
@@ -56,7 +56,7 @@ async fn ask(
     response.await
 }
 
-async fn text(response: Response<RecvStream>) -> Result<String, h2::Error> {
+pub(crate) async fn text(response: Response<RecvStream>) -> Result<String, h2::Error> {
     let (mut body, mut text) = (response.into_body(), Vec::new());
     while let Some(part) = body.data().await {
         let part = part?;

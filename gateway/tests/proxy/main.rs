@@ -14,6 +14,7 @@ mod policies;
 mod random;
 mod site;
 mod tls;
+mod under_load;
 mod versions;
 mod websocket;
 

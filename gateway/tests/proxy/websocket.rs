@@ -19,15 +19,15 @@ use crate::harness::{Gateway, Upstream, configuration, raw};
 const ON: &str = "[routes.websocket]\n";
 
 /// A server that sends back what it gets. A text `half` makes it send a frame in two halves, two seconds apart.
-struct Echo {
-    upstream: Upstream,
+pub(crate) struct Echo {
+    pub(crate) upstream: Upstream,
     /// The codes of the Close frames that it got.
     closes: Arc<Mutex<Vec<u16>>>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Echo {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = Upstream::running_at(listener.local_addr().unwrap());
         let (closes, heads) = <(Arc<Mutex<Vec<u16>>>, Arc<Mutex<Vec<String>>>)>::default();
