@@ -133,6 +133,12 @@ impl Response {
     }
 }
 
+/// Whether a `Content-Type` is that of server-sent events.
+pub fn is_event_stream(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+}
+
 /// `Retry-After` in seconds (RFC 9110 §10.2.3); `None` for the date form.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     seconds(headers.get(RETRY_AFTER)?.to_str().ok()?)

@@ -6,6 +6,7 @@ use std::ops::Range;
 use actix_web::body::BodySize;
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, BytesMut};
+use shared::http::is_event_stream;
 
 use super::UpstreamError;
 use super::pool::take;
@@ -110,7 +111,7 @@ pub(super) fn take_head(read: &mut BytesMut, is_head: bool) -> Result<Option<Hea
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or_else(|| malformed("no such status"))?;
     let (mut content_length, mut chunked, mut close) = (None, false, response.version == Some(0));
-    let mut is_event_stream = false;
+    let mut kind = None;
     let (mut fields, mut hop_by_hop) = (Vec::with_capacity(response.headers.len()), Vec::new());
     let place = |part: &[u8]| {
         let begin = part.as_ptr() as usize - bytes.as_ptr() as usize;
@@ -132,7 +133,8 @@ pub(super) fn take_head(read: &mut BytesMut, is_head: bool) -> Result<Option<Hea
                 return Err(malformed("an unknown transfer encoding"));
             }
         } else if field.name.eq_ignore_ascii_case("content-type") {
-            is_event_stream |= field.value.starts_with(b"text/event-stream");
+            // Of several, the first counts.
+            kind = kind.or(Some(field.value));
         } else if field.name.eq_ignore_ascii_case("connection") {
             for option in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 match option {
@@ -154,6 +156,7 @@ pub(super) fn take_head(read: &mut BytesMut, is_head: bool) -> Result<Option<Hea
         (None, false) => Framing::Close,
     };
     let keeps_alive = !close && framing != Framing::Close;
+    let is_event_stream = kind.is_some_and(is_event_stream);
     let headers = Headers { bytes: take(read, length), fields, hop_by_hop };
     Ok(Some(Head { status, headers, framing, keeps_alive, is_event_stream }))
 }
@@ -195,6 +198,26 @@ mod tests {
         }
         assert!(head("SSH-2.0-OpenSSH\r\n").is_err());
         assert!(head("HTTP/1.1 200 OK\r\nContent-").unwrap().is_none());
+    }
+
+    #[test]
+    fn only_the_content_type_of_events_makes_an_event_stream() {
+        let is = |headers: &str| {
+            head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n")).unwrap().unwrap().is_event_stream
+        };
+        for kind in [
+            "text/event-stream",
+            "Text/Event-Stream",
+            "text/event-stream; charset=utf-8",
+            "text/event-stream ;a=b",
+        ] {
+            assert!(is(&format!("Content-Type: {kind}\r\n")), "{kind}");
+        }
+        for kind in ["text/event-stream2", "text/event-stream/x", "text/event", "a/b; text/event-stream", ""]
+        {
+            assert!(!is(&format!("Content-Type: {kind}\r\n")), "{kind}");
+        }
+        assert!(!is("Content-Type: text/plain\r\nContent-Type: text/event-stream\r\n"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::access_log::{LateLine, Line, LogFields, Seen};
 use super::conditional::unmodified;
 use super::connection::{Answering, Exchange, Scheme};
 use super::drain::{Drain, InFlight};
+use crate::http;
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::resilience::Deadline;
 use crate::trace::{self, Current, Span, SpanKind};
@@ -289,7 +290,7 @@ fn is_json(response: &HttpResponse) -> bool {
 
 fn is_event_stream(response: &HttpResponse) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+    kind.is_some_and(|kind| http::is_event_stream(kind.as_bytes()))
 }
 
 /// A body that counts as running until it has been sent.
