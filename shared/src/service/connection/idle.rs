@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use tokio::time::Instant;
+
 use super::Exchange;
 
 /// A connection enters once and says in its [`Exchange`] when it is idle, because that changes with every request.
@@ -11,7 +13,12 @@ use super::Exchange;
 pub(in crate::service) struct IdleConnections {
     places: RefCell<BTreeMap<u64, Rc<Exchange>>>,
     next: Cell<u64>,
+    /// Where the next eviction begins to look.
+    hand: Cell<u64>,
 }
+
+/// How many connections an eviction looks at. When there are too many, each new connection evicts one.
+const SAMPLE: usize = 64;
 
 /// The place of one connection, until it is dropped.
 pub(super) struct Place {
@@ -27,19 +34,61 @@ impl IdleConnections {
         Place { connections: self.clone(), number }
     }
 
-    /// Closes the connection that has been idle for the longest time, if there is any.
+    /// Looks at some connections, the next ones each time, and closes that which has been idle for the longest time, if
+    /// there is any.
     pub(in crate::service) fn evict(&self) {
-        let places = self.places.borrow();
-        let open = places.values().filter(|exchange| !exchange.is_evicted.get());
-        let idle = open.filter_map(|exchange| Some((exchange.idle_since.get()?, exchange)));
-        if let Some((_, exchange)) = idle.min_by_key(|(since, _)| *since) {
-            exchange.evict();
+        let (places, hand) = (self.places.borrow(), self.hand.get());
+        let sample = places.range(hand..).chain(places.range(..hand)).take(SAMPLE);
+        let mut longest: Option<(Instant, &Rc<Exchange>)> = None;
+        for (number, exchange) in sample {
+            self.hand.set(number + 1);
+            if let Some(since) = exchange.idle_since.get().filter(|_| !exchange.is_evicted.get())
+                && longest.is_none_or(|(other, _)| since < other)
+            {
+                longest = Some((since, exchange));
+            }
         }
+        longest.iter().for_each(|(_, exchange)| exchange.evict());
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.places.borrow_mut().remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn idle_for(seconds: u64) -> Rc<Exchange> {
+        let since = Instant::now() - Duration::from_secs(seconds);
+        Rc::new(Exchange { idle_since: Cell::new(Some(since)), ..Exchange::default() })
+    }
+
+    fn evicted(all: &[Rc<Exchange>]) -> Vec<usize> {
+        all.iter().enumerate().filter(|(_, one)| one.is_evicted.get()).map(|(at, _)| at).collect()
+    }
+
+    #[tokio::test]
+    async fn an_eviction_closes_the_longest_idle_of_a_sample_and_looks_at_all_in_turn() {
+        let connections = Rc::new(IdleConnections::default());
+        let mut all: Vec<_> = [1, 3, 2].map(idle_for).into();
+        all.resize_with(SAMPLE, || Rc::new(Exchange::default()));
+        all.extend([9, 8].map(idle_for));
+        let places: Vec<_> = all.iter().map(|one| connections.enter(one.clone())).collect();
+        connections.evict();
+        assert_eq!(evicted(&all), [1], "the longest of the sample");
+        connections.evict();
+        assert_eq!(evicted(&all), [1, SAMPLE], "the next sample");
+        for _ in 0..all.len() {
+            connections.evict();
+        }
+        assert_eq!(evicted(&all), [0, 1, 2, SAMPLE, SAMPLE + 1], "all that were idle, and no other");
+        drop(places);
+        connections.evict();
     }
 }
