@@ -32,6 +32,8 @@ pub struct Request {
     pub is_upgrade: bool,
     /// A response to HEAD has no body, even with `Content-Length`.
     pub is_head: bool,
+    /// The client waits for a 100 before it sends the body, so the replica decides about a body that streams.
+    pub awaits_continue: bool,
     /// Time to the head of the response. Restarts with every byte sent or received.
     pub head_timeout: Duration,
     /// The client's connection, for informational responses; `None` for HTTP/1.0, which has no such responses.

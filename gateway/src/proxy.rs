@@ -193,6 +193,7 @@ pub async fn proxy(
         repeatable: is_safe(request.method()) || has_key(&request, route),
         is_upgrade: socket.is_some(),
         is_head: request.method() == Method::HEAD,
+        awaits_continue: exchange.as_ref().is_some_and(|exchange| exchange.awaits_continue()),
         client: exchange.clone().filter(|_| request.version() == Version::HTTP_11),
         head_timeout,
         upload_end,

@@ -114,6 +114,7 @@ impl Engine {
             let step = poll_fn(|cx| match poll_step(&mut connection, &mut sending, cx) {
                 Poll::Pending => {
                     let end = if sending.needs_client() { request.upload_end } else { request.end };
+                    let end = sending.held_until().map_or(end, |until| until.min(end));
                     let silent_until =
                         *silent_until.get_or_insert_with(|| Instant::now() + request.head_timeout);
                     connection.alarm.poll(cx, end.min(silent_until).into()).map(|()| Ok(Step::TimedOut))
@@ -121,13 +122,14 @@ impl Engine {
                 step => step,
             });
             let received = match step.await {
+                Ok(Step::TimedOut) if sending.release() => continue,
                 Ok(Step::TimedOut) if sending.waits_for_client() => return Err(UpstreamError::SlowClient),
                 Ok(Step::TimedOut) => return Err(UpstreamError::TimedOut(since.elapsed())),
                 Ok(Step::Sent) => {
                     since = Instant::now();
                     continue;
                 }
-                Ok(Step::Received) => final_head(&mut connection, request)?,
+                Ok(Step::Received) => final_head(&mut connection, &mut sending, request)?,
                 Ok(Step::Closed) if connection.is_stale() => return Err(UpstreamError::Stale),
                 Err(UpstreamError::Reset(_)) if connection.is_stale() => {
                     return Err(UpstreamError::Stale);
@@ -157,13 +159,20 @@ impl Engine {
 }
 
 /// The head of the response, if it has arrived. Informational heads may come before it, even in the same read. A 103 is
-/// passed on, and all others are dropped.
-fn final_head(connection: &mut Connection, request: &Request) -> Result<Option<Head>, UpstreamError> {
+/// passed on, a 100 lets the body go, and all others are dropped.
+fn final_head(
+    connection: &mut Connection,
+    sending: &mut Sending,
+    request: &Request,
+) -> Result<Option<Head>, UpstreamError> {
     loop {
         let Some(head) = take_head(&mut connection.read, request.is_head)? else { return Ok(None) };
         match (head.status.as_u16(), &request.client) {
             (101, _) if request.is_upgrade && is_websocket(&head.headers) => return Ok(Some(head)),
             (101, _) => return Err(UpstreamError::Malformed("a protocol that nobody asked for".to_owned())),
+            (100, _) => {
+                sending.release();
+            }
             (103, Some(client)) => client.send_early(&super::wire::early_hints(&head.headers)),
             _ if head.status.is_informational() => {}
             _ => return Ok(Some(head)),

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use actix_web::error::PayloadError;
 use actix_web::web::{Buf as _, Bytes, BytesMut, Payload};
@@ -23,12 +24,28 @@ pub(super) struct Sending {
     payload: Option<Payload>,
     /// Remaining bytes of the payload by its `Content-Length`; `None` if it is sent in chunks.
     left: Option<u64>,
+    /// How long the payload waits for a 100 of the server.
+    held_until: Option<Instant>,
 }
+
+/// A server that knows nothing of `Expect` waits for the body.
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Sending {
     pub(super) fn new(request: &mut Request, mut unwritten: BytesMut) -> Self {
         unwritten.extend_from_slice(&request.head);
-        let mut sending = Self { unwritten, part: Bytes::new(), unflushed: false, payload: None, left: None };
+        let mut sending = Self {
+            unwritten,
+            part: Bytes::new(),
+            unflushed: false,
+            payload: None,
+            left: None,
+            held_until: None,
+        };
+        if request.awaits_continue && matches!(request.body, Body::Streaming(..)) {
+            sending.text("expect: 100-continue\r\n");
+            sending.held_until = Some(Instant::now() + CONTINUE_TIMEOUT);
+        }
         match std::mem::replace(&mut request.body, Body::Gone) {
             Body::None | Body::Gone => {
                 sending.text("\r\n");
@@ -82,6 +99,16 @@ impl Sending {
     /// Whether the client has not yet sent the whole body.
     pub(super) fn needs_client(&self) -> bool {
         self.payload.is_some()
+    }
+
+    /// How long the body waits for a 100.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.held_until
+    }
+
+    /// Lets the body go. Returns whether it has waited for that.
+    pub(super) fn release(&mut self) -> bool {
+        self.held_until.take().is_some()
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -138,6 +165,9 @@ impl Sending {
     /// Takes the next part of the body from the client, once the last is written.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, UpstreamError> {
         let Some(payload) = &mut self.payload else { return Ok(Poll::Ready(())) };
+        if self.held_until.is_some() {
+            return Ok(Poll::Pending);
+        }
         match (Pin::new(payload).poll_next(cx), self.left) {
             (Poll::Ready(Some(Ok(bytes))), None) => {
                 // An empty chunk would end the body.

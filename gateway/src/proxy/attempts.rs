@@ -34,6 +34,8 @@ pub struct Plan {
     pub is_upgrade: bool,
     /// The response has no body.
     pub is_head: bool,
+    /// The client waits for a 100 before it sends the body.
+    pub awaits_continue: bool,
     /// The client's connection, for informational responses.
     pub client: Option<Rc<Exchange>>,
     /// Time to the head of the response.
@@ -72,6 +74,7 @@ pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Resu
         body,
         is_upgrade: plan.is_upgrade,
         is_head: plan.is_head,
+        awaits_continue: plan.awaits_continue,
         head_timeout: plan.head_timeout,
         client: plan.client.clone(),
         upload_end: plan.upload_end,

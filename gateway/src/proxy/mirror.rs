@@ -44,6 +44,7 @@ pub fn send(
         body,
         is_upgrade: false,
         is_head: plan.is_head,
+        awaits_continue: false,
         head_timeout: plan.head_timeout,
         client: None,
         upload_end: plan.upload_end,

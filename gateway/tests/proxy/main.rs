@@ -6,6 +6,7 @@ mod access_log;
 mod cache;
 mod configuration;
 mod edge;
+mod expect;
 mod harness;
 mod http2;
 mod limits;

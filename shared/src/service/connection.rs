@@ -7,6 +7,7 @@
 //! | A head that can be read in two ways gets 400, and the connection closes. | Request smuggling. |
 //! | The next request is not read before the response is written. | actix keeps one HEAD flag per connection: pipelined requests got wrong responses. |
 //! | After a request with `Connection: close` or `upgrade`, nothing is served. What comes is read and discarded for a moment ([`linger`]). | RFC 9112 §9.6. |
+//! | A client that waits for a 100 gets it when a handler reads the body ([`expect`]). | actix sends it before a handler can refuse the request. |
 //! | What follows a request for a WebSocket is kept, and passed on only after a 101. | Request smuggling. |
 //! | Bodies arrive, and responses are taken, with [`ClientLimits::min_rate`]. | A slow client holds memory and a replica. |
 //!
@@ -16,6 +17,7 @@
 //! ```
 
 mod body; // where the body of a request ends
+mod expect; // asks for the body of a client that waits for a 100
 mod head; // what a head says of its connection and body
 mod http2; // the same for HTTP/2
 mod idle; // idle connections, to close some when there are too many
@@ -25,6 +27,7 @@ mod refusal; // the response to a request that actix never sees
 
 pub use body::{Chunks, Malformed, Piece};
 
+pub(super) use expect::prepare as prepare_body;
 pub(super) use http2::Http2;
 pub(super) use idle::IdleConnections;
 
@@ -83,6 +86,9 @@ pub struct Exchange {
     flushes: Cell<u64>,
     waits_for_flush: Cell<bool>,
     is_tunnel: Cell<bool>,
+    /// actix says that the request has `Expect`, and sends a 100 of its own.
+    drops_continue: Cell<bool>,
+    awaits_continue: Cell<bool>,
     early: RefCell<Vec<u8>>,
     label: RefCell<Option<Arc<str>>>,
     is_last: Cell<bool>,
@@ -185,6 +191,23 @@ impl Exchange {
     /// Sends an informational head, such as 103, before the response.
     pub fn send_early(&self, head: &[u8]) {
         self.early.borrow_mut().extend_from_slice(head);
+    }
+
+    /// Whether the client waits for a 100 before it sends the body.
+    pub fn awaits_continue(&self) -> bool {
+        self.awaits_continue.get()
+    }
+
+    /// The response begins. Returns whether the client still waits for a 100, and gets none any more.
+    pub(super) fn ends_waiting(&self) -> bool {
+        self.awaits_continue.take()
+    }
+
+    fn ask_for_body(&self) {
+        // With HTTP/2, the task of the request sends it.
+        if self.awaits_continue.take() && !self.is_multiplexed {
+            self.send_early(expect::CONTINUE);
+        }
     }
 
     /// The response is a 101: from now on, bytes pass as they come, until the body of the response ends. Before it,
@@ -551,6 +574,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.exchange.drops_continue.take() && bytes.starts_with(expect::CONTINUE) {
+            return Poll::Ready(Ok(expect::CONTINUE.len()));
+        }
         ready!(this.poll_early(cx))?;
         this.poll_send(cx, bytes)
     }

@@ -18,7 +18,7 @@ use uuid::Builder;
 
 use super::access_log::{LateLine, Line, LogFields, Seen};
 use super::conditional::unmodified;
-use super::connection::{Answering, Exchange, Scheme};
+use super::connection::{Answering, Exchange, Scheme, prepare_body};
 use super::drain::{Drain, InFlight};
 use crate::http;
 use crate::problem::{PROBLEM_JSON, Problem};
@@ -85,7 +85,7 @@ pub(super) fn middleware(
 
 async fn serve(
     middleware: Option<web::Data<Middleware>>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<BoxBody>,
     mut seen: Seen,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
@@ -93,6 +93,7 @@ async fn serve(
     let in_flight = middleware.drain.enter();
     let is_old = request.version() == Version::HTTP_10;
     let exchange = Exchange::of(request.request());
+    exchange.iter().for_each(|exchange| prepare_body(&mut request, exchange));
     let answering = exchange.clone().map(Exchange::answering);
     let deadline = if middleware.edge { None } else { Deadline::from_headers(request.headers()) };
     let answered = match (middleware.early(&request), deadline) {
@@ -103,6 +104,8 @@ async fn serve(
             .await
             .unwrap_or_else(|_| Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into())),
     };
+    // A client that got no 100 may send its body or not: nobody knows where its next request begins.
+    seen.is_last |= exchange.as_ref().is_some_and(|exchange| exchange.ends_waiting());
     // The handler has seen a body that breaks off.
     let is_slow = exchange.as_ref().is_some_and(|exchange| exchange.is_slow());
     let late = is_slow.then(|| Problem::of_status(StatusCode::REQUEST_TIMEOUT).error_response());

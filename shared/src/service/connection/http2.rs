@@ -27,7 +27,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::http::header::EXPECT;
-use actix_http::Request;
+use actix_http::{HttpMessage as _, Request};
 use actix_service::Service;
 use actix_web::Error;
 use actix_web::body::MessageBody;
@@ -258,19 +258,25 @@ where
             Err(full) => return response::refuse(&too_many(full), self.service, respond),
         };
         let is_head = request.method() == ::http::Method::HEAD;
-        if request.headers().contains_key(EXPECT) && !request.body().is_end_stream() {
-            let mut head = ::http::Response::new(());
-            *head.status_mut() = ::http::StatusCode::CONTINUE;
-            let _ = respond.send_informational(head);
-        }
+        let expects = request.headers().contains_key(EXPECT) && !request.body().is_end_stream();
         let request = match request::of(request, peer, self.limits) {
             Ok(request) => request,
             Err(problem) => return response::refuse(&problem, self.service, respond),
         };
+        let mut expecting = request.extensions().get::<Rc<Exchange>>().filter(|_| expects).cloned();
         let mut handler = pin!(self.app.call(request));
-        let answered = poll_fn(|cx| match respond.poll_reset(cx) {
-            Poll::Ready(_) => Poll::Ready(None),
-            Poll::Pending => handler.as_mut().poll(cx).map(Some),
+        let answered = poll_fn(|cx| {
+            if respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            let polled = handler.as_mut().poll(cx);
+            // The handler reads the body.
+            if polled.is_pending() && expecting.take_if(|exchange| !exchange.awaits_continue()).is_some() {
+                let mut head = ::http::Response::new(());
+                *head.status_mut() = ::http::StatusCode::CONTINUE;
+                let _ = respond.send_informational(head);
+            }
+            polled.map(Some)
         });
         let sending = Pace::new(self.limits.min_rate, self.limits.grace);
         match answered.await {
