@@ -15,6 +15,7 @@ mod policies;
 mod random;
 mod site;
 mod tls;
+mod trailers;
 mod under_load;
 mod versions;
 mod websocket;
