@@ -1,5 +1,5 @@
-//! `Expect: 100-continue` (RFC 9110 §10.1.1): the client gets a 100 when a handler begins to read the body. A client that
-//! is refused before has sent its body in vain to nobody.
+//! `Expect: 100-continue` (RFC 9110 §10.1.1): the client gets a 100 when a handler begins to read the body. If the handler
+//! refuses the request before, the client need not send the body.
 
 use std::pin::Pin;
 use std::rc::Rc;
