@@ -38,7 +38,7 @@ export function showMessages(place, id, signal) {
     const rows = messages.map((message) => row(message, missing, open.has(message.id)));
     replace(list, rows.length
       ? table(text('order.messages'), HEADS.map((name) => [text(`order.messages.${name}`)]), element('tbody', {}, rows))
-      : element('p', { class: 'quiet' }, text('order.messages.none')));
+      : missing.length === 0 && element('p', { class: 'quiet' }, text('order.messages.none')));
   }
 }
 
@@ -54,9 +54,11 @@ function row(message, missing, isOpen) {
     element('td', {}, received?.handled_at ? [at(received.handled_at, written), attempts(received.failures + (received.is_dead_letter ? 0 : 1))] : '–'));
 }
 
-const STATES = { handled: 'healthy', dead: 'failing', sent: 'degraded', waits: 'degraded', unknown: 'away' };
+const STATES = { handled: 'healthy', dead: 'failing', discarded: 'failing', sent: 'degraded', waits: 'degraded', unknown: 'away' };
 
-function stateOfMessage({ is_dead_letter: dead, sent_at: sentAt, source, destination, received }, missing) {
+function stateOfMessage(message, missing) {
+  const { is_dead_letter: dead, sent_at: sentAt, source, destination, received } = message;
+  if (message.is_discarded || received?.is_discarded) return 'discarded';
   if (dead || received?.is_dead_letter) return 'dead';
   if (received?.handled_at) return 'handled';
   if (source && !sentAt) return 'waits';
@@ -75,7 +77,8 @@ function sent({ source, written_at: written, sent_at: sentAt, failures, is_dead_
   if (!source) return '–';
   if (dead) return [text('messages.since'), ' ', at(sentAt, written), attempts(failures)];
   if (sentAt) return [at(sentAt, written), attempts(failures + 1)];
-  return [text('order.message.next'), ' ', ago(next), failures > 0 && attempts(failures)];
+  const when = Date.parse(next) > Date.now() ? [text('order.message.next'), ' ', ago(next)] : text('order.message.soon');
+  return [when, failures > 0 && attempts(failures)];
 }
 
 function errors({ last_error: lost, received }) {

@@ -88,9 +88,10 @@ impl RateLimits {
         let client = Client::Address(network(client));
         let key = caller.map_or_else(|| client.clone(), |caller| Client::Person(caller.id));
         let refused = |not_until: &Exceeded| {
-            refused(not_until)
-                .header(HeaderName::from_static("ratelimit"), "\"default\";r=0;t=1")
-                .header(HeaderName::from_static("ratelimit-policy"), limits.policy.to_str().unwrap_or_default())
+            refused(not_until).header(HeaderName::from_static("ratelimit"), "\"default\";r=0;t=1").header(
+                HeaderName::from_static("ratelimit-policy"),
+                limits.policy.to_str().unwrap_or_default(),
+            )
         };
         let left = match limits.requests.check_key(&key) {
             Ok(state) => state.remaining_burst_capacity(),

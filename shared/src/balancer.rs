@@ -19,7 +19,7 @@ mod replica; // state of one replica
 mod instance; // id, URL and metadata of a replica
 mod ring; // consistent hashing
 
-pub use instance::{Instance, InvalidUrl};
+pub use instance::{Instance, InvalidUrl, weight_of};
 pub use members::{HealthSource, PickError};
 pub use picker::{Picker, Strategy};
 pub use pool::{PickedReplica, Pool, Settings};

@@ -29,6 +29,7 @@ mod outbox; // events written in the transaction of a change
 mod prune; // retention
 mod relay; // sends the outbox
 mod rows; // the stored rows of one subject
+mod secrets; // hides them in payloads
 mod tracing; // spans of messages
 mod upcast; // converts old event versions
 mod url; // MESSAGES_URL

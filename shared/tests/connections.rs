@@ -225,7 +225,7 @@ async fn a_connection_is_closed_soon_after_its_last_response_whatever_its_client
 }
 
 #[actix_web::test]
-async fn the_longest_idle_connections_are_closed_when_there_are_too_many() {
+async fn idle_connections_are_closed_when_there_are_too_many() {
     let address = start(service(HttpConfig { max_connections: 20, ..config() }));
     let mut clients = Vec::new();
     for _ in 0..60 {

@@ -15,9 +15,8 @@ use super::answer;
 use super::operator::Operator;
 use crate::clients::admin::{Admin, Asker, encoded};
 use crate::config::ORDERS;
-use crate::views::secrets::mask;
 
-/// What a service lists at most about received events.
+/// A service answers at most so many ids.
 const MAX_IDS: usize = 100;
 
 #[utoipa::path(get, path = "/api/orders/{id}/messages", tag = "orders", params(("id" = uuid::Uuid, Path)),
@@ -36,6 +35,9 @@ pub(crate) async fn list_order_messages(operator: Operator, id: PathId, admin: D
             Some(rows) => messages.extend(rows.into_iter().map(|row| of_outbox(name, row))),
             None => drop(missing.insert(name)),
         }
+    }
+    if timeline.is_none() {
+        missing.insert(ORDERS);
     }
     messages.extend(of_timeline(&timeline.unwrap_or_default(), &messages));
 
@@ -71,12 +73,11 @@ async fn rows(admin: &Admin, service: &str, query: &str, table: &str, asker: &As
 
 /// A message as its sender's outbox has it.
 fn of_outbox(source: &str, mut row: Value) -> Value {
-    mask(&mut row["data"]);
     row["source"] = json!(source);
     row
 }
 
-/// The received messages that the timeline names and no outbox has any more.
+/// The messages in the order's timeline whose outbox row is deleted.
 fn of_timeline(timeline: &Value, known: &[Value]) -> Vec<Value> {
     let events = timeline["events"].as_array().into_iter().flatten();
     let gone = events.filter(|event| {
@@ -87,7 +88,7 @@ fn of_timeline(timeline: &Value, known: &[Value]) -> Vec<Value> {
     gone.map(message).collect()
 }
 
-/// When a message was written; if its sender has forgotten that, when it was handled.
+/// When a message was written; if its outbox row is deleted, when it was handled.
 fn begin(message: &Value) -> Option<OffsetDateTime> {
     let at = message["written_at"].as_str().or(message["received"]["handled_at"].as_str())?;
     OffsetDateTime::parse(at, &Rfc3339).ok()

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use shared::balancer::weight_of;
 
 use crate::config::SERVICE;
 use crate::domain::{Edge, EdgeKind, Health, Instance, Route, Service};
@@ -305,7 +306,7 @@ fn replica(service: &Service, instance: &Instance, seen: &Seen) -> ReplicaView {
         requests: instance.requests,
         rate: seen.rates.get(&key).copied(),
         latency_ms: instance.latency_ms,
-        weight: instance.metadata.get("weight").and_then(|weight| weight.parse().ok()).unwrap_or(1.0),
+        weight: weight_of(&instance.metadata),
         slow_start: instance.slow_start,
         version: instance.metadata.get("version").cloned(),
         started_at: instance.metadata.get("started_at").cloned(),

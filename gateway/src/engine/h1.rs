@@ -143,6 +143,10 @@ impl Engine {
                 break head;
             }
         };
+        if head.status.is_success() {
+            // The replica answers before it has read the body, and may want it.
+            sending.release();
+        }
         let is_upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let exchange = Exchange { keep: head.keeps_alive.then_some(replica), connection, sending };
         let is_event_stream = head.is_event_stream;

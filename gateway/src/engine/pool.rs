@@ -1,7 +1,7 @@
 //! The idle connections of one thread.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use tokio_util::io::poll_read_buf;
 /// Servers keep idle connections for 75 s. The gateway closes them earlier, so that it never sends on a
 /// connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle connections per replica: as many as it may have requests in flight.
+/// Idle connections of a thread per replica: as many as the replica may have requests in flight.
 const MAX_IDLE: usize = 256;
 /// Bytes per read, and of a body that fills the buffer.
 const READ_SIZE: usize = 16 * 1024;
@@ -65,7 +65,7 @@ pub(super) struct IdleConnections {
 /// The idle connections to one replica.
 pub(super) struct Replica {
     /// The most recently used one is the last.
-    idle: RefCell<Vec<Idle>>,
+    idle: RefCell<VecDeque<Idle>>,
     buffers: Buffers,
 }
 
@@ -112,7 +112,7 @@ impl Replica {
     /// Takes the most recently used connection that is still open.
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some((mut stream, alarm, since)) = idle.pop() {
+        while let Some((mut stream, alarm, since)) = idle.pop_back() {
             if since.elapsed() >= IDLE_TIMEOUT {
                 // All others have been idle for longer.
                 idle.clear();
@@ -140,14 +140,18 @@ impl Replica {
             return;
         }
         self.buffers.put(read);
-        let mut idle = self.idle.borrow_mut();
+        let (mut idle, now) = (self.idle.borrow_mut(), Instant::now());
+        // The first ones are not used any more when there are fewer requests than before.
+        while idle.front().is_some_and(|(.., since)| now - *since >= IDLE_TIMEOUT) {
+            idle.pop_front();
+        }
         if idle.len() < MAX_IDLE {
-            idle.push((stream, alarm, Instant::now()));
+            idle.push_back((stream, alarm, now));
         }
     }
 
     fn is_recent(&self) -> bool {
-        self.idle.borrow().last().is_some_and(|(.., since)| since.elapsed() < IDLE_TIMEOUT)
+        self.idle.borrow().back().is_some_and(|(.., since)| since.elapsed() < IDLE_TIMEOUT)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::site::Site;
 
 /// Too large to be kept for a retry.
 const LARGE: usize = 100 * 1024;
-/// Of a chunked body, and here of the others, too.
+/// The end of every body of this file, chunked or not.
 const END: &str = "0\r\n\r\n";
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -108,7 +108,37 @@ async fn a_client_that_waits_for_a_100_gets_a_refusal_of_the_gateway_without_one
         }
     }
     let seen = upstream.seen();
-    assert!(seen.iter().all(|request| !request.to_lowercase().contains("expect")), "{seen:?}");
+    assert!(seen.iter().all(|request| request.starts_with("POST /seldom ")), "{seen:?}");
+}
+
+#[actix_web::test]
+async fn after_a_refused_body_no_request_is_served_on_the_connection() {
+    let upstream = Upstream::answering(OK);
+    let gateway = Gateway::start(&[&upstream]).await;
+    for framing in [&sized(5), "transfer-encoding: chunked"] {
+        let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+        stream.write_all(head("/nowhere", framing).as_bytes()).await.unwrap();
+        assert!(read_to(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 404"));
+        let next = format!("{END}GET /a HTTP/1.1\r\nhost: h\r\n\r\n");
+        // The gateway may have closed the connection.
+        let _ = stream.write_all(next.as_bytes()).await;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert_eq!(upstream.seen(), [""; 0], "{}", String::from_utf8_lossy(&rest));
+    }
+}
+
+#[actix_web::test]
+async fn a_service_that_answers_before_it_reads_the_body_gets_the_body() {
+    let upstream = Upstream::serving(|stream| {
+        read_until(stream, "\r\n\r\n");
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n").unwrap();
+        read_until(stream, END);
+        stream.write_all(b"ok").unwrap();
+    });
+    let gateway = Gateway::start(&[&upstream]).await;
+    let request = head("/a", &sized(LARGE)) + &body();
+    assert!(raw(&gateway, &request.replace("host: h", "host: h\r\nconnection: close")).await.ends_with("ok"));
 }
 
 #[actix_web::test]

@@ -243,8 +243,8 @@ async fn http1(load: Rc<Load>, path: &'static str, seen: impl Fn(&Load) -> &Seen
     }
 }
 
-/// Three requests at a time on one connection, until the gateway says GOAWAY. What it has not processed by then is sent
-/// again, as RFC 9113 §6.8 allows.
+/// Three requests at a time on one connection, until the gateway says GOAWAY. What it has not processed by then does not
+/// count: RFC 9113 §6.8 lets clients send it again.
 async fn http2(load: Rc<Load>) {
     let seen = &load.http2;
     let mut client = connect(&load.site, load.address).await;

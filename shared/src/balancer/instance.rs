@@ -58,11 +58,16 @@ impl Instance {
         self.metadata.get("version").map(String::as_str)
     }
 
-    /// The metadata `weight`; 1 unless that is a number from 0.1 to 100.
+    /// [`weight_of`] its metadata.
     pub fn weight(&self) -> f64 {
-        let weight = self.metadata.get("weight").and_then(|weight| weight.parse::<f64>().ok());
-        weight.filter(|weight| (0.1..=100.0).contains(weight)).unwrap_or(1.0)
+        weight_of(&self.metadata)
     }
+}
+
+/// The metadata `weight`; 1 unless that is a number from 0.1 to 100.
+pub fn weight_of(metadata: &BTreeMap<String, String>) -> f64 {
+    let weight = metadata.get("weight").and_then(|weight| weight.parse::<f64>().ok());
+    weight.filter(|weight| (0.1..=100.0).contains(weight)).unwrap_or(1.0)
 }
 
 #[cfg(test)]

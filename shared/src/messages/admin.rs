@@ -19,6 +19,9 @@ use crate::problem::{Problem, codes};
 use crate::request::{Paging, Params, PathId};
 use crate::service::resource;
 
+/// The action of an admin, in the audit table.
+pub(super) const DISCARD: &str = "dead_letter.discard";
+
 pub(super) fn configure(app: &mut web::ServiceConfig) {
     app.service(resource("/admin/audit").get(acts))
         .service(resource("/admin/outbox").get(outbox))
@@ -33,7 +36,7 @@ async fn outbox(_: Admin, inbox: web::Data<Inbox>) -> Result<HttpResponse, Probl
     Ok(HttpResponse::Ok().json(json!({ "pending": count, "oldest_age_s": oldest_age_s })))
 }
 
-/// The outbox rows of `subject`, and the inbox rows of the events `ids`, which have no subject there.
+/// The outbox rows of `subject`, and the inbox rows of the events `ids`. The inbox stores no subjects.
 async fn messages(_: Admin, params: Params, inbox: web::Data<Inbox>) -> Result<HttpResponse, Problem> {
     let subject: Option<String> = params.optional("subject", "the subject of events")?;
     let ids: Ids = params.optional("ids", IDS)?.unwrap_or_default();
@@ -75,7 +78,7 @@ async fn discard(
     admin.0.require_recent_login()?;
     let discarded = inbox.db().transaction(async |tx| {
         let (destination, event) = take(tx, id.0).await?;
-        Ok::<_, Problem>(record(tx, &admin, &context, "dead_letter.discard", &destination, &event).await?)
+        Ok::<_, Problem>(record(tx, &admin, &context, DISCARD, &destination, &event).await?)
     });
     discarded.await?;
     Ok(HttpResponse::NoContent().finish())

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Event;
+use super::secrets::masked;
 use crate::db::{Db, DbError, Row, Tx, query};
 
 /// A dead letter in the admin's list.
@@ -19,7 +20,7 @@ pub(super) struct DeadLetter {
     last_error: String,
     #[serde(with = "time::serde::rfc3339")]
     at: OffsetDateTime,
-    /// What the event says.
+    /// The payload, without secrets.
     data: Value,
 }
 
@@ -69,7 +70,7 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, DbError> {
         attempts: row.get("attempts")?,
         last_error: row.get("last_error")?,
         at: row.get("at")?,
-        data: event["data"].take(),
+        data: masked(event["data"].take()),
     })
 }
 

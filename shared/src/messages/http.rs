@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use async_trait::async_trait;
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
+use futures_util::{StreamExt as _, stream};
 
-use self::batch::{BatchError, CLOUD_EVENTS, MAX_EVENTS};
-use super::inbox::{Delivery, HandleError, Inbox};
+use self::batch::{BatchError, CLOUD_EVENTS};
+use super::inbox::{Delivery, HandleError, Inbox, MAX_EVENTS};
 use super::{Event, Outgoing, SendError, SendResult, Transport};
 use crate::auth::caller::authenticator;
 use crate::auth::calls::MESSAGES;
@@ -26,7 +27,9 @@ use crate::service::resource;
 pub(super) const CLOUD_EVENT: &str = "application/cloudevents+json";
 const ATTEMPT: &str = "x-message-attempt";
 /// How long a receiver that has refused a batch gets none.
-const WITHOUT_BATCHES: Duration = Duration::from_secs(60);
+const BATCH_PAUSE: Duration = Duration::from_secs(60);
+/// Concurrent requests of a batch that was refused.
+const MAX_ALONE: usize = 8;
 
 /// Pushes events to `POST /messages` of the receivers.
 pub struct HttpTransport(BTreeMap<String, Receiver>);
@@ -45,7 +48,7 @@ impl HttpTransport {
     }
 
     async fn send_each(&self, batch: &[&Outgoing]) -> Vec<SendResult> {
-        join_all(batch.iter().map(|outgoing| self.send(outgoing))).await
+        stream::iter(batch).map(|outgoing| self.send(outgoing)).buffered(MAX_ALONE).collect().await
     }
 
     async fn send_halves(&self, batch: &[&Outgoing]) -> Vec<SendResult> {
@@ -73,7 +76,7 @@ impl Transport for HttpTransport {
 
     fn max_batch(&self, destination: &str) -> usize {
         let refused = self.0.get(destination).and_then(|receiver| receiver.refused_batch.get());
-        if refused.is_some_and(|then| then.elapsed() < WITHOUT_BATCHES) { 1 } else { MAX_EVENTS }
+        if refused.is_some_and(|then| then.elapsed() < BATCH_PAUSE) { 1 } else { MAX_EVENTS }
     }
 
     async fn send_batch(&self, batch: &[&Outgoing]) -> Vec<SendResult> {

@@ -11,6 +11,8 @@ use futures_util::future::FutureExt as _;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+pub(super) use self::batches::MAX_EVENTS;
+
 use self::batches::Batches;
 use super::{Event, Upcast, dead_letters, tracing};
 use crate::db::{Db, DbError, Tx, query};

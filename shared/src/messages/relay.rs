@@ -9,8 +9,8 @@
 //! expires, and `claimed_by` to the relay. After a failed send, the relay updates the row only if both are unchanged.
 //! If one has changed, another claim has replaced this one.
 //!
-//! **Batches.** If the transport can, the relay sends several events for one destination in one request. While such a
-//! request has no answer, new events for its destination gather for the next one, for at most [`GATHER_TIME`]. So an event
+//! **Batches.** If the transport can, the relay sends several events for one destination in one request. While a
+//! request to a destination has no answer, new events for it gather for the next one, for [`GATHER_TIME`]. So an event
 //! in an idle system is sent immediately and alone. The result of each event is its own. An event that has failed at
 //! the receiver is sent alone, and so is a probe.
 //!
@@ -68,7 +68,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 #[allow(clippy::expect_used, reason = "registered once, under a unique name")]
 static SIZES: LazyLock<Histogram> = LazyLock::new(|| {
-    let help = "Events that one request of the relay delivered.";
+    let help = "Events that the relay sent at once.";
     register_histogram!("relay_batch_events", help, vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
         .expect("the name is unique")
 });

@@ -5,9 +5,11 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::admin::DISCARD;
+use super::secrets::masked;
 use crate::db::{Db, DbError, Row, query};
 
-/// The newest events of a subject that are listed.
+/// How many events of a subject are listed.
 const LIMIT: i64 = 100;
 
 /// An event that this service sends.
@@ -29,6 +31,9 @@ pub(super) struct OutboxRow {
     next_attempt_at: Option<OffsetDateTime>,
     last_error: Option<String>,
     is_dead_letter: bool,
+    /// An admin has discarded the dead letter.
+    is_discarded: bool,
+    /// The payload, without secrets.
     data: Value,
 }
 
@@ -40,22 +45,32 @@ pub(super) struct InboxRow {
     /// When it was handled, or when it became a dead letter. `None` if the handler has only failed so far.
     #[serde(with = "time::serde::rfc3339::option")]
     handled_at: Option<OffsetDateTime>,
-    /// Failures of the handler that a consumer of the broker has counted.
+    /// Failures of the handler, as far as they are counted: those of a dead letter, and those over a broker.
     failures: i64,
     last_error: Option<String>,
     is_dead_letter: bool,
+    /// An admin has discarded the dead letter.
+    is_discarded: bool,
 }
 
-/// The newest 100 outbox rows of `subject`, oldest first. Each of the two halves has an index.
+/// Whether an admin has discarded the dead letter of the event `id`. It is no dead letter any more.
+fn discarded(id: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM admin_acts WHERE action = '{DISCARD}' AND subject_id = {id}) AS is_discarded"
+    )
+}
+
+/// The newest 100 outbox rows of `subject`, oldest first. Sent and unsent events have an index each.
 pub(super) async fn outbox(db: &Db, subject: &str) -> Result<Vec<OutboxRow>, DbError> {
     let half = |sent: &str| {
         format!(
             "SELECT outbox.seq, outbox.id, outbox.destination, outbox.event, outbox.created_at, outbox.sent_at, \
                 outbox.next_at, COALESCE(dead.attempts, outbox.attempts) AS failures, \
-                COALESCE(dead.last_error, outbox.last_error) AS last_error, dead.at AS dead_at \
+                COALESCE(dead.last_error, outbox.last_error) AS last_error, dead.at AS dead_at, {} \
              FROM outbox LEFT JOIN dead_letters AS dead \
                 ON dead.id = outbox.id AND dead.destination = outbox.destination \
-             WHERE outbox.subject = $1 AND outbox.sent_at IS {sent}"
+             WHERE outbox.subject = $1 AND outbox.sent_at IS {sent}",
+            discarded("outbox.id")
         )
     };
     let rows = query(format!("{} UNION ALL {} ORDER BY seq DESC LIMIT $2", half("NULL"), half("NOT NULL")));
@@ -79,21 +94,23 @@ fn outbox_row(row: &Row) -> Result<OutboxRow, DbError> {
         next_attempt_at: sent_at.is_none().then_some(next_at),
         last_error: row.get("last_error")?,
         is_dead_letter: row.get::<Option<OffsetDateTime>>("dead_at")?.is_some(),
-        data: event["data"].take(),
+        is_discarded: row.get("is_discarded")?,
+        data: masked(event["data"].take()),
     })
 }
 
 /// The inbox rows of `consumer` for the events `ids`, in no order.
 pub(super) async fn inbox(db: &Db, consumer: &str, ids: Vec<Uuid>) -> Result<Vec<InboxRow>, DbError> {
-    let rows = query(
+    let rows = query(format!(
         "SELECT value AS id, inbox.seen_at, COALESCE(dead.attempts, failed.failures, 0) AS failures, \
-            dead.last_error, dead.at AS dead_at \
+            dead.last_error, dead.at AS dead_at, {} \
          FROM UNNEST($2) AS value \
          LEFT JOIN inbox ON inbox.consumer = $1 AND inbox.id = value \
          LEFT JOIN inbox_failures AS failed ON failed.consumer = $1 AND failed.id = value \
          LEFT JOIN dead_letters AS dead ON dead.id = value AND dead.destination = $1 \
          WHERE inbox.id IS NOT NULL OR failed.id IS NOT NULL",
-    );
+        discarded("value")
+    ));
     let rows = rows.bind(consumer).bind(ids).fetch_all(db).await?;
     let row = |row: &Row| {
         Ok(InboxRow {
@@ -103,6 +120,7 @@ pub(super) async fn inbox(db: &Db, consumer: &str, ids: Vec<Uuid>) -> Result<Vec
             failures: row.get("failures")?,
             last_error: row.get("last_error")?,
             is_dead_letter: row.get::<Option<OffsetDateTime>>("dead_at")?.is_some(),
+            is_discarded: row.get("is_discarded")?,
         })
     };
     rows.iter().map(row).collect()

@@ -198,9 +198,14 @@ impl Exchange {
         self.awaits_continue.get()
     }
 
-    /// The response begins. Returns whether the client still waits for a 100, and gets none any more.
-    pub(super) fn ends_waiting(&self) -> bool {
-        self.awaits_continue.take()
+    /// The response begins: a client that still waits for a 100 gets none any more. It may send its body or not, so
+    /// nobody knows where its next request begins, and the connection ends. Returns whether that is so.
+    pub(super) fn stop_awaiting_continue(&self) -> bool {
+        let awaits = self.awaits_continue.take();
+        if awaits {
+            self.is_last.set(true);
+        }
+        awaits
     }
 
     fn ask_for_body(&self) {
@@ -336,7 +341,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 self.cleared = self.input.len();
                 self.cleared > 0
             }
-            State::Response if !self.is_last && self.exchange.progress.get() == Progress::Written => {
+            State::Response
+                if !self.exchange.is_last.get() && self.exchange.progress.get() == Progress::Written =>
+            {
                 let now = Instant::now();
                 self.state = State::Head { deadline: now + IDLE_TIMEOUT, scanned: 0 };
                 if self.input.is_empty() {

@@ -104,8 +104,7 @@ async fn serve(
             .await
             .unwrap_or_else(|_| Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into())),
     };
-    // A client that got no 100 may send its body or not: nobody knows where its next request begins.
-    seen.is_last |= exchange.as_ref().is_some_and(|exchange| exchange.ends_waiting());
+    seen.is_last |= exchange.as_ref().is_some_and(|exchange| exchange.stop_awaiting_continue());
     // The handler has seen a body that breaks off.
     let is_slow = exchange.as_ref().is_some_and(|exchange| exchange.is_slow());
     let late = is_slow.then(|| Problem::of_status(StatusCode::REQUEST_TIMEOUT).error_response());

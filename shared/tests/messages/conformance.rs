@@ -426,6 +426,13 @@ async fn the_rows_of_a_subject_say_what_became_of_each_event_at_both_ends() {
             assert!(row["handled_at"].is_string(), "{row}");
             assert_eq!(row["last_error"].is_string(), is_dead, "{row}");
         }
+        let discarded = json!(events[2].id);
+        let deleted = receiver.admin.delete(&format!("/admin/dead-letters/{}", events[2].id)).await;
+        assert_eq!(deleted.status, 204);
+        let asked = receiver.admin.get(&format!("/admin/messages?ids={ids}")).await.expect(200);
+        for row in asked["inbox"].as_array().unwrap() {
+            assert_eq!(row["is_discarded"], json!(row["id"] == discarded), "{row}");
+        }
         receiver.admin.get("/admin/messages?ids=7").await.expect_problem(400, "invalid_parameter");
         let many = vec![uuid::Uuid::nil().to_string(); 101].join(",");
         receiver

@@ -134,7 +134,7 @@ async fn a_body_that_is_no_batch_is_rejected_and_a_repeated_batch_has_one_effect
 }
 
 #[actix_web::test]
-async fn an_event_of_a_batch_whose_row_is_locked_does_not_hold_up_the_results_of_the_others() {
+async fn an_event_whose_row_is_locked_holds_up_the_results_of_its_batch_for_a_second() {
     let Some(url) = postgres_url().await else { return };
     let db = open(&url).await;
     let receiver = receiver(&db, "http://").await;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The answer has an item for each event, in the order of the batch: the status and the problem that the event would get in
-//! a request of its own. The receiver hands all events to its inbox at once, which handles them in one transaction. Events
+//! a request of its own. A batch has at most as many events as the inbox handles in one transaction. The receiver hands all events to its inbox at once, which handles them in one transaction. Events
 //! of one subject are an exception: the second waits until the first has its result, and is not handled if the sender
 //! will send the first again.
 //!
@@ -36,16 +36,15 @@ use crate::auth::calls::MESSAGES;
 use crate::auth::{Authenticator, ServiceCaller};
 use crate::body::BODY_LIMIT;
 use crate::client::{ClientError, ServiceClient};
-use crate::messages::inbox::{Delivery, Inbox};
+use crate::messages::inbox::{Delivery, Inbox, MAX_EVENTS};
 use crate::messages::{Event, Outgoing, SendError, SendResult};
 use crate::problem::Problem;
 use crate::problem::codes::MESSAGE_REJECTED;
 use crate::trace::{Current, SpanContext};
 
 pub(super) const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
-/// As many as the inbox handles in one transaction.
-pub(super) const MAX_EVENTS: usize = 32;
-/// An event that takes longer gets 503, so that the others have their results. The inbox continues to handle it.
+/// An event that takes longer gets 503, so that the others have their results. The inbox drops it if it has not begun to
+/// handle it.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// The result of one event of a batch.
@@ -149,6 +148,9 @@ fn parse(body: &[u8]) -> Result<Vec<Result<Event, serde_json::Error>>, Problem> 
     }
     let items: Vec<Value> = serde_json::from_slice(body)
         .map_err(|error| rejected("The body is not a batch of CloudEvents.").because(&error))?;
+    if items.len() > MAX_EVENTS {
+        return Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE));
+    }
     Ok(items.into_iter().map(serde_json::from_value).collect())
 }
 

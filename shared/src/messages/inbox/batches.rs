@@ -27,7 +27,7 @@ use crate::messages::Event;
 use crate::trace::Current;
 
 /// Events in one transaction. More would keep their rows locked for longer, and hardly save anything.
-const MAX_EVENTS: usize = 32;
+pub(in crate::messages) const MAX_EVENTS: usize = 32;
 /// Events of a failed batch that are handled at the same time.
 const MAX_ALONE: usize = 4;
 const SLOW: Duration = Duration::from_millis(100);
@@ -115,6 +115,8 @@ impl Turn {
     /// The events that wait now. If there are none, the turn is over.
     fn next(&mut self) -> Option<Vec<Waiting>> {
         let mut state = self.inbox.batches.state();
+        // Nobody waits for the others any more: their sender sends them again.
+        state.waiting.retain(|waiting| !waiting.answer.is_closed());
         let count = state.waiting.len().min(MAX_EVENTS);
         if count == 0 {
             self.is_over = true;

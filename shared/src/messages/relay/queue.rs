@@ -10,10 +10,10 @@ use super::{Finished, Sending, Wanted};
 use crate::messages::SendError;
 use crate::messages::outbox::Outgoing;
 
-/// Concurrent requests.
+/// Concurrent requests, and the events in them. With more events, a slow receiver would not be done with them in time.
 pub(super) const MAX_IN_FLIGHT: usize = 32;
-/// How long events wait, at most, for the answer to an earlier request to their destination. Half the time of a slow
-/// transaction of the inbox.
+const MAX_EVENTS_IN_FLIGHT: usize = 128;
+/// How long events wait for the answer to an earlier request to their destination.
 pub(super) const GATHER_TIME: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
@@ -27,6 +27,7 @@ pub(super) struct Queue {
     probing: Vec<String>,
     /// Requests.
     in_flight: usize,
+    events_in_flight: usize,
     /// The destinations whose events gather for the next batch, and until when.
     gathering: BTreeMap<String, OffsetDateTime>,
 }
@@ -67,18 +68,23 @@ impl Queue {
         self.gathering.retain(|_, until| *until > now);
         // The batches that take more events: their places in `batches`, by destination.
         let mut open = BTreeMap::new();
+        let mut events = self.events_in_flight + batches.len();
         for outgoing in std::mem::take(&mut self.waiting) {
             let destination = outgoing.destination.clone();
             let max = if outgoing.attempts == 0 { max_batch(&destination) } else { 1 };
-            let may_begin = self.in_flight + batches.len() < MAX_IN_FLIGHT
+            let has_room = events < MAX_EVENTS_IN_FLIGHT;
+            let may_begin = has_room
+                && self.in_flight + batches.len() < MAX_IN_FLIGHT
                 && (max == 1 || !self.gathering.contains_key(&destination));
             let batch = open.get(&destination).and_then(|place: &usize| batches.get_mut(*place));
-            let batch = batch.filter(|batch: &&mut Vec<_>| batch.len() < max);
+            let batch = batch.filter(|batch: &&mut Vec<_>| has_room && batch.len() < max);
             if !self.circuits.is_closed(&destination) {
                 self.held.push_back(outgoing);
             } else if let Some(batch) = batch {
                 batch.push(Sending { outgoing, is_probe: false });
+                events += 1;
             } else if may_begin {
+                events += 1;
                 if max > 1 {
                     open.insert(destination.clone(), batches.len());
                     self.gathering.insert(destination, now + GATHER_TIME);
@@ -89,12 +95,14 @@ impl Queue {
             }
         }
         self.in_flight += batches.len();
+        self.events_in_flight = events;
         batches
     }
 
     /// Updates the queue with the results of one request.
     pub(super) fn finish(&mut self, batch: &[Finished]) {
         self.in_flight -= 1;
+        self.events_in_flight -= batch.len();
         if let Some(Finished { sending, .. }) = batch.first() {
             let destination = &sending.outgoing.destination;
             self.gathering.remove(destination);
@@ -190,6 +198,21 @@ mod tests {
         sender.answer(first.remove(0), &[Ok(())]);
         assert_eq!(Sender::sizes(&sender.take()), [("a", MAX_BATCH)]);
         assert!(sender.take().is_empty() && sender.queue.is_gathering());
+    }
+
+    #[test]
+    fn a_receiver_that_does_not_answer_has_a_limited_number_of_events_in_flight() {
+        let (mut sender, mut sent) = (Sender::new(), 0);
+        loop {
+            (0..20).for_each(|_| sender.push("a", 0));
+            let batches = sender.queue.take(sender.now, |_| 10);
+            sent += batches.iter().map(Vec::len).sum::<usize>();
+            sender.now += GATHER_TIME;
+            if batches.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(sent, MAX_EVENTS_IN_FLIGHT);
     }
 
     #[test]

@@ -34,8 +34,7 @@ impl IdleConnections {
         Place { connections: self.clone(), number }
     }
 
-    /// Looks at some connections, the next ones each time, and closes that which has been idle for the longest time, if
-    /// there is any.
+    /// Looks at some connections, the next ones each time, and closes the one of them that has been idle longest.
     pub(in crate::service) fn evict(&self) {
         let (places, hand) = (self.places.borrow(), self.hand.get());
         let sample = places.range(hand..).chain(places.range(..hand)).take(SAMPLE);
