@@ -17,8 +17,7 @@ use tokio::time::Instant;
 
 use crate::customer::Customer;
 
-/// For a start that fails because of what an earlier fault has left, and for the end of a fault after its time. A
-/// killed replica is started again and registers again meanwhile.
+/// For the start and the end of a fault. A replica that an earlier fault killed must first register again.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
 /// The shortest time of a fault, in seconds.

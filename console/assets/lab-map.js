@@ -1,4 +1,4 @@
-// The map beside the faults: what they do to replicas and edges. Its figures are on the page of the map.
+// The map beside the faults: what they do to replicas and edges. It has no figures.
 
 import { element, replace } from './dom.js';
 import { watchMap } from './live.js';

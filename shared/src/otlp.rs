@@ -56,8 +56,7 @@ impl OtlpConfig {
         if !(0.0..=1.0).contains(&ratio) {
             vars.reject("OTEL_TRACES_SAMPLER_ARG is not usable: write a number from 0 to 1");
         }
-        let logs: String =
-            vars.or("OTEL_LOGS_EXPORTER", "otlp", "log lines go to the collector, too; or none");
+        let logs: String = vars.or("OTEL_LOGS_EXPORTER", "otlp", "otlp exports log lines, none does not");
         if !["otlp", "none"].contains(&logs.as_str()) {
             vars.reject("OTEL_LOGS_EXPORTER is not usable: write otlp or none");
         }

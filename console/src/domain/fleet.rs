@@ -27,7 +27,7 @@ pub struct Instance {
     pub reason: Option<String>,
     /// When an ejection ends, as RFC 3339.
     pub until: Option<String>,
-    /// From 0 to 1: below 1 while its requests grow after its start (slow start).
+    /// The share of requests that slow start lets it have: from 0 to 1.
     #[serde(default = "whole", rename = "weight")]
     pub slow_start: f64,
 }
@@ -51,7 +51,7 @@ pub struct Route {
 pub struct Versions {
     /// From 0 to 1.
     pub shares: BTreeMap<String, f64>,
-    /// Who decides about the share of the new version: `step`, `set` or `returned`; `None` without a canary.
+    /// The state of the canary: `step`, `set` (by an admin) or `returned` (rolled back); `None` without a canary.
     pub canary: Option<String>,
 }
 

@@ -13,12 +13,12 @@ pub(super) struct Faulty {
     inner: Rc<dyn Transport>,
     lab: Lab,
     /// The last messages that were sent while messages were reordered.
-    before: RefCell<Vec<Outgoing>>,
+    previous: RefCell<Vec<Outgoing>>,
 }
 
 impl Faulty {
     pub(super) fn new(inner: Rc<dyn Transport>, lab: Lab) -> Self {
-        Self { inner, lab, before: RefCell::default() }
+        Self { inner, lab, previous: RefCell::default() }
     }
 }
 
@@ -49,9 +49,9 @@ impl Transport for Faulty {
             self.again(&delivered).await;
         }
         let delivered = if is_reordered { delivered.into_iter().cloned().collect() } else { Vec::new() };
-        let before = self.before.replace(delivered);
+        let previous = self.previous.replace(delivered);
         if is_reordered {
-            self.again(&before.iter().collect::<Vec<_>>()).await;
+            self.again(&previous.iter().collect::<Vec<_>>()).await;
         }
         results
     }

@@ -33,7 +33,7 @@ impl Stream for Expected {
     }
 }
 
-/// Lets the client of `request` wait for a 100, if it wants to.
+/// If the client of `request` waits for a 100, it gets none before the body is read.
 pub(in crate::service) fn prepare(request: &mut ServiceRequest, exchange: &Rc<Exchange>) {
     let expects = match request.version() {
         Version::HTTP_2 => request.headers().contains_key(header::EXPECT),
