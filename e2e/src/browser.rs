@@ -36,13 +36,11 @@ impl Browser {
 
     /// The same, with more arguments of Chromium.
     pub async fn start_with(site: &Api, arguments: &[&str]) -> Option<Self> {
-        let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
-        let Ok(mut driver) = driver else {
+        let Some((driver, port)) = start_driver() else {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "there is no chromedriver");
             skip("in a browser: the package chromium-driver is not installed");
             return None;
         };
-        let port = port_of(&mut driver).expect("the driver says at which port it listens");
         let profile = std::env::temp_dir().join(format!("browser-{}", Uuid::now_v7()));
         let folder = format!("--user-data-dir={}", profile.display());
         // As root, and in containers, Chromium has no sandbox and little shared memory.
@@ -189,6 +187,21 @@ impl Drop for Browser {
         let _ = self.driver.wait();
         let _ = std::fs::remove_dir_all(&self.profile);
     }
+}
+
+/// How often the driver is started: it picks a port that is free with IPv4, and ends if IPv6 has it in use.
+const STARTS: usize = 5;
+
+/// The driver, and the port at which it listens. `None` if it is not installed.
+fn start_driver() -> Option<(Child, u16)> {
+    for _ in 0..STARTS {
+        let mut driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn().ok()?;
+        if let Some(port) = port_of(&mut driver) {
+            return Some((driver, port));
+        }
+        let _ = driver.wait();
+    }
+    panic!("the driver does not say at which port it listens");
 }
 
 /// The driver's last word at its start is the port.

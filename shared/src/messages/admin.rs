@@ -19,9 +19,6 @@ use crate::problem::{Problem, codes};
 use crate::request::{Paging, Params, PathId};
 use crate::service::resource;
 
-/// The action of an admin, in the audit table.
-pub(super) const DISCARD: &str = "dead_letter.discard";
-
 pub(super) fn configure(app: &mut web::ServiceConfig) {
     app.service(resource("/admin/audit").get(acts))
         .service(resource("/admin/outbox").get(outbox))
@@ -78,7 +75,7 @@ async fn discard(
     admin.0.require_recent_login()?;
     let discarded = inbox.db().transaction(async |tx| {
         let (destination, event) = take(tx, id.0).await?;
-        Ok::<_, Problem>(record(tx, &admin, &context, DISCARD, &destination, &event).await?)
+        Ok::<_, Problem>(record(tx, &admin, &context, dead_letters::DISCARD, &destination, &event).await?)
     });
     discarded.await?;
     Ok(HttpResponse::NoContent().finish())

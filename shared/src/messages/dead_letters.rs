@@ -9,6 +9,9 @@ use super::Event;
 use super::secrets::masked;
 use crate::db::{Db, DbError, Row, Tx, query};
 
+/// What an admin does to a dead letter, in the audit table.
+pub(super) const DISCARD: &str = "dead_letter.discard";
+
 /// A dead letter in the admin's list.
 #[derive(Debug, Serialize)]
 pub(super) struct DeadLetter {

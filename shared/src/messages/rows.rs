@@ -5,7 +5,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::admin::DISCARD;
+use super::dead_letters::DISCARD;
 use super::secrets::masked;
 use crate::db::{Db, DbError, Row, query};
 

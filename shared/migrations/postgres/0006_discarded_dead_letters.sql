@@ -1,0 +1,3 @@
+-- no-transaction
+-- GET /admin/messages: whether the dead letter of an event was discarded.
+CREATE INDEX CONCURRENTLY admin_acts_discard ON admin_acts (subject_id) WHERE action = 'dead_letter.discard';
