@@ -1,4 +1,4 @@
-//! `Expect: 100-continue`: whoever decides about a request does so before the client has sent its body.
+//! `Expect: 100-continue`: the gateway or the service can refuse a request before the client has sent its body.
 
 use std::future::poll_fn;
 use std::io::{Read as _, Write as _};

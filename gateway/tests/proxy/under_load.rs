@@ -213,7 +213,7 @@ async fn exchange(stream: &mut Tls, path: &str, body: &[u8]) -> std::io::Result<
     }
 }
 
-/// Keeps its connection until it is told that it closes.
+/// Uses one connection until an answer says `Connection: close`.
 async fn http1(load: Rc<Load>, path: &'static str, seen: impl Fn(&Load) -> &Seen) {
     let (mut open, seen) = (None, seen(&load));
     for number in 0.. {

@@ -256,8 +256,6 @@ pub(super) struct Connection<T> {
     state: State,
     /// The current request has a body.
     has_body: bool,
-    /// No request may follow the current one.
-    is_last: bool,
     /// When the rest of a body is no longer read that comes after its response.
     rest_until: Option<Instant>,
     /// The client sends nothing more, or is not listened to.
@@ -301,7 +299,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             cleared: 0,
             state: State::Head { deadline: now + IDLE_TIMEOUT, scanned: 0 },
             has_body: false,
-            is_last: false,
             rest_until: None,
             has_ended: false,
             alarm: Alarm::default(),
@@ -332,7 +329,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     // It is unknown where the body ends: actix sees a body that breaks off.
                     Err(Malformed) => {
                         self.input.clear();
-                        self.is_last = true;
+                        self.exchange.is_last.set(true);
                         !std::mem::replace(&mut self.has_ended, true)
                     }
                 }
@@ -342,7 +339,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 self.cleared > 0
             }
             State::Response
-                if !self.exchange.is_last.get() && self.exchange.progress.get() == Progress::Written =>
+                if !self.exchange.is_last() && self.exchange.progress.get() == Progress::Written =>
             {
                 let now = Instant::now();
                 self.state = State::Head { deadline: now + IDLE_TIMEOUT, scanned: 0 };
@@ -397,8 +394,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.exchange.idle_since.set(None);
         self.exchange.progress.set(Progress::Running);
         self.has_body = head.framing != Framing::None;
-        self.is_last |= head.is_last;
-        self.exchange.is_last.set(self.is_last);
+        self.exchange.is_last.set(self.exchange.is_last() || head.is_last);
         self.rest_until = None;
         self.receiving.restart();
         self.sending.restart();
@@ -519,7 +515,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             State::Body(_) => {
                 ready!(self.receiving.poll_late(cx));
                 self.exchange.is_slow.set(true);
-                (self.has_ended, self.is_last) = (true, true);
+                self.has_ended = true;
+                self.exchange.is_last.set(true);
             }
             State::Response | State::Refused(_) => return Poll::Pending,
         }
@@ -560,7 +557,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
                 continue;
             }
             if this.is_unwanted() {
-                (this.has_ended, this.is_last) = (true, true);
+                this.has_ended = true;
+                this.exchange.is_last.set(true);
             }
             let waits = matches!(this.state, State::Response) && !this.input.is_empty();
             match (this.has_ended, waits) {
@@ -618,7 +616,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // A connection between requests has no response that could be lost.
-        let is_idle = !this.is_last && (this.has_ended || this.exchange.idle_since.get().is_some());
+        let is_idle =
+            !this.exchange.is_last() && (this.has_ended || this.exchange.idle_since.get().is_some());
         match is_idle {
             true => Pin::new(this.io.get_mut()).poll_shutdown(cx),
             false => this.linger.poll(this.io.get_mut(), cx).map(Ok),

@@ -134,6 +134,18 @@ async fn a_body_that_is_no_batch_is_rejected_and_a_repeated_batch_has_one_effect
 }
 
 #[actix_web::test]
+async fn a_batch_with_more_events_than_fit_into_a_transaction_is_refused_whole() {
+    let db = open(&sqlite_url()).await;
+    let receiver = receiver(&db, "http://").await;
+    let batch: Vec<_> = (0..33).map(|number| done(&number.to_string(), number).to_json()).collect();
+    let api = Api::at(&receiver.url).with_token(KEYS.service_token("sender", "receiver", None));
+    let api = api.with("content-type", BATCH);
+    let answer = api.send_text(Method::POST, "/messages", json!(batch).to_string()).await;
+    answer.expect_problem(413, "body_too_large");
+    assert_eq!(transactions(&db).await, 0);
+}
+
+#[actix_web::test]
 async fn an_event_whose_row_is_locked_holds_up_the_results_of_its_batch_for_a_second() {
     let Some(url) = postgres_url().await else { return };
     let db = open(&url).await;

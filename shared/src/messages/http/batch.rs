@@ -7,9 +7,9 @@
 //! ```
 //!
 //! The answer has an item for each event, in the order of the batch: the status and the problem that the event would get in
-//! a request of its own. A batch has at most as many events as the inbox handles in one transaction. The receiver hands all events to its inbox at once, which handles them in one transaction. Events
-//! of one subject are an exception: the second waits until the first has its result, and is not handled if the sender
-//! will send the first again.
+//! a request of its own. The receiver hands all events to its inbox at once, which handles them in one transaction; a batch
+//! with more events than fit into one gets 413. Events of one subject are an exception: the second waits until the first
+//! has its result, and is not handled if the sender will send the first again.
 //!
 //! | answer to the whole batch | what the sender does |
 //! |---|---|
@@ -103,7 +103,11 @@ pub(super) async fn receive(
     body: &[u8],
 ) -> Result<HttpResponse, Problem> {
     let (mut items, mut subjects) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
-    for (place, event) in parse(body)?.into_iter().enumerate() {
+    let events = parse(body)?;
+    if events.len() > MAX_EVENTS {
+        return Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    for (place, event) in events.into_iter().enumerate() {
         match event {
             Ok(event) => subjects.entry(event.subject.clone()).or_default().push((place, Arc::new(event))),
             Err(error) => {
@@ -141,16 +145,13 @@ pub(super) async fn receive(
     Ok(HttpResponse::Ok().json(items.into_iter().map(|(_, item)| item).collect::<Vec<_>>()))
 }
 
-/// The events of a batch. An item that is no event does not spoil the others.
+/// The events of a batch. An item that is no event does not affect the others.
 fn parse(body: &[u8]) -> Result<Vec<Result<Event, serde_json::Error>>, Problem> {
     if let Ok(events) = serde_json::from_slice::<Vec<Event>>(body) {
         return Ok(events.into_iter().map(Ok).collect());
     }
     let items: Vec<Value> = serde_json::from_slice(body)
         .map_err(|error| rejected("The body is not a batch of CloudEvents.").because(&error))?;
-    if items.len() > MAX_EVENTS {
-        return Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE));
-    }
     Ok(items.into_iter().map(serde_json::from_value).collect())
 }
 
