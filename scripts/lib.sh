@@ -117,11 +117,18 @@ scripts/smoke tests the running stack, step by step. $3 stops the stack.
 TEXT
 }
 
-# driver PROGRAM: builds a program of the crate `bench`, and sets $driver to its path.
+# build_driver PROGRAM: builds a program of the crate `bench`, and sets $driver to its path. CI uses the profile dev,
+# in which the tests have built it already.
+build_driver() {
+  local profile=${DRIVER_PROFILE:-$PROFILE}
+  cargo build --profile "$profile" --quiet -p bench --bin "$1"
+  driver=${CARGO_TARGET_DIR:-target}/${profile/%dev/debug}/$1
+}
+
+# driver PROGRAM: the same, for a program that needs the running stack of scripts/up.
 driver() {
   [ -s "$SECRETS/admin.env" ] || die "The stack is not running: start it with scripts/up. If it runs in docker compose, add --compose."
-  cargo build --profile "$PROFILE" --quiet -p bench --bin "$1"
-  driver=$BIN/$1
+  build_driver "$1"
 }
 
 # drive_on ARGUMENT...: replaces this process by the driver. Only the driver gets the admin's login.

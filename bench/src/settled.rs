@@ -1,6 +1,7 @@
 //! Waits until a stack has settled: every invariant holds, and nothing changes any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -33,6 +34,42 @@ pub async fn wait_until_settled(
     customers: &BTreeSet<String>,
     timeout: Duration,
 ) -> Option<Settled> {
+    let mut settled = wait_until_all_holds(deployment, log, customers, timeout).await?;
+    if settled.holds() {
+        tokio::time::sleep(STABLE_TIME).await;
+        let snapshot = snapshot::take(deployment).await?;
+        let before = versions(&settled.snapshot);
+        settled.invariants = check(&snapshot, log, customers);
+        settled.invariants.push(unchanged(&before, &versions(&snapshot)));
+    }
+    Some(settled)
+}
+
+/// Takes snapshots until every invariant holds, for `timeout` at most, and compares with the versions that an earlier call
+/// has written to `file`: none may have changed since. Then writes its own. So a row of tests need not wait for the leases
+/// of each.
+pub async fn wait_and_compare(
+    deployment: &Deployment,
+    log: &ClientLog,
+    customers: &BTreeSet<String>,
+    timeout: Duration,
+    file: &Path,
+) -> Option<Settled> {
+    let mut settled = wait_until_all_holds(deployment, log, customers, timeout).await?;
+    let now = versions(&settled.snapshot);
+    let before = std::fs::read(file)
+        .map_or_else(|_| Some(Versions::new()), |text| serde_json::from_slice(&text).ok())?;
+    settled.invariants.push(unchanged(&before, &now));
+    std::fs::write(file, serde_json::to_vec(&now).ok()?).ok()?;
+    Some(settled)
+}
+
+async fn wait_until_all_holds(
+    deployment: &Deployment,
+    log: &ClientLog,
+    customers: &BTreeSet<String>,
+    timeout: Duration,
+) -> Option<Settled> {
     let begun = Instant::now();
     loop {
         let snapshot = snapshot::take(deployment).await;
@@ -42,13 +79,7 @@ pub async fn wait_until_settled(
             Settled { after, snapshot, invariants }
         });
         match settled {
-            Some(settled) if settled.holds() => {
-                tokio::time::sleep(STABLE_TIME).await;
-                let snapshot = snapshot::take(deployment).await?;
-                let mut invariants = check(&snapshot, log, customers);
-                invariants.push(unchanged(&settled.snapshot, &snapshot));
-                return Some(Settled { after, snapshot, invariants });
-            }
+            Some(settled) if settled.holds() => return Some(settled),
             settled if after > timeout => return settled,
             _ => tokio::time::sleep(POLL).await,
         }
@@ -61,23 +92,19 @@ impl Settled {
     }
 }
 
-fn unchanged(before: &Snapshot, after: &Snapshot) -> Invariant {
-    let (before, after) = (versions(before), versions(after));
-    Invariant::new(
-        "unchanged",
-        "no order and no payment changes in the 16 s after that",
-        &before,
-        |(id, version)| {
-            let now = after.get(*id).copied();
-            (now != Some(**version)).then(|| format!("{id} had version {version}, and has {now:?}"))
-        },
-    )
+fn unchanged(before: &Versions, now: &Versions) -> Invariant {
+    Invariant::new("unchanged", "no order and no payment changes after that", before, |(id, version)| {
+        let now = now.get(*id);
+        (now != Some(*version)).then(|| format!("{id} had version {version}, and has {now:?}"))
+    })
 }
 
-/// Of every order and payment, by id.
-fn versions(snapshot: &Snapshot) -> BTreeMap<&str, &Value> {
+/// The versions of every order and payment, by id.
+type Versions = BTreeMap<String, Value>;
+
+fn versions(snapshot: &Snapshot) -> Versions {
     let all = snapshot.orders.iter().chain(&snapshot.payments);
-    all.filter_map(|one| Some((one["id"].as_str()?, &one["version"]))).collect()
+    all.filter_map(|one| Some((one["id"].as_str()?.to_owned(), one["version"].clone()))).collect()
 }
 
 #[cfg(test)]
@@ -93,9 +120,10 @@ mod tests {
             payments: vec![json!({ "id": "p", "version": payment })],
             ..Snapshot::default()
         };
-        assert!(unchanged(&snapshot(3, 5), &snapshot(3, 5)).holds());
-        assert!(!unchanged(&snapshot(3, 5), &snapshot(4, 5)).holds());
-        assert!(!unchanged(&snapshot(3, 5), &snapshot(3, 6)).holds());
-        assert!(!unchanged(&snapshot(3, 5), &Snapshot::default()).holds(), "gone");
+        let unchanged = |before: Snapshot, now: Snapshot| unchanged(&versions(&before), &versions(&now));
+        assert!(unchanged(snapshot(3, 5), snapshot(3, 5)).holds());
+        assert!(!unchanged(snapshot(3, 5), snapshot(4, 5)).holds());
+        assert!(!unchanged(snapshot(3, 5), snapshot(3, 6)).holds());
+        assert!(!unchanged(snapshot(3, 5), Snapshot::default()).holds(), "gone");
     }
 }

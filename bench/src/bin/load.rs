@@ -6,13 +6,14 @@
 //! `scripts/faults` runs it.
 
 use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bench::client_log::ClientLog;
 use bench::customer::Customer;
 use bench::deployment::{Deployment, DeploymentConfig};
-use bench::settled::wait_until_settled;
+use bench::settled::{wait_and_compare, wait_until_settled};
 use bench::workload::{PlannedOrder, TOKENS, Then, place_and_follow_up, read_until};
 use futures_util::future::{join, join_all};
 use shared::config::{ConfigError, Vars};
@@ -20,13 +21,17 @@ use shared::config::{ConfigError, Vars};
 struct Config {
     deployment: DeploymentConfig,
     customers: usize,
+    /// See [`wait_and_compare`].
+    settled_file: Option<PathBuf>,
 }
 
 impl Config {
     fn from_vars(mut vars: Vars) -> Result<Self, ConfigError> {
         let deployment = DeploymentConfig::from_vars(&mut vars);
         let customers = vars.or("CUSTOMERS", "4", "how many read and order at a time");
-        vars.finish(deployment.map(|deployment| Self { deployment, customers }))
+        let settled_file =
+            vars.optional("SETTLED_FILE", "the versions of the orders and payments of the load before");
+        vars.finish(deployment.map(|deployment| Self { deployment, customers, settled_file }))
     }
 }
 
@@ -67,9 +72,11 @@ async fn run(config: Config) -> Result<bool, String> {
 
     let log = log.into_inner();
     let ids = customers.iter().map(|customer| customer.id.clone()).collect();
-    let settled = wait_until_settled(&deployment, &log, &ids, SETTLE_TIMEOUT)
-        .await
-        .ok_or("No snapshot can be taken.")?;
+    let settled = match &config.settled_file {
+        Some(file) => wait_and_compare(&deployment, &log, &ids, SETTLE_TIMEOUT, file).await,
+        None => wait_until_settled(&deployment, &log, &ids, SETTLE_TIMEOUT).await,
+    };
+    let settled = settled.ok_or("No snapshot can be taken.")?;
     print!(
         "gets={} gets_failed={} orders={} retries={} settled_s={:.1} broken={}",
         log.reads,
