@@ -192,7 +192,14 @@ impl Members {
         (ejected, self.registered().count() / 2)
     }
 
-    pub(super) fn record(&mut self, key: ReplicaKey, outcome: RequestOutcome, sent: Instant, now: Instant) {
+    /// Returns whether the outcome has closed the replica's circuit breaker.
+    pub(super) fn record(
+        &mut self,
+        key: ReplicaKey,
+        outcome: RequestOutcome,
+        sent: Instant,
+        now: Instant,
+    ) -> bool {
         let (ejected, most) = self.ejected();
         let slow_start = self.has_settled(now);
         // A replica that fails fast must not look fast, so an error counts as ten times the mean latency. Errors raise
@@ -201,11 +208,13 @@ impl Members {
             true => 10 * self.mean_latency(now).min(MEAN_CAP),
             false => Duration::ZERO,
         };
-        let Some(replica) = self.get(key) else { return };
+        let Some(replica) = self.get(key) else { return false };
         replica.ewma.observe(now.saturating_duration_since(sent).max(least), now);
-        if replica.record(outcome, sent, ejected < most, now) && slow_start {
+        let closed = replica.record(outcome, sent, ejected < most, now);
+        if closed && slow_start {
             replica.begin_slow_start(now);
         }
+        closed
     }
 
     pub(super) fn health_check_passed(&mut self, key: ReplicaKey, now: Instant) {

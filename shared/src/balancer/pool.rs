@@ -258,7 +258,10 @@ impl PickedReplica {
     pub fn record(&mut self, outcome: RequestOutcome, now: Instant) {
         if outcome.is_conclusive() {
             self.probing = false;
-            self.pool.lock_members().record(self.key, outcome, self.picked_at, now);
+            let closed_breaker = self.pool.lock_members().record(self.key, outcome, self.picked_at, now);
+            if closed_breaker {
+                self.pool.changed.notify_waiters();
+            }
         }
     }
 

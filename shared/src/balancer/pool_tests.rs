@@ -242,6 +242,24 @@ fn only_failures_of_a_replica_count_against_it() {
     assert_eq!(pool.snapshot(now)[0].latency, Duration::ZERO);
 }
 
+#[tokio::test]
+async fn a_probe_that_succeeds_ends_the_wait_for_an_available_replica() {
+    let now = Instant::now();
+    let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
+    fail(&pool, "0", RequestOutcome::Unreachable, 1, now);
+    (0..3).for_each(|_| pool.report_check("1", CheckResult::Refused, now));
+    assert!(!pool.is_available());
+    let later = now + Duration::from_secs(2);
+    let probe = async {
+        let mut probe = pool.pick(&picker, None, &[], later).unwrap();
+        assert!(probe.probing && probe.instance().id == "0");
+        probe.record(ok(), later);
+    };
+    let began = Instant::now();
+    tokio::join!(pool.wait_until_available(Duration::from_secs(60)), probe);
+    assert!(pool.is_available() && began.elapsed() < Duration::from_secs(30));
+}
+
 #[test]
 fn a_replica_whose_checks_fail_is_not_probed_with_requests() {
     let now = Instant::now();
