@@ -15,8 +15,9 @@ fn main() -> io::Result<()> {
     let mut list = String::from("[\n");
     for file in files.iter().filter(|file| file.is_file()) {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let path = format!(r#"concat!(env!("CARGO_MANIFEST_DIR"), "/assets/", {name:?})"#);
         // Writing to a String cannot fail.
-        let _ = writeln!(list, "({name:?}, include_bytes!({:?}) as &[u8]),", file.display().to_string());
+        let _ = writeln!(list, "({name:?}, include_bytes!({path}) as &[u8]),");
     }
     list.push(']');
     let out = env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
