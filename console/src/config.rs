@@ -32,7 +32,7 @@ pub struct Config {
     pub public_gateway: Url,
     /// The simulated card network, for its statement.
     pub card_network: Option<Url>,
-    /// Whether the other programs have `LAB=on`, too.
+    /// Whether this console shows the lab. The other programs need `LAB=on`, too.
     pub has_lab: bool,
 }
 

@@ -2,7 +2,7 @@
 
 pub mod config; // every variable
 pub mod app; // wires everything below
-pub mod routes; // method, path, handler
+pub mod routes; // one file for each use case
 pub mod views; // JSON and files that browsers and programs exchange with this program
 pub mod domain; // spans, searches, traffic: no I/O
 pub mod store; // spans, logs and figures in SQLite

@@ -120,15 +120,8 @@ const BROKER: &str = "nats";
 const FIRST_SERVICE: usize = 2;
 
 /// Names of the strategies that the gateway knows.
-const STRATEGIES: [&str; 7] = [
-    "round-robin",
-    "random",
-    "least-connections",
-    "weighted-round-robin",
-    "p2c-ewma",
-    "consistent-hash",
-    "prequal",
-];
+const STRATEGIES: [&str; 6] =
+    ["round-robin", "random", "least-connections", "weighted-round-robin", "p2c-ewma", "consistent-hash"];
 
 impl Map {
     pub fn of(seen: &Seen, at: String, mut attention: Vec<Attention>) -> Self {
