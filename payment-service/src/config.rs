@@ -46,7 +46,8 @@ pub struct Timing {
     pub poll: Duration,
     /// Between attempts.
     pub backoff: Backoff,
-    /// The order itself is given up after 60 s.
+    /// order-service rejects an order without an authorization after 30 s. A capture without a result needs attention
+    /// after 60 s.
     pub timeouts: Timeouts,
 }
 

@@ -12,25 +12,18 @@ use crate::store::FoundDifference;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Payment)]
 pub struct PaymentView {
-    /// Its id.
     pub id: Uuid,
-    /// What is paid for.
     pub order_id: Uuid,
-    /// Who pays.
     pub customer_id: Uuid,
-    /// How much.
     pub amount: MoneyView,
-    /// How much went back.
     pub refunded: MoneyView,
     /// `authorizing`, `authorized`, `captured`, `declined`, `voided`, `refunding`,
     /// `partially_refunded`, `refunded` or `unknown`.
     pub status: &'static str,
-    /// Why it was declined.
+    /// Null unless declined.
     pub decline_code: Option<String>,
-    /// When it was ordered.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When it changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
     /// Grows with every change; the `ETag`.
@@ -41,17 +34,12 @@ pub struct PaymentView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Refund)]
 pub struct RefundView {
-    /// Its id.
     pub id: Uuid,
-    /// The payment it is part of.
     pub payment_id: Uuid,
-    /// How much.
     pub amount: MoneyView,
-    /// Why.
     pub reason: String,
     /// `pending`, `succeeded` or `failed`.
     pub status: &'static str,
-    /// When it was asked for.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
 }
@@ -59,7 +47,7 @@ pub struct RefundView {
 /// A figure in which the card network contradicts our books.
 #[derive(Serialize)]
 pub struct DifferenceView<'a> {
-    /// Of the authorization at the card network.
+    /// The key of the authorization at the card network.
     key: &'a str,
     payment_id: Option<Uuid>,
     /// `held`, `captured` or `refunded`.
@@ -72,7 +60,6 @@ pub struct DifferenceView<'a> {
     resolved_at: Option<OffsetDateTime>,
 }
 
-/// Money.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Money)]
 pub struct MoneyView {

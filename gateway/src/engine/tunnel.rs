@@ -61,7 +61,7 @@ pub struct Tunnel {
     unsent: Bytes,
     unflushed: bool,
     /// The replica takes nothing more. It may have sent its end.
-    is_deaf: bool,
+    replica_closed: bool,
     from_client: Frames,
     from_replica: Frames,
     limits: TunnelLimits,
@@ -99,7 +99,7 @@ impl Tunnel {
             client,
             unsent: Bytes::new(),
             unflushed: false,
-            is_deaf: false,
+            replica_closed: false,
             from_client: Frames::default(),
             from_replica: Frames::default(),
             limits,
@@ -129,7 +129,7 @@ impl Tunnel {
 
     /// Passes on what the client sends. Ready at its end.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        while !self.is_deaf {
+        while !self.replica_closed {
             while !self.unsent.is_empty() {
                 match Pin::new(&mut self.connection.stream).poll_write(cx, &self.unsent) {
                     Poll::Ready(Ok(written @ 1..)) => {
@@ -137,7 +137,7 @@ impl Tunnel {
                         (self.unflushed, self.last) = (true, Instant::now());
                     }
                     Poll::Ready(_) => {
-                        self.is_deaf = true;
+                        self.replica_closed = true;
                         return Poll::Pending;
                     }
                     Poll::Pending => return Poll::Pending,
@@ -146,7 +146,7 @@ impl Tunnel {
             if self.unflushed {
                 match Pin::new(&mut self.connection.stream).poll_flush(cx) {
                     Poll::Ready(Ok(())) => self.unflushed = false,
-                    Poll::Ready(Err(_)) => self.is_deaf = true,
+                    Poll::Ready(Err(_)) => self.replica_closed = true,
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -188,7 +188,7 @@ impl Tunnel {
         }
     }
 
-    /// Ready if a time is over.
+    /// Ready when a timer has expired, or the drain has begun.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.state == State::Open && self.drain.poll_unpin(cx).is_ready() {
             self.close(SERVICE_RESTART, Ended::Drained);

@@ -33,7 +33,7 @@ pub struct Difference {
     pub theirs: Amount,
 }
 
-/// Unlike [`super::Money`], whatever somebody says.
+/// An amount as reported. Unlike [`super::Money`], it may be negative or in any currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Amount {
     pub amount: i64,
@@ -49,15 +49,15 @@ impl Charge {
         [(Figure::Held, self.held()), (Figure::Captured, self.captured), (Figure::Refunded, self.refunded)]
     }
 
-    /// Of a charge that is not in our books.
-    pub fn unknown(&self) -> Vec<Difference> {
+    /// The differences of a charge that our books do not have.
+    pub fn differences_without_payment(&self) -> Vec<Difference> {
         let moved = self.figures().into_iter().filter(|(_, theirs)| *theirs != 0);
         moved.map(|(figure, theirs)| difference(figure, 0, &self.currency, theirs, &self.currency)).collect()
     }
 }
 
 impl Payment {
-    /// Every figure in which the card network differs; it knows no charge of this payment if `None`.
+    /// Every figure that differs. `None`: the card network has no charge for this payment.
     pub fn differences(&self, charge: Option<&Charge>) -> Vec<Difference> {
         let currency = self.amount.currency();
         let nothing = Charge {
@@ -82,7 +82,7 @@ impl Payment {
         charge.figures().into_iter().filter_map(differs).collect()
     }
 
-    /// What the figure is in our books: from if the current operation has not happened, to if it has.
+    /// The values that agree with our books: from the value before the pending operation to the value after it.
     fn allowed(&self, figure: Figure) -> RangeInclusive<i64> {
         use Intent::{Capture, Void};
         use Status::*;
@@ -201,9 +201,9 @@ mod tests {
         assert_eq!(found(&payment(Status::Voided, None, 0, 0), None), []);
         let moved = payment(Status::PartiallyRefunded, None, 300, 0);
         assert_eq!(found(&moved, None), [("captured", 1000, 0), ("refunded", 300, 0)]);
-        let unknown = charge(1000, 0, 0, false).unknown();
+        let unknown = charge(1000, 0, 0, false).differences_without_payment();
         assert_eq!(unknown, [difference(Figure::Held, 0, "EUR", 1000, "EUR")]);
-        assert_eq!(charge(0, 0, 0, false).unknown(), []);
+        assert_eq!(charge(0, 0, 0, false).differences_without_payment(), []);
     }
 
     #[test]

@@ -106,7 +106,9 @@ pub async fn reconcile(store: &Store, network: &CardNetwork, page: usize) -> Res
             }
         }
         for (key, charge) in charges {
-            differences.extend(charge.unknown().into_iter().map(|differs| (key.clone(), None, differs)));
+            differences.extend(
+                charge.differences_without_payment().into_iter().map(|differs| (key.clone(), None, differs)),
+            );
         }
         found.extend(differences.iter().map(|(key, _, differs)| (key.clone(), differs.figure)));
         if !differences.is_empty() {

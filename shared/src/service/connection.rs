@@ -86,14 +86,14 @@ pub struct Exchange {
     flushes: Cell<u64>,
     waits_for_flush: Cell<bool>,
     is_tunnel: Cell<bool>,
-    /// actix says that the request has `Expect`, and sends a 100 of its own.
+    /// Whether to drop the `100 Continue` that actix writes by itself.
     drops_continue: Cell<bool>,
     awaits_continue: Cell<bool>,
     early: RefCell<Vec<u8>>,
     label: RefCell<Option<Arc<str>>>,
     is_last: Cell<bool>,
     is_slow: Cell<bool>,
-    /// No request runs. `None` with HTTP/2 for the exchange of a request.
+    /// Since when no request runs. `None` during a request, and for an HTTP/2 stream.
     idle_since: Cell<Option<Instant>>,
     is_evicted: Cell<bool>,
     has_left: Cell<bool>,
@@ -123,7 +123,7 @@ enum Progress {
 pub(super) struct Answering(Rc<Exchange>);
 
 impl Scheme {
-    /// That of the connection which brought `request`.
+    /// The scheme of the connection of `request`.
     pub fn of(request: &HttpRequest) -> Self {
         Exchange::of(request).map_or(Self::Http, |exchange| exchange.scheme)
     }
@@ -181,8 +181,9 @@ impl Exchange {
         self.flushes.get()
     }
 
-    /// Ready after the first flush since [`Exchange::flushes`] was `mark`. actix drops what is encoded when a body
-    /// fails; a body that waits here first lets the client have what came. Ready at once with HTTP/2.
+    /// Ready after the first flush that follows `mark`, a value of [`Exchange::flushes`]. actix discards encoded bytes when
+    /// a body fails. A body waits here before it fails, so that the client gets the bytes that have arrived. With HTTP/2,
+    /// ready immediately.
     pub fn poll_flushed(&self, mark: u64) -> Poll<()> {
         self.waits_for_flush.set(true);
         if self.is_multiplexed || self.flushes.get() > mark { Poll::Ready(()) } else { Poll::Pending }
@@ -198,8 +199,8 @@ impl Exchange {
         self.awaits_continue.get()
     }
 
-    /// The response begins: a client that still waits for a 100 gets none any more. It may send its body or not, so
-    /// nobody knows where its next request begins, and the connection ends. Returns whether that is so.
+    /// Call this when the response begins. A client that still waits for a 100 gets none. It is unknown whether it sends
+    /// its body, so the connection closes afterwards. Returns whether the client was waiting.
     pub(super) fn stop_awaiting_continue(&self) -> bool {
         let awaits = self.awaits_continue.take();
         if awaits {
@@ -242,7 +243,6 @@ impl Drop for Answering {
     }
 }
 
-/// See the module.
 pub(super) struct Connection<T> {
     io: Take<T>,
     limits: ClientLimits,
@@ -256,9 +256,9 @@ pub(super) struct Connection<T> {
     state: State,
     /// The current request has a body.
     has_body: bool,
-    /// When the rest of a body is no longer read that comes after its response.
+    /// Set when the response ends before the request body: the time at which the connection stops reading that body.
     rest_until: Option<Instant>,
-    /// The client sends nothing more, or is not listened to.
+    /// No more input is read: the client has closed its side, or exceeded a limit.
     has_ended: bool,
     alarm: Alarm,
     receiving: Pace,
@@ -404,8 +404,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         };
     }
 
-    /// Whether a body goes on too long after its response: actix reads it to the end, however long that takes.
-    fn is_unwanted(&mut self) -> bool {
+    /// Whether the request body is still arriving [`REST_TIMEOUT`] after its response. actix would read it without a limit.
+    fn rest_timed_out(&mut self) -> bool {
         let is_answered = self.exchange.progress.get() != Progress::Running;
         if !(is_answered && matches!(self.state, State::Body(_))) {
             return false;
@@ -419,8 +419,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.exchange.is_tunnel.get() && self.exchange.progress.get() != Progress::Running
     }
 
-    /// Whether actix may not have decoded the body yet, all of which it has. It would take the end of the connection for
-    /// the end of a body that broke off.
+    /// Whether actix has received the whole body, but may not have decoded it. If it saw the end of the connection now, it
+    /// would report a truncated body.
     fn may_be_decoding(&self) -> bool {
         self.has_body
             && matches!(self.state, State::Response)
@@ -497,7 +497,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// The client sends nothing now. Ready if it has had its time.
+    /// Ready when the client has been silent too long: it is then refused, or the input ends. Never ready while the
+    /// response is sent.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.state {
             State::Head { deadline, .. } => {
@@ -524,8 +525,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     }
 }
 
-/// The end of a TLS connection that its client just closed is an error for rustls, and the end of the input here: the
-/// framing finds out what is missing. As an error, it would end the handler that runs.
+/// rustls reports an error if the client closes without close_notify. Here it is the end of the input: the framing
+/// detects a truncated body, and a running handler goes on.
 fn or_end<R: Default>(read: io::Result<R>) -> io::Result<R> {
     match read {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(R::default()),
@@ -556,7 +557,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
             if this.advance() {
                 continue;
             }
-            if this.is_unwanted() {
+            if this.rest_timed_out() {
                 this.has_ended = true;
                 this.exchange.is_last.set(true);
             }
