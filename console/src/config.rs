@@ -12,7 +12,7 @@ pub const SERVICE: &str = env!("CARGO_PKG_NAME");
 pub const USERS: &str = "user-service";
 pub const ORDERS: &str = "order-service";
 pub const PAYMENTS: &str = "payment-service";
-/// Who may call whom.
+/// The permitted calls and events (`calls.txt`).
 pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {

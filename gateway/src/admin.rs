@@ -232,7 +232,7 @@ async fn set_maintenance(
     let maintenance = body
         .value
         .0
-        .map_or(Maintenance::Open, |seconds| Maintenance::Until(now + Duration::from_secs(seconds)));
+        .map_or(Maintenance::Indefinite, |seconds| Maintenance::Until(now + Duration::from_secs(seconds)));
     change_maintenance(&admin, &path, Some(maintenance), &console, now)
 }
 

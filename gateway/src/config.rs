@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::routing::{File, schema};
 
-/// Who may call whom.
+/// The permitted calls and events (`calls.txt`).
 pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {

@@ -1,15 +1,18 @@
 //! The reverse proxy: the life of a request, from the client to a replica and back.
 //!
 //! 1. [`path`]: refuse an ambiguous request (request smuggling, path traversal).
-//! 2. [`rate`](crate::rate): count a request with a token by its address.
+//! 2. [`rate`](crate::rate): count a request with a token, by the address of the client.
 //! 3. [`identity`](crate::identity): verify the token. A request without one passes; the services decide.
 //! 4. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token.
-//! 5. [`routing`](crate::routing): find the route of the path, and its timeouts.
-//! 6. Read a small body, then take a place in the queue of the service. Uploads, event streams and requests that wait
+//! 5. [`routing`](crate::routing): find the route of the path, with its timeouts, and check its `access`.
+//! 6. For a WebSocket: check its `Origin`, and take a place among the client's streams.
+//! 7. [`cached`]: if the cache has a response, the request ends here.
+//! 8. Read a small body, then take a place in the queue of the service. Uploads, event streams and requests that wait
 //!    have limits of their own ([`concurrency`](crate::concurrency)).
-//! 7. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
-//! 8. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions. After a 101, [`upgrade`]
-//!    passes on bytes as they come.
+//! 9. Choose the version of the service, and send a copy of the request to the [`mirror`].
+//! 10. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
+//! 11. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions. After a 101, [`upgrade`]
+//!     passes on bytes as they arrive.
 
 pub mod attempts;
 pub mod cached;
@@ -187,7 +190,7 @@ pub async fn proxy(
         }
     };
     let mut plan = attempts::Plan {
-        head: headers::outgoing(&request, path, client, &table, dropped),
+        head: headers::request_head(&request, path, client, &table, dropped),
         affinity: affinity(&request, route, client),
         version: route.split.as_ref().map(|split| version_of(&request, split)),
         repeatable: is_safe(request.method()) || has_key(&request, route),
@@ -232,7 +235,7 @@ pub async fn proxy(
                     stop = request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
                 }
                 let client = headers::Client { exchange, stop, stream };
-                headers::incoming(answer, picked, &route.entry.service, client)
+                headers::response(answer, picked, &route.entry.service, client)
             }
         },
         Err(problem) => {

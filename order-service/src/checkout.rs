@@ -54,7 +54,7 @@ pub fn begin(order: Order, token: PaymentToken, now: OffsetDateTime) -> Transiti
 ///
 /// # Errors
 /// A [`Refusal`] if a person asks for something that is impossible now. Events of payment-service are never
-/// refused: one that changes nothing at the present step is ignored.
+/// refused: one that changes nothing at the current step is ignored.
 pub fn handle(
     order: &Order,
     saga: &Saga,
@@ -121,14 +121,14 @@ pub fn handle(
         (Done, Captured) if matches!(status, Rejected(_) | Cancelled) => next.enter(Refund),
         (Done, Authorized) if matches!(status, Rejected(_) | Cancelled) => next.enter(Void),
 
-        // A person's request that no line above handles. `build` refuses `Ship` and `Deliver` if the order's present
+        // A person's request that no line above handles. `build` refuses `Ship` and `Deliver` if the order's current
         // status does not allow them.
         (_, Ship) => next.status(Status::Shipped),
         (_, Deliver) => next.status(Status::Delivered),
         (_, Cancel | Compensate) => return decision::ignore_or_refuse_cancel(status),
         (_, Resume) => return Err(Refusal::NotStuck),
 
-        // Nothing else changes the saga: neither duplicates, nor events that do not belong to the present step, nor
+        // Nothing else changes the saga: neither duplicates, nor events that do not belong to the current step, nor
         // timers that are not due. No result is lost when an event is ignored here, because payment-service gives the same
         // answer to a repeated command. Only `Authorize` is never repeated: if its result does not arrive, `Void` follows,
         // and the answer to `Void` says what has happened.

@@ -11,7 +11,7 @@ pub const SERVICE: &str = env!("CARGO_PKG_NAME");
 /// The services that this one calls or sends messages to.
 pub const USERS: &str = "user-service";
 pub const PAYMENTS: &str = "payment-service";
-/// Who may call whom.
+/// The permitted calls and events (`calls.txt`).
 pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {

@@ -16,11 +16,11 @@ use crate::domain::Timeouts;
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
 /// Sends commands and gets the events.
 pub const ORDERS: &str = "order-service";
-/// Carries out what it is asked for; not a service of ours.
+/// The name of the card network in traces; not a registered service.
 pub const CARD_NETWORK: &str = "card-network";
 /// Issues user tokens.
 pub const USERS: &str = "user-service";
-/// Who may call whom.
+/// The permitted calls and events (`calls.txt`).
 pub const CALLS: &str = include_str!("../../calls.txt");
 
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! What can go wrong, and how a client sees it.
+//! The errors of this service, with their statuses and codes.
 
 use shared::db::DbError;
 use shared::problem::Problem;

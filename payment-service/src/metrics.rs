@@ -22,8 +22,8 @@ static MONEY: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter("ledger_transferred_total", help, &["cause", "currency"])
 });
 
-/// What counts `change`, for the time after its commit.
-pub fn counting(change: &Change) -> impl FnOnce() + Send + use<> {
+/// Returns a closure that counts `change`. Call it after the commit.
+pub fn count_on_commit(change: &Change) -> impl FnOnce() + Send + use<> {
     let outcome = change.notice.as_ref().map(outcome);
     let refund = change.refund.as_ref().map(|refund| refund.status.as_str());
     let transfer = change.transfer;

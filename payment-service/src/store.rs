@@ -301,7 +301,7 @@ impl Store {
         if let Some(transfer) = &change.transfer {
             ledger::write(tx, change.payment.id, transfer, change.payment.updated_at).await?;
         }
-        tx.on_commit(metrics::counting(change));
+        tx.on_commit(metrics::count_on_commit(change));
         self.notify(tx, &change.payment, change.notice.clone(), traceparent);
         Ok(())
     }

@@ -108,7 +108,7 @@ impl Readings {
     /// One value of the gauge `name`, which has the same labels each time.
     pub fn gauge(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
         if let Err(error) = self.set(name, help, labels, value) {
-            log::error!(error:%, metric = name; "a gauge cannot be told");
+            log::error!(error:%, metric = name; "a gauge cannot be exported");
         }
     }
 

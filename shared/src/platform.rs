@@ -23,7 +23,7 @@ pub struct PlatformConfig {
     pub registry: RegistryUrl,
     /// Sign and verify service tokens.
     pub service_keys: ServiceKeys,
-    /// Who may call whom.
+    /// The permitted calls and events (`calls.txt`).
     pub calls: Calls,
     /// URL of this replica for others. If absent, [`Replica::url`].
     pub advertise_url: Option<String>,
@@ -101,7 +101,7 @@ impl Platform {
         Authenticator::new(self.replica.service, service_keys, calls, users)
     }
 
-    /// Who may call whom.
+    /// The permitted calls and events (`calls.txt`).
     pub fn calls(&self) -> &Calls {
         &self.config.calls
     }

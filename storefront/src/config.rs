@@ -9,7 +9,7 @@ pub const SERVICE: &str = env!("CARGO_PKG_NAME");
 /// The services that it calls.
 pub const USERS: &str = "user-service";
 pub const ORDERS: &str = "order-service";
-/// Who may call whom.
+/// The permitted calls and events (`calls.txt`).
 pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {

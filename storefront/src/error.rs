@@ -1,4 +1,4 @@
-//! What can go wrong, and the status and code that clients see.
+//! The errors of this program, with their statuses and codes.
 
 use actix_web::http::StatusCode;
 use shared::client::ClientError;

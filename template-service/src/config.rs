@@ -9,7 +9,7 @@ use shared::service::HttpConfig;
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
 /// Issues user tokens.
 pub const USERS: &str = "user-service";
-/// Who may call whom.
+/// The permitted calls and events (`calls.txt`).
 pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {

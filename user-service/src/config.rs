@@ -10,7 +10,7 @@ use shared::service::HttpConfig;
 
 /// The name of this service.
 pub const SERVICE: &str = env!("CARGO_PKG_NAME");
-/// Who may call whom.
+/// The permitted calls and events (`calls.txt`).
 pub const CALLS: &str = include_str!("../../calls.txt");
 
 pub struct Config {

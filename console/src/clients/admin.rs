@@ -62,11 +62,11 @@ impl Admin {
         match answer {
             Ok(answer) if answer.status.is_success() => answer.json().ok(),
             Ok(answer) => {
-                log::info!(peer_service = service, path, status = answer.status.as_u16(); "not answered");
+                log::info!(peer_service = service, path, status = answer.status.as_u16(); "a read was refused");
                 None
             }
             Err(error) => {
-                log::info!(peer_service = service, path, error:%; "not answered");
+                log::info!(peer_service = service, path, error:%; "a read got no response");
                 None
             }
         }

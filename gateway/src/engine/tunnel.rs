@@ -210,7 +210,7 @@ impl Tunnel {
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            // First: a replica that sends without a pause would never let the time be looked at.
+            // Timers first: a replica that sends without a pause would starve them.
             match (self.poll_time(cx), self.state) {
                 (Poll::Pending, _) => {}
                 (_, State::Closing { until, .. } | State::Closed { until }) if until > Instant::now() => {

@@ -88,8 +88,8 @@ pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Resu
     let mut last: Option<(Failure, Problem, Option<Answer>)> = None;
     loop {
         request.head.truncate(common);
-        let retry = Retry { attempts: &attempts, reason: last.as_ref().map(|(failure, ..)| *failure) };
-        let ended = attempt(engine, route, &plan, &mut request, &mut tried, retry).await;
+        let previous = Previous { attempts: &attempts, reason: last.as_ref().map(|(failure, ..)| *failure) };
+        let ended = attempt(engine, route, &plan, &mut request, &mut tried, previous).await;
         let (failure, problem, answer) = match ended {
             Ended::Answered(answer) => return Ok(answer),
             Ended::Failed(failure, problem, answer) => (failure, problem, answer),
@@ -110,14 +110,14 @@ pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Resu
 }
 
 /// The attempts so far.
-struct Retry<'a> {
+struct Previous<'a> {
     attempts: &'a Attempts,
     /// How the last one failed.
     reason: Option<Failure>,
 }
 
 /// Adds the headers that differ between attempts.
-pub(super) fn complete(head: &mut Vec<u8>, end: Instant, attempts: &Attempts, span: &Span) {
+pub(super) fn add_attempt_headers(head: &mut Vec<u8>, end: Instant, attempts: &Attempts, span: &Span) {
     let left = end.saturating_duration_since(Instant::now());
     let (milliseconds, mut digits) =
         (u64::try_from(left.as_millis()).unwrap_or(u64::MAX), itoa::Buffer::new());
@@ -138,7 +138,7 @@ async fn attempt(
     plan: &Plan,
     request: &mut Request,
     tried: &mut Tried,
-    retry: Retry<'_>,
+    previous: Previous<'_>,
 ) -> Ended {
     let mut picked = pick(route, plan, &tried.keys);
     // If no replica of the version is left, another version that gets requests has it.
@@ -170,9 +170,9 @@ async fn attempt(
         let (host, port) = instance.authority().rsplit_once(':').unwrap_or((instance.authority(), "80"));
         span.set("server.address", host.to_owned());
         span.set("server.port", port.parse().unwrap_or(80_i64));
-        describe_attempt(span, &route.entry.service, &instance.id, retry.attempts, retry.reason);
+        describe_attempt(span, &route.entry.service, &instance.id, previous.attempts, previous.reason);
     });
-    complete(&mut request.head, plan.end, retry.attempts, &span);
+    add_attempt_headers(&mut request.head, plan.end, previous.attempts, &span);
     let exchanged = engine.exchange(picked.instance().authority(), picked.peer_tls(), request).await;
     span.record(|span| match &exchanged {
         Ok(answer) => {
@@ -326,7 +326,7 @@ fn flag_of(error: &UpstreamError) -> &'static str {
     }
 }
 
-/// Of a response that is no success.
+/// The value of `Retry-After`, if the response is not successful.
 fn retry_after(response: &Response) -> Option<Duration> {
     if response.status.is_success() {
         return None;

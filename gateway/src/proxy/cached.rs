@@ -14,7 +14,7 @@ use crate::cache::{CACHE_STATUS, Found, Lead, MAX_BODY};
 use crate::engine::Response;
 use crate::routing::{Route, Table};
 
-/// What the cache has for a request; `None` if its route has no cache, or its answer is for nobody else.
+/// What the cache has for a request; `None` if its route has no cache, or its response must not be shared.
 pub async fn find(request: &HttpRequest, route: &Route, gateway: &Gateway) -> Option<Found> {
     if !(route.entry.cache && rules::is_shareable(request)) {
         return None;
@@ -26,8 +26,8 @@ pub async fn find(request: &HttpRequest, route: &Route, gateway: &Gateway) -> Op
     }
 }
 
-/// For how long the answer may be stored. Ends the wait of equal requests if it may not. An answer that depends on a
-/// header which the gateway sets or removes is not stored, because the client has sent another value.
+/// Whether and how long the response may be stored. If not, waiting requests are released. A response that varies by a
+/// header which the gateway changes is not stored.
 pub fn kept(answer: &Response, lead: Option<Lead>, table: &Table) -> Option<(Lead, Kept)> {
     let lead = lead?;
     let is_as_sent = |kept: &Kept| !kept.vary.names().iter().any(|name| headers::is_changed(name, table));
@@ -40,14 +40,14 @@ pub fn kept(answer: &Response, lead: Option<Lead>, table: &Table) -> Option<(Lea
     }
 }
 
-/// Reads the whole answer, and stores it.
+/// Reads the whole response, and stores it.
 pub async fn store(
     answer: Response,
     picked: PickedReplica,
     route: &Route,
     (lead, kept): (Lead, Kept),
 ) -> Result<HttpResponse, Problem> {
-    let mut response = headers::head_of(&answer, &picked, &route.entry.service);
+    let mut response = headers::response_head(&answer, &picked, &route.entry.service);
     let body = to_bytes(answer.body).await.map_err(|error| {
         log::warn!(instance = picked.instance().id, error:%; "an answer for the cache broke off");
         Problem::of_status(StatusCode::BAD_GATEWAY).flagged(flags::RESET)
@@ -57,7 +57,7 @@ pub async fn store(
     Ok(response.set_body(BoxBody::new(body)))
 }
 
-/// After a request that may have changed what its URL stands for.
+/// Invalidates the URL after a successful unsafe request (RFC 9111, section 4.4).
 pub fn forget(request: &HttpRequest, route: &Route, gateway: &Gateway) {
     if route.entry.cache && rules::changes(request.method()) {
         gateway.cache.forget(&rules::key(request, route));

@@ -61,7 +61,7 @@ const NOT_FROM_CLIENTS: [&str; 15] = [
 const VIA: &str = "1.1 gateway";
 
 /// The head of a request to a replica, without the headers that differ between attempts, and without `more_dropped`.
-pub fn outgoing(
+pub fn request_head(
     request: &HttpRequest,
     path: &str,
     client: IpAddr,
@@ -163,7 +163,7 @@ pub fn upgrade(head: &mut Vec<u8>) {
 }
 
 /// The response to the client, without its body.
-pub fn head_of(answer: &Response, picked: &PickedReplica, service: &str) -> HttpResponse {
+pub fn response_head(answer: &Response, picked: &PickedReplica, service: &str) -> HttpResponse {
     let served_by = [service, "/", &picked.instance().id].concat();
     let mut response = HttpResponse::new(answer.status);
     let headers = response.headers_mut();
@@ -181,8 +181,8 @@ pub fn head_of(answer: &Response, picked: &PickedReplica, service: &str) -> Http
 }
 
 /// The response to the client. The request counts as in flight until the end of the body.
-pub fn incoming(answer: Response, picked: PickedReplica, service: &str, client: Client) -> HttpResponse {
-    let response = head_of(&answer, &picked, service);
+pub fn response(answer: Response, picked: PickedReplica, service: &str, client: Client) -> HttpResponse {
+    let response = response_head(&answer, &picked, service);
     let picked = Some(picked).filter(|_| !answer.body.is_over());
     let Client { exchange, stop, stream } = client;
     let stop = stop.map(|stop| async move { stop.requested().await }.boxed_local());
@@ -198,7 +198,7 @@ pub fn switched(
     place: Place,
     make: impl FnOnce(Response) -> Option<Tunnel>,
 ) -> Option<HttpResponse> {
-    let mut response = head_of(&answer, &picked, service);
+    let mut response = response_head(&answer, &picked, service);
     response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     response.head_mut().set_connection_type(ConnectionType::Upgrade);
     let tunnel = make(answer)?;

@@ -9,7 +9,7 @@ use shared::resilience::retry::Attempts;
 use shared::trace::{Current, Span};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::attempts::{Plan, complete};
+use super::attempts::{Plan, add_attempt_headers};
 use super::headers;
 use crate::engine::{Body, Engine, Request};
 use crate::routing::Route;
@@ -38,7 +38,7 @@ pub fn send(
     let others = route.pool.keys_not_matching(|instance| instance.version() == Some(version));
     let mut head = plan.head.clone();
     headers::line(&mut head, MIRRORED, b"1");
-    complete(&mut head, plan.end, &Attempts::default(), &Span::unrecorded(Current::span()));
+    add_attempt_headers(&mut head, plan.end, &Attempts::default(), &Span::unrecorded(Current::span()));
     let request = Request {
         head,
         body,

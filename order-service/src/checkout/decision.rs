@@ -123,7 +123,7 @@ pub(super) fn ignore_or_refuse_cancel(status: Status) -> Result<Decision, Refusa
     }
 }
 
-/// Builds a [`Decision`], starting from the present order and saga.
+/// Builds a [`Decision`], starting from the current order and saga.
 pub(super) struct Draft<'a> {
     order: &'a Order,
     now: OffsetDateTime,
@@ -141,10 +141,10 @@ impl<'a> Draft<'a> {
         Self { status: Some(status), ..self }
     }
 
-    /// Changes the status, unless the present one is final or the same.
+    /// Changes the status, unless the current one is final or the same.
     pub(super) fn status_unless_final(self, status: Status) -> Self {
-        let present = self.order.status();
-        if present.is_final() || present == status { self } else { self.status(status) }
+        let current = self.order.status();
+        if current.is_final() || current == status { self } else { self.status(status) }
     }
 
     pub(super) fn effect(mut self, effect: Effect) -> Self {

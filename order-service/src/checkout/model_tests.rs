@@ -94,7 +94,7 @@ impl Checkout {
         commands
     }
 
-    /// Each move of stock must start in its present column.
+    /// Each move of stock must start in its current column.
     fn apply(&mut self, next: Transition) -> Vec<Command> {
         let mut commands = Vec::new();
         for effect in next.effects {
@@ -245,7 +245,7 @@ impl World {
                 self.commands.push_back(command);
                 (payment, None)
             }
-            // A repeated command is answered with the present status.
+            // A repeated command is answered with the current status.
             (_, payment) => (payment, settled_outcome(payment)),
         };
         self.payment = payment;

@@ -29,7 +29,7 @@ pub struct Saga {
     pub last_error: Option<String>,
 }
 
-/// The present step of the payment. The customer does not see it, but sees a [`crate::domain::Status`].
+/// The current step of the payment. The customer does not see it, but sees a [`crate::domain::Status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
     Authorize,

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::stock::StockColumn::{OnHand, Reserved, Sold};
-use super::stock::{move_reserved, reserve};
+use super::stock::{move_at_end, reserve};
 use super::{Store, commands, rows};
 use crate::checkout::{self, Decision, Effect, Saga, Transition, Trigger};
 use crate::config::PAYMENTS;
@@ -180,7 +180,7 @@ impl Store {
                 Effect::ReleaseStock => (Reserved, OnHand),
                 Effect::ReturnStock => (Sold, OnHand),
             };
-            move_reserved(tx, &order.lines, from, to);
+            move_at_end(tx, &order.lines, from, to);
         }
         if reserves {
             // The rows of the stock are locked until the commit, so everything else is written before.

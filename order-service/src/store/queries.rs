@@ -21,8 +21,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The least id of an order that was placed at [`Self::before`] or later.
-    fn least_id_after(&self) -> Option<Uuid> {
+    /// The smallest id (UUIDv7) at the time `before`. Orders placed earlier have smaller ids.
+    fn first_id_not_before(&self) -> Option<Uuid> {
         let milliseconds = u64::try_from(self.before?.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
         Some(uuid::Builder::from_unix_timestamp_millis(milliseconds, &[0; 10]).into_uuid())
     }
@@ -88,7 +88,7 @@ impl Store {
             ("customer_id =", filter.customer_id.map(Value::from)),
             (status, filter.status.map(Value::from)),
             ("id <", paging.cursor.map(Value::from)),
-            ("id <", filter.least_id_after().map(Value::from)),
+            ("id <", filter.first_id_not_before().map(Value::from)),
         ];
         let (mut conditions, mut values) = ("TRUE".to_owned(), Vec::new());
         for (condition, value) in filters {

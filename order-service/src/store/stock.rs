@@ -49,9 +49,9 @@ pub(super) async fn reserve(tx: &mut Tx, lines: &[Line]) -> Result<(), Error> {
     sorted.sort_by_key(|(_, line)| line.product_id);
     let mut missing = Vec::new();
     for (index, line) in sorted {
-        let move_it =
+        let reservation =
             Move { product_id: line.product_id, from: StockColumn::OnHand, to: StockColumn::Reserved };
-        if !move_it.write(tx, line.quantity.get()).await? {
+        if !reservation.write(tx, line.quantity.get()).await? {
             missing.push(index);
         }
     }
@@ -59,8 +59,8 @@ pub(super) async fn reserve(tx: &mut Tx, lines: &[Line]) -> Result<(), Error> {
     if missing.is_empty() { Ok(()) } else { Err(Error::OutOfStock(missing)) }
 }
 
-/// Moves the quantities of all `lines` that were reserved before, at the end of the transaction.
-pub(super) fn move_reserved(tx: &mut Tx, lines: &[Line], from: StockColumn, to: StockColumn) {
+/// Moves the quantities of `lines` between two columns at the end of the transaction. The order already holds them.
+pub(super) fn move_at_end(tx: &mut Tx, lines: &[Line], from: StockColumn, to: StockColumn) {
     let moves = tx.last::<Moves>();
     for line in lines {
         *moves.0.entry(Move { product_id: line.product_id, from, to }).or_default() += line.quantity.get();
@@ -94,10 +94,10 @@ impl Move {
 impl LastWrite for Moves {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let Self(moves) = *self;
-        for (move_it, quantity) in moves {
-            if !move_it.write(&mut *tx, quantity).await? {
-                // Impossible: what the orders hold is in these columns.
-                let why = format!("the stock of the orders is not there: {move_it:?} of {quantity}");
+        for (reservation, quantity) in moves {
+            if !reservation.write(&mut *tx, quantity).await? {
+                // Impossible: these columns contain what the orders hold.
+                let why = format!("the stock of an order is missing: {reservation:?} of {quantity}");
                 return Err(DbError::Contradiction(why));
             }
         }

@@ -18,9 +18,9 @@ pub enum Card {
     CaptureDeclined,
     /// Fails in the first 5 captures.
     CaptureFlaky,
-    /// Answers twice in each operation that the key is in use.
+    /// The first two requests of each operation get 409 `in_progress`.
     Busy,
-    /// Takes and gives back one minor unit less than it was told.
+    /// Captures and refunds one minor unit less than requested.
     OtherAmount,
 }
 
@@ -41,7 +41,7 @@ pub enum Behaviour {
     Silent,
     /// The operation has no effect.
     Failing(StatusCode),
-    /// The same, and another request with the key is said to be under way.
+    /// The operation has no effect; the response is 409 `in_progress`.
     InProgress,
 }
 
@@ -84,7 +84,7 @@ impl Card {
         )
     }
 
-    /// How much moves when `amount` should.
+    /// The amount that the card network really moves.
     pub fn moves(self, amount: i64) -> i64 {
         if self == Self::OtherAmount { (amount - 1).max(0) } else { amount }
     }

@@ -279,6 +279,6 @@ fn code(response: &Response) -> Option<String> {
 
 fn failed(response: &Response) -> NetworkResponse {
     let body = serde_json::from_slice::<Value>(&response.body).unwrap_or_default();
-    log::info!(status = response.status.as_u16(), body:%; "the card network failed");
+    log::info!(status = response.status.as_u16(), body:%; "the card network responded with an error");
     NetworkResponse::Failed
 }

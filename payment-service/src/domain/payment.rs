@@ -28,7 +28,7 @@ pub struct PaymentRecord {
     pub refunded: Money,
     /// The sum of the refunds that the card network has not confirmed yet.
     pub refund_pending: Money,
-    /// The order asked for all of its money back, and gets an event when it is.
+    /// Whether order-service wants everything refunded. It gets an event when that is done.
     pub refund_all: bool,
     /// Stands for the card at the card network. Deleted after the authorization.
     pub token: Option<String>,

@@ -92,7 +92,7 @@ pub enum Transition {
     To(State),
     /// It has happened already, or a stronger operation is running.
     Ignored,
-    /// The sender lacks an event, or the card network contradicts itself.
+    /// The command came too early, or the card network contradicts itself.
     Invalid,
 }
 
@@ -105,7 +105,7 @@ impl State {
         match trigger {
             Trigger::CaptureRequested => match (status, intent) {
                 (Authorized, None) => to(Authorized, Capture),
-                // A running undo is not overtaken by what it undoes.
+                // A capture or a void is pending already.
                 (Authorized, Some(_)) => Ignored,
                 (Authorizing | Unknown, Some(Authorize)) => Invalid,
                 (Authorizing | Unknown, _) => Ignored,

@@ -1,4 +1,4 @@
-//! Who may call whom: the table `calls.txt` of a system, whose columns are explained there.
+//! The permitted calls and events: the table `calls.txt` of a system, whose columns are explained there.
 
 use std::collections::BTreeSet;
 

@@ -87,13 +87,13 @@ fn least_connections_avoids_busy_replicas_and_takes_turns_among_equals() {
 }
 
 #[test]
-fn a_replica_that_an_admin_gives_a_rest_gets_nothing_until_its_end() {
+fn a_replica_in_maintenance_gets_nothing_until_it_ends() {
     let now = Instant::now();
     let (pool, picker) = (pool(3, now), Picker::new(Strategy::RoundRobin));
     let later = now + Duration::from_secs(60);
     assert!(pool.set_maintenance("0", Some(Maintenance::Until(later)), now));
-    assert!(pool.set_maintenance("1", Some(Maintenance::Open), now));
-    assert!(!pool.set_maintenance("no replica", Some(Maintenance::Open), now));
+    assert!(pool.set_maintenance("1", Some(Maintenance::Indefinite), now));
+    assert!(!pool.set_maintenance("no replica", Some(Maintenance::Indefinite), now));
     assert_eq!(shares(&pool, &picker, 30, now), BTreeMap::from([("2".to_owned(), 30)]));
     let seen = pool.snapshot(now);
     let told: Vec<_> = seen.iter().map(|one| (one.health, one.reason, one.until)).collect();
@@ -118,7 +118,7 @@ fn a_replica_that_an_admin_gives_a_rest_gets_nothing_until_its_end() {
 fn when_no_other_replica_is_left_one_in_maintenance_serves() {
     let now = Instant::now();
     let (pool, picker) = (pool(2, now), Picker::new(Strategy::RoundRobin));
-    assert!(["0", "1"].iter().all(|id| pool.set_maintenance(id, Some(Maintenance::Open), now)));
+    assert!(["0", "1"].iter().all(|id| pool.set_maintenance(id, Some(Maintenance::Indefinite), now)));
     assert_eq!(shares(&pool, &picker, 10, now).values().sum::<usize>(), 10);
 }
 

@@ -88,12 +88,12 @@ pub struct Snapshot {
     pub until: Option<Instant>,
 }
 
-/// A replica is out of rotation, because an admin wants that: it gets requests only if no other replica is left.
+/// An admin has taken the replica out of rotation: it gets requests only if no other replica is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Maintenance {
     Until(Instant),
     /// Until the admin ends it.
-    Open,
+    Indefinite,
 }
 
 /// Failed checks in a row until a replica is unhealthy.
@@ -126,7 +126,7 @@ pub(super) struct Member {
     refused: bool,
     /// Begin of the slow start.
     slow_start: Option<Instant>,
-    /// Until this time, the replica has asked for no requests.
+    /// The replica has asked for a pause until this time.
     pushback: Option<Instant>,
     maintenance: Option<Maintenance>,
 }
@@ -284,7 +284,7 @@ impl Member {
         let (health, reason) = match (self.check, self.maintenance) {
             _ if self.leaving => (Health::Draining, Some("leaving")),
             (CheckState::Draining, _) => (Health::Draining, Some("draining")),
-            (_, Some(Maintenance::Open)) => (Health::Draining, Some("drained_by_admin")),
+            (_, Some(Maintenance::Indefinite)) => (Health::Draining, Some("drained_by_admin")),
             (_, Some(Maintenance::Until(_))) => (Health::Ejected, Some("ejected_by_admin")),
             (CheckState::New, _) => (Health::Unhealthy, Some("check_pending")),
             (CheckState::Down { .. }, _) if self.refused => (Health::Unhealthy, Some("unreachable")),
@@ -295,7 +295,7 @@ impl Member {
         };
         let until = match self.maintenance {
             Some(Maintenance::Until(until)) => Some(until),
-            Some(Maintenance::Open) => None,
+            Some(Maintenance::Indefinite) => None,
             None => self.ejection.until(),
         };
         Snapshot {

@@ -143,7 +143,7 @@ async fn handle(
         return Err(TokenError::Forbidden.problem());
     }
     let received = inbox.receive(event, delivery).await.map_err(|error| problem(&error))?;
-    log::debug!(message_type = event.kind, message_id = event.id.to_string(), outcome:? = received; "a message arrived");
+    log::debug!(message_type = event.kind, message_id = event.id.to_string(), outcome:? = received; "a message was handled");
     Ok(())
 }
 

@@ -83,7 +83,7 @@ pub enum Received {
     /// The event had been received before.
     Duplicate,
     /// The type is unknown: stored as a dead letter.
-    Kept,
+    DeadLetter,
 }
 
 impl Received {
@@ -91,7 +91,7 @@ impl Received {
         match self {
             Self::Done => "done",
             Self::Duplicate => "duplicate",
-            Self::Kept => "dead_letter",
+            Self::DeadLetter => "dead_letter",
         }
     }
 }
@@ -154,8 +154,8 @@ impl Inbox {
             Err(error @ HandleError::UnknownType) => {
                 // In a new transaction, because the handler may have written something in this one.
                 drop(tx);
-                self.keep(event, delivery, &error).await?;
-                Ok(Received::Kept)
+                self.store_dead_letter(event, delivery, &error).await?;
+                Ok(Received::DeadLetter)
             }
             Err(error) => Err(error),
         }
@@ -177,7 +177,7 @@ impl Inbox {
     }
 
     /// Stores the event as a dead letter with the error `why`.
-    pub(super) async fn keep(
+    pub(super) async fn store_dead_letter(
         &self,
         event: &Event,
         delivery: Delivery,

@@ -235,7 +235,7 @@ fn connection_changed(connection_state: &watch::Sender<bool>, change: &Connectio
             log::warn!("the connection to NATS is lost");
             connection_state.send_replace(false);
         }
-        other => log::warn!(state = other.to_string(); "NATS"),
+        other => log::warn!(state = other.to_string(); "the state of the NATS connection changed"),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Batches(Mutex<State>);
 struct State {
     waiting: VecDeque<Waiting>,
     /// Whether a task takes the waiting events.
-    is_taken: bool,
+    has_leader: bool,
 }
 
 struct Waiting {
@@ -65,8 +65,8 @@ enum LockTimeout {
     Usual,
 }
 
-/// The right to take the waiting events. At most one task has it.
-struct Turn {
+/// The leader of the group commit: the one task that takes the waiting events.
+struct Leader {
     inbox: Arc<Inbox>,
     delay: CommitDelay,
     is_over: bool,
@@ -77,7 +77,7 @@ impl Batches {
     fn add(&self, waiting: Waiting) -> bool {
         let mut state = self.state();
         state.waiting.push_back(waiting);
-        !std::mem::replace(&mut state.is_taken, true)
+        !std::mem::replace(&mut state.has_leader, true)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -85,7 +85,7 @@ impl Batches {
     }
 }
 
-impl Turn {
+impl Leader {
     fn start(mut self) {
         // A task of its own, because the receiver of an event may be cancelled when its client leaves.
         actix_web::rt::spawn(async move {
@@ -112,7 +112,7 @@ impl Turn {
         self.inbox.batches.state().waiting.len() >= MAX_EVENTS
     }
 
-    /// The events that wait now. If there are none, the turn is over.
+    /// The events that wait now. If there are none, the leader ends.
     fn next(&mut self) -> Option<Vec<Waiting>> {
         let mut state = self.inbox.batches.state();
         // Nobody waits for the others any more: their sender sends them again.
@@ -120,19 +120,19 @@ impl Turn {
         let count = state.waiting.len().min(MAX_EVENTS);
         if count == 0 {
             self.is_over = true;
-            state.is_taken = false;
+            state.has_leader = false;
         }
         (count > 0).then(|| state.waiting.drain(..count).collect())
     }
 }
 
-impl Drop for Turn {
-    /// If the thread ends before the turn is over, the waiting events are refused, and their senders try again.
+impl Drop for Leader {
+    /// If the thread ends before the leader has ended, the waiting events are refused, and their senders try again.
     fn drop(&mut self) {
         if !self.is_over {
             let mut state = self.inbox.batches.state();
             state.waiting.clear();
-            state.is_taken = false;
+            state.has_leader = false;
         }
     }
 }
@@ -147,7 +147,7 @@ impl Inbox {
     ) -> Result<Received, HandleError> {
         let (answer, answered) = oneshot::channel();
         if self.batches.add(Waiting { event, delivery, current, answer }) {
-            Turn { inbox: self.clone(), delay: CommitDelay::default(), is_over: false }.start();
+            Leader { inbox: self.clone(), delay: CommitDelay::default(), is_over: false }.start();
         }
         answered.await.unwrap_or(Err(HandleError::Retry))
     }

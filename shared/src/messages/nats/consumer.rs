@@ -126,7 +126,7 @@ impl Nats {
             Ok(event) => Arc::new(event),
             Err(error) => {
                 let error = HandleError::Rejected(error.to_string());
-                return keep(inbox, &unreadable(&message.payload), 1, &error).await;
+                return store_dead_letter(inbox, &unreadable(&message.payload), 1, &error).await;
             }
         };
         let is_first = message.info().is_ok_and(|info| info.delivered == 1);
@@ -143,7 +143,7 @@ impl Nats {
         };
         let error = match received {
             Ok(received) => {
-                log::debug!(message_type = event.kind, message_id = event.id.to_string(), outcome:? = received; "a message arrived");
+                log::debug!(message_type = event.kind, message_id = event.id.to_string(), outcome:? = received; "a message was handled");
                 return AckKind::Ack;
             }
             Err(error) => error,
@@ -155,10 +155,12 @@ impl Nats {
             }
             HandleError::Db(_) => match count_failure(inbox, event.id).await {
                 Ok(failures) if failures < MAX_ATTEMPTS => redeliver(self.retry, failures),
-                Ok(failures) => keep(inbox, &event, failures, &error).await,
+                Ok(failures) => store_dead_letter(inbox, &event, failures, &error).await,
                 Err(_) => redeliver(UNAVAILABLE, attempt),
             },
-            HandleError::UnknownType | HandleError::Rejected(_) => keep(inbox, &event, attempt, &error).await,
+            HandleError::UnknownType | HandleError::Rejected(_) => {
+                store_dead_letter(inbox, &event, attempt, &error).await
+            }
         }
     }
 }
@@ -183,8 +185,8 @@ async fn report_progress(message: &Message) -> Infallible {
 }
 
 /// Makes the event a dead letter.
-async fn keep(inbox: &Inbox, event: &Event, attempt: i64, why: &HandleError) -> AckKind {
-    match inbox.keep(event, Delivery { attempt }, why).await {
+async fn store_dead_letter(inbox: &Inbox, event: &Event, attempt: i64, why: &HandleError) -> AckKind {
+    match inbox.store_dead_letter(event, Delivery { attempt }, why).await {
         Ok(()) => AckKind::Term,
         Err(_) => redeliver(UNAVAILABLE, attempt),
     }

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::alarm::Alarm;
 
-/// The longest single wait is this many times the grace, however fast the client was before. Without a bound, the
-/// bytes that the kernel buffers would pay for minutes.
+/// A single wait lasts at most this many times `grace`. Without this limit, one fast burst into kernel buffers would
+/// allow minutes of silence.
 const MAX_WAITS: u32 = 3;
 
 pub(super) struct Pace {

@@ -1,5 +1,4 @@
-//! A socket whose client must take what is written. Windows and limits of HTTP/2 bound what waits for a client, and
-//! this bounds for how long.
+//! A socket with a minimum write rate. HTTP/2 windows limit how many bytes wait for a client; this limits how long.
 
 use std::io;
 use std::pin::Pin;
