@@ -3,15 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod catalogue;
-mod document;
 mod fulfilling;
 mod harness;
 mod idempotency;
 mod limits;
+mod openapi;
 mod operating;
 mod outages;
 mod placing;
-mod plans;
+mod query_plans;
 mod races;
 mod reading;
 mod streaming;

@@ -7,7 +7,7 @@ mod card_network;
 mod commands;
 mod crashes;
 mod harness;
-mod plans;
+mod query_plans;
 mod reading;
 mod reconciling;
 mod refunding;

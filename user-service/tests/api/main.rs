@@ -5,8 +5,8 @@
 mod access;
 mod admins;
 mod changing;
-mod document;
 mod harness;
 mod logging_in;
+mod openapi;
 mod registering;
 mod sessions;

@@ -1,3 +1,5 @@
+//! The OpenAPI document and the router.
+
 use actix_web::http::Method;
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Whatever grows is read by an index. PostgreSQL has the same indexes; its plans depend on how much
-//! there is, SQLite's do not.
+//! Tables that grow are read by an index. PostgreSQL has the same indexes; its plans depend on the number of rows,
+//! those of SQLite do not.
 
 use serde_json::json;
 use shared::db::{Db, DbConfig, Migrations, testing};
