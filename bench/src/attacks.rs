@@ -23,7 +23,7 @@ use xtask::stack::CLIENT_TLS_PORT;
 use crate::customer::{Customer, Request};
 use crate::environment::Environment;
 
-/// Its name, and how many clients do it at once. A client whose connection ends comes again.
+/// An attack by several clients at once. A client whose connection ends connects again.
 pub struct Attack {
     pub name: &'static str,
     pub clients: usize,
@@ -51,7 +51,7 @@ impl Attack {
     }
 }
 
-/// In the order in which the siege does them.
+/// All attacks, in the order of the siege.
 pub static ATTACKS: [Attack; 14] = [
     Attack { name: "heads without an end, as second requests", clients: 400, kind: Kind::SlowHeads },
     Attack { name: "bodies without an end", clients: 400, kind: Kind::SlowBodies },
@@ -86,8 +86,8 @@ pub static ATTACKS: [Attack; 14] = [
 pub struct Attempts {
     /// Connections that they tried to make.
     pub tried: Cell<u32>,
-    /// Those with which the gateway did what was asked: it kept an unfinished request or an idle connection for
-    /// a second, or it answered with another status than 429 and 503.
+    /// Attempts with success: the gateway kept an unfinished request or an idle connection for a second, or it
+    /// responded with another status than 429 and 503.
     pub through: Cell<u32>,
 }
 
@@ -96,7 +96,7 @@ impl Attempts {
         self.through.set(self.through.get() + u32::from(is_through));
     }
 
-    /// On one line.
+    /// Both counts as one line of text.
     pub fn to_line(&self) -> String {
         format!("{} {}", self.tried.get(), self.through.get())
     }
@@ -222,7 +222,7 @@ impl Besieger {
         attempts.got_through(is_through);
         match kind {
             Kind::SlowReaders if is_through => {
-                // At different times, so that there are new ones all the while.
+                // The clients reconnect at different times, so that there are always new connections.
                 tokio::time::sleep(UNREAD * u32::try_from(1 + number % 5).unwrap_or(1) / 5).await;
                 Ok(())
             }

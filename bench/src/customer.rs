@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// For a request and all its retries.
+/// The time limit of a request with all its retries.
 pub const TIMEOUT: Duration = Duration::from_secs(90);
 const BETWEEN_RETRIES: Duration = Duration::from_millis(200);
 const PASSWORD: &str = "a long enough one";
@@ -43,12 +43,12 @@ impl Request {
         Self { method: Method::GET, path: path.into(), headers: Vec::new(), body: None }
     }
 
-    /// With an idempotency key of its own.
+    /// A POST with a new idempotency key.
     pub fn post(path: impl Into<String>, body: Option<Value>) -> Self {
         Self { method: Method::POST, path: path.into(), headers: vec![("idempotency-key", key())], body }
     }
 
-    /// `Prefer: wait`: answered once the outcome is known, or after so many seconds.
+    /// Adds `Prefer: wait`: the response comes when the outcome is known, at the latest after `seconds`.
     pub fn waiting(mut self, seconds: u32) -> Self {
         self.headers.push(("prefer", format!("wait={seconds}")));
         self

@@ -33,7 +33,7 @@ pub type Kept = [i64; 3];
 pub struct Table {
     pub name: String,
     pub rows: i64,
-    /// On disk, indices included.
+    /// The size on disk, with indices.
     pub bytes: i64,
 }
 
@@ -65,7 +65,7 @@ impl Database {
         Ok(Self { name, server })
     }
 
-    /// How many rows the pruned tables have.
+    /// The number of rows of the pruned tables.
     pub async fn kept(&self) -> Result<Kept, String> {
         let mut kept = Kept::default();
         for (rows, (table, _)) in kept.iter_mut().zip(PRUNED) {
@@ -106,7 +106,7 @@ impl Database {
         Ok(tables)
     }
 
-    /// What is in its ledger, which must be that of payment-service.
+    /// The totals of the ledger. This must be the database of payment-service.
     pub async fn entries(&self) -> Result<Entries, String> {
         let balances =
             "SELECT account AS name, CAST(SUM(amount) AS BIGINT) AS n FROM ledger_entries GROUP BY account";
@@ -174,7 +174,7 @@ impl Database {
         tps.map(Some).ok_or_else(|| format!("pgbench does not print its result: {printed}"))
     }
 
-    /// The number of transactions that handled so many events, by the number of events: they have the same time.
+    /// The number of transactions, by the number of events that each handled: these have the same time.
     pub async fn batches(&self) -> Result<BTreeMap<i64, i64>, String> {
         let sizes = "SELECT CAST(size AS text) AS name, COUNT(*) AS n \
                      FROM (SELECT COUNT(*) AS size FROM inbox GROUP BY seen_at) AS batches GROUP BY size";
@@ -182,7 +182,7 @@ impl Database {
         Ok(sizes.map(|(size, count)| (size.parse().unwrap_or_default(), count)).collect())
     }
 
-    /// For each of the last events that arrived in `other`: the milliseconds from its insert into the outbox
+    /// Delivery times of the last events that arrived in `other`: the milliseconds from the insert into the outbox
     /// here to its insert into the inbox there. So the first commit and the delivery are included, the effect
     /// and the second commit are not.
     pub async fn deliveries(&self, other: &Self) -> Result<Vec<i64>, String> {

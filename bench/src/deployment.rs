@@ -19,7 +19,7 @@ pub struct Deployment {
     /// The first admin, logged in.
     pub admin: Customer,
     pub environment: Environment,
-    /// Of payment-service: no endpoint shows the ledger's entries.
+    /// The database of payment-service, because no endpoint shows the ledger's entries.
     pub payments: Database,
     databases: String,
 }
@@ -102,7 +102,7 @@ impl Deployment {
         Some(made.body["id"].as_str()?.to_owned())
     }
 
-    /// Registers so many customers. `None` if the stack does not answer.
+    /// Registers `count` customers. `None` if the stack does not respond.
     pub async fn customers(&self, count: usize) -> Option<Vec<Customer>> {
         let mut customers = Vec::new();
         for _ in 0..count {

@@ -24,7 +24,7 @@ pub enum Environment {
 pub struct Replica {
     /// `order-service`, or `postgres`.
     pub service: String,
-    /// Of its pid file, or the container's id.
+    /// The name of the pid file, or the container's id.
     pub name: String,
     /// Where it listens, on this machine or in its container; none if it is not a program of ours.
     pub port: Option<u16>,

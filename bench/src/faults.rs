@@ -60,7 +60,7 @@ fn all_faults(environment: Environment) -> Vec<Fault> {
     }
     match environment {
         Environment::Embedded => {
-            // On PostgreSQL there is no file.
+            // PostgreSQL has no database file here.
             let databases = services().filter_map(|service| service.database);
             faults.extend(databases.filter(|database| Path::new(&file(database)).exists()).map(Fault::Lock));
         }
@@ -69,7 +69,7 @@ fn all_faults(environment: Environment) -> Vec<Fault> {
     faults
 }
 
-/// How often a fault was tried, and could be injected.
+/// Counts of the tried and of the injected faults.
 #[derive(Default, Clone, Copy)]
 pub struct Tally {
     pub tried: u32,

@@ -10,16 +10,16 @@ use crate::environment::Environment;
 /// The kernel's unit of processor time: `getconf CLK_TCK` is 100 on every current Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Of all replicas of one service.
+/// The resource usage of all replicas of one service.
 #[derive(Default, Clone, Copy)]
 pub struct Usage {
-    /// Since they began.
+    /// CPU time since the start of the processes.
     pub cpu: Duration,
-    /// In bytes, of our programs only: the processes of servers share most of their memory.
+    /// Resident memory in bytes. Only for our programs: the processes of servers share most of their memory.
     pub resident: u64,
 }
 
-/// By service, with all processes of a server.
+/// The usage by service. A server counts with all its processes.
 pub async fn usage(environment: Environment) -> BTreeMap<String, Usage> {
     let mut usage: BTreeMap<String, Usage> = BTreeMap::new();
     for replica in environment.replicas().await {
@@ -34,7 +34,7 @@ pub async fn usage(environment: Environment) -> BTreeMap<String, Usage> {
     usage
 }
 
-/// Of the process, and of those that it has waited for.
+/// CPU time of a process and its reaped children.
 fn cpu(process: u32) -> Option<Duration> {
     let stat = process::stat(process)?;
     // Fields 14 to 17: in the program and in the kernel, by itself and by its children.

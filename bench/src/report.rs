@@ -44,7 +44,7 @@ pub fn print(log: &ClientLog, settled: &Settled, customers: &BTreeSet<String>) {
     }
 }
 
-/// How many events the transactions of an inbox handled.
+/// Prints how many events the transactions of an inbox handled.
 pub fn print_batches(database: &str, batches: &BTreeMap<i64, i64>) {
     println!("\n  transactions of the inbox in {database}:");
     for (least, most) in [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32)] {
@@ -53,7 +53,7 @@ pub fn print_batches(database: &str, batches: &BTreeMap<i64, i64>) {
     }
 }
 
-/// How many are listed, by figure.
+/// The number of listed differences, by figure.
 fn differences(settled: &Settled) -> BTreeMap<&str, u32> {
     let mut counts = BTreeMap::new();
     for difference in &settled.snapshot.differences {

@@ -40,7 +40,7 @@ const READS: [&str; 4] =
 /// An order to place, and what is done with it afterwards.
 pub struct PlannedOrder {
     pub number: usize,
-    /// Its id.
+    /// The id of the product.
     pub product: String,
     pub quantity: u32,
     /// Whether it may be out of stock.
@@ -50,14 +50,14 @@ pub struct PlannedOrder {
     pub then: Then,
 }
 
-/// What follows the order.
+/// What the customer or the admin does after the order.
 pub enum Then {
     Nothing,
     /// Nothing, but the order itself is sent twice at the same time, under one key.
     Duplicate,
-    /// The customer cancels it, after this time, so many times at once.
+    /// The customer cancels it after this time, with this number of concurrent requests.
     Cancel(Duration, usize),
-    /// The admin refunds so many percent once it is paid; then the customer may cancel it.
+    /// The admin refunds this percentage once it is paid; then the customer may cancel it.
     Refund(i64, bool),
 }
 
@@ -71,7 +71,7 @@ pub struct Workload {
     pub products: Vec<String>,
     tokens: &'static [&'static str],
     next: Cell<usize>,
-    /// How many orders have begun.
+    /// The number of orders that have begun.
     started: Cell<usize>,
     begun: Instant,
 }
@@ -84,17 +84,17 @@ impl Workload {
         Self { orders, spacing, seed, products, tokens: &TOKENS, next, started, begun }
     }
 
-    /// With these payment tokens only.
+    /// Uses only these payment tokens.
     pub fn paid_with(self, tokens: &'static [&'static str]) -> Self {
         Self { tokens, ..self }
     }
 
-    /// Goes on at the same pace after the last order.
+    /// Continues at the same pace after the last order.
     pub fn endless(self) -> Self {
         Self { orders: usize::MAX, ..self }
     }
 
-    /// How many orders have begun.
+    /// The number of orders that have begun.
     pub fn started(&self) -> usize {
         self.started.get()
     }

@@ -28,7 +28,7 @@ pub struct Stack {
     folder: PathBuf,
     /// The public port of the gateway.
     pub public: Api,
-    /// Its admin port.
+    /// A client of the gateway's admin port.
     pub admin_port: Api,
     replicas: Vec<Replica>,
     secrets: Secrets,
@@ -66,7 +66,7 @@ impl Stack {
             ("SEED_PRODUCTS", "on"),
             ("HOSTNAME", "e2e"),
             ("CONFIG_FILE", &config_file),
-            // Of the console: several stacks run at the same time.
+            // The console picks a free port, because several stacks run at the same time.
             ("OTLP_PORT", "0"),
         ];
         let layout = Layout {

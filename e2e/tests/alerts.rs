@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 use shared::testing::skip;
 
-/// In this order on each page.
+/// The sections of each page, in this order.
 const SECTIONS: [&str; 4] = ["## What it means", "## Look first", "## Do", "## Over when"];
 
 fn root() -> PathBuf {

@@ -45,7 +45,7 @@ fn members() -> Vec<String> {
     members
 }
 
-/// Those that programs.txt lists as services, and the template of new ones.
+/// The services in programs.txt, and the template of new ones.
 fn services() -> Vec<String> {
     let is_service = |member: &String| {
         member == "template-service" || xtask::services().any(|program| program.package == member.as_str())
@@ -55,7 +55,7 @@ fn services() -> Vec<String> {
     services
 }
 
-/// Those with a database.
+/// The services with a database.
 fn services_with_store() -> Vec<String> {
     let has_database = |service: &String| {
         let program = xtask::programs().iter().find(|program| program.package == service.as_str());

@@ -99,7 +99,7 @@ async fn crash_at_every_write(service: usize, database_url: String) {
 const ADMIN_EMAIL: &str = "admin@example.com";
 const ADMIN_PASSWORD: &str = "correct horse battery";
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Of a round.
+/// Orders of a round.
 const ORDERS: usize = 2;
 
 const SERVICE: &str = "SERVICE";

@@ -28,7 +28,7 @@ fn files(folder: &str, prefix: &str) -> Vec<String> {
 struct Table {
     /// Such as `2026-11-29`: dates in this form are compared as text.
     checked_on: String,
-    /// By image. `None` if no end is announced.
+    /// The end of support of each image. `None` if no end is announced.
     ends: BTreeMap<String, Option<String>>,
     exceptions: BTreeSet<String>,
 }

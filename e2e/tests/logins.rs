@@ -91,7 +91,7 @@ async fn the_logins_of_database_broker_and_registry_are_replaced_under_load_and_
     let mut stack = Stack::start_with(&[
         // Longer than a service takes to learn that a replica of another one leaves.
         ("DRAIN_GRACE", "2s"),
-        // To open many connections at once takes a busy machine long.
+        // A busy machine needs long to open many connections at once.
         ("DATABASE_ACQUIRE_TIMEOUT", "10s"),
         ("DATABASE_URL_FILE", &format!("{}/{{program}}-database", urls.display())),
         ("DATABASE_MIGRATIONS_URL_FILE", &format!("{}/{{program}}-migrations", urls.display())),

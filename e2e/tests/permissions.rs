@@ -123,7 +123,7 @@ async fn nats_lets_a_service_send_what_the_table_lists_and_receive_only_its_own(
         let sent = nats.publish(subject, "{}".into()).await.unwrap();
         sent.await.map(drop).map_err(|error| error.to_string())
     };
-    // To order-service, as it should; the event is no CloudEvent and does no harm.
+    // This subject is of order-service, which is permitted. The event is no CloudEvent and does no harm.
     assert_eq!(send("messages.order-service.15").await, Ok(()));
     for subject in [
         "messages.payment-service.0",

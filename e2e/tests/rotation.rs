@@ -14,7 +14,7 @@ use shared::auth::{FromPath as _, PublicKeys, Reread, ServiceKeys, SigningKeys};
 use shared::messages::Event;
 
 const BUYERS: usize = 3;
-/// Until every program has read the new keys.
+/// The time until every program has read the new keys.
 const SPREAD: Duration = Duration::from_secs(2);
 /// Longer than the life of the access tokens in this test.
 const LIFE: Duration = Duration::from_secs(8);

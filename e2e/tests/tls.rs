@@ -37,7 +37,7 @@ impl Certificates {
         Self { authority: Authority::open(&folder.join("authority")).unwrap(), folder }
     }
 
-    /// Those of all programs, and the value of `TLS_FOLDER` for them.
+    /// The certificates of all programs, and the value of `TLS_FOLDER` for them.
     fn of_all_programs() -> (Self, String) {
         let certificates = Self::new();
         for program in programs().iter().filter(|program| program.kind != Kind::External) {

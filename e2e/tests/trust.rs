@@ -1,4 +1,4 @@
-//! Who may call whom: what `calls.txt` does not list is refused, and leaves a line in the log.
+//! Permitted calls: what `calls.txt` does not list is refused, and leaves a line in the log.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -42,11 +42,11 @@ async fn nobody_but_payment_service_says_that_an_order_is_paid() {
     let for_another = stack.service_token(payments, "user-service", None);
     for kind in ["payment.authorized.v1", "payment.captured.v2"] {
         for (token, source, status) in [
-            // Who has no key, and who has another's.
+            // A caller without a key, and one with another service's.
             (&stranger, payments, 401),
             (&gateway_as_payments, payments, 401),
             (&for_another, payments, 401),
-            // Who says who it is, but is not payment-service.
+            // A known caller that is not payment-service.
             (&stack.service_token("gateway", callee, None), payments, 403),
             (&stack.service_token("user-service", callee, None), payments, 403),
             (&stack.service_token("user-service", callee, None), "user-service", 403),

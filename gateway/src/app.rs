@@ -208,7 +208,7 @@ fn unserved(table: &Table) -> BTreeSet<String> {
 /// Reads routing tables from the file. Tables that are read later share the pool and the load of a service.
 struct Tables {
     file: PathBuf,
-    /// That of the file: certificates are named from there.
+    /// The folder of the file. Paths of certificates are relative to it.
     folder: PathBuf,
     platform: Platform,
     registrations: Arc<Registrations>,

@@ -1,13 +1,13 @@
-//! A small shared cache (RFC 9111), for routes that ask for it. Equal requests that come while one is on its way wait
-//! for its answer: a thousand at once are one request to the service.
+//! A small shared cache (RFC 9111) with request coalescing, for routes that ask for it. Equal requests that arrive
+//! while one is in progress wait for its response: a thousand at once are one request to the service.
 //!
 //! ```text
-//! absent ──first request──► fetching ──good answer──► stored ──lifetime──► absent
-//!                              ├──other answer──► passing: requests go to the service, for a second ──► absent
-//!                              └──client gone───► absent: the next one fetches
+//! absent ──first request──► fetching ──good response──► stored ──lifetime──► absent
+//!                              ├──other response──► passing: requests go to the service, for a second ──► absent
+//!                              └──client gone─────► absent: the next one fetches
 //! ```
 //!
-//! [`rules`] says what may be stored. Nothing stale is served, and nothing is validated again.
+//! [`rules`] says what may be stored. Stale responses are never served, and nothing is revalidated.
 
 pub mod rules; // which requests and answers, and for how long
 
@@ -25,21 +25,21 @@ use tokio::sync::watch;
 
 use self::rules::Vary;
 
-/// How long a request waits for the answer to another one.
+/// How long a request waits for the response to another one.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long requests pass after an answer that cannot be stored.
+/// How long requests pass after a response that cannot be stored.
 const PASS: Duration = Duration::from_secs(1);
 /// Memory of an entry beside its body and headers, in bytes; roughly.
 const OVERHEAD: usize = 512;
-/// Whether the cache had the answer (RFC 9211).
+/// Whether the cache had the response (RFC 9211).
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The longest body that is stored, in bytes.
 pub const MAX_BODY: u64 = 256 * 1024;
 
-/// The answers of one gateway, shared by its threads.
+/// The responses of one gateway, shared by its threads.
 pub struct Cache {
     entries: Mutex<Entries>,
-    /// In bytes.
+    /// The most memory, in bytes.
     max: usize,
 }
 
@@ -55,7 +55,7 @@ struct Entries {
 /// What is known of one URL.
 #[derive(Default)]
 struct Resource {
-    /// Of its last answer: the values of these headers tell its answers apart.
+    /// From the last response. The values of these request headers choose between the stored responses.
     vary: Vary,
     by_values: HashMap<Vec<u8>, State>,
 }
@@ -66,12 +66,12 @@ enum State {
     Passing { until: Instant, serial: u64 },
 }
 
-/// An answer.
+/// A stored response.
 #[derive(Debug)]
 pub struct Stored {
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
-    /// When the service made it, as far as it says.
+    /// When the service made it, by its `Age`.
     made: Instant,
     until: Instant,
 }
@@ -79,7 +79,7 @@ pub struct Stored {
 /// What to do with a request.
 pub enum Found {
     Answer(Arc<Stored>),
-    /// Ask the service, and give the answer to [`Lead::store`].
+    /// Ask the service, and give the response to [`Lead::store`].
     Lead(Lead),
     /// Ask the service.
     Pass,
@@ -91,7 +91,7 @@ pub struct Lead {
     key: String,
     request: HeaderMap,
     values: Vec<u8>,
-    /// Of the state that it may end. If another request has changed the resource meanwhile, that state is gone.
+    /// The state that this request may end. If another request has changed the resource meanwhile, that state is gone.
     serial: u64,
     _waiting: watch::Sender<()>,
 }
@@ -101,7 +101,7 @@ impl Cache {
         Arc::new(Self { entries: Mutex::default(), max })
     }
 
-    /// What there is for the request with this `key` and these headers.
+    /// Looks up the request with this `key` and these headers. Waits while an equal request is in progress.
     pub async fn find(self: &Arc<Self>, key: &str, request: &HeaderMap) -> Found {
         let deadline = tokio::time::Instant::now() + WAIT;
         loop {
@@ -116,8 +116,8 @@ impl Cache {
         }
     }
 
-    /// Forgets the answers of a URL, because a request may have changed it (RFC 9111 §4.4). An answer that is on its
-    /// way may be older than the change, so it is not stored either.
+    /// Invalidates the responses of a URL, because a request may have changed it (RFC 9111 §4.4). A response that is
+    /// still in progress may be older than the change, so it is not stored either.
     pub fn forget(&self, key: &str) {
         self.entries().forget(key);
     }
@@ -125,7 +125,7 @@ impl Cache {
     /// Forgets everything, because routes have changed.
     pub fn clear(&self) {
         let mut entries = self.entries();
-        // Serial numbers go on, so that no request ends the state of another one.
+        // Serial numbers are not reused, so that no request ends the state of another one.
         *entries = Entries { next: entries.next, ..Entries::default() };
     }
 
@@ -153,8 +153,8 @@ impl Cache {
         Looked::Found(Found::Lead(Lead { cache, key, request, values, serial, _waiting: waiting }))
     }
 
-    /// Ends the fetching of `lead` with what `make` makes of a serial number. With `vary`, these headers tell the
-    /// answers of the URL apart from now on.
+    /// Ends the fetching of `lead` with what `make` makes of a serial number. With `vary`, these headers choose
+    /// between the responses of the URL from now on.
     fn end(&self, lead: &Lead, vary: Option<Vary>, make: impl FnOnce(u64) -> State) {
         let mut entries = self.entries();
         if !entries.is_fetching(lead) {
@@ -265,8 +265,7 @@ impl State {
 }
 
 impl Lead {
-    /// Stores `response`, the answer to this request with `body`, for as long as `rules` says. The requests that wait for
-    /// it get it.
+    /// Stores `response` with `body` for as long as `rules` says. The requests that wait for it get it.
     pub fn store(self, response: &HttpResponse, body: Bytes, kept: rules::Kept) {
         let now = Instant::now();
         let headers = response.headers().iter();
@@ -280,7 +279,7 @@ impl Lead {
         self.cache.end(&self, Some(kept.vary), |serial| State::Stored { answer, serial });
     }
 
-    /// The answer cannot be stored: equal requests go to the service for a while, each on its own.
+    /// The response cannot be stored: equal requests go to the service for a while, each on its own.
     pub fn pass(self) {
         let until = Instant::now() + PASS;
         self.cache.end(&self, None, |serial| State::Passing { until, serial });
@@ -297,7 +296,7 @@ impl Drop for Lead {
 }
 
 impl Stored {
-    /// The answer to a request with these headers: 304 if its client has it already.
+    /// The response to a request with these headers: 304 if its client has it already.
     pub fn response(&self, request: &HeaderMap) -> HttpResponse {
         let etag = self.headers.iter().find(|(name, _)| *name == ETAG);
         let etag = etag.and_then(|(_, value)| value.to_str().ok());

@@ -101,7 +101,7 @@ impl PerClient {
 /// client that does not wait would cost the service the same again and again.
 #[derive(Default)]
 pub struct RefusedStreams {
-    /// By hash of user, or address without a token, and path. The time is when the client may come again.
+    /// The time when the client may come again, by the hash of its user (or its address without a token) and the path.
     until: Mutex<HashMap<u64, Instant>>,
     hasher: RandomState,
 }

@@ -36,7 +36,7 @@ pub struct Docs {
 /// A document with its `ETag`.
 struct Document {
     bytes: Bytes,
-    /// With its quotes.
+    /// The `ETag`, with its quotes.
     etag: String,
 }
 

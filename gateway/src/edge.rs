@@ -59,7 +59,7 @@ async fn with(
     Ok(policies.finish(&request, response))
 }
 
-/// Those of the route, if the table has any at all.
+/// The policies of the route, if the table has any at all.
 fn policies_of(request: &HttpRequest, gateway: &Gateway) -> Option<Arc<Policies>> {
     let table = gateway.table.load();
     if !table.has_policies {

@@ -11,17 +11,17 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use self::cors::Cors;
 
-/// Those of one route.
+/// The policies of one route.
 #[derive(Debug)]
 pub struct Policies {
     pub cors: Option<Cors>,
     pub compress: bool,
-    /// In bytes.
+    /// The longest request body, in bytes.
     pub body_limit: Option<u64>,
 }
 
 impl Policies {
-    /// `None` if there is nothing to do.
+    /// `None` if the route has none of them.
     pub fn new(cors: Option<Cors>, compress: bool, body_limit_kib: Option<u64>) -> Option<Self> {
         let body_limit = body_limit_kib.map(|kib| kib.saturating_mul(1024));
         (cors.is_some() || compress || body_limit.is_some()).then_some(Self { cors, compress, body_limit })

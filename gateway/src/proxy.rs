@@ -65,7 +65,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Counts a request that the gateway answers itself.
+    /// Counts a request that the gateway handles itself.
     pub fn check_rate(&self, request: &HttpRequest) -> Result<(), Problem> {
         self.rates.check(None, self.client(request), request).map(drop)
     }
@@ -110,7 +110,7 @@ pub async fn proxy(
     let client = gateway.client_of(&request, &table);
     let path = match path::checked(&request) {
         Ok(path) => path,
-        // With HTTP/2, the connection stays.
+        // An HTTP/2 connection stays open.
         Err(problem) => {
             return gateway.rates.check(None, client, &request).map(|_| refuse_and_close(&problem));
         }
@@ -308,7 +308,7 @@ fn client_address(request: &HttpRequest, table: &Table) -> IpAddr {
     let lists =
         request.headers().get_all(header::X_FORWARDED_FOR).map(|value| value.to_str().unwrap_or_default());
     let addresses: Vec<&str> = lists.flat_map(|list| list.split(',')).collect();
-    // From right to left. Addresses to the left of the first untrusted one may be forged by the client.
+    // Read from right to left: the client may have forged the addresses to the left of the first untrusted one.
     let mut addresses = addresses.into_iter().rev().map_while(|text| text.trim().parse().ok());
     addresses.find(|address| !table.is_trusted(address)).unwrap_or(peer)
 }

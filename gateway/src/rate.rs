@@ -23,7 +23,7 @@ use crate::routing::Table;
 
 type Buckets = RateLimiter<Client, DashMapStateStore<Client>, DefaultClock, StateInformationMiddleware>;
 
-/// Whose requests a bucket counts.
+/// The client whose requests a bucket counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Client {
     Person(Uuid),

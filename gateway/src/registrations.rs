@@ -161,7 +161,7 @@ impl State {
     }
 }
 
-/// With every registry, the gateway itself checks a new replica before its first request.
+/// The settings of a pool. Whatever the registry is, the gateway itself checks a new replica before its first request.
 pub fn settings(tls: Option<Tls>) -> Settings {
     Settings { health_source: HealthSource::ActiveChecks, tls, ..Settings::default() }
 }

@@ -11,7 +11,7 @@ pub struct Watch<F> {
     known: Texts,
 }
 
-/// By path. `None` if the file could not be read.
+/// The content of each file. `None` if the file could not be read.
 type Texts = Vec<(PathBuf, Option<Vec<u8>>)>;
 
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use prometheus::{HistogramVec, IntCounterVec, register_histogram_vec, register_i
 
 use crate::domain::{Order, Reason, Status};
 
-/// In seconds. An authorization may take 30 s, a capture 60 s.
+/// Buckets in seconds. An authorization may take 30 s, a capture 60 s.
 const CHECKOUT: [f64; 11] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 #[allow(clippy::expect_used, reason = "registered once, under a unique name")]

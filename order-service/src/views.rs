@@ -12,7 +12,7 @@ use crate::store::{CatalogueItem, SagaRow, TimelineEntry};
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Money)]
 pub struct MoneyView {
-    /// In cents.
+    /// The amount in cents.
     #[schema(minimum = 0)]
     pub amount: i64,
     /// Always `EUR`.
@@ -44,7 +44,7 @@ pub struct OrderView {
     pub customer_id: Uuid,
     #[schema(example = "confirmed")]
     pub status: &'static str,
-    /// Of a rejected order; otherwise null.
+    /// Why the order was rejected; null for any other order.
     pub reason: Option<&'static str>,
     pub lines: Vec<LineView>,
     pub total: MoneyView,

@@ -30,21 +30,21 @@ pub struct Config {
     pub messages: MessagesUrl,
     pub database: DbConfig,
     pub card_network_url: Url,
-    /// Between two comparisons of the card network's statement with the books.
+    /// The interval between two comparisons of the card network's statement with the books.
     pub reconcile_every: Duration,
     pub timing: Timing,
 }
 
-/// Not variables, because they depend on each other.
+/// Constants, not variables, because they depend on each other.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// Of one request to the card network, whose slowest card takes 3 s.
+    /// The time limit of one request to the card network, whose slowest card takes 3 s.
     pub request_timeout: Duration,
     /// Covers a request and the transaction that records its response.
     pub lease: Duration,
-    /// Between searches for work that is due again or whose lease has run out.
+    /// The interval between searches for work that is due again or whose lease has expired.
     pub poll: Duration,
-    /// Between attempts.
+    /// The pauses between attempts.
     pub backoff: Backoff,
     /// order-service rejects an order without an authorization after 30 s. A capture without a result needs attention
     /// after 60 s.

@@ -55,7 +55,7 @@ pub struct Job {
     pub payment: Payment,
     /// The refund to request, if that is the intent.
     pub refund: Option<Refund>,
-    /// Of the command that set the intent.
+    /// The trace of the command that set the intent.
     pub traceparent: Option<String>,
     pub leased_until: OffsetDateTime,
 }
@@ -227,7 +227,7 @@ impl Store {
         Ok(())
     }
 
-    /// At most `limit` of the open or the resolved ones, after the position `after`, newest first.
+    /// Lists at most `limit` of the open or the resolved differences, after the position `after`, newest first.
     pub async fn differences(
         &self,
         is_open: bool,

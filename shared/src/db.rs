@@ -65,8 +65,8 @@ use time::OffsetDateTime;
 use crate::metrics::Readings;
 use crate::trace::SpanContext;
 
-/// Of [`Db::begin_with_short_lock_timeout`]. In a healthy system, rows that many orders change are locked for a far
-/// shorter time.
+/// The lock timeout of [`Db::begin_with_short_lock_timeout`]. In a healthy system, rows that many orders
+/// change are locked for a far shorter time.
 const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A pool of connections to a database; clones share it.

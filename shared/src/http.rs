@@ -170,7 +170,7 @@ pub async fn exchange(mut call: Call) -> Result<Response, ExchangeError> {
 }
 
 impl ExchangeError {
-    /// For the attribute `error.type` of a span.
+    /// The value of the span attribute `error.type`.
     fn kind(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "unreachable",
@@ -186,7 +186,7 @@ async fn unlimited(call: Call) -> Result<Response, ExchangeError> {
     let Call { method, url, peer, time, headers, body, span: _ } = call;
     let request = match peer {
         None => CLIENT.with(|client| client.request(method, url)),
-        // For awc it is plain: awc's own TLS would verify the host of the URL, not the name of the service.
+        // awc sees a URL without TLS: its own TLS would verify the host of the URL, not the name of the service.
         Some(peer) => tls_client(peer).request(method, url.replacen("https://", "http://", 1)),
     };
     let mut request = request.timeout(time).no_decompress();

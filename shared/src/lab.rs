@@ -101,7 +101,7 @@ impl Lab {
         });
     }
 
-    /// With the time that is left.
+    /// The running faults, with the remaining time of each.
     pub fn running(&self) -> BTreeMap<Fault, Duration> {
         let now = Instant::now();
         let running = self.0.running.borrow();

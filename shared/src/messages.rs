@@ -97,7 +97,7 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// For the attribute `error.type` of a span.
+    /// The value of the span attribute `error.type`.
     fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",

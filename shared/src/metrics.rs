@@ -44,7 +44,7 @@ struct Series {
 }
 
 thread_local! {
-    /// Those that this thread has counted. To find one by its labels takes longer.
+    /// The series that this thread has counted. A search by labels in the registry takes longer.
     static KNOWN: RefCell<Vec<Series>> = const { RefCell::new(Vec::new()) };
 }
 

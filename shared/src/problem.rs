@@ -188,7 +188,7 @@ impl Problem {
         self.flag
     }
 
-    /// For the log only.
+    /// The cause, only for the log.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }

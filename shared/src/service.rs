@@ -54,7 +54,7 @@ use crate::tls::{ClientTls, Tls};
 /// Builder of a [`Server`].
 pub struct Service {
     listener: Listener,
-    /// For TLS towards clients.
+    /// The listener with TLS for clients.
     secure: Option<Listener>,
     parts: Parts,
 }
@@ -133,7 +133,7 @@ impl Service {
         self.parts.lab.clone()
     }
 
-    /// With a lab, every client that reaches the port may use it, except a page in a browser. For a program without
+    /// Lets every client that reaches the port use the lab, except a page in a browser. Only for a program without
     /// admins, on a private network.
     pub fn open_lab(mut self) -> Self {
         self.parts.has_lab_calls = true;
@@ -180,7 +180,7 @@ impl Service {
         self
     }
 
-    /// For a service that faces the public: ignores the deadline of clients, which only services say to each other.
+    /// Ignores the deadlines that clients send. For a program that faces the public: only services send deadlines.
     pub fn edge(mut self) -> Self {
         self.parts.edge = true;
         self

@@ -65,7 +65,7 @@ impl Tls {
         let handshake = TlsAcceptor::from(self.0.get().server.clone()).accept(stream);
         let accepted = in_time(timeout, handshake).await;
         accepted.map(|stream| Stream::Tls(Box::new(stream.into()))).inspect_err(|error| {
-            // Who connects and leaves only asks whether something listens here: a health check.
+            // A client that connects and leaves is a health check of the port.
             if !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
                 metrics::refused_connection("tls");
                 log::warn!(peer, error:%; "a TLS handshake with a client failed");
@@ -122,7 +122,7 @@ async fn in_time<T>(timeout: Duration, step: impl Future<Output = io::Result<T>>
     tokio::time::timeout(timeout, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// What a folder holds.
+/// The contents of a folder.
 struct Identity {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,

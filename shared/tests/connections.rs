@@ -13,10 +13,10 @@ use shared::testing::{eventually, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Of a body that no kernel buffers whole.
+/// The size of a body that no kernel buffers whole.
 const LARGE: usize = 64 * 1024 * 1024;
 
-/// Of a body that the kernel buffers in part.
+/// The size of a body that the kernel buffers in part.
 const MEDIUM: usize = 512 * 1024;
 
 fn config() -> HttpConfig {

@@ -32,7 +32,7 @@ fn service(http: HttpConfig, done: &Arc<AtomicU32>) -> Service {
     })
 }
 
-/// With an open lab.
+/// Starts a server with an open lab.
 fn start() -> (Api, Lab, Arc<AtomicU32>) {
     let (lab, done) = (Lab::default(), Arc::default());
     let http = HttpConfig { lab: Some(lab.clone()), ..HttpConfig::for_tests() };

@@ -1,7 +1,7 @@
-//! What the database promises.
+//! The store. It guarantees:
 //!
-//! - Whatever a transaction adds is there after its commit, and nothing of it without one.
-//! - A list is newest first, and its next page goes on where the last one ended, whatever was added since.
+//! - What a transaction adds exists after its commit. Without a commit, nothing of it exists.
+//! - A list is newest first, and its next page continues where the last one ended, whatever was added since.
 
 use shared::db::{Db, DbError, Migrations, Row, Tx, query};
 use shared::request::{Page, Paging};
@@ -53,7 +53,7 @@ impl Store {
         Ok(read(&row)?)
     }
 
-    /// Of this owner, or of all.
+    /// Lists the things of `owner`, or of all owners.
     pub async fn list(&self, paging: &Paging, owner: Option<Uuid>) -> Result<Page<Thing>, DbError> {
         let rows = query(format!(
             "SELECT {COLUMNS} FROM things WHERE ($1 IS NULL OR owner_id = $1) AND ($2 IS NULL OR id < $2) \

@@ -143,7 +143,7 @@ pub enum Status {
     Deactivated,
 }
 
-/// What begins with a login and goes on with refresh tokens.
+/// A session begins with a login and continues with refresh tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
     pub id: Uuid,

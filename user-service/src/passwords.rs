@@ -17,7 +17,7 @@ use crate::error::Error;
 const MAX_CONCURRENT: usize = 2;
 const QUEUE: usize = 64;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
-/// After a hash in [`Lane::Slow`] that lane rests for so many times as long. So guessed passwords take a third of one
+/// After a hash in [`Lane::Slow`], that lane rests this many times as long. So guessed passwords take a third of one
 /// processor, however many clients guess them.
 const REST: u32 = 2;
 
@@ -25,7 +25,7 @@ const REST: u32 = 2;
 #[derive(Clone)]
 pub struct Passwords {
     limiter: Limiter,
-    /// Of the clients in [`Lane::New`] together, and of those in [`Lane::Slow`].
+    /// The limit of the clients in [`Lane::New`]; `slow` is that of the clients in [`Lane::Slow`].
     new: Limiter,
     slow: Limiter,
     /// When [`Lane::Slow`] has rested.
@@ -35,14 +35,14 @@ pub struct Passwords {
     key: SealKey,
 }
 
-/// Whose passwords are hashed first. In the last two lanes one hash is computed at a time, so that many attackers
-/// leave room for known clients, and those who have failed leave room for new ones.
+/// The order in which passwords are hashed. In the last two lanes one hash is computed at a time, so that many
+/// attackers leave room for known clients, and those who have failed leave room for new ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// For clients that have logged in before.
+    /// Clients that have logged in before.
     Known,
     New,
-    /// For clients that have failed lately.
+    /// Clients that have failed lately.
     Slow,
 }
 

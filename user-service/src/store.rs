@@ -55,7 +55,7 @@ impl Store {
         Self { db }
     }
 
-    /// For transactions, and for idempotency keys.
+    /// The database, for transactions and idempotency keys.
     pub fn db(&self) -> &Db {
         &self.db
     }

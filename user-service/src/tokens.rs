@@ -22,7 +22,7 @@ pub struct Issuer {
 
 pub struct Tokens {
     pub access_token: String,
-    /// Of the access token.
+    /// The lifetime of the access token.
     pub ttl: Duration,
     pub refresh_token: String,
 }

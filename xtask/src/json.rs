@@ -5,7 +5,7 @@ use std::io;
 use serde_json::Value;
 
 /// `json [--each PATH] PATH…`: the values at these paths in the JSON on standard input, separated by tabs.
-/// With `--each`, a line for every element of the array at that path; the other paths begin there. A path
+/// `--each` prints a line for every element of the array at that path; the other paths begin there. A path
 /// is a list of names and indices: `lines.0.price.amount`; `.` is the whole. A value that is missing or empty
 /// is printed as `-`, since a shell skips empty columns.
 pub fn print(arguments: &[String]) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::process::Command;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     pub id: u32,
-    /// In clock ticks since the machine's start. Tells it from a later process with the same id.
+    /// The start in clock ticks since the machine's start. A later process with the same id has another value.
     began: String,
 }
 

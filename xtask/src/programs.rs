@@ -7,7 +7,7 @@ pub struct Program {
     pub name: &'static str,
     pub package: &'static str,
     pub kind: Kind,
-    /// Of the first replica.
+    /// The port of the first replica.
     pub port: u16,
     pub replicas: u16,
     pub database: Option<&'static str>,
@@ -33,7 +33,7 @@ pub fn programs() -> &'static [Program] {
     &PROGRAMS
 }
 
-/// Those that register and are routed to.
+/// The programs that register and are routed to.
 pub fn services() -> impl Iterator<Item = &'static Program> + Clone {
     programs().iter().filter(|program| program.kind == Kind::Service)
 }

@@ -13,14 +13,14 @@ use crate::secrets::Secrets;
 pub struct Layout<'a> {
     /// Where cargo has put the programs.
     pub binaries: &'a Path,
-    /// In which the programs run.
+    /// The working directory of the programs.
     pub folder: &'a Path,
-    /// Of the databases: a file for each.
+    /// The folder of the databases: a file for each.
     pub data: &'a Path,
     pub logs: &'a Path,
-    /// Of every replica, in the order of the list.
+    /// The ports of all replicas, in the order of the list.
     pub ports: &'a [u16],
-    /// Of the gateway, for admins and the registry.
+    /// The gateway's port for admins and the registry.
     pub admin_port: u16,
     pub secrets: &'a Secrets,
     /// More variables, for all programs. `{program}` in a value stands for the program's name.
@@ -147,7 +147,7 @@ impl Replica {
         child.wait()
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the process has ended.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let child = self.child.as_mut().ok_or_else(|| io::Error::other("it was not started"))?;
         child.try_wait()

@@ -23,7 +23,7 @@ use crate::programs::{Kind, programs};
 #[derive(Clone)]
 pub struct Secrets(PathBuf);
 
-/// Of a certificate. New ones are made at each start.
+/// The lifetime of a certificate. New ones are made at each start.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const PEM_END: &str = "-----END PRIVATE KEY-----\n";
 

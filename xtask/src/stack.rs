@@ -23,7 +23,7 @@ const RUN: &str = "data/run";
 const LOGS: &str = "data/logs";
 pub const SECRETS: &str = ".secrets";
 const SUPERVISOR: &str = "supervisor";
-/// Of the gateway, for the registry and the console.
+/// The gateway's port for the registry and the console.
 pub const ADMIN_PORT: u16 = 9090;
 /// Where the console receives traces and logs.
 const COLLECTOR: &str = "http://127.0.0.1:4318";
@@ -32,10 +32,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longer than any drain.
 const STOP_TIMEOUT: Duration = Duration::from_secs(45);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between a program's end and its next start. Doubled each time.
+/// The pause between a program's end and its next start. It doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// After which a program is no longer considered to crash at its start.
+/// A program that has run for this long is no longer considered to crash at its start.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// The process of a replica, if it runs.
@@ -67,7 +67,7 @@ pub fn up(options: &[&str]) -> io::Result<()> {
     fs::write(format!("{RUN}/first-request-ms"), first_request.as_millis().to_string())
 }
 
-/// Until every replica is healthy and the gateway serves. Returns how long the first request took to be served.
+/// Waits until every replica is healthy and the gateway serves. Returns the time until the first request was served.
 fn await_replicas(began: Instant) -> io::Result<Duration> {
     let all: usize = services().map(|service| usize::from(service.replicas)).sum();
     let (mut first_request, mut healthy) = (None, 0);

@@ -33,7 +33,7 @@ pub(super) enum Kind {
 
 /// Concurrent requests of one connection.
 const STREAMS: usize = 100;
-/// So many requests are taken back before the attack counts.
+/// Requests that are taken back before the attack counts.
 const RESETS: usize = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -94,7 +94,7 @@ async fn send(
         Kind::Resets => {
             for number in 1.. {
                 client = client.ready().await?;
-                // To drop the response is to reset its stream.
+                // Dropping the response resets its stream.
                 drop(client.send_request(get("/api/products"), true)?);
                 tokio::task::yield_now().await;
                 attempts.got_through(number == RESETS);

@@ -49,7 +49,7 @@ impl Config {
 /// A checkout times out after a minute.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(200);
-/// In stock of one product: fewer than are ordered.
+/// The initial stock of one product: less than is ordered.
 const SCARCE: u32 = 100;
 
 #[actix_web::main]

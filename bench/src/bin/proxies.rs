@@ -14,7 +14,7 @@ struct Config {
     programs: Programs,
     rounds: usize,
     seconds: u64,
-    /// Of cases.
+    /// The keys of the cases to run; all if empty.
     only: Vec<String>,
     peers: Vec<Peer>,
     /// Where the tables and the chart are written, too.
@@ -116,7 +116,7 @@ fn compare(config: Config) -> Result<bool, String> {
     println!("{versions}\n");
 
     let mut lab = Lab::open(programs)?;
-    // Before the origins run: these have origins of their own.
+    // These measurements come first, because they start origins of their own.
     let mut costs = Vec::new();
     instructions::start_origins(&lab)?;
     for peer in peers.iter().filter(|peer| **peer != Peer::Node) {

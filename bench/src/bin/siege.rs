@@ -36,7 +36,7 @@ impl Config {
 
 /// An order that took longer is explained.
 const SLOW: Duration = Duration::from_millis(300);
-/// In MB.
+/// The upper limit of the gateway's memory, in MB.
 const MEMORY: u64 = 150;
 
 #[actix_web::main]
@@ -82,17 +82,17 @@ async fn run(config: Config) -> Result<bool, String> {
     Ok(good)
 }
 
-/// What the gateway refused from the first to the last proves nothing about what it does with the rest.
+/// Whether an attempt got through. If the gateway refused all of them, nothing was attacked.
 fn is_attack(attempts: &Attempts) -> bool {
     attempts.through.get() > 0
 }
 
-/// How the customer fared for a while.
+/// The results of the customer's orders during one attack.
 struct Served {
-    /// How long each order took, shortest first.
+    /// The duration of each order, shortest first.
     times: Vec<Duration>,
     failed: usize,
-    /// Of the gateway, in MB.
+    /// The gateway's memory, in MB.
     memory: u64,
 }
 
@@ -105,7 +105,7 @@ impl Served {
         self.failed == 0 && self.max() <= longest && self.memory <= MEMORY
     }
 
-    /// Its row.
+    /// Prints one row of the table.
     fn print(&self, attack: Option<(&Attack, &Attempts)>) {
         let (name, clients, tried, through) = attack
             .map_or(("undisturbed", 0, 0, 0), |(attack, attempts)| {

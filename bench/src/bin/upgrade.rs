@@ -1,7 +1,7 @@
 //! Upgrades a running stack, replica by replica, and takes it back, while customers order; then checks every
 //! invariant. `scripts/upgrade-drill` runs it in the folder of that stack.
 //!
-//! The supervisor starts a program again when it ends, from the file that is there then. So a replica is upgraded
+//! The supervisor restarts a program that ends, from the current file. So a replica is upgraded
 //! by replacing the file of its program and asking it to stop.
 
 use std::cell::RefCell;
@@ -53,10 +53,10 @@ impl Config {
 
 /// The programs that the supervisor starts.
 const INSTALLED: &str = "bin";
-/// Those that every revision knows.
+/// Payment tokens that every revision knows.
 const TOKENS: [&str; 6] =
     ["tok_visa", "tok_visa", "tok_flaky", "tok_declined", "tok_timeout_after_charge", "tok_capture_flaky"];
-/// In which the orders would be placed if an upgrade took no longer.
+/// The planned time for the orders. If the upgrade takes longer, more orders follow at the same pace.
 const ORDERING_TIME: Duration = Duration::from_secs(60);
 const HEALTHY_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);

@@ -25,7 +25,7 @@ pub(super) async fn replicas() -> Vec<Replica> {
     listed.lines().filter_map(replica).collect()
 }
 
-/// From inside: the programs' own ports are not published.
+/// Sends a GET from inside the container, because the programs' own ports are not published.
 pub(super) async fn get(replica: &Replica, path: &str, token: &str) -> Option<Value> {
     let (port, header) = (replica.port?.to_string(), format!("authorization: Bearer {token}"));
     let command = ["exec", "-e", "PROBE_HEADER", &replica.name, "probe", &port, path];

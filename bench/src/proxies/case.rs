@@ -1,9 +1,9 @@
-//! What the proxies are asked for.
+//! The kinds of requests that are measured.
 
 /// One kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
-    /// On the command line.
+    /// The name on the command line.
     pub key: &'static str,
     pub name: &'static str,
     pub path: &'static str,
@@ -48,7 +48,7 @@ impl Case {
     }
 }
 
-/// What the proxies do besides forwarding.
+/// The policies that the proxies apply besides forwarding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policies {
     /// Nothing: no log, no limits, no token.

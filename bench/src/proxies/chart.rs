@@ -4,7 +4,7 @@ use super::lab::{PEERS, Peer};
 use super::results::{Row, beside};
 
 const WIDTH: f64 = 900.0;
-/// Of the names on the left.
+/// The width of the names on the left.
 const MARGIN: f64 = 300.0;
 const BAR: f64 = 13.0;
 const GAP: f64 = 16.0;

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
 #[derive(Clone)]
 pub struct Address {
     pub port: u16,
-    /// With TLS, whom to trust.
+    /// The trusted certificates; `None` without TLS.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
@@ -22,7 +22,7 @@ pub const HOST: &str = "gateway";
 /// A connection that is kept open.
 pub struct Plain {
     stream: Box<dyn Stream>,
-    /// What was received and not consumed.
+    /// Bytes that were received and not consumed.
     input: Vec<u8>,
 }
 
@@ -104,7 +104,7 @@ impl Plain {
         }
     }
 
-    /// Reads until there are so many bytes.
+    /// Reads until the input has at least this many bytes.
     fn fill(&mut self, length: usize) -> Option<()> {
         while self.input.len() < length {
             let before = self.input.len();
@@ -119,17 +119,17 @@ impl Plain {
     }
 }
 
-/// What clients at a fixed rate saw.
+/// The latency that clients at a fixed rate measured.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Latency {
-    /// In microseconds.
+    /// The median in microseconds.
     pub p50: f64,
     pub p99: f64,
     /// Requests per second that were answered in time, as part of those that were to be.
     pub achieved: f64,
 }
 
-/// Sends `rate` requests per second on so many connections, whatever the answers take: a thread for each connection,
+/// Sends `rate` requests per second on several connections, even if responses are late: a thread for each connection,
 /// whose requests are due at fixed times. The latency counts from when a request was due if the answer before it was
 /// late, so that a slow answer is not hidden by the requests that were not sent meanwhile.
 pub fn at_rate(

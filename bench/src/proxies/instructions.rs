@@ -10,8 +10,8 @@ const VALGRIND: [&str; 3] = ["valgrind", "--tool=callgrind", "--callgrind-out-fi
 const FEW: usize = 500;
 const MANY: usize = 2500;
 
-/// Of the first case, one request after the other on one connection. `None` if the proxy is not here. The origins must
-/// not run: ours take their ports.
+/// User instructions for a request of the first case, on one connection without concurrency. `None` if the proxy is not
+/// installed. The origins must not run: ours take their ports.
 pub fn of_a_request(lab: &Lab, peer: Peer, collector: Option<Collector>) -> Result<Option<f64>, String> {
     let count = |requests| count(lab, peer, requests, collector);
     let (Some(few), Some(many)) = (count(FEW)?, count(MANY)?) else { return Ok(None) };
@@ -23,7 +23,7 @@ pub fn start_origins(lab: &Lab) -> Result<(), String> {
     lab.origin_ports().into_iter().try_for_each(|port| serve(port).map(drop))
 }
 
-/// Of the whole process, with so many requests.
+/// User instructions of the whole process that serves `requests` requests.
 fn count(
     lab: &Lab,
     peer: Peer,

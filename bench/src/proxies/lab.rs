@@ -108,7 +108,7 @@ pub struct Lab {
     folder: PathBuf,
     programs: Programs,
     secrets: Secrets,
-    /// Of a user.
+    /// A user token.
     pub token: String,
     trust: Arc<ClientConfig>,
     origin_ports: [u16; 2],
@@ -320,7 +320,7 @@ impl Lab {
         Ok(file)
     }
 
-    /// Its output, which may be an access log, goes to a file.
+    /// Starts a proxy. Its output, which may be an access log, is written to a file.
     fn spawn(&self, mut command: Command, name: &str, port: u16) -> Result<Running, String> {
         let output = self.folder.join(format!("{name}-{port}.log"));
         let file = File::options().create(true).append(true).open(&output).map_err(|why| why.to_string())?;

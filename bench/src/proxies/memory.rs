@@ -31,7 +31,7 @@ pub fn of_an_idle_connection(proxy: &Running) -> Result<f64, String> {
     Ok((resident(proxy)? - before) / IDLE as f64)
 }
 
-/// By how many bytes for each connection the memory grows at most while 1 GiB goes up and 1 GiB down.
+/// The largest growth of the memory, in bytes per connection, while 1 GiB is uploaded and 1 GiB downloaded.
 pub fn of_large_bodies(proxy: &Running) -> Result<f64, String> {
     let named = |key: &str| CASES.iter().find(|case| case.key == key).ok_or("no such case");
     let (up, down) = (named("post1m")?, named("get1m")?);

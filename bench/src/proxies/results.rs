@@ -1,4 +1,4 @@
-//! What was measured, and the tables of it.
+//! The results, and their tables.
 
 use super::case::{Case, Policies};
 use super::client::Latency;
@@ -11,11 +11,11 @@ pub struct Row {
     pub case: Case,
     pub peer: Peer,
     pub runs: Vec<Run>,
-    /// At half of nginx's highest rate.
+    /// Latencies at half of nginx's highest rate.
     pub latencies: Vec<Latency>,
 }
 
-/// What one proxy costs besides processor time.
+/// The costs of one proxy besides processor time.
 pub struct Cost {
     pub peer: Peer,
     /// Bytes for an idle connection.
@@ -40,7 +40,7 @@ impl Row {
         median(self.runs.iter().map(|run| run.cpu))
     }
 
-    /// How much more it does in the processor time of the other: the median of the ratios of each round, so that the
+    /// Requests per processor time, divided by those of `other`: the median of the ratios of each round, so that the
     /// speed of the machine cancels out.
     pub fn work_against(&self, other: &Self) -> f64 {
         median(other.runs.iter().zip(&self.runs).map(|(other, own)| other.cpu / own.cpu))

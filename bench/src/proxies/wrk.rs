@@ -1,11 +1,11 @@
-//! As many requests as a proxy answers, by wrk.
+//! The highest request rate of a proxy, measured with wrk.
 
 use std::process::Command;
 
 use super::case::Case;
 use super::lab::Running;
 
-/// What one run showed.
+/// The result of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
     /// Requests per second.
@@ -14,7 +14,7 @@ pub struct Run {
     pub cpu: f64,
 }
 
-/// Loads the proxy for so many seconds. Any answer but 2xx is an error.
+/// Loads the proxy for this number of seconds. Any response but 2xx is an error.
 pub fn run(proxy: &Running, case: &Case, seconds: u64, token: Option<&str>) -> Result<Run, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/load.lua");
     let (connections, seconds) = (format!("-c{}", case.connections), format!("-d{seconds}s"));

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::config::{CALLS, ORDERS, PAYMENTS};
 
-/// Of a read that others do not wait for: a page shows what there is.
+/// The time limit of a read. After it, a page is shown without the data of that service.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Clients of the services with calls for admins, by name.
@@ -21,7 +21,7 @@ pub struct Admin {
     timeout: Duration,
 }
 
-/// Who asks, and in which request.
+/// The caller: an admin's token, and the context of the request.
 #[derive(Clone)]
 pub struct Asker {
     pub token: String,
@@ -47,7 +47,7 @@ impl Admin {
         Self { clients, timeout: TIMEOUT }
     }
 
-    /// With another time limit of reads.
+    /// Sets another time limit of reads.
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
@@ -98,7 +98,7 @@ fn by<'a>(request: RequestBuilder<'a>, asker: &Asker) -> RequestBuilder<'a> {
 /// What is encoded in a path or a query; a dot too, because `..` has a meaning there.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// For a path or a query.
+/// Encodes text for a path or a query.
 pub fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }

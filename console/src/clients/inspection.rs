@@ -17,9 +17,9 @@ use crate::domain::invariants::{Invariant, check};
 use crate::domain::standing::{Judged, Standing};
 use crate::tasks::customers::Customers;
 
-/// How old a look may be.
+/// The maximum age of a snapshot.
 const FRESH: Duration = Duration::from_secs(3);
-/// Of each call. Longer than [`shared::lab::SLOW`], so that there are answers while a program is slow.
+/// The time limit of each call. Longer than [`shared::lab::SLOW`], so that slow programs respond in time.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Left to `bench`: faults may make any share of the orders late, and no log here has an admin's refunds.
 const NOT_HERE: [&str; 2] = ["late", "refunds"];
@@ -54,7 +54,7 @@ impl Inspection {
         Self { admin, gateway, card_network, lab, customers, last: Default::default() }
     }
 
-    /// `None` if a service does not answer: then there is nothing to judge, and what stood before begins anew.
+    /// `None` if a service does not respond: then nothing can be judged, and the times of violations start again.
     pub async fn look(&self, asker: &Asker) -> Option<Vec<Judged>> {
         let mut last = self.last.lock().await;
         if last.at.is_some_and(|at| at.elapsed() < FRESH) {

@@ -126,7 +126,7 @@ impl Lab {
         asker: &Asker,
     ) -> Result<Response, Error> {
         let Subject { program, url, .. } = subject;
-        // With TLS only towards services, which have a certificate of their name.
+        // TLS is used only towards services, which have a certificate of their name.
         let peer = self.tls.as_ref().filter(|_| url.starts_with("https:")).map(|tls| tls.peer(program));
         let call = Call::new(method, format!("{}/lab/faults{path}", url.trim_end_matches('/')), TIMEOUT);
         // The card network verifies no token, so it gets none.

@@ -17,7 +17,7 @@ use crate::tasks::writer::now_us;
 use crate::views::map::{Attention, FaultView, Map, Seen};
 use crate::views::traces::time;
 
-/// How old a look may be.
+/// The maximum age of a snapshot.
 const FRESH: Duration = Duration::from_secs(1);
 /// The same for what costs the services more: health checks, stuck sagas, dead letters.
 const SLOW: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ impl Overview {
         map
     }
 
-    /// After a change, the next look is a new one.
+    /// Discards the snapshot after a change, so that the next one is new.
     pub async fn look_again(&self) {
         let mut last = self.last.lock().await;
         (last.map, last.slow) = (None, None);
@@ -115,7 +115,7 @@ impl Overview {
         last.slow = Some(Instant::now());
     }
 
-    /// What needs attention. If a service does not answer, the count of the last look stays.
+    /// What needs attention. If a service does not respond, its previous count stays.
     async fn attention(&self, asker: &Asker, last: &[Attention]) -> Vec<Attention> {
         let count = async |service: &str, path: &str, list: &str| {
             let answer = self.admin.read(service, path, asker).await;

@@ -32,7 +32,7 @@ impl Replicas {
         answer.status.is_success().then(|| String::from_utf8_lossy(&answer.body).into_owned())
     }
 
-    /// With TLS only towards services, which have a certificate of their name.
+    /// Uses TLS only towards services, which have a certificate of their name.
     async fn get(&self, service: &str, url: &str, path: &str) -> Option<Response> {
         let peer = self.tls.as_ref().filter(|_| url.starts_with("https:")).map(|tls| tls.peer(service));
         let call = Call::new(Method::GET, format!("{url}{path}"), TIMEOUT).to_peer(peer.as_ref());

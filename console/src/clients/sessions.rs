@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-/// Since the login.
+/// The maximum age of a session.
 pub const LIFE: Duration = Duration::from_secs(12 * 3600);
-/// Since the last use.
+/// A session ends after this time without a request.
 const IDLE: Duration = Duration::from_secs(4 * 3600);
-/// Of the access token, before its end, at which it is replaced.
+/// An access token is replaced this long before it expires.
 const MARGIN: Duration = Duration::from_secs(30);
 /// Sessions at a time; the one that was not used for the longest time ends.
 const MOST: usize = 500;

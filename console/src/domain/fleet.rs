@@ -23,7 +23,7 @@ pub struct Instance {
     pub latency_ms: f64,
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
-    /// Why it is not healthy.
+    /// Why the replica is not healthy.
     pub reason: Option<String>,
     /// When an ejection ends, as RFC 3339.
     pub until: Option<String>,
@@ -49,7 +49,7 @@ pub struct Route {
 /// How a route divides its requests between the versions of its service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Versions {
-    /// From 0 to 1.
+    /// The share of each version, from 0 to 1.
     pub shares: BTreeMap<String, f64>,
     /// The state of the canary: `step`, `set` (by an admin) or `returned` (rolled back); `None` without a canary.
     pub canary: Option<String>,

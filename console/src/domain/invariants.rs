@@ -18,7 +18,7 @@ use self::snapshot::Snapshot;
 pub struct Invariant {
     pub name: &'static str,
     pub promise: &'static str,
-    /// How many orders, charges, products and so on were checked.
+    /// The number of orders, charges, products and so on that were checked.
     pub checked: usize,
     /// Each violation, in words.
     pub broken: Vec<String>,
@@ -39,7 +39,7 @@ impl Invariant {
         Self { name, promise, checked, broken }
     }
 
-    /// Of `checked`, these are broken.
+    /// An invariant that `broken` of `checked` items violate.
     fn none(
         name: &'static str,
         promise: &'static str,
@@ -60,7 +60,7 @@ const STUCK: &str = "needs_attention";
 /// Reasons for which an order may be rejected though its card is good: a fault outlasted the checkout's
 /// time-out.
 pub const LATE: [&str; 2] = ["payment_timeout", "payment_unavailable"];
-/// At most one order in so many may be rejected for these.
+/// At most one of this number of orders may be rejected for a reason in [`LATE`].
 const LATE_SHARE: usize = 20;
 
 /// Checks every invariant, in the whole snapshot. `log` belongs to `customers`, those of this run.
@@ -237,7 +237,7 @@ fn reserved(snapshot: &Snapshot) -> Invariant {
     )
 }
 
-/// How many of each product are in the orders of these statuses.
+/// The quantity of each product in the orders of these statuses.
 fn goods<'a>(snapshot: &'a Snapshot, statuses: &[&str]) -> BTreeMap<&'a str, i64> {
     let mut goods = BTreeMap::new();
     let counted = snapshot.orders.iter().filter(|order| statuses.contains(&text(order, "status")));
@@ -319,7 +319,7 @@ mod tests {
         snapshot.orders[0]["reason"] = reason.into();
     }
 
-    /// Its goods are still reserved, and it has a last error.
+    /// Makes the saga of the order stuck, with reserved goods and a last error.
     fn need_attention(snapshot: &mut Snapshot) {
         snapshot.orders[0]["status"] = STUCK.into();
         snapshot.stuck.push(json!({ "order_id": "o", "step": "capture", "last_error": "no answer" }));
@@ -344,7 +344,7 @@ mod tests {
         assert!(broken(&snapshot, &client_log()).is_empty());
     }
 
-    /// Of the captured amount.
+    /// A difference of one cent in the captured amount.
     fn one_cent() -> Value {
         json!({
             "key": "p-authorize", "payment_id": "p", "figure": "captured",

@@ -17,7 +17,7 @@ pub enum SpanCondition {
     Name(String),
     Kind(Kind),
     IsError(bool),
-    /// In microseconds.
+    /// Duration in microseconds.
     LongerThan(i64),
     ShorterThan(i64),
     /// The id, or its begin.

@@ -16,7 +16,7 @@ const NAMED: usize = 5;
 
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// Since when each violation stands, by invariant and words.
+    /// The first time of each violation, by invariant and text.
     since: BTreeMap<(&'static str, String), Instant>,
     last_look: Option<Instant>,
 }
@@ -35,7 +35,7 @@ pub struct Judged {
     pub promise: &'static str,
     pub checked: usize,
     pub state: State,
-    /// Those that decide the state, in words.
+    /// The violations that decide the state, as text.
     pub violations: Vec<String>,
 }
 

@@ -103,7 +103,7 @@ impl Level {
         Self::ALL.into_iter().find(|level| level.as_str() == name.to_ascii_lowercase())
     }
 
-    /// Of OpenTelemetry's severity, 1 to 24.
+    /// The level of a severity number of OpenTelemetry, 1 to 24.
     pub fn of_severity(number: i64) -> Self {
         match number {
             ..=4 => Self::Trace,

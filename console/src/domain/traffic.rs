@@ -12,7 +12,7 @@ use super::{Histogram, Kind, Span};
 pub const STEPS: usize = 90;
 /// Seconds.
 const STEP: i64 = 10;
-/// Of rates and percentiles: the last minute.
+/// Steps that rates and percentiles cover: the last minute.
 const RECENT: usize = 6;
 /// How long a use waits for its caller's span.
 const WAIT_US: i64 = 10_000_000;
@@ -45,7 +45,7 @@ struct Ends {
 pub enum EdgeKind {
     Http,
     Message,
-    /// From a program to its database; both ends have the program's name.
+    /// A program's use of its database; both ends have the program's name.
     Database,
 }
 
@@ -73,7 +73,7 @@ struct Step {
     uses: u32,
     errors: u32,
     durations: Histogram,
-    /// From a message's sending to its handling.
+    /// Times from a message's sending to its handling.
     lags: Histogram,
 }
 
@@ -84,14 +84,14 @@ pub struct Edge {
     pub from: Option<String>,
     pub to: String,
     pub kind: EdgeKind,
-    /// Per second, of the last minute.
+    /// Uses per second in the last minute.
     pub rate: f64,
     pub errors: f64,
     pub p50_ms: Option<f64>,
     pub p99_ms: Option<f64>,
     /// The 99th percentile of the time from a message's sending to its handling.
     pub lag_ms: Option<f64>,
-    /// Per second, oldest first.
+    /// Uses per second in each step, oldest first.
     pub rates: Vec<f64>,
     pub error_rates: Vec<f64>,
 }

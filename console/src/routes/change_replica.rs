@@ -16,9 +16,9 @@ use crate::clients::overview::Overview;
 use crate::error::Error;
 
 enum Action {
-    /// For some time.
+    /// Maintenance for some time.
     Eject,
-    /// Until it is restored.
+    /// Maintenance until the replica is restored.
     Drain,
     Restore,
 }

@@ -16,7 +16,7 @@ use super::operator::Operator;
 use crate::clients::admin::{Admin, Asker, encoded};
 use crate::config::ORDERS;
 
-/// A service answers at most so many ids.
+/// The most ids in one request to a service.
 const MAX_IDS: usize = 100;
 
 #[utoipa::path(get, path = "/api/orders/{id}/messages", tag = "orders", params(("id" = uuid::Uuid, Path)),

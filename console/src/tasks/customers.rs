@@ -19,13 +19,13 @@ use uuid::Uuid;
 use crate::domain::invariants::client_log::ClientLog;
 use crate::error::Error;
 
-/// At a time.
+/// Customers at a time.
 pub const MOST: usize = 50;
 /// Orders in all, which are kept in memory and read at each look at the invariants.
 const MOST_ORDERS: usize = 2000;
-/// For one attempt.
+/// The time limit of one attempt.
 const TIMEOUT: Duration = Duration::from_secs(12);
-/// For an action with all its attempts: longer than a fault lasts.
+/// The time limit of an action with all its attempts: longer than a fault lasts.
 const GIVEN_UP: Duration = Duration::from_secs(LONGEST + 120);
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(300);
 /// Access tokens live for five minutes. The rest is for the attempts of an order and of its cancellation.
@@ -47,7 +47,7 @@ const CARDS: [&str; 10] = [
 pub struct Customers {
     gateway: String,
     wanted: watch::Sender<usize>,
-    /// What they buy; there is enough of it.
+    /// The product that the customers buy; it never runs out.
     product: OnceCell<String>,
     seen: Mutex<Seen>,
 }

@@ -15,7 +15,7 @@ use crate::store::Store;
 const QUEUE: usize = 8;
 /// Requests whose bodies are read at a time.
 const READING: usize = 16;
-/// What ends later than so many microseconds from now comes from a wrong clock, and is dropped.
+/// A span or log line that is further in the future, in microseconds, comes from a wrong clock and is dropped.
 const MOST_AHEAD_US: i64 = 60_000_000;
 /// Rows after which a transaction takes no more.
 const BATCH: usize = 5000;

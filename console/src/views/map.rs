@@ -8,13 +8,13 @@ use shared::balancer::weight_of;
 use crate::config::SERVICE;
 use crate::domain::{Edge, EdgeKind, Health, Instance, Route, Service};
 
-/// What the map is made of. Without an answer of the gateway, `services` and `routes` are those of its last one.
+/// The input of the map. If the gateway does not respond, `services` and `routes` are those of its last response.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub services: Vec<Service>,
     pub routes: Vec<Route>,
     pub is_gateway_here: bool,
-    /// By service and instance.
+    /// The health reports, by service and instance.
     pub health: BTreeMap<(String, String), Option<Health>>,
     /// Requests per second of each replica, by service and instance.
     pub rates: BTreeMap<(String, String), f64>,
@@ -232,7 +232,7 @@ fn columns(seen: &Seen) -> BTreeMap<String, usize> {
     columns
 }
 
-/// Those with traffic, and those that there are without: from the gateway to each routed service, and from each service
+/// The edges with traffic, and those that always exist: from the gateway to each routed service, and from each service
 /// to its database.
 fn edges(seen: &Seen) -> Vec<EdgeView> {
     let services: BTreeSet<_> = seen.services.iter().map(|service| service.name.as_str()).collect();
@@ -337,7 +337,7 @@ fn with_check(seen: &Seen, check: &str) -> BTreeSet<String> {
     seen.health.iter().filter(|(_, health)| has(health)).map(|((service, _), _)| service.clone()).collect()
 }
 
-/// Of a dependency, by what the replicas say of it: those of `service`, or all.
+/// The state of a dependency, from the health reports of the replicas of `service`, or of all.
 fn state_of_check(seen: &Seen, service: Option<&str>, check: &str) -> (State, Option<String>) {
     let of_service =
         seen.health.iter().filter(|((name, _), _)| service.is_none_or(|service| service == name));

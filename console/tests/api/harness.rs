@@ -51,7 +51,7 @@ pub(crate) struct Stubs {
     keys: Mutex<Option<Arc<Keys>>>,
     /// Whether user-service refuses to refresh.
     pub(crate) refuses: Mutex<bool>,
-    /// Of access tokens, in seconds.
+    /// The lifetime of access tokens, in seconds.
     pub(crate) life: Mutex<u64>,
 }
 
@@ -75,12 +75,12 @@ impl Console {
         Self::start_with(180 * 1024 * 1024).await
     }
 
-    /// With `LAB=on`.
+    /// Starts a console with `LAB=on`.
     pub(crate) async fn start_lab() -> Self {
         Self::start_as(180 * 1024 * 1024, true).await
     }
 
-    /// With at most so many bytes of traces and logs.
+    /// Starts a console that stores at most `max_bytes` of traces and logs.
     pub(crate) async fn start_with(max_bytes: i64) -> Self {
         Self::start_as(max_bytes, false).await
     }
@@ -144,7 +144,7 @@ impl Console {
         files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
     }
 
-    /// As a page of this origin sends requests.
+    /// A client that sends requests as a page of this origin does.
     pub(crate) fn page(&self) -> Api {
         self.api.with("sec-fetch-site", "same-origin")
     }
@@ -216,7 +216,7 @@ fn resource(service: &str) -> Value {
     ] })
 }
 
-/// An id of so many digits.
+/// An id with this number of digits.
 pub(crate) fn id(digits: usize) -> String {
     let uuid = Uuid::new_v4().simple().to_string();
     uuid[..digits].to_owned()

@@ -172,7 +172,7 @@ async fn every_fault_of_every_program_ends_by_itself_and_all_orders_settle() {
     }
 }
 
-/// As a good client: with one key until there is an answer.
+/// Places an order as a good client does: with one key until it gets a response.
 async fn place(api: &Api, product: &Value) -> Value {
     let keyed = api.with_key(e2e::key());
     let lines = json!([{ "product_id": product["id"], "quantity": 1 }]);

@@ -26,9 +26,9 @@ pub(crate) struct Message {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {
-    /// To payment-service.
+    /// A command to payment-service.
     Command(Purchase, Command),
-    /// To order-service.
+    /// An event for order-service.
     Notice(Notice),
 }
 

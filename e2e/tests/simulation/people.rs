@@ -24,7 +24,7 @@ const TOKENS: [&str; 9] = [
 
 #[derive(Default)]
 pub(crate) struct People {
-    /// By idempotency key.
+    /// The orders to place, by idempotency key.
     new_orders: BTreeMap<Uuid, NewOrder>,
     /// The order in the answer to a customer, by idempotency key.
     pub(crate) acknowledged: BTreeMap<Uuid, Uuid>,

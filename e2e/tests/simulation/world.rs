@@ -58,7 +58,7 @@ pub(crate) enum Service {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Groups {
     pub(crate) written: u64,
-    /// Those that failed: each of their messages was handled alone.
+    /// Batches that failed: each of their messages was handled alone.
     pub(crate) failed: u64,
 }
 

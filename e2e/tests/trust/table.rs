@@ -21,7 +21,7 @@ const OF_MESSAGES: [(Method, &str); 7] = [
     (Method::POST, "/admin/dead-letters/{id}/replay"),
     (Method::DELETE, "/admin/dead-letters/{id}"),
 ];
-/// Those of the gateway's admin port.
+/// The routes of the gateway's admin port.
 const OF_GATEWAY: [(Method, &str); 5] = [
     (Method::PUT, "/routes/{id}/strategy"),
     (Method::PUT, "/registry/services/{name}/instances/{id}"),
@@ -117,7 +117,7 @@ async fn every_request_that_is_not_in_the_table_is_refused() {
                         && (is_request || is_event)
                         && (person.is_none() || on_behalf == "person")
                 });
-                // Who may register may register only itself.
+                // A program may register only itself.
                 let name = if is_listed && callee == "gateway" { "another-service" } else { caller };
                 if is_listed && callee != "gateway" {
                     continue;

@@ -18,12 +18,12 @@ use crate::routing::Route;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vary(Vec<HeaderName>);
 
-/// For how long an answer is stored.
+/// How long a response is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// That is left of it.
+    /// The remaining lifetime.
     pub lifetime: Duration,
-    /// The answer was stored elsewhere for so long already.
+    /// How long the response was stored elsewhere before (`Age`).
     pub age: Duration,
     pub vary: Vary,
 }
@@ -98,7 +98,7 @@ fn has(headers: &HeaderMap, name: HeaderName, directives: &[&str]) -> bool {
         .any(|one| directives.iter().any(|directive| one.trim().eq_ignore_ascii_case(directive)))
 }
 
-/// For how long an answer may be given to everybody; `None` if it may not. `max` is the longest body, in bytes.
+/// How long a response may be given to everybody; `None` if it may not. `max` is the longest body, in bytes.
 pub fn kept(answer: &Response, max: u64) -> Option<Kept> {
     let text = |name: HeaderName| {
         let values = answer.headers.all(name.as_str());

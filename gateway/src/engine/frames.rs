@@ -54,7 +54,7 @@ impl Frames {
     }
 }
 
-/// Of the frame with this header; `None` if the header is incomplete.
+/// The payload length in the header of a frame; `None` if the header is incomplete.
 fn payload_length(header: &[u8]) -> Option<u64> {
     let second = *header.get(1)?;
     let (extended, mask) = match second & 0x7f {

@@ -162,7 +162,7 @@ fn is_open(stream: &mut Stream) -> bool {
     unconstrained(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut read))).now_or_never().is_none()
 }
 
-/// Up to so many bytes are copied out of a read buffer. A larger part shares the buffer's memory, so that the next read
+/// The most bytes that are copied out of a read buffer. A larger part shares the buffer's memory, so that the next read
 /// needs a new buffer.
 const MAX_COPY: usize = 4 * 1024;
 

@@ -226,7 +226,7 @@ impl Tunnel {
                 && self.from_replica.is_at_boundary()
             {
                 self.state = State::Closed { until: Instant::now() + CLOSE_TIMEOUT };
-                // After a Close frame of the replica, there is nothing to say.
+                // After a Close frame of the replica, no other frame may follow.
                 if !self.from_replica.has_closed() {
                     return Poll::Ready(Some(Bytes::copy_from_slice(&close(code))));
                 }

@@ -133,7 +133,7 @@ pub(super) fn take_head(read: &mut BytesMut, is_head: bool) -> Result<Option<Hea
                 return Err(malformed("an unknown transfer encoding"));
             }
         } else if field.name.eq_ignore_ascii_case("content-type") {
-            // Of several, the first counts.
+            // If there are several, the first counts.
             kind = kind.or(Some(field.value));
         } else if field.name.eq_ignore_ascii_case("connection") {
             for option in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::{Position, Url};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// In bytes.
+/// The longest response, in bytes.
 const MAX_ANSWER: u64 = 256 * 1024;
 
 pub(super) async fn jwks(url: &str, ca_file: &Path) -> Result<JwkSet, String> {
@@ -50,7 +50,7 @@ async fn get(url: &str, ca_file: &Path) -> Result<Vec<u8>, String> {
     exchange(stream, &url).await
 }
 
-/// With HTTP/1.0, so that the body ends with the connection and is not in chunks.
+/// Sends a GET with HTTP/1.0, so that the body ends with the connection and is not in chunks.
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, url: &Url) -> Result<Vec<u8>, String> {
     let (host, target) =
         (&url[Position::BeforeHost..Position::AfterPort], &url[Position::BeforePath..Position::AfterQuery]);

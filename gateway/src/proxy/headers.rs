@@ -208,7 +208,7 @@ pub fn switched(
 struct Switched {
     tunnel: Tunnel,
     _picked: PickedReplica,
-    /// That of a stream.
+    /// The stream's place in the client's limit.
     _place: Place,
 }
 

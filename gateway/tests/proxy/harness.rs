@@ -98,7 +98,7 @@ impl Gateway {
         })
     }
 
-    /// With the `file`, which stays.
+    /// Starts a gateway with the `file`, which stays.
     pub(crate) async fn start_from(
         file: &Path,
         keys: &Keys,
@@ -134,7 +134,7 @@ impl Gateway {
         self.secure.unwrap()
     }
 
-    /// Its `gateway.toml`.
+    /// The path of its `gateway.toml`.
     pub(crate) fn file(&self) -> &Path {
         &self.file
     }

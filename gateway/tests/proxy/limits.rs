@@ -89,7 +89,7 @@ async fn a_refused_stream_costs_the_service_nothing_until_its_client_may_come_ag
     // Another path may be no stream.
     open(&gateway, "/a/events/2").await;
     assert_eq!(asked(), 3);
-    // Who closes a stream need not wait.
+    // A client that closes a stream need not wait.
     drop(stream);
     eventually("there is room again", Duration::from_secs(4), async || {
         let (said, _) = open(&gateway, "/a/events").await;

@@ -23,8 +23,8 @@ use reader::{LineEnds, Message, Read, request, response};
 use crate::harness::{Gateway, Upstream};
 
 const CLIENTS: usize = 16;
-/// Of each client: what the service has seen of a connection is judged so many connections later, when nothing more
-/// can come.
+/// What the service has seen of a connection is judged this number of connections later, when nothing more can
+/// arrive. Each client counts on its own.
 const LATER: usize = 8;
 const LIMITS: &str = "rate_per_second = 1000000000\nrate_burst = 1000000000\nuploads_per_client = 1000000";
 
@@ -197,7 +197,7 @@ impl Client {
             let read = |method| response(&self.received[at..], method, true);
             let read = match request {
                 Some(request) => read(request.word(0)),
-                // Of a bad head the gateway may have read the method, or not.
+                // The gateway may or may not have read the method of a malformed head.
                 None if matches!(read("HEAD"), Read::Whole(_, length) if at + length == self.received.len()) => {
                     read("HEAD")
                 }

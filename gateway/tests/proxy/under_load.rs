@@ -138,7 +138,7 @@ struct Load {
     sockets: Seen,
     events: Seen,
     events2: Seen,
-    /// With which codes the gateway has closed WebSockets.
+    /// The codes with which the gateway has closed WebSockets.
     codes: RefCell<BTreeSet<u16>>,
 }
 

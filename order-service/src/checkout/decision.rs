@@ -54,13 +54,13 @@ pub enum Command {
 /// A change that is written with the order and its saga. Each stock effect applies to every line of the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// From `on_hand` to `reserved`.
+    /// Move the quantity from `on_hand` to `reserved`.
     ReserveStock,
-    /// From `reserved` to `sold`.
+    /// Move it from `reserved` to `sold`.
     CommitStock,
-    /// From `reserved` to `on_hand`.
+    /// Move it from `reserved` to `on_hand`.
     ReleaseStock,
-    /// From `sold` to `on_hand`.
+    /// Move it from `sold` to `on_hand`.
     ReturnStock,
     /// A message to payment-service.
     Send(Command),
@@ -81,7 +81,7 @@ pub struct Transition {
     pub effects: Vec<Effect>,
 }
 
-/// Why a request of a person is impossible now.
+/// Why a person's request is impossible now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("an order that is {} cannot be cancelled", .0.as_str())]

@@ -42,7 +42,7 @@ impl Cart {
         }
     }
 
-    /// In the customer's order.
+    /// The lines, in the order that the customer chose.
     pub fn lines(&self) -> &[CartLine] {
         &self.0
     }

@@ -22,7 +22,7 @@ impl Money {
         if amount < 0 { Err(MoneyError::Negative) } else { Ok(Self(amount)) }
     }
 
-    /// In cents.
+    /// The amount in cents.
     pub fn amount(self) -> i64 {
         self.0
     }

@@ -47,7 +47,7 @@ pub struct Description(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Price(Money);
 
-/// In cents.
+/// The highest price, in cents.
 pub const MAX_PRICE: i64 = 1_000_000_000;
 
 impl Product {

@@ -27,7 +27,7 @@ pub enum Status {
     /// Cancelled after it was paid; the refund is running.
     Refunding,
     Refunded,
-    /// Its saga is stuck.
+    /// The saga of the order is stuck.
     NeedsAttention,
 }
 

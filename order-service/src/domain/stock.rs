@@ -15,7 +15,7 @@ pub struct Stock {
     pub reserved: i64,
     /// Belongs to paid orders.
     pub sold: i64,
-    /// When the product was added.
+    /// The quantity on hand when the product was added.
     pub initial: i64,
     /// The sum of all adjustments.
     pub adjusted: i64,

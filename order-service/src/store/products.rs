@@ -11,7 +11,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogueItem {
     pub product: Product,
-    /// On hand: can be ordered now.
+    /// The quantity on hand, which can be ordered now.
     pub available: i64,
 }
 

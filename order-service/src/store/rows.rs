@@ -1,4 +1,4 @@
-//! From rows to domain types. An invalid row is an error.
+//! Conversions of rows to domain types. An invalid row is an error.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

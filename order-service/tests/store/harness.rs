@@ -105,7 +105,7 @@ pub(crate) async fn confirmed(store: &Store, lines: &[(&CatalogueItem, i64)]) ->
     order
 }
 
-/// On hand, reserved, sold.
+/// The quantities on hand, reserved and sold.
 pub(crate) async fn stock_columns(store: &Store, item: &CatalogueItem) -> (i64, i64, i64) {
     let stock = stock(store, item).await;
     (stock.on_hand, stock.reserved, stock.sold)

@@ -50,7 +50,7 @@ struct Authorization {
     decline_code: Option<String>,
 }
 
-/// Its figures.
+/// The figures of an authorization.
 #[derive(Deserialize)]
 struct Figures {
     status: AuthorizationStatus,

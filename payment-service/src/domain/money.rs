@@ -37,7 +37,7 @@ impl Money {
         Self { amount: 0, currency }
     }
 
-    /// In minor units.
+    /// The amount in minor units.
     pub fn amount(self) -> i64 {
         self.amount
     }

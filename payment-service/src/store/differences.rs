@@ -13,7 +13,7 @@ use crate::domain::{Amount, Difference, Figure};
 /// A difference that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundDifference {
-    /// Of the authorization at the card network.
+    /// The key of the authorization at the card network.
     pub key: String,
     /// `None` if it is not in our books.
     pub payment_id: Option<Uuid>,
@@ -105,7 +105,7 @@ pub(super) async fn open(db: &Db) -> Result<BTreeSet<(String, Figure)>, DbError>
     rows.iter().map(|row| Ok((row.get("key")?, figure(row)?))).collect()
 }
 
-/// At most `limit` of the open or the resolved differences: those after the position `after`, by key and figure from the
+/// Lists at most `limit` of the open or the resolved differences after the position `after`, by key and figure from the
 /// end. Keys of payments sort by time, so the newest come first.
 pub(super) async fn list(
     db: &Db,

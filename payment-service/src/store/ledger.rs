@@ -97,7 +97,7 @@ impl LastWrite for Totals {
 /// One side of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What moved the money; both entries of a transfer have the same.
+    /// What moved the money; equal for both entries of a transfer.
     pub cause: String,
     pub account: String,
     /// Debits are positive, credits negative.
@@ -106,7 +106,7 @@ pub struct Entry {
     pub at: OffsetDateTime,
 }
 
-/// Those of one payment, oldest first.
+/// The entries of one payment, oldest first.
 pub(super) async fn entries(db: &Db, payment_id: Uuid) -> Result<Vec<Entry>, DbError> {
     let rows = query(
         "SELECT cause, account, amount, currency, at FROM ledger_entries WHERE payment_id = $1 \

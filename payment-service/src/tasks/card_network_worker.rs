@@ -41,7 +41,7 @@ use crate::store::{Job, Recorded, Store};
 const MAX_CONCURRENT: usize = 64;
 /// Responses that are recorded alone at the same time.
 const MAX_ALONE: usize = 4;
-/// Before a response is recorded again.
+/// The pause before another attempt to record a response.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 pub struct CardNetworkWorker {
@@ -146,7 +146,7 @@ async fn ask(store: &Store, network: &CardNetwork, job: Job) -> Option<Answered>
 /// A change to write, with the differences between the books and the card network.
 struct Write {
     job: Job,
-    /// For the log.
+    /// The response as text, for the log.
     response: String,
     change: Change,
     pause: Duration,

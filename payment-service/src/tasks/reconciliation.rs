@@ -23,12 +23,12 @@ use crate::domain::{Charge, Difference, Figure, Payment};
 use crate::store::Store;
 
 const PAGE: usize = 500;
-/// Between two counts of the open differences, which other replicas find too.
+/// The interval between two counts of the open differences, which other replicas find too.
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
-/// After a comparison that failed.
+/// The pause after a comparison that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// What `/metrics` tells. Clones share it.
+/// The values for `/metrics`. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<Counts>);
 

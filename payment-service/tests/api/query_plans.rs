@@ -6,7 +6,7 @@ use shared::db::{Db, DbConfig, Migrations, testing};
 
 use crate::harness::{Setup, World};
 
-/// What reads all there is, and may.
+/// Queries that may read a whole table.
 const SMALL: [&str; 3] = [
     // A few rows for each account.
     "SCAN ledger_totals: SELECT",

@@ -1,4 +1,4 @@
-//! Who may see what.
+//! Which callers may see which payments.
 
 use actix_web::http::Method;
 use serde_json::json;

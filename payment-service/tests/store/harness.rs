@@ -67,7 +67,7 @@ pub(crate) fn purchase() -> Purchase {
 }
 
 impl Replica {
-    /// On the database that `config` names.
+    /// Opens the store on the database that `config` names.
     pub(crate) async fn with(config: DbConfig) -> Self {
         Self::open(config, LEASE).await
     }

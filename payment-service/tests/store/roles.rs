@@ -34,7 +34,7 @@ impl Logins {
         Some(logins)
     }
 
-    /// As docker compose does at every start.
+    /// Grants the rights, as docker compose does at every start.
     async fn grant(&mut self) {
         let roles = ROLES.replace(":\"owner\"", &self.owner).replace(":\"worker\"", &self.worker);
         self.run(roles).await;

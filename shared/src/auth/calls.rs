@@ -15,7 +15,7 @@ pub struct Calls(Vec<Row>);
 struct Row {
     caller: String,
     callee: String,
-    /// Of a request, or `EVENT`.
+    /// The method of a request, or `EVENT`.
     method: String,
     /// The route of a request, or the type of an event without its version.
     what: String,

@@ -123,7 +123,7 @@ struct Shared {
 #[derive(Default)]
 struct Keys {
     by_id: BTreeMap<String, DecodingKey>,
-    /// With one of these keys.
+    /// Tokens that were verified with these keys.
     verified: Verified<UserClaims>,
 }
 

@@ -41,7 +41,7 @@ struct Minted {
 pub struct PublicKeys {
     /// The owner and the key, by key id.
     by_id: BTreeMap<String, (String, DecodingKey)>,
-    /// With one of these keys.
+    /// Tokens that were verified with these keys.
     verified: Verified<ServiceClaims>,
 }
 
@@ -118,7 +118,7 @@ impl PublicKeys {
         validation.leeway = LEEWAY;
         let token = jsonwebtoken::decode::<ServiceClaims>(token, key, &validation);
         let claims = token.map_err(|error| token_error(&error))?.claims;
-        // Who could use a key for a moment has no token for years.
+        // A thief who could use a key for a moment must not have a token for years.
         if claims.exp > unix_now() + LIFETIME + LEEWAY {
             return Err(TokenError::Invalid);
         }

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// For whom they are: the public API as a whole.
+/// The audience of user tokens: the public API as a whole.
 pub const USER_TOKEN_AUDIENCE: &str = "api";
 
-/// What a user token says.
+/// The claims of a user token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserClaims {
     /// The service that issues user tokens.

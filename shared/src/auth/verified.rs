@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use sha2::{Digest as _, Sha256};
 
-/// At the limit, all are forgotten.
+/// When the cache is full, all tokens are forgotten.
 const LIMIT: usize = 10_000;
 
 /// The claims of verified tokens, by the digests of the tokens. Clones share them.

@@ -25,7 +25,7 @@ impl Instance {
         Self { id: id.to_owned(), url: url.trim_end_matches('/').to_owned(), metadata: BTreeMap::new() }
     }
 
-    /// For URLs from outside: accepts only `http://host:port` and `https://host:port`; the usual port may
+    /// Parses a URL from outside: accepts only `http://host:port` and `https://host:port`; the usual port may
     /// be omitted.
     pub fn parse(id: &str, url: &str) -> Result<Self, InvalidUrl> {
         let invalid = || InvalidUrl(url.to_owned());

@@ -11,12 +11,12 @@ use super::ejection::Ejection;
 use super::picker::Picker;
 use super::replica::{CheckResult, Maintenance, Member, ReplicaKey, RequestOutcome};
 
-/// Whose health checks decide whether a replica gets requests.
+/// The health checks that decide whether a replica gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthSource {
-    /// The registry's. A new replica gets requests immediately, because replicas register when they are ready.
+    /// Checks of the registry. A new replica gets requests immediately, because replicas register when they are ready.
     Registry,
-    /// Those of this program. A new replica gets requests after its first successful check.
+    /// Checks of this program. A new replica gets requests after its first successful check.
     ActiveChecks,
 }
 

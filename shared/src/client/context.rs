@@ -24,24 +24,24 @@ pub struct Context {
 }
 
 impl Context {
-    /// For a background task: no request id, no trace and no deadline.
+    /// The context of a background task: no request id, no trace and no deadline.
     pub fn background() -> Self {
         Self::default()
     }
 
-    /// For a background task that continues the trace `traceparent`.
+    /// The context of a background task that continues the trace `traceparent`.
     pub fn in_trace(traceparent: Option<String>) -> Self {
         let span = traceparent.and_then(|traceparent| trace::parse(&traceparent, None));
         Self { span, ..Self::default() }
     }
 
-    /// For the handling of a message, which belongs to the request `request_id`.
+    /// The context in which a message is handled; it belongs to the request `request_id`.
     #[cfg(feature = "db")]
     pub(crate) fn of_message(request_id: Option<String>, span: Option<SpanContext>) -> Self {
         Self { request_id, span, ..Self::default() }
     }
 
-    /// From the headers of a request, after the request middleware has completed them.
+    /// Reads the headers of a request, after the request middleware has completed them.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Self {

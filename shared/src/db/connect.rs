@@ -41,8 +41,8 @@ impl DbConfig {
         config
     }
 
-    /// For tests and tools: longer timeouts than in a service, because creating many databases can stall
-    /// the disk.
+    /// A configuration for tests and tools: longer timeouts than in a service, because creating many databases can
+    /// stall the disk.
     pub fn at(url: &str) -> Self {
         Self {
             url: url.to_owned(),

@@ -39,7 +39,7 @@ const FRESH: Duration = Duration::from_secs(10);
 /// After this time, a connection returns to the pool even if it is in use all the time. The pool limits the lifetime
 /// of connections.
 const LONGEST: Duration = Duration::from_secs(60);
-/// For a `ROLLBACK`, and for a statement that was cancelled before it.
+/// The time limit of a `ROLLBACK` and of a cancelled statement before it.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Clones share the connections.
@@ -208,7 +208,7 @@ impl Connections {
 
     pub(super) async fn close(&self) {
         self.0.permits.close();
-        // From now on none is kept.
+        // From now on no connection is kept.
         let closed = self.0.pool.close();
         drop(std::mem::take(&mut *self.0.kept()));
         closed.await;

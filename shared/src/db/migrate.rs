@@ -15,7 +15,7 @@ use super::connect::{OpenError, in_order};
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
-/// For the lock that sqlx takes, so that only one program migrates. Shorter than PostgreSQL's `deadlock_timeout`,
+/// The timeout of the lock with which only one program migrates. Shorter than PostgreSQL's `deadlock_timeout`,
 /// because a program that waits for the lock and `CREATE INDEX CONCURRENTLY` wait for each other.
 const TURN_TIMEOUT: Duration = Duration::from_millis(500);
 

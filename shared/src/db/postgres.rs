@@ -15,7 +15,7 @@ use super::connect::{DbConfig, OpenError};
 use super::migrate::migrate;
 use super::value::Value;
 
-/// For the ping of a released connection.
+/// The time limit for the ping of a released connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Returns the pool and the client-side timeout of every statement.
@@ -95,7 +95,7 @@ mod tests {
     }
 
     fn impatient(url: &str) -> DbConfig {
-        // To connect takes a while where many tests do.
+        // Connecting is slow when many tests connect at once.
         let acquire_timeout = Duration::from_secs(2);
         DbConfig { acquire_timeout, statement_timeout: Duration::from_millis(200), ..DbConfig::at(url) }
     }

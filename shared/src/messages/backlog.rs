@@ -14,7 +14,7 @@ use crate::stop::Stop;
 
 /// The pause between two counts.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// While the broker is about to drop an event, one of so many counts logs a warning.
+/// While the broker is about to drop an event, one of this number of counts logs a warning.
 const COUNTS_PER_WARNING: u64 = 60;
 /// The last counts. Clones share them.
 #[derive(Debug, Default, Clone)]

@@ -56,7 +56,7 @@ pub enum HandleError {
 }
 
 impl HandleError {
-    /// For the attribute `error.type` of a span.
+    /// The value of the span attribute `error.type`.
     fn kind(&self) -> &'static str {
         match self {
             Self::UnknownType => "unknown_type",

@@ -52,7 +52,7 @@ use crate::trace::{Current, Traceparent};
 /// Consumers per receiving service. They work in parallel; each handles the subjects of one partition. The
 /// number must not shrink while events are stored.
 const PARTITIONS: u8 = 16;
-/// For a response of the broker; shorter than the relay's [`LEASE`](outbox::LEASE).
+/// The time limit for a response of the broker; shorter than the relay's [`LEASE`](outbox::LEASE).
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// After two pings without a response the connection counts as lost.
 const PING: Duration = Duration::from_secs(5);
@@ -194,7 +194,7 @@ impl Nats {
             .message_id(event.id.to_string())
             .header("content-type", CLOUD_EVENT)
             .payload(event.to_json().to_string().into());
-        // Of the send. The event itself names the span in which it was written.
+        // This header names the span of the send. The event itself names the span in which it was written.
         if let Some(span) = Current::span() {
             message = message.header("traceparent", Traceparent::of(&span).as_str());
         }

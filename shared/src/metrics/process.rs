@@ -7,7 +7,7 @@ use std::fs::{read_dir, read_to_string};
 /// Units of processor time per second in `/proc` (`USER_HZ`, the same on every Linux).
 const TICKS: f64 = 100.0;
 
-/// As Prometheus text.
+/// The metrics of the process, as Prometheus text.
 pub(super) fn text() -> String {
     let mut text = String::new();
     for (name, kind, help, value) in metrics().unwrap_or_default() {

@@ -38,7 +38,7 @@ pub async fn keeps_its_promises(registry: &dyn Registry, service: &str) {
     second.stop().await;
 }
 
-/// For a registry without registration: finds `listed`, and ignores registrations.
+/// Checks a registry without registration: it finds `listed`, and ignores registrations.
 ///
 /// # Panics
 /// When a promise is broken.

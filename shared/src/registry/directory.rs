@@ -70,7 +70,7 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
 #[derive(Debug, Default)]
 struct Known {
     instances: Vec<Instance>,
-    /// Since when the registry has reported no instance.
+    /// When the registry first reported no instance.
     empty_since: Option<Instant>,
 }
 

@@ -18,7 +18,7 @@ use super::{Backoff, Budget};
 pub struct Request {
     /// Sending it twice has the same effect as sending it once.
     pub repeatable: bool,
-    /// Its body is buffered, so that it can be sent again.
+    /// The body is buffered, so that it can be sent again.
     pub replayable: bool,
     /// No hop before this one retries.
     pub outermost: bool,

@@ -53,7 +53,7 @@ impl ToValue for Field {
     }
 }
 
-/// What is known of a request before its handler runs, and needed after.
+/// The parts of a request that are needed after its handler has run.
 pub(super) struct Seen {
     pub(super) started: Instant,
     pub(super) method: Method,
@@ -73,7 +73,7 @@ impl Seen {
     }
 }
 
-/// What is known when the head of the response is.
+/// The parts of the log line that are known with the head of the response.
 pub(super) struct Line {
     pub(super) level: log::Level,
     pub(super) status: u16,

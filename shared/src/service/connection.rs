@@ -55,12 +55,12 @@ use self::refusal::Refusal;
 use crate::alarm::Alarm;
 use crate::problem::Problem;
 
-/// What a client may cost.
+/// The limits of one client.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientLimits {
-    /// From the first byte of a head to its last.
+    /// The time from the first byte of a head to its last.
     pub head_timeout: Duration,
-    /// In bytes.
+    /// The longest head, in bytes.
     pub head_size: usize,
     /// Bytes per second of bodies and responses.
     pub min_rate: u64,
@@ -93,7 +93,7 @@ pub struct Exchange {
     label: RefCell<Option<Arc<str>>>,
     is_last: Cell<bool>,
     is_slow: Cell<bool>,
-    /// Since when no request runs. `None` during a request, and for an HTTP/2 stream.
+    /// When the connection became idle. `None` during a request, and for an HTTP/2 stream.
     idle_since: Cell<Option<Instant>>,
     is_evicted: Cell<bool>,
     has_left: Cell<bool>,
@@ -137,13 +137,13 @@ impl Scheme {
 }
 
 impl Exchange {
-    /// That of `request`; `None` if no connection brought it, as in a test.
+    /// The exchange of `request`; `None` without a connection, as in a test.
     pub fn of(request: &HttpRequest) -> Option<Rc<Self>> {
         let of_connection = request.conn_data::<Rc<Self>>().cloned();
         of_connection.or_else(|| request.extensions().get::<Rc<Self>>().cloned())
     }
 
-    /// For one stream of a connection with HTTP/2.
+    /// The exchange of one HTTP/2 stream.
     fn of_stream(scheme: Scheme) -> Self {
         Self { scheme, is_multiplexed: true, ..Self::default() }
     }
@@ -210,7 +210,7 @@ impl Exchange {
     }
 
     fn ask_for_body(&self) {
-        // With HTTP/2, the task of the request sends it.
+        // On HTTP/2, the task of the request sends it.
         if self.awaits_continue.take() && !self.is_multiplexed {
             self.send_early(expect::CONTINUE);
         }
@@ -249,9 +249,9 @@ pub(super) struct Connection<T> {
     service: &'static str,
     exchange: Rc<Exchange>,
     _place: Place,
-    /// What the client has sent and actix has not read.
+    /// Bytes that the client has sent and actix has not read.
     input: BytesMut,
-    /// How many bytes at the front of `input` actix may read.
+    /// The number of bytes at the front of `input` that actix may read.
     cleared: usize,
     state: State,
     /// The current request has a body.
@@ -269,7 +269,7 @@ pub(super) struct Connection<T> {
 enum State {
     /// Between requests, or within a head.
     Head {
-        /// For the first byte of the head, and then for its last.
+        /// The deadline for the first byte of the head, and then for its last.
         deadline: Instant,
         /// Bytes of `input` that do not hold the end of the head.
         scanned: usize,
@@ -605,7 +605,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         if this.exchange.progress.get() == Progress::Answered {
             this.exchange.progress.set(Progress::Written);
             // After a request without a body, actix waits for the socket. That is enough, unless the next one is here.
-            // After one with a body, actix may not have read it all: it goes on with `poll_read`.
+            // After one with a body, actix may not have read it all: it continues with `poll_read`.
             let is_idle = !this.has_body && this.advance() && this.input.is_empty() && !this.has_ended;
             if !(is_idle && this.poll_timeout(cx).is_pending()) {
                 cx.waker().wake_by_ref();

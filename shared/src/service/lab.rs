@@ -24,7 +24,7 @@ use crate::problem::Problem;
 
 /// Between the answer to the admin and the end of the process.
 const LAST_WORD: Duration = Duration::from_millis(100);
-/// As a shell reports the end by SIGKILL.
+/// The exit status with which a shell reports SIGKILL.
 const KILLED: i32 = 137;
 
 /// `with_calls` adds the calls of admins.

@@ -11,7 +11,7 @@ use crate::config::Vars;
 use crate::lab::Lab;
 use crate::otlp::OtlpConfig;
 
-/// How a program serves HTTP.
+/// The configuration of a listener.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
     pub host: String,
@@ -25,7 +25,7 @@ pub struct HttpConfig {
     pub drain_limit: Duration,
     /// The machine's name: part of the replica's default name, and of its URL if it listens on all addresses.
     pub hostname: String,
-    /// What one client may cost.
+    /// The limits of one client.
     pub limits: ClientLimits,
     /// Connections of all clients.
     pub max_connections: usize,

@@ -1,4 +1,4 @@
-//! What every request passes before and after its handler.
+//! The middleware that every request passes before and after its handler.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -99,7 +99,7 @@ async fn serve(
     let answered = match (middleware.early(&request), deadline) {
         (Some(response), _) => Ok(request.into_response(response)),
         (None, None) => next.call(request).await,
-        // After its caller's deadline nobody waits for the answer any more.
+        // After its caller's deadline nobody waits for the response any more.
         (None, Some(deadline)) => tokio::time::timeout(deadline.remaining(), next.call(request))
             .await
             .unwrap_or_else(|_| Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into())),
@@ -164,7 +164,7 @@ fn see(request: &mut ServiceRequest, edge: bool) -> Seen {
     let headers = request.headers_mut();
     let given = headers.get(REQUEST_ID).filter(|id| is_request_id(id)).cloned();
     let request_id = given.unwrap_or_else(new_request_id);
-    // In place of all others, which nobody has checked.
+    // This replaces all others, which nobody has checked.
     headers.insert(REQUEST_ID, request_id.clone());
     let parent = trace::from_headers(headers);
     let parent = if edge { parent.as_ref().map(trace::resampled) } else { parent };

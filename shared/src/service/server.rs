@@ -36,7 +36,7 @@ pub struct Server {
     parts: Parts,
     http: HttpConfig,
     listener: TcpListener,
-    /// For TLS towards clients.
+    /// The listener with TLS for clients.
     secure: Option<TcpListener>,
     replica: Replica,
     drain: (Arc<Stopper>, Stop),
@@ -227,16 +227,16 @@ const MAX_UNSENT: u32 = 128 * 1024;
 /// How long a drain waits for the first request of a connection.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// What all connections have in common.
+/// The state that all connections share.
 #[derive(Clone)]
 struct Clients {
     service: &'static str,
     limits: ClientLimits,
-    /// Those over HTTP/2 that run. With HTTP/1.1, the number of connections bounds them.
+    /// The running requests over HTTP/2. On HTTP/1.1, the number of connections limits the requests.
     requests: Arc<Shares>,
-    /// Of a service: for all connections.
+    /// TLS of a service, for all connections.
     tls: Option<Tls>,
-    /// Of the second listener.
+    /// TLS of the second listener.
     client_tls: Option<ClientTls>,
     draining: Stop,
     closing: Stop,

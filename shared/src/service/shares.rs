@@ -1,4 +1,4 @@
-//! How many connections clients have, or how many requests over HTTP/2, in all and each. A client is an IPv4 address
+//! Counts connections, or requests over HTTP/2, in total and of each client. A client is an IPv4 address
 //! or an IPv6 network of 64 bits.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(super) struct Share {
     client: Option<IpAddr>,
 }
 
-/// Whose limit is reached.
+/// The limit that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     All,

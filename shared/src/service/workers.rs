@@ -96,7 +96,7 @@ impl Workers {
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr, scheme: Scheme) {
         let share = self.connections.enter(peer.ip());
-        // Who has its share already is refused, and closes nobody's connection.
+        // A client that has its share already is refused, and causes no eviction.
         if !matches!(share, Err(Full::Client)) && self.connections.is_under_pressure() {
             self.evict_one();
         }
@@ -110,7 +110,7 @@ impl Workers {
         }
     }
 
-    /// In each worker in turn: one of them may have no idle connection.
+    /// Evicts in one worker after the other, because one of them may have no idle connection.
     fn evict_one(&mut self) {
         self.next_to_evict = (self.next_to_evict + 1) % self.workers.len();
         self.send(self.next_to_evict, Command::EvictIdle);

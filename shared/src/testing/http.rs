@@ -119,7 +119,7 @@ impl Api {
         self.get(path).await.text()
     }
 
-    /// With a new idempotency key, unless [`Self::with_key`] gave one.
+    /// Sends a POST with a new idempotency key, unless [`Self::with_key`] gave one.
     pub async fn post(&self, path: &str, body: Value) -> Reply {
         let keyed = self.headers.iter().any(|(name, _)| name == IDEMPOTENCY_KEY);
         match keyed {

@@ -35,7 +35,7 @@ pub fn pem(seed: [u8; 32]) -> String {
     pem.expect("every seed makes a key").to_string()
 }
 
-/// Its public half.
+/// The public key of the seed, as PEM.
 pub fn public_pem(seed: [u8; 32]) -> String {
     let public = SigningKey::from_bytes(&seed).verifying_key();
     public.to_public_key_pem(LineEnding::LF).expect("every seed makes a key")

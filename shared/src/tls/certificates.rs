@@ -125,7 +125,7 @@ impl ClientTls {
         measure_end(readings, "clients", first_end(all.flat_map(|certified| &certified.cert)));
     }
 
-    /// For connections that are made from now on.
+    /// Replaces the certificates for new connections.
     pub fn replace(&self, certificates: Certificates) {
         self.shown.0.store(Arc::new(certificates));
     }

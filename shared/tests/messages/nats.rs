@@ -20,7 +20,7 @@ async fn broker(case: &Case) -> (async_nats::Client, String) {
     (client, url.path()[1..].to_owned())
 }
 
-/// Of the subject "a".
+/// The consumer of the subject "a".
 async fn consumer(case: &Case) -> PullConsumer {
     let (client, stream) = broker(case).await;
     let stream = async_nats::jetstream::new(client).get_stream(stream).await.unwrap();

@@ -1,4 +1,4 @@
-//! Whose events a receiver takes over HTTP.
+//! The senders whose events a receiver accepts over HTTP.
 
 use shared::db::testing::sqlite_url;
 use shared::testing::Api;

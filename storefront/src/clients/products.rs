@@ -30,7 +30,7 @@ pub struct Product {
 
 #[derive(Debug, Deserialize)]
 pub struct Price {
-    /// In cents.
+    /// The amount in cents.
     pub amount: i64,
 }
 

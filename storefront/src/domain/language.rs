@@ -10,7 +10,7 @@ pub enum Language {
 impl Language {
     pub const ALL: [Self; 2] = [Self::English, Self::Chinese];
 
-    /// Of the attribute `lang`, and of the file with the texts.
+    /// The language tag, for the attribute `lang` and the name of the file with the texts.
     pub fn tag(self) -> &'static str {
         match self {
             Self::English => "en",
@@ -18,7 +18,7 @@ impl Language {
         }
     }
 
-    /// Its name, in itself.
+    /// The name of the language, in that language.
     pub fn name(self) -> &'static str {
         match self {
             Self::English => "English",
@@ -26,7 +26,7 @@ impl Language {
         }
     }
 
-    /// By the first part of a language tag: `zh-CN` is Chinese.
+    /// Finds a language by the first part of a tag: `zh-CN` is Chinese.
     pub fn of_tag(tag: &str) -> Option<Self> {
         let first = tag.trim().split(['-', '_']).next()?;
         match first.to_ascii_lowercase().as_str() {

@@ -8,7 +8,7 @@ use cookie::{Cookie, SameSite};
 
 const NAME: &str = "refresh";
 const PATH: &str = "/shop/session";
-/// As long as user-service accepts the token.
+/// The lifetime of the token in user-service.
 const LIFE: Duration = Duration::days(30);
 
 /// The value of a cookie of the request.

@@ -24,7 +24,7 @@ pub struct Visit {
     pub language: Language,
     /// Whether the reader has just chosen the language.
     pub chosen: bool,
-    /// Of the page, for the links to the other languages; without `lang`.
+    /// The address of the page without `lang`, for the links to the other languages.
     pub address: String,
     pub request_id: String,
     pub began: Instant,
@@ -101,7 +101,7 @@ impl Product {
 }
 
 impl Pages {
-    /// With `is_lab`, a visitor may register as an example customer with one click.
+    /// Prepares the pages. With `is_lab`, a visitor may register as an example customer with one click.
     ///
     /// # Errors
     /// When the texts in the program are malformed.

@@ -81,7 +81,7 @@ async fn session(request: HttpRequest, body: web::Json<Value>, stubs: Data<Stubs
     }))
 }
 
-/// As order-service shows it.
+/// A product as order-service shows it.
 pub(crate) fn product(name: &str, available: i64) -> Value {
     json!({
         "id": "01890000-0000-7000-8000-000000000000", "sku": "TEA-1", "name": name, "description": "Loose leaves.",
@@ -91,7 +91,7 @@ pub(crate) fn product(name: &str, available: i64) -> Value {
 }
 
 impl Replica {
-    /// As a page of this origin sends requests.
+    /// A client that sends requests as a page of this origin does.
     pub(crate) fn page(&self) -> Api {
         self.api.with("sec-fetch-site", "same-origin")
     }

@@ -42,7 +42,7 @@ async fn a_client_that_has_the_current_version_gets_304_without_it() {
             assert_eq!(shown.header("content-type"), "");
         }
         owner.with("if-none-match", "\"2\"").get(&path).await.expect(200);
-        // Who may not see it learns nothing of its version.
+        // A caller who may not see it learns nothing of its version.
         replica.user().with("if-none-match", "\"1\"").get(&path).await.expect_problem(404, "not_found");
     }
 }

@@ -37,7 +37,7 @@ const MAX_BY_CLIENT: i64 = 100;
 pub struct LoginAttempt {
     /// What users are found by; `None` if it is not an email address.
     email_key: Option<String>,
-    /// Of the text that was sent as an address, whatever it is: failures are counted by it.
+    /// The digest of the text that was sent as an address, even if it is none. Failures are counted by it.
     digest: String,
     client: String,
 }

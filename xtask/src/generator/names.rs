@@ -31,7 +31,7 @@ pub(super) enum Prose {
 }
 
 impl Names {
-    /// Of `gift-cards` or `gift-cards-service`. Without a `singular`, the plural loses its last `s`.
+    /// Parses `gift-cards` or `gift-cards-service`. Without a `singular`, the plural loses its last `s`.
     pub(super) fn parse(name: &str, singular: Option<&str>) -> Result<Self, String> {
         let plural = name.strip_suffix("-service").unwrap_or(name);
         let singular = singular.unwrap_or(plural.strip_suffix('s').unwrap_or(plural));
@@ -124,7 +124,7 @@ impl Names {
     }
 }
 
-/// Of `returns` or `returns-service`.
+/// The name of the package of `returns` or `returns-service`.
 pub(super) fn krate(name: &str) -> String {
     format!("{}-service", name.strip_suffix("-service").unwrap_or(name))
 }

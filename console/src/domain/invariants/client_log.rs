@@ -12,7 +12,7 @@ pub struct ClientLog {
     pub refused: BTreeMap<usize, String>,
     /// Requests that had to be answered. One that was sent again counts once.
     pub requests: usize,
-    /// Those that were given up.
+    /// Requests that were given up.
     pub unanswered: usize,
     /// Answers with a status or code that they may not have.
     pub unexpected: Vec<String>,
@@ -33,7 +33,7 @@ impl ClientLog {
         self.tokens.insert(id.to_owned(), token);
     }
 
-    /// How many orders were refused, by code. An order that was sent twice and refused once is placed.
+    /// The number of refused orders, by code. An order that was sent twice and refused once is placed.
     pub fn refusals(&self) -> BTreeMap<&str, u32> {
         let mut refusals = BTreeMap::new();
         for (_, code) in self.refused.iter().filter(|(number, _)| !self.orders.contains_key(number)) {
@@ -42,7 +42,7 @@ impl ClientLog {
         refusals
     }
 
-    /// How many orders were placed or refused.
+    /// The number of orders that were placed or refused.
     pub fn answered(&self) -> usize {
         self.orders.len() + self.refusals().values().sum::<u32>() as usize
     }

@@ -37,7 +37,7 @@ pub(super) fn orders_with_difference(snapshot: &Snapshot) -> BTreeSet<&str> {
     payments.map(|payment| text(payment, "order_id")).collect()
 }
 
-/// By how much our books are above the card network in the listed differences of a figure.
+/// Our books minus those of the card network, summed over the listed differences of a figure.
 pub(super) fn listed_excess(snapshot: &Snapshot, figure: &str) -> i64 {
     let of = snapshot.differences.iter().filter(|one| text(one, "figure") == figure);
     of.map(|one| amount(&one["ours"]) - amount(&one["theirs"])).sum()
@@ -51,7 +51,7 @@ fn listed(snapshot: &Snapshot) -> BTreeSet<Difference> {
     snapshot.differences.iter().map(difference).collect()
 }
 
-/// Those of settled payments, and of charges without a payment.
+/// The differences of settled payments, and of charges without a payment.
 fn found(snapshot: &Snapshot) -> BTreeSet<Difference> {
     let key = |payment: &Value| format!("{}-authorize", text(payment, "id"));
     let payments: BTreeMap<_, _> = snapshot.payments.iter().map(|payment| (key(payment), payment)).collect();

@@ -15,7 +15,7 @@ pub(super) struct Charged {
     pub(super) refunded: i64,
     /// Authorized, and neither captured nor voided.
     pub(super) held: i64,
-    /// How often money was captured.
+    /// The number of captures.
     captures: i64,
 }
 
@@ -43,7 +43,7 @@ impl Charged {
             status if UNDONE.contains(&status) => {
                 Self { captured: self.captured, refunded: self.captured, held: 0, ..self }
             }
-            // Its end is open, but it was captured once at most.
+            // The outcome is open, but the payment was captured at most once.
             STUCK => Self { captured: self.captured.min(total), captures: self.captures.min(1), ..self },
             _ => return None,
         };

@@ -23,7 +23,7 @@ pub struct Snapshot {
     pub stock: Vec<Value>,
     /// The size of each outbox, by service.
     pub unsent: Vec<(String, i64)>,
-    /// Of all services.
+    /// Dead letters of all services.
     pub dead_letters: Vec<Value>,
     /// Sagas.
     pub running: Vec<Value>,
@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub is_healthy: bool,
 }
 
-/// Of payment-service's ledger.
+/// Totals of payment-service's ledger.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     /// The sum of the entries, by account.

@@ -11,7 +11,7 @@ pub(crate) struct Sent {
     pub(crate) is_good: bool,
 }
 
-/// In the path of each request and in the answer to it: `m`, the connection and the number, 16 hexadecimal digits.
+/// The marker in each path and in the response: `m`, the connection and the number, 16 hexadecimal digits.
 pub(crate) fn marker(connection: u32, number: u32) -> String {
     format!("m{connection:08x}{number:08x}")
 }

@@ -29,7 +29,7 @@ pub(crate) struct Origin {
     records: Arc<Mutex<Records>>,
 }
 
-/// In bytes that no client may get.
+/// A text in bytes that no client may get.
 pub(crate) const POISON: &str = "poison";
 
 impl Origin {

@@ -16,7 +16,7 @@ pub(crate) struct Message {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// With the bytes that it takes.
+    /// A whole message, and its length in bytes.
     Whole(Message, usize),
     /// The bytes end within a message; what is known of it if its head is whole.
     Incomplete(Option<Message>),

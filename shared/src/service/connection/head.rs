@@ -20,7 +20,7 @@ pub(super) enum Verdict {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// In bytes.
+    /// The length in bytes.
     pub(super) length: usize,
     pub(super) framing: Framing,
     /// The connection closes after the response.

@@ -75,7 +75,7 @@ pub(in crate::service) struct Http2<S> {
     pub(in crate::service) app: Rc<S>,
     pub(in crate::service) service: &'static str,
     pub(in crate::service) limits: ClientLimits,
-    /// Of all connections.
+    /// The running requests of all connections.
     pub(in crate::service) requests: Arc<Shares>,
     pub(in crate::service) idle: Rc<IdleConnections>,
     pub(in crate::service) draining: Stop,
@@ -85,9 +85,9 @@ pub(in crate::service) struct Http2<S> {
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
     Answered,
-    /// By this side, because the client did not take the response.
+    /// This side reset it, because the client did not take the response.
     TooSlow,
-    /// By the client, before it had the whole response; or by `h2`, because the client broke the protocol.
+    /// The client reset it before it had the whole response; or `h2` did, because the client broke the protocol.
     Reset,
     /// No handler has seen the request.
     Refused,
@@ -139,13 +139,13 @@ struct Open<S> {
     connection: h2::server::Connection<Paced<Stream>, Bytes>,
     peer: SocketAddr,
     running: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
-    /// How many of [`STEPS`] are left in this turn.
+    /// The rest of [`STEPS`] in this turn.
     steps: Rc<Cell<usize>>,
-    /// So far.
+    /// The number of requests so far.
     requests: u64,
     misuse: Misuse,
     backlog: Rc<Backlog>,
-    /// Of the connection, not of a request: says that it is evicted.
+    /// The exchange of the connection, not of a request: says that it is evicted.
     exchange: Rc<Exchange>,
     _place: Place,
     accepted: Instant,

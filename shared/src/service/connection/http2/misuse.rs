@@ -2,7 +2,7 @@
 //!
 //! A browser resets a stream when its user leaves a page. An attacker resets each as soon as it is open: that costs the
 //! client nothing, and this side a request. A malformed request, or one beyond the client's limit, costs a response.
-//! With HTTP/1.1, it would cost the client the connection.
+//! On HTTP/1.1, it would cost the client the connection.
 
 use std::time::Duration;
 

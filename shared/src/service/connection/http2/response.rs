@@ -106,7 +106,7 @@ pub(super) async fn send(
 
 enum Sent {
     Whole,
-    /// By the client.
+    /// The client reset the stream.
     Reset,
     /// The client takes less than the minimum rate.
     Late,
