@@ -81,7 +81,7 @@ pub static ATTACKS: [Attack; 14] = [
     Attack { name: "connections until none is left", clients: 6000, kind: Kind::AllConnections },
 ];
 
-/// How often attackers attacked.
+/// Counts of the attempts of attackers.
 #[derive(Default)]
 pub struct Attempts {
     /// Connections that they tried to make.
@@ -114,7 +114,7 @@ pub struct Attackers {
 }
 
 impl Attackers {
-    /// Ends them. An error if they have ended before, or failed.
+    /// Ends the attackers. An error if they have ended before, or failed.
     pub async fn end(mut self) -> Result<Attempts, String> {
         drop(self.child.stdin.take());
         let line = self.output.next_line().await.ok().flatten();

@@ -144,7 +144,7 @@ async fn inject_one(environment: Environment, fault: Fault, random: &mut StdRng,
     }
 }
 
-/// Waits until the gateway counts so many healthy replicas, as a rolling deployment does before it goes on to
+/// Waits until the gateway counts this number of healthy replicas, as a rolling deployment does before it proceeds to
 /// the next replica.
 async fn are_healthy(service: &str, count: usize, stop: &Stop) -> bool {
     let (begun, dashboard) = (Instant::now(), e2e::Api::local(xtask::stack::ADMIN_PORT));

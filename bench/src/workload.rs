@@ -64,7 +64,7 @@ pub enum Then {
 /// Orders that begin at a steady pace, each placed by the next customer who is free.
 pub struct Workload {
     pub orders: usize,
-    /// Between the starts of two orders.
+    /// The time between the starts of two orders.
     pub spacing: Duration,
     pub seed: u64,
     /// The last may run out of stock.
@@ -174,7 +174,7 @@ pub async fn read_until(customer: &Customer, log: &RefCell<ClientLog>, stop: &St
     }
 }
 
-/// Not retried, so that every failure is counted.
+/// Reads without a retry, so that every failure is counted.
 async fn read(customer: &Customer, path: &str, log: &RefCell<ClientLog>) {
     let reply = customer.send_once(&Request::get(path)).await;
     let mut log = log.borrow_mut();
@@ -262,7 +262,7 @@ async fn place(
     id
 }
 
-/// Only an order that is rejected or needs attention cannot be cancelled.
+/// Cancels the order. This fails only if the order is rejected or needs attention.
 async fn cancel(id: &str, customer: &Customer, log: &RefCell<ClientLog>) {
     let request = Request::post(format!("/api/orders/{id}/cancel"), None);
     let is_expected = |reply: &Reply| reply.status == 202 || is_refusal(reply, "not_cancellable");
@@ -296,7 +296,7 @@ async fn confirmed(id: &str, customer: &Customer, log: &RefCell<ClientLog>) -> O
     None
 }
 
-/// Never refused: the order is confirmed, and nobody else refunds or cancels it.
+/// Refunds a part of the order. This is never refused: the order is confirmed, and nobody else refunds or cancels it.
 async fn refund(order: &Value, percent: i64, admin: &Customer, log: &RefCell<ClientLog>) {
     let payment = order["payment_id"].as_str().unwrap_or_default();
     let amount = (order["total"]["amount"].as_i64().unwrap_or_default() * percent / 100).max(1);

@@ -24,7 +24,7 @@ pub struct Config {
     pub database: DbConfig,
     /// Names under which browsers and programs may ask this program, beside addresses and names without dots.
     pub hosts: Vec<String>,
-    /// Most bytes of the database's pages that are used.
+    /// The upper limit of the used pages of the database, in bytes.
     pub max_bytes: i64,
     /// The gateway's admin port.
     pub gateway: Url,

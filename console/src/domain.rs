@@ -1,4 +1,4 @@
-//! What the console knows and computes. No I/O.
+//! The data of the console, and what it computes from them. No I/O.
 
 mod fleet; // services, replicas and routes
 mod histogram; // how many took how long

@@ -24,10 +24,10 @@ pub enum Error {
     SessionOver,
     #[error("the person is not an admin")]
     NotAdmin,
-    /// What arrived is not OTLP.
+    /// The request is not OTLP.
     #[error("this is not OTLP: {0}")]
     NotOtlp(String),
-    /// More arrives than can be written.
+    /// More data arrives than can be written.
     #[error("the queue is full")]
     QueueFull,
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! What browsers and programs exchange with this program.
+//! The formats that browsers and programs exchange with this program.
 
 pub mod assets; // the files of the pages
 pub mod otlp; // traces and logs that arrive

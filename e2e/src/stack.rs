@@ -203,7 +203,7 @@ impl Stack {
         self.signal(service, replica, "-STOP");
     }
 
-    /// Lets a program go on that was paused.
+    /// Resumes a paused program.
     pub fn resume(&mut self, service: &str, replica: usize) {
         self.signal(service, replica, "-CONT");
     }

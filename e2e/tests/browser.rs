@@ -32,7 +32,7 @@ fn pages() -> String {
     origin
 }
 
-/// A service with events, two on each connection. They go on after `Last-Event-ID`. Returns its URL.
+/// A service with events, two on each connection. They continue after `Last-Event-ID`. Returns its URL.
 fn events() -> String {
     let events = async |request: HttpRequest| {
         let last =
@@ -193,7 +193,7 @@ async fn a_page_of_another_origin_uses_the_api_only_if_the_cors_of_the_route_nam
     assert!(answered[1].as_str().is_some_and(|etag| etag.starts_with('"')), "{answered}");
     assert_eq!(at(&other, &fetches).await, "TypeError");
     assert_eq!(at(&named, &products).await, "TypeError");
-    // The second connection goes on where the first has ended.
+    // The second connection continues where the first has ended.
     assert_eq!(at(&named, &listens).await, json!(["1", "2", "3", "4"]));
     assert_eq!(at(&other, &listens).await, "refused");
     assert_eq!(at(&named, &talks).await, "hello");

@@ -45,7 +45,7 @@ async fn succeeds(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).output().await.is_ok_and(|output| output.status.success())
 }
 
-/// Without it the test is skipped; with `CI=true` it fails.
+/// Whether the client is installed. If not, the test is skipped; with `CI=true` it fails.
 async fn is_here(client: &str, program: &str, arguments: &[&str]) -> bool {
     let is_here = succeeds(program, arguments).await;
     if !is_here {
@@ -116,7 +116,7 @@ async fn curl_is_served(option: &str, version: &str) {
     assert_eq!((first.status, again.status), (201, 201), "{} {}", first.body, again.body);
     assert_eq!(first.json()["id"], again.json()["id"]);
 
-    // The stream goes on; curl leaves after a while.
+    // The stream does not end; curl leaves after a while.
     let id = first.json()["id"].clone();
     shop.ann.order_reaches(&first.json(), "confirmed").await;
     let events = url(&format!("/api/orders/{}/events", id.as_str().unwrap()));

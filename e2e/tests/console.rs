@@ -196,7 +196,7 @@ async fn from_an_order_one_click_leads_to_its_messages_from_outbox_to_inbox() {
         })
         .await;
     }
-    // Its payload is open until it is closed, and has no token.
+    // The payload stays visible until it is closed, and has no token.
     browser.click("#messages-list summary").await;
     let payload = browser.shows("#messages-list details[open] pre", id(&order)).await;
     assert!(payload.contains("•••") && !payload.contains("tok_visa"), "{payload}");

@@ -117,7 +117,7 @@ const VARIABLES: [&str; 11] = [
     "SEED_PRODUCTS",
 ];
 
-/// Not a test: the main function of every process. It reads from standard input at which write to crash.
+/// The main function of every process, not a test. It reads from standard input at which write to crash.
 #[actix_web::test]
 async fn program() {
     let Ok(service) = std::env::var(SERVICE) else { return };

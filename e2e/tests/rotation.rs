@@ -16,7 +16,7 @@ use shared::messages::Event;
 const BUYERS: usize = 3;
 /// The time until every program has read the new keys.
 const SPREAD: Duration = Duration::from_secs(2);
-/// Longer than the life of the access tokens in this test.
+/// The time after which access tokens have expired in this test.
 const LIFE: Duration = Duration::from_secs(8);
 
 /// Logs in and orders, again and again, and counts; every order must be accepted at the first attempt.

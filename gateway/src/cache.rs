@@ -52,7 +52,7 @@ struct Entries {
     next: u64,
 }
 
-/// What is known of one URL.
+/// The states of one URL.
 #[derive(Default)]
 struct Resource {
     /// From the last response. The values of these request headers choose between the stored responses.

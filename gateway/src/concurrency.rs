@@ -107,7 +107,7 @@ pub struct RefusedStreams {
 }
 
 impl RefusedStreams {
-    /// Beyond it, none is remembered until others are forgotten.
+    /// The most streams that are remembered. Beyond it, none is added until others are forgotten.
     const MAX: usize = 4096;
     /// The seconds after which a client may come again.
     pub const RETRY_AFTER: u32 = 5;

@@ -23,7 +23,7 @@ pub struct Config {
     pub config_file: PathBuf,
     /// File for the instances of the in-memory registry; not saved if absent.
     pub state_file: Option<PathBuf>,
-    /// Where `/` on the admin port leads.
+    /// The target of the redirect from `/` on the admin port.
     pub console: Option<Url>,
     /// `false` turns rate limiting off.
     pub rate_limits: bool,

@@ -67,7 +67,7 @@ pub struct Response {
 /// Why there is no response, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// No connection; nothing was sent.
+    /// No connection was made; nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(std::io::Error),
     /// No connection, because of a failure on this side: no free descriptor or port, or the name has no address.

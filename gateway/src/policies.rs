@@ -1,4 +1,4 @@
-//! What a route may ask for around the proxy: CORS, compression, a limit of the body. A route without any of them
+//! The policies of a route around the proxy: CORS, compression, a limit of the body. A route without any of them
 //! has no [`Policies`], and its requests pay nothing.
 
 pub mod compression; // negotiates br, zstd or gzip

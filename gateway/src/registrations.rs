@@ -46,7 +46,7 @@ impl Registrations {
         registrations
     }
 
-    /// Only the pools, for another registry; see [`Registrations::track`].
+    /// Makes only the pools, for another registry; see [`Registrations::track`].
     pub fn following(settings: Settings) -> Self {
         let state = State { settings, leases: Leases::default(), pools: BTreeMap::new() };
         Self { state: Mutex::new(state), authoritative: false, state_file: None }

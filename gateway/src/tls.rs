@@ -28,7 +28,7 @@ pub async fn watch(
     let mut watch = Watch::new(files);
     let mut is_first = true;
     while !stop.is_requested() {
-        // Also at the start, for a change since the certificates were read.
+        // This also runs at the start, for a change since the certificates were read.
         if !std::mem::take(&mut is_first) {
             tokio::select! {
                 () = watch.changed() => {}
@@ -57,7 +57,7 @@ pub fn redirect(request: &HttpRequest, table: &Table) -> Option<String> {
         return None;
     }
     let host = request.headers().get(header::HOST)?.to_str().ok()?;
-    // Not the colons of an IPv6 address.
+    // The colons of an IPv6 address do not count.
     let name = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     match port {

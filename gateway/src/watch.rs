@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Kubernetes is a link that is replaced. The files are small.
 pub struct Watch<F> {
     files: F,
-    /// What the caller knows of.
+    /// The contents that the caller has seen.
     known: Texts,
 }
 

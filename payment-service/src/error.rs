@@ -12,7 +12,7 @@ shared::codes! {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Also for a payment of another customer.
+    /// The payment does not exist, or it belongs to another customer.
     #[error("there is no such payment")]
     NotFound,
     #[error(transparent)]

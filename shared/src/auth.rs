@@ -34,7 +34,7 @@ pub use user_token::{USER_TOKEN_AUDIENCE, UserClaims};
 /// Why a token was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// No `Authorization: Bearer` header.
+    /// The header `Authorization: Bearer` is missing.
     #[error("This needs a bearer token.")]
     Missing,
     /// Malformed, with a bad signature, or for another audience.

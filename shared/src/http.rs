@@ -59,10 +59,10 @@ pub struct Response {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// No connection; nothing was sent.
+    /// No connection was made; nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(String),
-    /// No connection, for want of something on this side; see [`blames_peer`].
+    /// No connection was made, because this side lacks something; see [`blames_peer`].
     #[error("no connection can be made here: {0}")]
     Local(String),
     #[error("the connection broke: {0}")]

@@ -97,7 +97,7 @@ pub fn local_failure(service: &str, why: &str) {
     LOCAL_FAILURES.with_label_values(&[service]).inc();
 }
 
-/// What is read when somebody asks.
+/// The gauges, which are read at each scrape.
 #[derive(Default)]
 pub struct Readings {
     registry: Registry,
@@ -105,7 +105,7 @@ pub struct Readings {
 }
 
 impl Readings {
-    /// One value of the gauge `name`, which has the same labels each time.
+    /// Adds one value of the gauge `name`, which has the same labels each time.
     pub fn gauge(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
         if let Err(error) = self.set(name, help, labels, value) {
             log::error!(error:%, metric = name; "a gauge cannot be exported");

@@ -56,7 +56,7 @@ fn describe_errors(responses: &mut Responses) {
 /// An error.
 #[derive(Serialize, ToSchema)]
 pub struct Problem {
-    /// Always `about:blank`: `code` tells problems apart.
+    /// Always `about:blank`: `code` identifies the problem.
     pub r#type: String,
     /// The status in words.
     pub title: String,

@@ -79,7 +79,7 @@ pub struct Instances {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// No response, or a server error.
+    /// The registry did not respond, or responded with a server error.
     #[error("the registry does not answer: {0}")]
     Unavailable(String),
     /// The registry refused the request.

@@ -74,7 +74,7 @@ struct Parts {
     client_tls: Option<ClientTls>,
     redirect: Option<Arc<middleware::Redirect>>,
     hsts: Option<Arc<middleware::Hsts>>,
-    /// Only with `LAB=on`.
+    /// The lab; `None` without `LAB=on`.
     lab: Option<Lab>,
     has_lab_calls: bool,
 }
@@ -127,7 +127,7 @@ impl Service {
         self.data(authenticator)
     }
 
-    /// Only with `LAB=on`.
+    /// The lab; `None` without `LAB=on`.
     #[cfg(feature = "db")]
     pub(crate) fn lab(&self) -> Option<Lab> {
         self.parts.lab.clone()

@@ -1,4 +1,4 @@
-//! What the tests of every crate use: an HTTP client ([`Api`]), polling ([`eventually`]), keys and tokens
+//! Helpers for the tests of every crate: an HTTP client ([`Api`]), polling ([`eventually`]), keys and tokens
 //! ([`Keys`]), a connection that breaks on demand ([`Gate`]), and the servers of this machine.
 
 mod gate;

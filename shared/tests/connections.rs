@@ -37,7 +37,7 @@ fn service(config: HttpConfig) -> Service {
     })
 }
 
-/// Not ready at once, so that the server may read the next request before this one is answered.
+/// A handler that is not ready at once, so that the server may read the next request before this one is answered.
 async fn text() -> &'static str {
     tokio::time::sleep(Duration::from_millis(5)).await;
     "hello"
@@ -352,7 +352,7 @@ async fn empty_lines_between_requests_are_ignored() {
     for _ in 0..2 {
         client.write_all(b"\r\nGET /text HTTP/1.1\r\nhost: h\r\n\r\n\r\n").await.unwrap();
         assert!(read_until(&mut client, "hello").await.starts_with("HTTP/1.1 200"));
-        // Longer than a head may take: the empty line was not the beginning of one.
+        // The client waits longer than a head may take: the empty line was not the beginning of one.
         tokio::time::sleep(2 * config().limits.head_timeout).await;
     }
 }

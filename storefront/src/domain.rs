@@ -1,4 +1,4 @@
-//! What pages are made of: the reader's language, and a picture for each product. No I/O.
+//! The parts of pages: the reader's language, and a picture for each product. No I/O.
 
 mod language;
 mod picture;

@@ -1,4 +1,4 @@
-//! What browsers get: pages, their texts, and the files that they load.
+//! Pages, their texts, and the files that they load.
 
 pub mod assets; // scripts, styles and texts, in the program
 pub mod pages; // pages as HTML

@@ -1,4 +1,4 @@
-//! What this service owns: things and their names. A name exists only if it is valid.
+//! The domain: things and their names. A name exists only if it is valid.
 
 use serde::Deserialize;
 use time::OffsetDateTime;

@@ -100,7 +100,7 @@ impl Passwords {
                 let rest = Instant::now() + begun.elapsed() * REST;
                 *resting_until.lock().unwrap_or_else(PoisonError::into_inner) = rest;
             }
-            // Held by the hashing, which goes on when its request is gone.
+            // The hashing holds it, and continues when its request is gone.
             drop((permit, turn));
             result
         });
@@ -204,7 +204,7 @@ mod tests {
                 passwords.run(Lane::Slow, work).await.unwrap() - time
             };
             let known = async {
-                // In the queue of the only thread, behind the first.
+                // This waits in the queue of the only thread, behind the first.
                 tokio::task::yield_now().await;
                 passwords.run(Lane::Known, work).await.unwrap()
             };

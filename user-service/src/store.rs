@@ -1,4 +1,4 @@
-//! What the database promises about users and their sessions.
+//! The store of users and sessions. It guarantees:
 //!
 //! - An address belongs to one user, also after the user is deactivated.
 //! - A refresh token is good once. One that comes a second time ends its session, unless the answer to the first

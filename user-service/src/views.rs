@@ -29,7 +29,7 @@ pub(crate) struct UserView {
     version: i64,
 }
 
-/// What a user may do.
+/// The role of a user.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Role)]

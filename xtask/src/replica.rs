@@ -9,9 +9,9 @@ use crate::process::{self, Process};
 use crate::programs::{Kind, Program, programs};
 use crate::secrets::Secrets;
 
-/// Where the programs of one stack are, and their variables.
+/// The folders, ports and variables of the programs of one stack.
 pub struct Layout<'a> {
-    /// Where cargo has put the programs.
+    /// The folder with the built programs.
     pub binaries: &'a Path,
     /// The working directory of the programs.
     pub folder: &'a Path,
@@ -153,7 +153,7 @@ impl Replica {
         child.try_wait()
     }
 
-    /// Ends it as a crash would (`kill -9`).
+    /// Ends the process as a crash would (`kill -9`).
     pub fn kill(&mut self) -> io::Result<()> {
         match self.child.take() {
             Some(mut child) => child.kill().and_then(|()| child.wait()).map(drop),

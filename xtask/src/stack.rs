@@ -29,7 +29,7 @@ pub const ADMIN_PORT: u16 = 9090;
 const COLLECTOR: &str = "http://127.0.0.1:4318";
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longer than any drain.
+/// The time limit for a stop: longer than any drain.
 const STOP_TIMEOUT: Duration = Duration::from_secs(45);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between a program's end and its next start. It doubles each time.
@@ -114,7 +114,7 @@ pub fn are_all_healthy(registry: &Value) -> bool {
     services().all(is_whole)
 }
 
-/// Between the services.
+/// The flag for TLS between the services.
 const MUTUAL_TLS: &str = "--mutual-tls";
 /// Towards the gateway's clients.
 const CLIENT_TLS: &str = "--tls";
@@ -198,7 +198,7 @@ fn keep_running(mut replica: Replica) {
     }
 }
 
-/// Starts it and records its process, or does neither if `down` goes on meanwhile.
+/// Starts it and records its process, or does neither if `down` runs meanwhile.
 fn start(replica: &mut Replica) -> io::Result<()> {
     let _lock = lock()?;
     replica.start()?;

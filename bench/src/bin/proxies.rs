@@ -171,7 +171,7 @@ fn date() -> String {
     output("date", &["+%F"])
 }
 
-/// One case, in rounds in which every proxy has its turn.
+/// Measures one case in rounds. In each round, every proxy has its turn.
 fn measure(
     proxies: &[(Peer, Running)],
     case: &Case,

@@ -127,7 +127,7 @@ impl Served {
 async fn serve(deployment: &Deployment, product: &str, time: Duration) -> Result<Served, String> {
     let (mut times, failed) = serve_customer(&deployment.gateway, product, time).await;
     times.sort_unstable();
-    // While the attackers are still there.
+    // Measured while the attackers still run.
     let usage = measure::usage(deployment.environment).await;
     let memory = usage.get("gateway").ok_or("The gateway is not found.")?.resident / 1_000_000;
     Ok(Served { times, failed, memory })
@@ -149,7 +149,7 @@ async fn serve_customer(gateway: &Api, product: &str, time: Duration) -> (Vec<Du
     (times, failed)
 }
 
-/// Without a second try.
+/// Places one order without a retry.
 async fn order_once(gateway: &Api, product: &str) -> Option<()> {
     let (email, password) = (format!("{}@example.com", Uuid::now_v7()), "a long enough one");
     let person = json!({ "email": email, "name": "Somebody", "password": password });

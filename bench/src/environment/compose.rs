@@ -7,7 +7,7 @@ use shared::stop::Stop;
 
 use super::{Replica, output};
 
-/// Between the kill of a container and its next start.
+/// The pause between the kill of a container and its next start.
 const DOWN_TIME: Duration = Duration::from_secs(3);
 
 pub(super) async fn replicas() -> Vec<Replica> {

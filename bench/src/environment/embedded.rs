@@ -10,7 +10,7 @@ use xtask::{Process, programs, stack};
 
 use super::Replica;
 
-/// Longer than a drain, and than the longest pause before a start.
+/// The time limit for a restart: longer than a drain, and than the longest pause before a start.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn replicas() -> Vec<Replica> {

@@ -56,7 +56,7 @@ pub enum Policies {
     /// An access log in a file, a rate limit and request ids. The gateway verifies a token too, and exports one trace
     /// in a hundred.
     Full,
-    /// Nothing but TLS towards the client.
+    /// Only TLS towards the client.
     Tls,
 }
 

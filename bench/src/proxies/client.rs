@@ -156,7 +156,7 @@ pub fn at_rate(
             };
             match plain.exchange(request) {
                 Ok(_) => took.push(from.elapsed()),
-                // Not served, which `achieved` shows.
+                // The request is not served, which `achieved` shows.
                 Err(_) => plain = Plain::connect(address)?,
             }
             due += between;

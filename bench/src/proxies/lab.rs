@@ -20,7 +20,7 @@ use super::client::{Address, HOST, Plain};
 /// Where `scripts/bench` has put the programs that are built here.
 pub struct Programs {
     pub gateway: PathBuf,
-    /// None if it was not built.
+    /// The program; `None` if it was not built.
     pub pingora: Option<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! Everything that the map shows, fetched when somebody looks. Those who look at the same time share one look.
+//! Everything that the map shows, fetched when a page asks. Pages that ask at the same time share one snapshot.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

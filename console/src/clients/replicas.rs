@@ -1,4 +1,4 @@
-//! One replica, asked directly at its own port: its health and its metrics, which need no token.
+//! Reads the health and the metrics of one replica, directly at its own port. They need no token.
 
 use std::time::Duration;
 

@@ -156,7 +156,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends a session: here in any case, and at user-service if that answers. Otherwise its tokens expire there.
+    /// Ends a session: here in any case, and at user-service if that responds. Otherwise its tokens expire there.
     pub async fn log_out(&self, key: &str, context: &Context) {
         let entry = self.open().remove(key);
         if let Some(entry) = entry {

@@ -1,4 +1,4 @@
-//! How many requests took how long, in buckets that grow by 19 %, so that a percentile is off by 10 % at most.
+//! A histogram of durations. Its buckets grow by 19 %, so that a percentile is off by 10 % at most.
 
 use std::collections::BTreeMap;
 use std::fmt;

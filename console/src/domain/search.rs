@@ -4,7 +4,7 @@
 
 use super::{Kind, Level};
 
-/// What one span of a trace must match.
+/// The conditions that one span of a trace must match.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TraceSearch(pub Vec<SpanCondition>);
 

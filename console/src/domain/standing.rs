@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::invariants::Invariant;
 
-/// Longer than a checkout waits for the card network.
+/// A violation is settling for this time: longer than a checkout waits for the card network.
 pub const SETTLING: Duration = Duration::from_secs(60);
-/// Between two looks. After a longer time nobody knows what happened meanwhile, and every violation begins anew.
+/// The longest time between two looks. After a longer one nobody knows what happened meanwhile, and every violation
+/// starts again.
 const LONGEST_GAP: Duration = Duration::from_secs(15);
 /// Violations of one invariant that are named.
 const NAMED: usize = 5;

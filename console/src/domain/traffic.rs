@@ -1,4 +1,4 @@
-//! Who calls whom, how often and how well: computed from spans as they arrive.
+//! The calls between programs, with their rates, errors and durations: computed from spans as they arrive.
 //!
 //! A span of a served request or a handled message is one use of an edge, from the program that has its parent (or
 //! its linked sender) to its own. Spans arrive in any order and from several programs, so a use waits some seconds for

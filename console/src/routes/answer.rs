@@ -1,4 +1,4 @@
-//! What a service has answered, passed on to the page: status, kind and body.
+//! A service's response, passed on to the page: status, content type and body.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};

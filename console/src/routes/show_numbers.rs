@@ -104,7 +104,7 @@ fn series(rollups: &[Rollup], begin: i64, end: i64, width: i64) -> Vec<Value> {
     described.collect()
 }
 
-/// What the replicas' metrics say now: of each replica, and the outcomes of sagas by status.
+/// The current metrics of each replica, and the outcomes of sagas by status.
 async fn told(gateway: &Gateway, replicas: &Replicas) -> (Vec<Value>, BTreeMap<String, u64>, Vec<String>) {
     let Ok(services) = gateway.services().await else {
         return (Vec::new(), BTreeMap::new(), vec!["gateway".to_owned()]);

@@ -20,7 +20,7 @@ const STATEMENT_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(
 /// Statuses in which a customer's cancel is accepted.
 const CANCELLABLE: [&str; 2] = ["awaiting_payment", "confirmed"];
 
-/// Where the card network is, if it is known.
+/// The URL of the card network, if it is configured.
 pub struct CardNetwork(pub Option<String>);
 
 impl CardNetwork {
@@ -105,7 +105,7 @@ async fn entries(payments: &Value, admin: &Admin, asker: &Asker) -> Option<Vec<V
     Some(entries)
 }
 
-/// What the card network says of the order.
+/// The card network's statement of the order.
 async fn statement(network: &CardNetwork, id: &str) -> Option<Value> {
     let url = format!("{}/statement?order_id={id}", network.0.as_ref()?);
     let answer = exchange(Call::new(Method::GET, url, STATEMENT_TIMEOUT)).await.ok()?;

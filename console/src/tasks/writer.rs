@@ -20,7 +20,7 @@ const MOST_AHEAD_US: i64 = 60_000_000;
 /// Rows after which a transaction takes no more.
 const BATCH: usize = 5000;
 
-/// What one request has brought.
+/// The content of one request.
 #[derive(Debug)]
 pub enum Arrival {
     Spans(Vec<Span>),

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 const FILES: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 /// The shell of every view.
 pub const SHELL: &str = "console.html";
-/// Only files of this origin, and none inline.
+/// The content security policy: only files of this origin, nothing inline.
 const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 

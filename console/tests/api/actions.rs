@@ -103,7 +103,7 @@ async fn a_refusal_is_passed_on_as_it_was_said() {
     assert_eq!(reply.header("content-type"), "application/problem+json");
 }
 
-/// What a token says.
+/// The claims of a token.
 fn shared_payload(token: &str) -> Value {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let payload = token.split('.').nth(1).unwrap();

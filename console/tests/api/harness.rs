@@ -21,7 +21,7 @@ pub(crate) const CUSTOMER: &str = "ann@example.com";
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) struct Console {
-    /// Without a session.
+    /// A client without a session.
     pub(crate) api: Api,
     /// The port for traces and logs.
     pub(crate) otlp: Api,
@@ -30,7 +30,7 @@ pub(crate) struct Console {
     settings: Settings,
 }
 
-/// What stays when the console starts again.
+/// The settings that a restart keeps.
 struct Settings {
     folder: Arc<Folder>,
     registry: String,
@@ -41,7 +41,7 @@ struct Settings {
     has_lab: bool,
 }
 
-/// What the stubs were asked, and what they answer.
+/// The requests that the stubs got, and the responses that they give.
 #[derive(Default)]
 pub(crate) struct Stubs {
     /// Method and path with query, the token, and the body.
@@ -191,7 +191,7 @@ impl Console {
     }
 }
 
-/// Is deleted with the last console that uses it.
+/// A folder that is deleted with the last console that uses it.
 struct Folder(PathBuf);
 
 impl Drop for Folder {

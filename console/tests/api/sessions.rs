@@ -4,7 +4,7 @@ use shared::testing::Api;
 
 use crate::harness::{ADMIN, CUSTOMER, Console};
 
-/// Everything that shows or changes something.
+/// All endpoints that show or change data.
 const ENDPOINTS: [(Method, &str); 24] = [
     (Method::GET, "/api/session"),
     (Method::GET, "/api/map"),

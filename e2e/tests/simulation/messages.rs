@@ -14,7 +14,7 @@ use super::world::{Call, Service, World};
 const LEASE: Duration = Duration::from_secs(5);
 /// A sender's time-out, as in `shared::client`.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Between the first read of a group of messages and its commit, at most.
+/// The longest time between the first read of a group of messages and its commit.
 const GROUP_TIME: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, PartialEq)]

@@ -38,7 +38,7 @@ pub(crate) struct World {
     pub(crate) replicas: [Replica; 4],
     /// Messages that arrive together are handled in one write. `None` without group commit.
     pub(crate) groups: Option<Groups>,
-    /// While the messages of a group are read: the writes of those that were read.
+    /// The writes of the messages that were read so far, while the messages of a group are read.
     group: Option<Vec<Commit>>,
     /// What the writing replica does after its commit.
     on_commit: Vec<Action>,

@@ -1,4 +1,4 @@
-//! What a shared cache may store (RFC 9111 §3), the subset that this one does.
+//! The responses that this cache stores: a subset of those that a shared cache may store (RFC 9111 §3).
 
 use std::time::Duration;
 

@@ -33,15 +33,15 @@ const SERVICE_RESTART: u16 = 1012;
 /// How long a tunnel may last.
 #[derive(Debug, Clone, Copy)]
 pub struct TunnelLimits {
-    /// Without a byte in either direction.
+    /// The longest time without a byte in either direction.
     pub idle: Duration,
     pub end: Instant,
 }
 
-/// Who has ended a tunnel.
+/// How a tunnel has ended, and by which side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// One side with a Close frame.
+    /// One side ended it with a Close frame.
     Properly,
     /// The connection of the client broke.
     ByClient,
@@ -71,7 +71,7 @@ pub struct Tunnel {
     outcome: Rc<Outcome>,
 }
 
-/// What the access log says about a tunnel.
+/// The fields of the access log for a tunnel.
 #[derive(Debug)]
 pub struct Outcome {
     pub ended: Cell<Ended>,

@@ -60,7 +60,7 @@ pub(super) struct Head {
 /// How the end of a body is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// No body.
+    /// The message has no body.
     None,
     /// `Content-Length`.
     Length(u64),

@@ -1,7 +1,7 @@
 //! Compresses responses for clients that accept it (RFC 9110 §12.5.3), while they stream.
 //!
-//! Only a body of a known length above 1 KiB and of a type that shrinks. A body of unknown length may be a stream
-//! whose parts must not wait for each other. The encoders are those of actix.
+//! Compresses only a body of a known length above 1 KiB and of a type that shrinks. A body of unknown length may be a
+//! stream whose parts must not wait for each other. The encoders are those of actix.
 
 use actix_http::encoding::Encoder;
 use actix_web::body::{BodySize, BoxBody, MessageBody as _};
@@ -12,7 +12,7 @@ use actix_web::http::header::{
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
-/// Below it, a response fits one packet anyway.
+/// The smallest body that is compressed. A shorter response fits one packet anyway.
 const MIN_SIZE: u64 = 1024;
 
 /// The response, compressed if the client and the response allow it.

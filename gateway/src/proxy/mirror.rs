@@ -16,7 +16,7 @@ use crate::routing::Route;
 
 /// Marks a copy. Clients cannot set it.
 pub const MIRRORED: &str = "x-mirrored";
-/// Longer answers are not read to their end: the connection is closed.
+/// The longest response that is read to its end. After a longer one, the connection is closed.
 const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Sends the copy, unless the body is too long to be kept.

@@ -27,7 +27,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// It lasts no longer than the token of `caller`.
+    /// A WebSocket lasts no longer than the token of `caller`.
     pub fn new(limits: &WebSocket, caller: Option<&Caller>, place: Place) -> Self {
         let left = caller.and_then(|caller| caller.remaining(SystemTime::now()));
         let total = left.map_or(limits.total(), |left| left.min(limits.total()));
@@ -39,7 +39,7 @@ impl Socket {
 pub struct Client<'a> {
     pub request: &'a HttpRequest,
     pub exchange: Option<Rc<Exchange>>,
-    /// What the client sends after its request.
+    /// The bytes that the client sends after its request.
     pub payload: Option<Payload>,
     pub gateway: &'a Gateway,
     pub log: Option<Rc<AccessLog>>,

@@ -1,4 +1,4 @@
-//! Who may use a route.
+//! The access level of a route.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Which requests a busy service refuses first.
+//! Priority of requests: which ones a busy service refuses first.
 
 use actix_web::HttpRequest;
 use actix_web::http::Method;

@@ -72,7 +72,7 @@ async fn sends_body(address: SocketAddr, head: &str, body: &str) -> (Duration, S
     let took = began.elapsed();
     stream.write_all(body.as_bytes()).await.unwrap();
     let answered = read_to(&mut stream, "ok").await;
-    // The connection goes on.
+    // The connection stays open.
     stream.write_all(b"GET /nowhere HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
     assert!(read_to(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 404"));
     (took, answered)

@@ -39,7 +39,7 @@ async fn streams_take_no_slots_of_plain_requests() {
     let upstream = streaming();
     let policies = "connections_per_client = 1000\nstreams_per_client = 1000\nrate_burst = 2000";
     let gateway = Gateway::with(policies, &[&upstream]).await;
-    // More than a replica gets of plain requests.
+    // These are more than the plain requests that a replica gets.
     let mut streams = Vec::new();
     for _ in 0..300 {
         let (said, stream) = open(&gateway, "/a/events").await;
@@ -166,7 +166,7 @@ async fn waiting_requests_take_no_slots_of_plain_requests() {
     });
     let policies = "connections_per_client = 1000\nwaits_per_client = 1000\nrate_burst = 2000";
     let gateway = Gateway::with(&format!("{policies}\n{WAITS}"), &[&upstream]).await;
-    // More than a replica gets of plain requests.
+    // These are more than the plain requests that a replica gets.
     let mut clients = Vec::new();
     for _ in 0..300 {
         let mut client = TcpStream::connect(gateway.address()).await.unwrap();

@@ -107,7 +107,7 @@ async fn a_token_of_the_issuer_is_good_for_its_audience_with_the_roles_of_the_ta
     assert_eq!(status(&gateway, "/user", &ann).await, "200");
     assert_eq!(status(&gateway, "/admin", &ann).await, "403 forbidden");
     assert_eq!(status(&gateway, "/admin", &issuer.token("bob", roles(&["shop-admins"]))).await, "200");
-    // The token goes on to the service as it is.
+    // The token is forwarded to the service as it is.
     assert!(upstream.seen()[0].contains(&format!("authorization: Bearer {ann}\r\n")));
     let own = keys.user_token(Uuid::now_v7(), &["admin"]);
     assert_eq!(status(&gateway, "/admin", &own).await, "200", "a token of user-service");

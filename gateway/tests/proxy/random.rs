@@ -33,10 +33,10 @@ struct Meaning {
     requests: Vec<Message>,
     /// What has begun after them, or has no good end.
     rest: Option<Message>,
-    /// More was sent than the requests.
+    /// Whether more was sent than the requests.
     has_rest: bool,
-    /// More was sent than a request that closes the connection. Then the kernel may reset it, and the end of the
-    /// answer is lost.
+    /// Whether more was sent than a request that closes the connection. Then the kernel may reset it, and the end of
+    /// the response is lost.
     may_be_reset: bool,
 }
 

@@ -34,10 +34,10 @@ type Tls = TlsStream<TcpStream>;
 
 /// A body that is too large to be kept for a retry.
 const LARGE: usize = 100 * 1024;
-/// Longer than the grace time of a drain.
+/// The time of a slow request: longer than the grace time of a drain.
 const SLOW: Duration = Duration::from_secs(2);
 const GRACE: &str = "1s";
-/// Between two requests of a client.
+/// The pause between two requests of a client.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A program, until it is dropped.
@@ -87,7 +87,7 @@ fn service() -> (Upstream, Arc<AtomicUsize>, ServerHandle) {
             HttpResponse::Ok().content_type("text/event-stream").streaming(Box::pin(stream::unfold(1, event)))
         };
         let answer = move |request: HttpRequest, body: Bytes| {
-            // Not those of the gateway for documents.
+            // The gateway's own requests for documents do not count.
             counter.fetch_add(usize::from(request.path() != "/openapi.json"), Ordering::Relaxed);
             async move {
                 if request.path().ends_with("slow") {

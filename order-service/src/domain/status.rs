@@ -18,7 +18,7 @@ pub enum Status {
     Confirmed,
     Shipped,
     Delivered,
-    /// Not paid.
+    /// The order was not paid.
     Rejected(Reason),
     /// Cancelled before it was paid; the payment is not undone yet.
     Cancelling,

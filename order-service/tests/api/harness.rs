@@ -29,7 +29,7 @@ pub(crate) struct World {
 }
 
 pub(crate) struct Replica {
-    /// Without a token.
+    /// A client without a token.
     pub(crate) api: Api,
     pub(crate) handle: ServerHandle,
 }

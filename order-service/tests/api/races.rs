@@ -27,7 +27,7 @@ async fn expire_timers(world: &World, time: Duration) {
     lapse.execute(&db).await.unwrap();
 }
 
-/// Never finishes sending.
+/// A transport that never finishes sending.
 struct NoTransport;
 
 #[async_trait(?Send)]

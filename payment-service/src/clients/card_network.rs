@@ -222,7 +222,7 @@ impl CardNetwork {
         Ok(answer(&response, answered))
     }
 
-    /// Within the trace of the job.
+    /// Starts a call in the trace of the job.
     fn call(&self, method: Method, path: String, job: &Job) -> Call {
         let mut span = Span::child(SpanKind::Client, "HTTP");
         span.record(|span| {

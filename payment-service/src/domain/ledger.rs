@@ -9,7 +9,7 @@ use super::Money;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Account {
-    /// What the card network owes us.
+    /// The account of the money that the card network owes us.
     CardNetwork,
     Refunds,
     Sales,

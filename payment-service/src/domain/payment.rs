@@ -46,7 +46,7 @@ pub struct PaymentRecord {
     pub updated_at: OffsetDateTime,
 }
 
-/// What order-service sends to start a payment.
+/// The request of order-service to start a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purchase {
     /// The id of the payment.
@@ -66,7 +66,7 @@ pub struct Change {
     pub notice: Option<Notice>,
 }
 
-/// What order-service is notified of.
+/// An event for order-service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     Authorized,

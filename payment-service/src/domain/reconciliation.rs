@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::{Intent, Payment, Status};
 
-/// What the card network says of one authorization, in minor units: in a response, or in its statement.
+/// The figures of one authorization at the card network, in minor units: from a response, or from its statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
     pub currency: String,

@@ -18,10 +18,10 @@ use crate::error::Error;
 use crate::store::Store;
 use crate::views::{MoneyView, RefundView};
 
-/// What to give back, and why.
+/// The amount to refund, and the reason.
 #[derive(Debug, ToSchema)]
 pub(crate) struct RefundRequest {
-    /// How much; all that is left if absent.
+    /// The amount; all that is left if absent.
     #[schema(value_type = Option<MoneyView>)]
     pub amount: Option<Money>,
     /// Why, in 1 to 500 characters.
@@ -80,7 +80,7 @@ impl FromBody for RefundRequest {
     }
 }
 
-/// More than zero.
+/// An amount above zero.
 struct Amount(Money);
 
 impl FromBody for Amount {

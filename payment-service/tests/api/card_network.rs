@@ -12,7 +12,7 @@ fn request(key: &str, order_id: Uuid, token: &str) -> Value {
     json!({ "key": key, "order_id": order_id, "amount": 500, "currency": "EUR", "token": token })
 }
 
-/// Without an idempotency key.
+/// Sends a POST without an idempotency key.
 async fn post(network: &Api, path: &str, body: &Value) -> Reply {
     network.send(Method::POST, path, Some(body)).await
 }

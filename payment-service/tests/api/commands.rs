@@ -12,7 +12,7 @@ use shared::service::{HttpConfig, Service, resource};
 
 use crate::harness::{Ordered, Setup, TRACE, World, authorize_command, command, eventually, worlds};
 
-/// Everything as usual, only sooner.
+/// The usual timing, only faster.
 fn soon() -> Timing {
     Timing {
         request_timeout: Duration::from_millis(500),

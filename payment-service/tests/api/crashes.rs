@@ -38,7 +38,7 @@ impl Drop for Process {
     }
 }
 
-/// Everything but the service itself, which is to run as a process.
+/// Starts everything but the service itself, which runs as a process.
 async fn around() -> (World, PathBuf) {
     let others = Others::start().await;
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -10,7 +10,7 @@ use crate::harness::{Setup, World};
 const SMALL: [&str; 3] = [
     // A few rows for each account.
     "SCAN ledger_totals: SELECT",
-    // In the order of the key, from its end, and no further than the page.
+    // This reads in the order of the key, from its end, and no further than the page.
     "FROM payments WHERE TRUE ORDER BY id DESC LIMIT",
     // The new events themselves.
     "SCAN new_events: INSERT INTO outbox",

@@ -1,4 +1,4 @@
-//! What each payment token leads to, with the timing of the real thing.
+//! The outcome of each payment token, with the timing of production.
 
 use std::time::Duration;
 

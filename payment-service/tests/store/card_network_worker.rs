@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Replica, card_network, purchase, replicas};
 
-/// Longer than a test waits.
+/// A lease that is longer than a test waits.
 const LONG_LEASE: Duration = Duration::from_secs(60);
 
 /// A replica on PostgreSQL, and the URL of its database.

@@ -39,7 +39,7 @@ async fn no_difference_is_hidden_between_two_pages_or_before_or_after_all() {
     }
 }
 
-/// More than fits into one response.
+/// The number of unknown charges: more than fit into one response.
 const STRANGERS: usize = 20_000;
 
 #[actix_web::test]
@@ -86,7 +86,7 @@ async fn a_comparison_ends_immediately_when_the_service_stops() {
     }
 }
 
-/// That `first` was captured, and then `second`, by one transaction that waits for the other one in between.
+/// Records that `first` was captured, and then `second`, in one transaction that waits for the other one in between.
 async fn find(replica: &Replica, first: &str, second: &str, both: &Barrier) -> Result<(), DbError> {
     let amount = |amount| Amount { amount, currency: "EUR".to_owned() };
     let found = |key: &str| {

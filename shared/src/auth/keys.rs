@@ -168,7 +168,7 @@ impl KeySet {
         self.0.keys.read().unwrap_or_else(|poisoned| poisoned.into_inner()).by_id.is_empty()
     }
 
-    /// What `token` says.
+    /// Verifies `token`; returns its claims.
     ///
     /// # Errors
     /// [`Unverified::UnknownKey`] when a newer key set might know better.

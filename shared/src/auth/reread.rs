@@ -18,7 +18,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// Time of the last change, inode and length.
 type Stamp = (SystemTime, u64, u64);
 
-/// What the file at a path says now. Each use costs one `stat`; the file itself is read only after a change.
+/// The current content of a file. Each use costs one `stat`; the file itself is read only after a change.
 pub struct Reread<T> {
     /// `None` for a value that is in no file.
     path: Option<PathBuf>,
@@ -31,10 +31,10 @@ struct Current<T> {
     stamp: Option<Stamp>,
 }
 
-/// What can be read from a path.
+/// A type that can be read from a path.
 pub trait FromPath: Sized {
     /// # Errors
-    /// What is wrong with the content, without repeating a secret.
+    /// The error in the content, without a secret.
     fn from_path(path: &Path) -> Result<Self, String>;
 }
 

@@ -22,7 +22,7 @@ pub struct Settings {
     /// Concurrent requests per replica. [`Pool::pick`] skips a replica that has reached this limit. If every candidate has
     /// reached it, `pick` returns [`PickError::AllBusy`]. Probes of ejected replicas are not limited.
     pub max_in_flight: usize,
-    /// Whose health checks decide whether a replica gets requests. This also determines when a newly registered replica
+    /// The health checks that decide whether a replica gets requests, and when a newly registered replica
     /// gets its first request.
     pub health_source: HealthSource,
     /// This program's certificate for mutual TLS with the replicas; `None` without TLS.

@@ -63,7 +63,7 @@ pub struct Migrations {
 }
 
 impl Migrations {
-    /// No migrations but the chassis' own; other tables stay as they are.
+    /// Only the migrations of the chassis; other tables stay as they are.
     pub fn none() -> Self {
         let none = || Migrator::with_migrations(Vec::new());
         Self { sqlite: none(), postgres: none() }

@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 
 use super::connect::{OpenError, in_order};
 
-/// Shorter than `DATABASE_ACQUIRE_TIMEOUT`, for which requests wait.
+/// The lock timeout of a migration. Shorter than `DATABASE_ACQUIRE_TIMEOUT`, for which requests wait.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);

@@ -99,7 +99,7 @@ mod tests {
         let insert = |length: usize| query("INSERT INTO things VALUES ($1)").bind("x".repeat(length));
         let mut tx = db.begin().await.unwrap();
         insert(1).execute(&mut tx).await.unwrap();
-        // No more pages than there are, on this connection.
+        // On this connection, the database cannot grow.
         query("PRAGMA max_page_count = 1").fetch_all(&mut tx).await.unwrap();
         let full = insert(1_000_000).execute(&mut tx).await;
         assert!(matches!(full, Err(DbError::Unavailable(_))), "{full:?}");

@@ -36,7 +36,7 @@ pub struct HttpTransport(BTreeMap<String, Receiver>);
 
 struct Receiver {
     client: ServiceClient,
-    /// When it refused a batch: it may have a version that does not know them.
+    /// When the receiver refused a batch: its version may not know batches.
     refused_batch: Cell<Option<Instant>>,
 }
 

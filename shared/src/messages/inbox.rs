@@ -169,7 +169,7 @@ impl Inbox {
 
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
         let mut newest = event.upcast(self.handler.upcasts());
-        // What the handler does and sends is below the span of handling.
+        // The spans of the handler, and the messages that it sends, are children of the span of handling.
         if let Some(span) = Current::span().filter(SpanContext::is_sampled) {
             newest.to_mut().traceparent = Some(Traceparent::of(&span).as_str().to_owned());
         }

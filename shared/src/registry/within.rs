@@ -19,7 +19,7 @@ pub type Networks = Arc<ArcSwap<Vec<IpNet>>>;
 pub struct Within {
     registry: Rc<dyn Registry>,
     networks: Networks,
-    /// Each is logged once.
+    /// The addresses that were dropped. Each is logged once.
     dropped: Mutex<BTreeSet<String>>,
 }
 

@@ -27,7 +27,7 @@ pub struct Request {
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection.
+    /// No connection was made.
     Unreachable,
     /// The connection broke before the response.
     Reset,

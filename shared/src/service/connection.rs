@@ -267,7 +267,7 @@ pub(super) struct Connection<T> {
 }
 
 enum State {
-    /// Between requests, or within a head.
+    /// The connection is between requests, or within a head.
     Head {
         /// The deadline for the first byte of the head, and then for its last.
         deadline: Instant,
@@ -312,7 +312,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.exchange.clone()
     }
 
-    /// Goes on as far as `input` allows. Returns whether that changed anything.
+    /// Continues as far as `input` allows. Returns whether that changed anything.
     fn advance(&mut self) -> bool {
         match &mut self.state {
             State::Head { .. } if self.input.is_empty() => false,
@@ -526,7 +526,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 }
 
 /// rustls reports an error if the client closes without close_notify. Here it is the end of the input: the framing
-/// detects a truncated body, and a running handler goes on.
+/// detects a truncated body, and a running handler continues.
 fn or_end<R: Default>(read: io::Result<R>) -> io::Result<R> {
     match read {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(R::default()),

@@ -11,7 +11,7 @@ use crate::lab::{Fault, Lab};
 use crate::stop::Stop;
 
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// Between two questions for the database's time.
+/// The interval between two reads of the database's time.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(10);
 /// A skew of the clocks that is logged, in seconds.
 const NOTICED_SKEW: f64 = 0.5;

@@ -22,7 +22,7 @@ use crate::body::{Body, Fields, FromBody, Invalid};
 use crate::lab::{Fault, LONGEST, Lab, SLOW};
 use crate::problem::Problem;
 
-/// Between the answer to the admin and the end of the process.
+/// The time between the response to the admin and the end of the process.
 const LAST_WORD: Duration = Duration::from_millis(100);
 /// The exit status with which a shell reports SIGKILL.
 const KILLED: i32 = 137;

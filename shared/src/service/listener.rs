@@ -31,7 +31,7 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// Where spans and log lines are exported to; without it, no spans are recorded.
     pub otlp: Option<OtlpConfig>,
-    /// Only with `LAB=on`.
+    /// The lab; `None` without `LAB=on`.
     pub lab: Option<Lab>,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct PerClient {
 /// Above this part of the maximum, idle connections are closed, and each client has an equal share.
 const PRESSURE: f64 = 0.9;
 
-/// One of them, counted until it is dropped.
+/// One connection or request, counted until it is dropped.
 pub(super) struct Share {
     shares: Arc<Shares>,
     client: Option<IpAddr>,

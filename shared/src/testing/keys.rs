@@ -59,7 +59,7 @@ impl Keys {
         Self { issuer: issuer.to_owned(), signing, signing_pem, seed }
     }
 
-    /// What `service` needs to call the others of the table `calls`, and to be called by them.
+    /// The configuration with which `service` can call the others of the table `calls`, and be called by them.
     ///
     /// # Panics
     /// When the table or the URL `registry` is malformed.

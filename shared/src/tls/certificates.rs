@@ -25,7 +25,7 @@ use crate::metrics::{self, Readings};
 /// A certificate chain and its key, in PEM files.
 #[derive(Debug, Clone)]
 pub struct CertificateFiles {
-    /// What the certificate is shown for: names, or `*.` and a name for one label more.
+    /// The names that the certificate is shown for. `*.example.com` matches one more label.
     pub names: Vec<String>,
     pub certificate: PathBuf,
     pub key: PathBuf,

@@ -332,7 +332,7 @@ fn kill_this_process() {
     Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status().unwrap();
 }
 
-/// Not a test: the program that the two tests below start and kill.
+/// The program that the two tests below start and kill, not a test.
 #[actix_web::test]
 async fn program_to_be_killed() {
     let (Ok(database), Ok(url)) = (std::env::var(DATABASE), std::env::var(RECEIVER)) else { return };

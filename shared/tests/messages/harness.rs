@@ -66,7 +66,7 @@ pub(crate) const LATE: usize = 12;
 /// How long `thing.slow.v1` takes: longer than the broker waits for an acknowledgement.
 const SLOW: Duration = Duration::from_secs(7);
 
-/// With these the next version handles events that this version rejects or does not know.
+/// Upcasts with which the next version handles events that this version rejects or does not know.
 const NEXT_VERSION: [Upcast; 2] = [
     Upcast { from: "thing.spoilt.v1", to: "thing.done.v1", data: |_| {} },
     Upcast { from: "thing.invented.v9", to: "thing.done.v1", data: |_| {} },

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::harness::*;
 
-/// Longer than a claim lasts.
+/// The time that is watched: longer than a claim lasts.
 const WATCHED: Duration = Duration::from_secs(7);
 
 /// Signals `begun`, waits for `reject`, and then rejects the event.
@@ -44,7 +44,7 @@ async fn a_relay_whose_claim_has_expired_makes_no_dead_letter() {
         let paused = actix_web::rt::spawn(paused.run(stop));
         put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
         transport.begun.notified().await;
-        // Like another relay after the claim has expired.
+        // This is what another relay does after the claim has expired.
         let claim = query("UPDATE outbox SET claimed_by = 'another', next_at = $1");
         claim.bind(now() + time::Duration::MINUTE).execute(&db).await.unwrap();
 
@@ -153,7 +153,7 @@ async fn a_relay_that_stops_sends_all_events_that_it_has_claimed() {
     }
 }
 
-/// Never takes the events of the subjects "bad…".
+/// A transport that refuses the events of the subjects "bad…".
 struct RefusesSome(Intermittent);
 
 #[async_trait(?Send)]

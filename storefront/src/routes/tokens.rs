@@ -1,5 +1,5 @@
-//! What the browser gets of an answer with tokens: the access token for its script, which keeps it in memory, and the
-//! refresh token as a cookie, which no script can read.
+//! The parts of a response with tokens that the browser gets: the access token for its script, which keeps it in
+//! memory, and the refresh token as a cookie, which no script can read.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse};

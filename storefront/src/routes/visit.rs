@@ -1,4 +1,4 @@
-//! What a page needs to know of its request.
+//! The parts of a request that a page needs.
 
 use std::future::{Ready, ready};
 use std::time::Instant;

@@ -11,7 +11,7 @@ use crate::clients::products::{Catalogue, Product};
 use crate::domain::{Language, euros};
 use crate::error::Error;
 
-/// What the program needs for its pages, made once.
+/// The prepared parts of all pages, made once.
 pub struct Pages {
     instance: String,
     is_lab: bool,
@@ -19,7 +19,7 @@ pub struct Pages {
     chinese: Texts,
 }
 
-/// What differs from request to request.
+/// The parts of a page that depend on the request.
 pub struct Visit {
     pub language: Language,
     /// Whether the reader has just chosen the language.
@@ -49,7 +49,7 @@ struct LanguageLink {
 #[template(path = "shop.html")]
 struct ShopPage<'a> {
     frame: Frame<'a>,
-    /// What was searched for.
+    /// The text that was searched for.
     part: &'a str,
     /// `None` if order-service does not answer.
     catalogue: Option<&'a Catalogue>,
@@ -136,7 +136,7 @@ impl Pages {
     }
 }
 
-/// Only files of this origin, and none inline.
+/// The content security policy: only files of this origin, nothing inline.
 const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 /// The cookie with the language that the reader has chosen.

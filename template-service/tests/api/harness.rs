@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// A running replica.
 pub(crate) struct Replica {
-    /// Without a token.
+    /// A client without a token.
     pub(crate) api: Api,
     keys: Keys,
 }

@@ -1,4 +1,4 @@
-//! What an admin leaves behind who changes another user.
+//! The record of an admin's change to another user.
 
 use actix_web::HttpRequest;
 use shared::auth::Caller;

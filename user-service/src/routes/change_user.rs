@@ -19,7 +19,7 @@ use crate::passwords::Passwords;
 use crate::store::{LoginAttempt, Store};
 use crate::views::UserView;
 
-/// What is to change.
+/// The fields to change.
 #[derive(ToSchema)]
 pub(crate) struct ChangeUser {
     /// A new address; needs `current_password`.

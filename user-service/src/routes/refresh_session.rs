@@ -12,7 +12,7 @@ use crate::store::{Refreshed, Store};
 use crate::tokens::{Issuer, RefreshToken};
 use crate::views::TokensView;
 
-/// What keeps a session alive.
+/// The token that continues a session.
 #[derive(ToSchema)]
 #[schema(as = Refresh)]
 pub(crate) struct RefreshSession {

@@ -17,7 +17,7 @@ use crate::passwords::Passwords;
 use crate::store::Store;
 use crate::views::UserView;
 
-/// What somebody sends to register.
+/// A registration.
 #[derive(ToSchema)]
 #[schema(as = Register)]
 pub(crate) struct RegisterUser {

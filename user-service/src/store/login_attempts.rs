@@ -35,7 +35,7 @@ const MAX_BY_CLIENT: i64 = 100;
 
 #[derive(Debug, Clone)]
 pub struct LoginAttempt {
-    /// What users are found by; `None` if it is not an email address.
+    /// The key by which users are found; `None` if the text is not an email address.
     email_key: Option<String>,
     /// The digest of the text that was sent as an address, even if it is none. Failures are counted by it.
     digest: String,

@@ -24,12 +24,12 @@ const REFRESH_TOKENS_LIVE: Duration = Duration::days(30);
 /// A client whose answer was lost may send the spent token again for so long.
 pub(super) const GRACE: Duration = Duration::seconds(20);
 
-/// What became of a refresh token that was presented.
+/// The result of presenting a refresh token.
 #[derive(Debug, Clone)]
 pub enum Refreshed {
-    /// It is spent and `next` takes its place.
+    /// The token is spent, and `next` replaces it.
     Renewed { session: Session, user: User, next: RefreshToken },
-    /// It was spent before, so the session is revoked, which the caller must commit.
+    /// The token was spent before, so the session is revoked, which the caller must commit.
     Reused,
 }
 
@@ -136,7 +136,7 @@ async fn successor(
 ) -> Result<Option<RefreshToken>, DbError> {
     let Some(salt) = row.get::<Option<String>>("salt")?.filter(|_| age <= GRACE) else { return Ok(None) };
     let next = spent.successor(&Salt::from(salt));
-    // Its use shows that the answer was not lost.
+    // The use of the new token shows that the response was not lost.
     let unused =
         query("SELECT hash FROM refresh_tokens WHERE hash = $1 AND spent_at IS NULL").bind(next.hash());
     Ok(unused.fetch_optional(tx).await?.map(|_| next))

@@ -1,4 +1,4 @@
-//! What admins may do to other people, and what is left of it.
+//! The changes that admins may make to other users, and their audit trail.
 
 use std::time::{Duration, SystemTime};
 

@@ -19,7 +19,7 @@ const ADMIN: &str = "admin@example.com";
 
 /// A running service in a new SQLite database.
 pub(crate) struct Service {
-    /// Without a token.
+    /// A client without a token.
     pub(crate) api: Api,
     pub(crate) keys: Keys,
     signing: SigningKeys,
@@ -43,7 +43,7 @@ impl Service {
         Self { api, keys, signing }
     }
 
-    /// Without an idempotency key, which is optional here.
+    /// Registers without an idempotency key, which is optional here.
     pub(crate) async fn register(&self, email: &str) -> Reply {
         let body = json!({ "email": email, "name": "Ann", "password": PASSWORD });
         self.api.send(Method::POST, "/api/users", Some(&body)).await
@@ -87,7 +87,7 @@ pub(crate) fn tokens(body: &Value) -> (String, String) {
     (text("access_token"), text("refresh_token"))
 }
 
-/// What a token says, unverified.
+/// The claims of a token, unverified.
 pub(crate) fn claims(token: &str) -> UserClaims {
     let payload = token.split('.').nth(1).unwrap();
     let json = URL_SAFE_NO_PAD.decode(payload).unwrap();

@@ -16,7 +16,7 @@ const RESERVED: &str = "\
     verbose when window with \
     outbox inbox dead-letters admin-acts idempotency-keys migrations postgres";
 
-/// Such as `gift-cards` and `gift-card`.
+/// The plural and the singular, such as `gift-cards` and `gift-card`.
 #[derive(Debug)]
 pub(super) struct Names {
     plural: String,

@@ -1,4 +1,4 @@
-//! What clients were answered, to be compared with the state of the stack.
+//! The responses that clients got, to be compared with the state of the stack.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -8,7 +8,7 @@ pub(crate) struct Message {
     pub(crate) line: String,
     /// Names in small letters.
     pub(crate) fields: Vec<(String, Vec<u8>)>,
-    /// Without the framing of chunks.
+    /// The body without the framing of chunks.
     pub(crate) body: Vec<u8>,
     /// No request follows it on this connection.
     pub(crate) is_last: bool,
@@ -20,7 +20,7 @@ pub(crate) enum Read {
     Whole(Message, usize),
     /// The bytes end within a message; what is known of it if its head is whole.
     Incomplete(Option<Message>),
-    /// Nobody may go on reading here; what is known of it if its head is good.
+    /// The rest of the connection cannot be read. Has the message as far as it is known, if its head is good.
     Malformed(Option<Message>),
 }
 
@@ -123,7 +123,7 @@ fn head(bytes: &[u8], start: usize, line_ends: LineEnds) -> Result<Option<(Messa
     }
 }
 
-/// One line without its end, and where the next begins.
+/// Reads one line without its end. Returns also where the next begins.
 fn line(bytes: &[u8], at: usize, line_ends: LineEnds) -> Result<Option<(&[u8], usize)>, Bad> {
     let rest = &bytes[at..];
     let Some(end) = rest.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
@@ -166,7 +166,7 @@ fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || is_special(byte))
 }
 
-/// Without spaces and tabs around it: no other white space is optional.
+/// Removes spaces and tabs around the value: no other white space is optional.
 fn trimmed(value: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());

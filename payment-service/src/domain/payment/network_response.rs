@@ -11,7 +11,7 @@ use crate::domain::{Cause, Intent, Refund, RefundStatus, State, Status, Transfer
 pub enum NetworkRequest {
     Authorize,
     Capture,
-    /// Also for an authorization that the network may not know.
+    /// A void, also of an authorization that the network may not know.
     Void,
     Refund,
     /// Asks what the network did with a request that it did not respond to.
@@ -36,7 +36,7 @@ pub enum NetworkResponse {
     Missing,
 }
 
-/// How long an operation is tried before order-service is notified.
+/// The time for which an operation is tried before order-service is notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// An authorization is then abandoned: no money was taken.

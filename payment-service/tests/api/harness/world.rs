@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Others, eventually};
 
-/// What a test may change.
+/// The settings that a test may change.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) timing: Timing,
@@ -202,7 +202,7 @@ impl World {
         self.network.get(&path).await.expect(200)["charges"].as_array().unwrap().clone()
     }
 
-    /// What an admin sees of the differences to the card network: figure, ours, theirs, of one payment or of none.
+    /// The differences to the card network as an admin sees them (figure, ours, theirs), of one payment or of none.
     pub(crate) async fn differences(
         &self,
         state: &str,

@@ -59,7 +59,7 @@ impl Connections {
     /// `timeout`: how long to wait for a free connection, and for other processes that write.
     pub(super) fn new(options: SqliteConnectOptions, readers: u32, timeout: Duration) -> Self {
         let pool = |options, most| Arc::new(Pool::new(options, most));
-        // No pauses of SQLite itself.
+        // SQLite itself must not wait.
         let writer = options.clone().pragma("busy_timeout", "0");
         Self { writer: pool(writer, 1), readers: pool(options, readers), timeout }
     }
@@ -275,7 +275,7 @@ mod tests {
         db.ping().await.unwrap();
         let slow = tokio::time::timeout(Duration::from_millis(5), query(SLOW).fetch_all(&db)).await;
         slow.expect_err("it is slow");
-        // Its connection has one thread, which is still busy.
+        // The connection has one thread, which is still busy.
         let mut slow = std::pin::pin!(query(SLOW).fetch_all(&db));
         tokio::select! {
             biased;
