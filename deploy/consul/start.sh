@@ -67,7 +67,7 @@ node_prefix "" { policy = "read" }
 RULES
 done
 give_tokens
-# For the health check, and for the agent itself.
+# The token of the health check and of the agent itself.
 consul acl policy create -name agent -rules 'operator = "read" agent_prefix "" { policy = "read" } node_prefix "" { policy = "write" } service_prefix "" { policy = "read" }' >/dev/null
 consul acl token create -description agent -policy-name agent | awk '/^SecretID/ { print $2 }' >"$private/agent-token"
 api PUT agent/token/agent <<TOKEN

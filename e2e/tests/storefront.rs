@@ -133,7 +133,7 @@ async fn killed_replicas_are_not_noticed_while_a_page_waits_for_its_order() {
         browser.reload().await;
         browser.shows("#state", "paid and confirmed").await;
     }
-    // The page is there without the catalogue, and fills when it is back.
+    // The page loads without the catalogue, and shows it when it is back.
     stack.kill("order-service", 1 - serving);
     browser.open("/").await;
     browser.shows("#shelves-state .error", "Request ").await;

@@ -145,7 +145,7 @@ fn admin_service(listener: Listener, authenticator: Authenticator, console: web:
         })
 }
 
-/// The public listeners: documents, and the proxy for every other path. The one for TLS is there if the table had a
+/// The public listeners: documents, and the proxy for every other path. The one for TLS exists if the table had a
 /// section for it at the start.
 fn public_service(
     listener: Listener,

@@ -174,7 +174,7 @@ async fn endless_head<T: AsyncRead + AsyncWrite + Unpin>(
 mod tests {
     use super::*;
 
-    /// Answers each request with this, or never; beyond so many, it closes the connection.
+    /// Responds to each request with `status`, or never. After `most` requests, it closes the connection.
     async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, status: Option<u16>, most: usize) {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         let mut unanswered = Vec::new();

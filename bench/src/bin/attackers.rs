@@ -1,4 +1,4 @@
-//! The hostile clients of `scripts/siege`, which starts them. They go on until standard input ends, and print how
+//! The hostile clients of `scripts/siege`, which starts them. They continue until standard input ends, and print how
 //! often they attacked.
 
 use std::net::{Ipv4Addr, SocketAddr};

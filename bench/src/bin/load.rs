@@ -1,6 +1,6 @@
 //! A steady load while a fault is injected, and the invariants afterwards.
 //!
-//! Customers read, and place orders under keys, trying again under the same key until the order is there.
+//! Customers read, and place orders under keys, trying again under the same key until the order exists.
 //! On SIGTERM this stops, waits until the stack is settled, and checks every invariant. It prints one line of
 //! `name=value`: counts, and how often each invariant is broken. It ends with 1 if one is.
 //! `scripts/faults` runs it.

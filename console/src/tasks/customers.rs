@@ -116,7 +116,7 @@ impl Customers {
         Summary { count: *self.wanted.borrow(), orders, cancelled, retries, is_full }
     }
 
-    /// Lets so many order; none if the lab is full. `token` is an admin's, who makes the product that they buy.
+    /// Lets `count` customers order; none if the lab is full. `token` is of an admin, who makes the product.
     pub async fn let_in(&self, count: usize, token: &str) -> Result<(), Error> {
         let count = if self.is_full() { 0 } else { count.min(MOST) };
         if count > 0 {

@@ -66,7 +66,7 @@ pub fn key(request: &HttpRequest, route: &Route) -> String {
     [route.entry.service.as_str(), " ", Scheme::of(request).as_str(), "://", &host, target].concat()
 }
 
-/// Whether an answer for all may be given to `request`, and its answer stored. Not if the request has a body, or if
+/// Whether `request` may get a stored response, and its response may be stored. Not if it has a body, or if
 /// `Connection` names a header: the service does not get that header, but the key of the cache may contain it.
 pub fn is_shareable(request: &HttpRequest) -> bool {
     let headers = request.headers();
@@ -81,12 +81,12 @@ pub fn is_shareable(request: &HttpRequest) -> bool {
         && !has(headers, CACHE_CONTROL, &["no-cache", "no-store", "max-age=0"])
 }
 
-/// Whether the answer to `request` may be a 304, which is of no use to others.
+/// Whether the response to `request` may be a 304, which is of no use to others.
 pub fn is_conditional(request: &HttpRequest) -> bool {
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].iter().any(|name| request.headers().contains_key(name))
 }
 
-/// Whether a request may change what its URL stands for.
+/// Whether a request may change the resource of its URL.
 pub fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }

@@ -49,7 +49,7 @@ pub async fn store(
 ) -> Result<HttpResponse, Problem> {
     let mut response = headers::response_head(&answer, &picked, &route.entry.service);
     let body = to_bytes(answer.body).await.map_err(|error| {
-        log::warn!(instance = picked.instance().id, error:%; "an answer for the cache broke off");
+        log::warn!(instance = picked.instance().id, error:%; "a response for the cache broke off");
         Problem::of_status(StatusCode::BAD_GATEWAY).flagged(flags::RESET)
     })?;
     lead.store(&response, body.clone(), kept);

@@ -20,7 +20,7 @@ impl TxSpan {
         (Self { span, statements: 0, is_committed: false }, Instant::now())
     }
 
-    /// A connection is there, and the transaction has begun.
+    /// A connection was obtained, and the transaction has begun.
     pub(super) fn begun(&mut self, since: Instant) {
         self.span
             .record(|span| span.set("db.client.connection.wait_ms", since.elapsed().as_secs_f64() * 1000.0));

@@ -112,7 +112,7 @@ async fn follow_clock(db: Db, stop: Stop) {
         }
         let skew = db.clock_skew();
         if skew.abs() > NOTICED_SKEW {
-            log::warn!(skew; "this clock is ahead of the database's by so many seconds");
+            log::warn!(skew; "this clock differs from the database's");
         }
         stop.sleep(CLOCK_INTERVAL).await;
     }

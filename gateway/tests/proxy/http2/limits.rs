@@ -29,13 +29,13 @@ const STREAMS: u32 = 100;
 struct Work {
     /// Requests of `/pending` that run.
     running: AtomicUsize,
-    /// Bodies of `/endless` that are there.
+    /// Bodies of `/endless` that exist.
     bodies: AtomicUsize,
     /// Bytes of them.
     sent: AtomicUsize,
 }
 
-/// Counts one while it is there.
+/// Adds one to a count while it exists.
 struct Counted<F: Fn(&Work) -> &AtomicUsize>(Arc<Work>, F);
 
 impl<F: Fn(&Work) -> &AtomicUsize> Counted<F> {
