@@ -94,10 +94,10 @@ impl Move {
 impl LastWrite for Moves {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let Self(moves) = *self;
-        for (reservation, quantity) in moves {
-            if !reservation.write(&mut *tx, quantity).await? {
+        for (change, quantity) in moves {
+            if !change.write(&mut *tx, quantity).await? {
                 // Impossible: these columns contain what the orders hold.
-                let why = format!("the stock of an order is missing: {reservation:?} of {quantity}");
+                let why = format!("the stock of an order is missing: {change:?} of {quantity}");
                 return Err(DbError::Contradiction(why));
             }
         }
