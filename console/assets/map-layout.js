@@ -7,11 +7,13 @@ const WIDTH = { clients: 84, gateway: 132, service: 156 };
 const OTHER = 172;
 const GAP = 132;
 // Where edges bend back to their own column, with labels of their own.
-const WIDE_GAP = 250;
+const WIDE_GAP = 290;
 const SHORT_GAP = 48;
 const MARGIN = 12;
+// Below the last row, for the names of canaries.
+const BELOW = 22;
 const HEIGHT = 58;
-const PORT = 30;
+const PORT = 34;
 const SPACE = 26;
 
 // Without labels, edges may be short.
@@ -63,7 +65,7 @@ function placeRows(boxes, edges) {
   const middle = (y - SPACE) / 2;
   const callers = all.filter((box) => ['clients', 'gateway'].includes(box.node.kind));
   callers.forEach((box) => { box.y = Math.max(MARGIN, middle - box.h / 2); });
-  return Math.max(y - SPACE, ...callers.map((box) => box.y + box.h)) + MARGIN;
+  return Math.max(y - SPACE, ...callers.map((box) => box.y + box.h)) + BELOW;
 }
 
 // Puts boxes below each other; returns where the next one would be.

@@ -50,11 +50,17 @@ export function routePanel(title, body, id) {
 // What the file of the gateway, or its canary, gives each version.
 function versionShares(versions) {
   const shares = Object.entries(versions?.shares ?? {});
+  const canary = versions?.canary;
   return [element('h3', {}, text('panel.versions')),
     shares.length === 0 && element('p', { class: 'quiet' }, text('panel.all_versions')),
     shares.map(([version, share]) => element('div', { class: 'share', 'data-version': version },
-      element('span', { style: { 'grid-column': '1 / 3' } }, version), element('span', { class: 'much' }, percent(share)), meter(share))),
-    versions?.canary && element('p', { class: 'quiet' }, text(`panel.canary.${versions.canary}`))];
+      element('span', { style: { 'grid-column': '1 / 3' } }, version, version === canary?.version && ` · ${text('map.canary')}`), element('span', { class: 'much' }, percent(share)), meter(share))),
+    canary && element('p', { class: 'quiet', id: 'canary' }, canaryState(canary))];
+}
+
+function canaryState({ version, state }) {
+  const words = text(`panel.canary.${state}`, { version });
+  return state === 'rolled_back' ? stateOf('degraded', words) : words;
 }
 
 const meter = (share) => element('span', { class: 'meter' }, element('span', { style: { width: `${share * 100}%` } }));

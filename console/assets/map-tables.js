@@ -2,6 +2,7 @@
 
 import { element, table } from './dom.js';
 import { rateOf } from './map-rates.js';
+import { canaryWords } from './map-canary.js';
 import { ago, stateOf } from './pieces.js';
 import { replicaAddress } from './summary.js';
 import { count, duration, percent, rate, text, word } from './texts.js';
@@ -11,7 +12,7 @@ export function replicaTable({ nodes }, selected) {
   const rows = nodes.flatMap((node) => node.replicas.map((replica) => element('tr', { class: selected.replica === replica.id ? 'chosen' : '' },
     element('td', {}, node.name),
     element('td', { class: 'steady' }, element('a', { href: replicaAddress(node, replica), 'data-row': true, id: `row-${replica.id}` }, replica.id)),
-    element('td', { class: 'steady' }, stateOf(replica.state), replica.reason && [' ', element('span', { class: 'quiet' }, word('reason', replica.reason))]),
+    element('td', {}, stateOf(replica.state), replica.reason && [' ', element('span', { class: 'quiet' }, word('reason', replica.reason))]),
     element('td', { class: 'much' }, count(replica.in_flight)),
     element('td', { class: 'much' }, rateOf(node, replica) === null ? '–' : rate(rateOf(node, replica))),
     element('td', { class: 'much' }, duration(replica.latency_ms)),
@@ -34,4 +35,10 @@ export function routeTable({ routes }, selected) {
 // With its weight, if that is not the usual one.
 export const versionOf = ({ version, weight }) => [version ?? '–', weight !== 1 && text('panel.weight', { weight: count(weight, 1) })].filter(Boolean).join(' · ');
 
-const versionsOf = ({ versions }) => (versions ? Object.entries(versions.shares).map(([version, share]) => `${version} ${percent(share)}`).join(' · ') : text('map.all_versions'));
+// The canary by its name, and what became of it.
+function versionsOf({ versions }) {
+  if (!versions) return text('map.all_versions');
+  const { shares, canary } = versions;
+  const others = Object.entries(shares).filter(([version]) => version !== canary?.version);
+  return [...others.map(([version, share]) => `${version} ${percent(share)}`), canary && canaryWords(versions)].filter(Boolean).join(' · ');
+}

@@ -18,7 +18,7 @@ use shared::registry::{Instance, is_within};
 use shared::service::resource;
 use url::Url;
 
-use crate::policies::versions::{Split, State};
+use crate::policies::versions::Split;
 use crate::registrations::Registrations;
 use crate::routing::Table;
 
@@ -131,7 +131,9 @@ async fn switch(
 
 /// The share of each version of a service, and the state of its canary.
 fn described(split: &Split) -> serde_json::Value {
-    json!({ "shares": split.shares(), "canary": split.seen().map(State::as_str) })
+    let canary = split.seen().zip(split.canary_version());
+    let canary = canary.map(|(state, version)| json!({ "version": version, "state": state.as_str() }));
+    json!({ "shares": split.shares(), "canary": canary })
 }
 
 struct Share(u32);
@@ -142,7 +144,7 @@ impl FromBody for Share {
     }
 }
 
-/// Gives the canary of a route a share, also after it has returned.
+/// Gives the canary of a route a share, also after it was rolled back.
 async fn set_canary(
     admin: Admin,
     id: Path<String>,

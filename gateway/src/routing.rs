@@ -456,9 +456,9 @@ impl Table {
                 readings.gauge("gateway_version_share", "Share of the requests, 0 to 1.", &labels, share);
             }
             if let Some(state) = split.seen() {
-                let returned = if state == State::Returned { 1.0 } else { 0.0 };
-                let help = "1 if the canary has returned because of its errors.";
-                readings.gauge("gateway_canary_returned", help, &[("route_id", id)], returned);
+                let rolled_back = if state == State::RolledBack { 1.0 } else { 0.0 };
+                let help = "1 if the canary was rolled back because of its errors.";
+                readings.gauge("gateway_canary_rolled_back", help, &[("route_id", id)], rolled_back);
             }
         }
     }

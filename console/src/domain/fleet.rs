@@ -51,8 +51,15 @@ pub struct Route {
 pub struct Versions {
     /// The share of each version, from 0 to 1.
     pub shares: BTreeMap<String, f64>,
-    /// The state of the canary: `step`, `set` (by an admin) or `returned` (rolled back); `None` without a canary.
-    pub canary: Option<String>,
+    pub canary: Option<Canary>,
+}
+
+/// A new version of a service that gets its share of the requests before the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    pub version: String,
+    /// `step`, `set` (by an admin) or `rolled_back`.
+    pub state: String,
 }
 
 /// The state of a replica's dependencies: `ok`, `degraded` or `down`, by name.

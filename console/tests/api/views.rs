@@ -22,7 +22,7 @@ fn with_gateway(console: &Console) {
     let services = json!([{ "name": "a-service", "instances": instances }]);
     console.stubs.answer("GET /registry/services", 200, json!({ "services": services }));
     let routes = json!([{ "id": "as", "prefix": "/api/as", "service": "a-service", "strategy": "random",
-        "versions": { "shares": { "0.1.0": 0.9, "0.2.0": 0.1 }, "canary": "step" } }]);
+        "versions": { "shares": { "0.1.0": 0.9, "0.2.0": 0.1 }, "canary": { "version": "0.2.0", "state": "step" } } }]);
     console.stubs.answer("GET /routes", 200, json!({ "routes": routes }));
 }
 
@@ -63,7 +63,7 @@ async fn the_map_shows_replicas_routes_and_the_traffic_of_the_spans() {
     let described = [&replica["version"], &replica["weight"], &replica["slow_start"]];
     assert_eq!(described, [&json!("0.1.0"), &json!(3.0), &json!(0.5)]);
     assert_eq!(map["routes"][0]["strategy"], "random");
-    let versions = json!({ "shares": { "0.1.0": 0.9, "0.2.0": 0.1 }, "canary": "step" });
+    let versions = json!({ "shares": { "0.1.0": 0.9, "0.2.0": 0.1 }, "canary": { "version": "0.2.0", "state": "step" } });
     assert_eq!(map["routes"][0]["versions"], versions);
     let codes: Vec<_> = map["attention"].as_array().unwrap().iter().map(|one| one["code"].clone()).collect();
     assert_eq!(codes, ["replicas", "stuck_sagas"]);

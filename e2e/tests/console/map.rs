@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use actix_web::{App, HttpResponse, HttpServer, web};
 use e2e::eventually;
+use serde_json::json;
 
 use crate::{at_the_console, start, start_in};
 
@@ -114,15 +116,48 @@ async fn a_route_shows_the_shares_of_versions_and_a_replica_its_version_and_weig
     std::fs::remove_file(file).unwrap();
     let Some(browser) = at_the_console(&stack, "/?route=products").await else { return };
     browser.shows(&format!("#versions [data-version='{version}']"), "95%").await;
+    browser.shows("#versions [data-version=next]", "canary").await;
     browser.shows("#versions [data-version=next]", "5%").await;
-    browser.shows("#versions", "its share grows by steps").await;
-    browser.shows("#routes", &format!("{version} 95% · next 5%")).await;
+    browser.shows("#canary", "The canary is version next: its share grows by steps").await;
+    browser.shows("#routes", &format!("{version} 95% · canary next 5%")).await;
+    browser.shows("svg [id='node-service:order-service']", "canary next 5%").await;
     browser.picture("versions").await;
     let admin = stack.admin_port.with_token(stack.admin().await.api.token.clone().unwrap());
-    let share = serde_json::json!({ "percent": 25 });
+    let share = json!({ "percent": 25 });
     admin.send(actix_web::http::Method::PUT, "/routes/products/canary", Some(&share)).await.expect(200);
     browser.shows("#versions [data-version=next]", "25%").await;
-    browser.shows("#versions", "An admin has set the share").await;
+    browser.shows("#canary", "An admin has set its share").await;
+
+    // A replica of the canary's version that only fails.
+    let server = HttpServer::new(|| {
+        App::new()
+            .route("/health/ready", web::get().to(HttpResponse::Ok))
+            .default_service(web::to(HttpResponse::InternalServerError))
+    });
+    let server = server.workers(1).bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.addrs()[0]);
+    let stopping = server.run();
+    let handle = stopping.handle();
+    actix_web::rt::spawn(stopping);
+    let registry = stack.admin_port.with_token(stack.service_token("order-service", "gateway", None));
+    eventually("the canary is rolled back", Duration::from_secs(30), async || {
+        let instance = json!({ "url": url, "metadata": { "version": "next" } });
+        registry.put("/registry/services/order-service/instances/next", instance).await.expect(200);
+        // Different ones, because the gateway keeps answers.
+        for limit in 1..10 {
+            stack.public.try_get(&format!("/api/products?limit={limit}")).await?;
+        }
+        let routes = admin.get("/routes").await.body;
+        let mut routes = routes["routes"].as_array()?.iter();
+        let route = routes.find(|route| route["id"] == "products")?;
+        (route["versions"]["canary"]["state"] == "rolled_back").then_some(())
+    })
+    .await;
+    browser.shows("#canary", "The canary, version next, was rolled back").await;
+    browser.shows("svg [id='node-service:order-service']", "canary next rolled back").await;
+    browser.shows("#routes", &format!("{version} 100% · canary next rolled back")).await;
+    browser.picture("canary-rolled-back").await;
+    handle.stop(false).await;
 
     browser.open("/?route=users").await;
     browser.shows("#versions", "does not distinguish versions").await;

@@ -1,10 +1,11 @@
-//! Versions of a service behind one route: which share of the requests each gets, and a canary that returns by itself.
+//! Versions of a service behind one route: which share of the requests each gets, and a canary that is rolled back when
+//! it has too many errors.
 //!
 //! The share of a canary grows by steps, or as an admin says. Above its bound of errors it gets nothing more:
 //!
 //! ```text
 //! Step 1 % ──time, and enough answers──► Step 10 % ──► … ──► Step 100 %
-//!    └──too many errors, at any step or share──► Returned ──an admin sets a share──► Set
+//!    └──too many errors, at any step or share──► RolledBack ──an admin sets a share──► Set
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -69,7 +70,7 @@ pub struct CanaryEntry {
     #[serde(default = "default_step")]
     #[schemars(range(min = 1))]
     pub step_s: u64,
-    /// It returns when more than so many percent of its answers, and at least three, are errors.
+    /// It is rolled back when more than so many percent of its answers, and at least three, are errors.
     #[serde(default = "default_errors")]
     #[schemars(range(max = 100))]
     pub max_error_percent: u32,
@@ -218,6 +219,10 @@ impl Split {
         weighted.map(|(version, _)| version.as_str()).chain(canary).collect()
     }
 
+    pub fn canary_version(&self) -> Option<&str> {
+        self.entry.canary.as_ref().map(|canary| canary.version.as_str())
+    }
+
     /// The canary's state.
     pub fn seen(&self) -> Option<State> {
         self.canary().map(|canary| canary.state)
@@ -238,7 +243,7 @@ pub enum Change {
     /// The canary has this share now, in percent.
     Step(u32),
     /// The canary gets no more requests.
-    Returned,
+    RolledBack,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,7 +256,7 @@ pub enum State {
     },
     /// By an admin, in percent.
     Set(u32),
-    Returned,
+    RolledBack,
 }
 
 impl State {
@@ -259,7 +264,7 @@ impl State {
         match self {
             Self::Step { .. } => "step",
             Self::Set(_) => "set",
-            Self::Returned => "returned",
+            Self::RolledBack => "rolled_back",
         }
     }
 }
@@ -291,12 +296,12 @@ impl Canary {
     fn share(&self) -> u32 {
         match self.state {
             State::Step { percent, .. } | State::Set(percent) => percent,
-            State::Returned => 0,
+            State::RolledBack => 0,
         }
     }
 
     fn record(&mut self, is_error: bool, now: Instant) -> Option<Change> {
-        if self.state == State::Returned {
+        if self.state == State::RolledBack {
             return None;
         }
         let (answers, errors) = self.window.record(is_error, now);
@@ -317,9 +322,9 @@ impl Canary {
             return None;
         }
         if wrong >= least && wrong * 100 > of * u64::from(self.entry.max_error_percent) {
-            self.state = State::Returned;
+            self.state = State::RolledBack;
             self.clear();
-            return Some(Change::Returned);
+            return Some(Change::RolledBack);
         }
         if answers < enough {
             return None;
@@ -442,25 +447,25 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_with_5_percent_of_errors_returns_within_10_seconds_at_every_step() {
+    fn a_canary_with_5_percent_of_errors_is_rolled_back_within_10_seconds_at_every_step() {
         for percent in [1, 10, 50, 100] {
             let begin = Instant::now();
             let split = split("weights = { v1 = 1 }\n[canary]\nversion = \"v2\"", begin);
             assert!(split.set(percent));
             // 1,000 requests a second; one in twenty of the canary fails.
-            let (mut returned, mut answers) = (None, 0);
+            let (mut after, mut answers) = (None, 0);
             for request in 0..10_000_u64 {
                 let now = begin + Duration::from_millis(request);
                 let version = split.choose(None).to_owned();
                 answers += u32::from(version == "v2");
                 let is_error = version == "v2" && answers % 20 == 0;
-                if split.record(&version, is_error, now) == Some(Change::Returned) {
-                    returned = Some(now.duration_since(begin));
+                if split.record(&version, is_error, now) == Some(Change::RolledBack) {
+                    after = Some(now.duration_since(begin));
                 }
             }
-            assert!(returned.is_some_and(|after| after < Duration::from_secs(10)), "{percent}: {returned:?}");
+            assert!(after.is_some_and(|after| after < Duration::from_secs(10)), "{percent}: {after:?}");
             assert_eq!(share(&split, "v2", |_| None), 0.0);
-            assert_eq!(split.seen(), Some(State::Returned));
+            assert_eq!(split.seen(), Some(State::RolledBack));
         }
     }
 
@@ -484,22 +489,22 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_without_a_good_answer_returns_after_five() {
+    fn a_canary_without_a_good_answer_is_rolled_back_after_five() {
         let begin = Instant::now();
         let split = split("weights = { v1 = 1 }\n[canary]\nversion = \"v2\"", begin);
         let changes: Vec<_> = (0..6).map(|_| split.record("v2", true, begin)).collect();
-        assert_eq!(changes, [None, None, None, None, Some(Change::Returned), None]);
+        assert_eq!(changes, [None, None, None, None, Some(Change::RolledBack), None]);
     }
 
     #[test]
-    fn a_canary_with_little_traffic_returns_too_and_two_errors_prove_nothing() {
+    fn a_canary_with_little_traffic_is_rolled_back_too_and_two_errors_prove_nothing() {
         let begin = Instant::now();
         let outcomes = |is_error: fn(u64) -> bool| {
             let split = split("weights = { v1 = 1 }\n[canary]\nversion = \"v2\"", begin);
             for n in 0..100 {
                 split.record("v2", is_error(n), begin + Duration::from_secs(3 * n));
             }
-            split.seen() == Some(State::Returned)
+            split.seen() == Some(State::RolledBack)
         };
         assert!(outcomes(|n| n % 2 == 0));
         assert!(!outcomes(|n| n % 50 < 2 && n < 50));

@@ -276,7 +276,9 @@ fn record(
     let Some(version) = picked.instance().version() else { return };
     let route = route.entry.id.as_str();
     match split.record(version, is_error, Instant::now()) {
-        Some(Change::Returned) => log::warn!(route, version; "the canary returns: it has too many errors"),
+        Some(Change::RolledBack) => {
+            log::warn!(route, version; "the canary is rolled back: it has too many errors")
+        }
         Some(Change::Step(percent)) => log::info!(route, version, percent; "the canary has the next share"),
         None => {}
     }

@@ -85,7 +85,7 @@ async fn a_version_without_a_replica_leaves_its_share_to_the_others() {
 }
 
 #[actix_web::test]
-async fn a_canary_with_errors_returns_by_itself_and_an_admin_tries_again() {
+async fn a_canary_with_errors_is_rolled_back_and_an_admin_tries_again() {
     let (one, two) = (Upstream::answering(OK).of_version("v1"), Upstream::answering(BAD).of_version("v2"));
     let text =
         routes("weights = { v1 = 1 }\n[routes.versions.canary]\nversion = \"v2\"\nsteps = [50, 100]\n");
@@ -93,12 +93,18 @@ async fn a_canary_with_errors_returns_by_itself_and_an_admin_tries_again() {
     let (gateway, keys) = Gateway::in_file_with_users(&text, ports, &[&one, &two]).await;
     let admin = Api::local(ports[1]).with_token(keys.user_token(Uuid::now_v7(), &["admin"]));
     let shown = async || admin.get("/routes").await.body["routes"][0]["versions"].clone();
-    assert_eq!(shown().await, json!({ "shares": { "v1": 0.5, "v2": 0.5 }, "canary": "step" }));
+    assert_eq!(
+        shown().await,
+        json!({ "shares": { "v1": 0.5, "v2": 0.5 }, "canary": { "version": "v2", "state": "step" } })
+    );
     let (_, bad) = send(&gateway, 200, |_| String::new()).await;
     assert_eq!(bad, 5, "as many as prove it");
-    assert_eq!(shown().await, json!({ "shares": { "v1": 1.0, "v2": 0.0 }, "canary": "returned" }));
+    assert_eq!(
+        shown().await,
+        json!({ "shares": { "v1": 1.0, "v2": 0.0 }, "canary": { "version": "v2", "state": "rolled_back" } })
+    );
     let metrics = admin.get("/metrics").await.text();
-    assert!(metrics.contains("gateway_canary_returned{route_id=\"a\"} 1"), "{metrics}");
+    assert!(metrics.contains("gateway_canary_rolled_back{route_id=\"a\"} 1"), "{metrics}");
     assert!(metrics.contains("gateway_version_share{route_id=\"a\",version=\"v1\"} 1"), "{metrics}");
     // A reload that leaves the canary as it is does not start it again.
     std::fs::write(gateway.file(), format!("waits_per_client = 51\n{text}")).unwrap();
@@ -107,9 +113,9 @@ async fn a_canary_with_errors_returns_by_itself_and_an_admin_tries_again() {
         (config["config"]["waits_per_client"] == 51).then_some(())
     })
     .await;
-    assert_eq!(shown().await["canary"], "returned");
+    assert_eq!(shown().await["canary"]["state"], "rolled_back");
     let set = admin.put("/routes/a/canary", json!({ "percent": 10 })).await;
-    assert_eq!((set.status, shown().await["canary"].as_str()), (200, Some("set")));
+    assert_eq!((set.status, shown().await["canary"]["state"].as_str()), (200, Some("set")));
     admin.put("/routes/a/canary", json!({ "percent": 101 })).await.expect_problem(422, "validation_failed");
     let nobody = Api::local(ports[1]);
     nobody.put("/routes/a/canary", json!({ "percent": 10 })).await.expect_problem(401, "missing_token");
