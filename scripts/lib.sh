@@ -148,7 +148,7 @@ drive() {
       --help) usage ;;
       --compose) args+=(--compose true) && write_admin_env ;;
       --altered) args+=(--altered true) ;;
-      --lab) args+=(--by-lab true) ;;
+      --lab) args+=(--lab-faults true) ;;
       *) args+=("$arg") ;;
     esac
   done

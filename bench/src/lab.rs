@@ -1,4 +1,5 @@
-//! The faults of the failure lab, each in turn, started as a click in the console does.
+//! The faults of the failure lab, each in turn, started as a click in the console does. A fault that only runs proves
+//! nothing: each must have acted, by the count of the program that has it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,19 +33,26 @@ pub struct Lab<'a> {
 }
 
 /// What became of one fault.
-pub struct Row {
+pub struct FaultResult {
     pub fault: String,
     /// Orders that were placed meanwhile, with those that had no answer yet when it began.
     pub orders: usize,
-    pub outcome: Result<(), &'static str>,
+    /// How often it has acted.
+    pub outcome: Result<u64, &'static str>,
 }
 
+/// A replica with a lab.
 #[derive(Clone, Deserialize)]
-struct Subject {
+struct Replica {
     program: String,
     replica: String,
+    /// Empty if it does not answer.
     offers: Vec<String>,
     running: Vec<Value>,
+    /// How often each fault has acted since it was last started.
+    injected: BTreeMap<String, u64>,
+    /// The start of the process.
+    started_at: Option<String>,
 }
 
 /// A fault to start at one replica.
@@ -69,8 +77,9 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Starts each fault of each program once, for a part of `time`, and waits until it has ended by itself. `orders`
-    /// tells how many orders have begun, and how many are answered. On `stop`, the current fault is ended.
+    /// Starts each fault of each program once, for a part of `time`, and waits until it has ended by itself. A fault that
+    /// had nothing to act on, such as a request, is started again. `orders` tells how many orders have begun, and how
+    /// many are answered. On `stop`, the current fault is ended.
     ///
     /// # Errors
     /// If a program does not answer.
@@ -80,14 +89,14 @@ impl<'a> Lab<'a> {
         seed: u64,
         orders: impl Fn() -> (usize, usize),
         stop: &Stop,
-    ) -> Result<Vec<Row>, String> {
-        let subjects = within(TIMEOUT, async || {
-            self.look().await.filter(|subjects| subjects.iter().all(|one| !one.offers.is_empty()))
+    ) -> Result<Vec<FaultResult>, String> {
+        let replicas = within(TIMEOUT, async || {
+            self.replicas().await.filter(|replicas| replicas.iter().all(|one| !one.offers.is_empty()))
         });
-        let subjects = subjects.await.ok_or("A program of the lab does not answer.")?;
-        let all = plan(&subjects, seed);
+        let replicas = replicas.await.ok_or("A program of the lab does not answer.")?;
+        let all = plan(&replicas, seed);
         let seconds = (time.as_secs() / (all.len() as u64).max(1)).clamp(SHORTEST, LONGEST);
-        let (first, mut rows) = (Instant::now(), Vec::new());
+        let (first, mut results) = (Instant::now(), Vec::new());
         for planned in all {
             if stop.is_requested() {
                 break;
@@ -95,43 +104,53 @@ impl<'a> Lab<'a> {
             let fault = format!("{}: {}", planned.program, planned.fault);
             eprintln!("{:>6.1} s: {fault}", first.elapsed().as_secs_f64());
             let (_, answered) = orders();
-            let outcome = self.inject_one(&planned, seconds, &subjects, stop).await;
+            let outcome = self.inject_one(&planned, seconds, &replicas, stop).await;
             let (begun, _) = orders();
             let orders = begun.saturating_sub(answered);
             if let Err(why) = outcome {
                 eprintln!("         {why}");
             }
-            rows.push(Row { fault, orders, outcome });
+            results.push(FaultResult { fault, orders, outcome });
         }
-        Ok(rows)
+        Ok(results)
     }
 
     async fn inject_one(
         &self,
         planned: &Planned,
         seconds: u64,
-        subjects: &[Subject],
+        replicas: &[Replica],
         stop: &Stop,
-    ) -> Result<(), &'static str> {
+    ) -> Result<u64, &'static str> {
         let Planned { program, replica, fault } = planned;
+        let before = within(TIMEOUT, async || planned.find(self.replicas().await?)).await;
+        let before = before.ok_or("its replica does not answer")?;
         let body = json!({ "program": program, "replica": replica, "fault": fault, "seconds": seconds });
-        let started = within(TIMEOUT, async || {
-            let reply = self.send(Method::POST, "/api/lab/faults", Some(&body)).await?;
-            (reply.status == 200).then_some(())
-        });
-        started.await.ok_or("could not be started")?;
-        stop.sleep(Duration::from_secs(seconds)).await;
-        if stop.is_requested() {
-            let path = format!("/api/lab/faults/{program}/{replica}/{fault}");
-            self.send(Method::DELETE, &path, None).await;
-            return Ok(());
+        let begun = Instant::now();
+        loop {
+            let started = within(TIMEOUT, async || {
+                let reply = self.send(Method::POST, "/api/lab/faults", Some(&body)).await?;
+                (reply.status == 200).then_some(())
+            });
+            started.await.ok_or("could not be started")?;
+            stop.sleep(Duration::from_secs(seconds)).await;
+            if stop.is_requested() {
+                let path = format!("/api/lab/faults/{program}/{replica}/{fault}");
+                self.send(Method::DELETE, &path, None).await;
+                return Ok(0);
+            }
+            let over = within(TIMEOUT, async || self.replicas().await.filter(|now| is_over(replicas, now)));
+            let now = over.await.ok_or("did not end by itself")?;
+            match acted(fault, &before, &planned.find(now).ok_or("its replica does not answer")?) {
+                0 if begun.elapsed() < TIMEOUT => {}
+                0 => return Err("had no effect"),
+                times => return Ok(times),
+            }
         }
-        let over = within(TIMEOUT, async || self.look().await.filter(|now| is_over(subjects, now)));
-        over.await.map(drop).ok_or("did not end by itself")
     }
 
     /// Every replica with a lab; `None` without an answer.
-    async fn look(&self) -> Option<Vec<Subject>> {
+    async fn replicas(&self) -> Option<Vec<Replica>> {
         let mut reply = self.send(Method::GET, "/api/lab", None).await?;
         serde_json::from_value(reply.body["replicas"].take()).ok()
     }
@@ -149,11 +168,19 @@ impl<'a> Lab<'a> {
     }
 }
 
+impl Planned {
+    /// Its replica, if that answers.
+    fn find(&self, replicas: Vec<Replica>) -> Option<Replica> {
+        let is_it = |one: &Replica| one.program == self.program && one.replica == self.replica;
+        replicas.into_iter().find(|one| is_it(one) && !one.offers.is_empty())
+    }
+}
+
 /// Each fault of each program once, at a replica and in an order that the seed decides.
-fn plan(subjects: &[Subject], seed: u64) -> Vec<Planned> {
+fn plan(known: &[Replica], seed: u64) -> Vec<Planned> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut replicas: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for Subject { program, replica, offers, .. } in subjects {
+    for Replica { program, replica, offers, .. } in known {
         for fault in offers {
             replicas.entry((program, fault)).or_default().push(replica);
         }
@@ -171,11 +198,19 @@ fn plan(subjects: &[Subject], seed: u64) -> Vec<Planned> {
 }
 
 /// Whether no fault runs, and every replica is there again.
-fn is_over(before: &[Subject], now: &[Subject]) -> bool {
+fn is_over(before: &[Replica], now: &[Replica]) -> bool {
     let here = now.iter().filter(|one| !one.offers.is_empty());
     let here: BTreeSet<_> = here.map(|one| (&one.program, &one.replica)).collect();
     now.iter().all(|one| one.running.is_empty())
         && before.iter().all(|one| here.contains(&(&one.program, &one.replica)))
+}
+
+/// How often the fault has acted, as its program counts. A kill has if the process is another one than `before`.
+fn acted(fault: &str, before: &Replica, now: &Replica) -> u64 {
+    match fault {
+        "kill" => u64::from(before.started_at != now.started_at),
+        fault => now.injected.get(fault).copied().unwrap_or_default(),
+    }
 }
 
 async fn within<T>(time: Duration, probe: impl AsyncFn() -> Option<T>) -> Option<T> {
@@ -192,20 +227,26 @@ async fn within<T>(time: Duration, probe: impl AsyncFn() -> Option<T>) -> Option
 mod tests {
     use super::*;
 
-    fn subject(program: &str, replica: &str, offers: &[&str]) -> Subject {
-        let offers = offers.iter().map(|fault| (*fault).to_owned()).collect();
-        Subject { program: program.to_owned(), replica: replica.to_owned(), offers, running: Vec::new() }
+    fn replica(program: &str, replica: &str, offers: &[&str]) -> Replica {
+        Replica {
+            program: program.to_owned(),
+            replica: replica.to_owned(),
+            offers: offers.iter().map(|fault| (*fault).to_owned()).collect(),
+            running: Vec::new(),
+            injected: BTreeMap::new(),
+            started_at: Some("today".to_owned()),
+        }
     }
 
     #[test]
     fn each_fault_of_each_program_is_planned_once() {
-        let subjects = [
-            subject("a", "a-1", &["kill", "slow"]),
-            subject("a", "a-2", &["kill", "slow"]),
-            subject("b", "b", &["kill"]),
+        let replicas = [
+            replica("a", "a-1", &["kill", "slow"]),
+            replica("a", "a-2", &["kill", "slow"]),
+            replica("b", "b", &["kill"]),
         ];
         for seed in 0..20 {
-            let mut planned: Vec<_> = plan(&subjects, seed)
+            let mut planned: Vec<_> = plan(&replicas, seed)
                 .into_iter()
                 .map(|one| format!("{} {}", one.program, one.fault))
                 .collect();
@@ -216,11 +257,23 @@ mod tests {
 
     #[test]
     fn a_fault_is_over_when_it_does_not_run_and_all_replicas_answer_again() {
-        let before = [subject("a", "a-1", &["kill"]), subject("a", "a-2", &["kill"])];
+        let before = [replica("a", "a-1", &["kill"]), replica("a", "a-2", &["kill"])];
         assert!(is_over(&before, &before));
         assert!(!is_over(&before, &before[..1]), "one is not registered");
-        assert!(!is_over(&before, &[before[0].clone(), subject("a", "a-2", &[])]), "one does not answer");
-        let running = Subject { running: vec![json!({ "fault": "slow" })], ..before[1].clone() };
+        assert!(!is_over(&before, &[before[0].clone(), replica("a", "a-2", &[])]), "one does not answer");
+        let running = Replica { running: vec![json!({ "fault": "slow" })], ..before[1].clone() };
         assert!(!is_over(&before, &[before[0].clone(), running]));
+    }
+
+    #[test]
+    fn a_fault_has_acted_if_its_program_counted_it_and_a_kill_if_the_process_is_another_one() {
+        let one = replica("a", "a-1", &["kill", "slow"]);
+        let counted = |times| Replica { injected: [("slow".to_owned(), times)].into(), ..one.clone() };
+        let killed = Replica { started_at: Some("tomorrow".to_owned()), ..one.clone() };
+        assert_eq!(acted("slow", &one, &counted(0)), 0, "it ran, and did nothing");
+        assert_eq!(acted("slow", &one, &counted(2)), 2);
+        assert_eq!(acted("errors", &one, &counted(2)), 0, "another fault");
+        assert_eq!(acted("kill", &one, &one), 0);
+        assert_eq!(acted("kill", &one, &killed), 1);
     }
 }

@@ -7,6 +7,8 @@ import { failure, stateOf } from './pieces.js';
 import { count, hasText, text } from './texts.js';
 
 const EVERY = 4000;
+// Violations of one promise.
+const SHOWN = 3;
 const STATES = { holds: 'healthy', settling: 'degraded', broken: 'failing' };
 // The first id in the words of a violation.
 const ID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/;
@@ -33,9 +35,14 @@ export function showInvariants(place, signal) {
 function view(invariants) {
   const rows = invariants.map(({ name, promise, checked, state, violations }) => element('tr', { 'data-invariant': name, 'data-state': state },
     element('td', {}, stateOf(STATES[state], text(`lab.state.${state}`))),
-    element('td', { class: 'what' }, hasText(`lab.promise.${name}`) ? text(`lab.promise.${name}`) : promise, violations.length > 0 && element('ul', { class: 'plain small' }, violations.map(violation))),
+    element('td', { class: 'what' }, hasText(`lab.promise.${name}`) ? text(`lab.promise.${name}`) : promise, violations.length > 0 && shown(violations)),
     element('td', { class: 'much' }, count(checked))));
   return table(text('lab.invariants'), [[text('lab.invariants.state')], [text('lab.invariants.promise')], [text('lab.invariants.checked'), 'much']], element('tbody', {}, rows));
+}
+
+function shown(violations) {
+  const more = violations.length - SHOWN;
+  return element('ul', { class: 'plain small' }, violations.slice(0, SHOWN).map(violation), more > 0 && element('li', {}, text('lab.invariants.more', { count: count(more) })));
 }
 
 // With a link to the order that it names.

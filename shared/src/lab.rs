@@ -9,12 +9,15 @@
 //! | those of requests, and the kill | `service/lab.rs` |
 //! | the locked database, the clock | `service/database.rs` |
 //! | those of messages | `messages/faulty.rs` |
+//!
+//! Each of these places counts the fault where it acts ([`Lab::acts`]): a fault that runs proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -62,13 +65,21 @@ struct State {
     offers: Mutex<BTreeSet<Fault>>,
     /// When each fault ends.
     running: watch::Sender<BTreeMap<Fault, Instant>>,
+    /// How often each fault has acted since it was last started.
+    injected: Mutex<BTreeMap<Fault, u64>>,
+    started_at: OffsetDateTime,
 }
 
 impl Default for Lab {
     fn default() -> Self {
         let of_requests =
             [Fault::Kill, Fault::Pause, Fault::Refuse, Fault::Slow, Fault::Errors, Fault::LostAnswers];
-        Self(Arc::new(State { offers: Mutex::new(of_requests.into()), running: watch::Sender::default() }))
+        Self(Arc::new(State {
+            offers: Mutex::new(of_requests.into()),
+            running: watch::Sender::default(),
+            injected: Mutex::default(),
+            started_at: OffsetDateTime::now_utc(),
+        }))
     }
 }
 
@@ -90,6 +101,7 @@ impl Lab {
 
     /// Starts a fault, or gives a running one another end.
     pub fn start(&self, fault: Fault, time: Duration) {
+        self.0.injected.lock().unwrap_or_else(PoisonError::into_inner).insert(fault, 0);
         self.0.running.send_modify(|running| {
             running.insert(fault, Instant::now() + time);
         });
@@ -111,6 +123,26 @@ impl Lab {
 
     pub fn is_running(&self, fault: Fault) -> bool {
         self.end_of(fault).is_some()
+    }
+
+    /// Whether the fault runs. If it does, the caller must do it now: it is counted.
+    pub(crate) fn acts(&self, fault: Fault) -> bool {
+        let is_running = self.is_running(fault);
+        if is_running {
+            let mut injected = self.0.injected.lock().unwrap_or_else(PoisonError::into_inner);
+            *injected.entry(fault).or_default() += 1;
+        }
+        is_running
+    }
+
+    /// How often each fault has acted since it was last started, for those that were.
+    pub fn injected(&self) -> BTreeMap<Fault, u64> {
+        self.0.injected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The start of this process: another one proves a kill.
+    pub fn started_at(&self) -> OffsetDateTime {
+        self.0.started_at
     }
 
     fn end_of(&self, fault: Fault) -> Option<Instant> {
@@ -148,6 +180,10 @@ mod tests {
         lab.over(Fault::Slow).await;
         assert_eq!(begun.elapsed().as_secs(), 1);
         assert_eq!(lab.running(), [(Fault::Errors, 2 * SECOND)].into());
+        assert!(lab.acts(Fault::Errors) && !lab.acts(Fault::Slow));
+        assert_eq!(lab.injected(), [(Fault::Slow, 0), (Fault::Errors, 1)].into());
+        lab.start(Fault::Errors, 2 * SECOND);
+        assert_eq!(lab.injected()[&Fault::Errors], 0, "it was started again");
         lab.over(Fault::Errors).await;
         assert_eq!((begun.elapsed().as_secs(), lab.running()), (3, BTreeMap::new()));
     }

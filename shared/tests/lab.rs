@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::Method;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, web};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::db::testing::{postgres_url, urls};
 use shared::db::{Db, DbConfig, Migrations, query};
 use shared::lab::{Fault, Lab, SLOW};
@@ -40,6 +40,11 @@ fn start() -> (Api, Lab, Arc<AtomicU32>) {
     (api, lab, done)
 }
 
+/// How often each fault has acted.
+async fn injected(api: &Api) -> Value {
+    api.get(FAULTS).await.expect(200)["injected"].take()
+}
+
 #[actix_web::test]
 async fn a_slow_program_answers_late_and_its_health_check_in_time() {
     let (api, lab, _) = start();
@@ -49,8 +54,10 @@ async fn a_slow_program_answers_late_and_its_health_check_in_time() {
     let begun = Instant::now();
     assert_eq!(api.get("/health/live").await.status, 200);
     assert!(begun.elapsed() < SLOW);
+    assert_eq!(injected(&api).await, json!({ "slow": 0 }), "it runs, and has not acted yet");
     assert_eq!(api.get("/api/work").await.status, 200);
     assert!(begun.elapsed() >= SLOW);
+    assert_eq!(injected(&api).await, json!({ "slow": 1 }));
 }
 
 #[actix_web::test]
@@ -65,6 +72,7 @@ async fn an_error_has_no_effect_and_a_lost_answer_has_one() {
     })
     .await;
     assert_eq!(done.load(Ordering::Relaxed), good, "an error has no effect");
+    assert_eq!(injected(&api).await, json!({ "errors": 1 }), "requests that it spares are not counted");
     lab.end(Fault::Errors);
     lab.start(Fault::LostAnswers, LONG);
     let before = done.load(Ordering::Relaxed);
@@ -75,6 +83,7 @@ async fn an_error_has_no_effect_and_a_lost_answer_has_one() {
     })
     .await;
     assert_eq!(done.load(Ordering::Relaxed) - before, sent, "a lost answer has its effect");
+    assert_eq!(injected(&api).await, json!({ "errors": 1, "lost_answers": 1 }));
 }
 
 #[actix_web::test]
@@ -87,6 +96,7 @@ async fn a_program_that_refuses_or_pauses_answers_the_lab_alone_which_can_end_it
     assert_eq!(started["running"][0]["fault"], "pause", "{started}");
     let waiting = api.try_get("/health/live");
     assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err());
+    assert_eq!(injected(&api).await, json!({ "pause": 1, "refuse": 2 }));
     let paused = actix_web::rt::spawn(async move { api.get("/api/work").await.status });
     assert_eq!(done.load(Ordering::Relaxed), 0);
     lab.end(Fault::Pause);
@@ -120,6 +130,7 @@ async fn nobody_writes_to_a_locked_database_until_the_fault_ends() {
         assert_eq!(write().await, 200);
         lab.start(Fault::DatabaseLocked, LONG);
         eventually("the database is locked", LONG, async || (write().await == 503).then_some(())).await;
+        assert!(injected(&api).await["database_locked"].as_u64() > Some(0));
         lab.end(Fault::DatabaseLocked);
         eventually("the database is free", LONG, async || (write().await == 200).then_some(())).await;
     }
@@ -133,6 +144,7 @@ async fn a_replica_whose_clock_is_ahead_of_the_servers_is_not_ready() {
     lab.start(Fault::ClockAhead, LONG);
     let status = async || api.get("/health/ready").await.status;
     eventually("it is not ready", LONG, async || (status().await == 503).then_some(())).await;
+    assert_eq!(injected(&api).await, json!({ "clock_ahead": 1 }));
     lab.end(Fault::ClockAhead);
     eventually("it is ready", LONG, async || (status().await == 200).then_some(())).await;
 }

@@ -10,7 +10,7 @@ use bench::client_log::ClientLog;
 use bench::customer::Customer;
 use bench::deployment::{Deployment, DeploymentConfig};
 use bench::faults::{self, Tally};
-use bench::lab::{Lab, Row};
+use bench::lab::{FaultResult, Lab};
 use bench::report;
 use bench::settled::wait_until_settled;
 use bench::workload::{self, ALTERED, TOKENS, Workload};
@@ -26,7 +26,7 @@ struct Config {
     customers: usize,
     seed: u64,
     altered: bool,
-    by_lab: bool,
+    lab_faults: bool,
 }
 
 impl Config {
@@ -38,10 +38,20 @@ impl Config {
         let customers = vars.or("CUSTOMERS", "16", "how many order at a time");
         let seed = vars.or("SEED", "1", "decides what is ordered, and which faults are injected when");
         let altered = vars.or("ALTERED", "false", "whether most cards are those whose answers are altered");
-        let by_lab =
-            vars.or("BY_LAB", "false", "whether the faults are those of the lab, started at the console");
-        let config =
-            deployment.map(|deployment| Self { deployment, orders, time, customers, seed, altered, by_lab });
+        let lab_faults = vars.or(
+            "LAB_FAULTS",
+            "false",
+            "whether the faults are those of the failure lab, started at the console",
+        );
+        let config = deployment.map(|deployment| Self {
+            deployment,
+            orders,
+            time,
+            customers,
+            seed,
+            altered,
+            lab_faults,
+        });
         vars.finish(config)
     }
 }
@@ -59,9 +69,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<bool, String> {
-    let Config { deployment, orders, time, customers, seed, altered, by_lab } = config;
+    let Config { deployment, orders, time, customers, seed, altered, lab_faults } = config;
     let deployment = Deployment::open(deployment).await?;
-    let lab = match by_lab {
+    let lab = match lab_faults {
         true => Some(Lab::open(&deployment.admin, deployment.console.clone()).await?),
         false => None,
     };
@@ -75,7 +85,7 @@ async fn run(config: Config) -> Result<bool, String> {
     let tokens: &[_] = if altered { &ALTERED } else { &TOKENS };
     let workload = Workload::begin(orders, time, seed, products).paid_with(tokens);
     // The faults of the lab need their time, and customers order as long as they run.
-    let workload = if by_lab { workload.endless() } else { workload };
+    let workload = if lab_faults { workload.endless() } else { workload };
     let (stopper, over) = Stop::pair();
     let ordering =
         customers.iter().map(|customer| workload::run(&workload, customer, &deployment.admin, &log, &over));
@@ -87,15 +97,15 @@ async fn run(config: Config) -> Result<bool, String> {
     };
     let injecting = async {
         let Some(lab) = lab else {
-            return Ok(Faults::FromOutside(faults::inject(deployment.environment, time, seed, &stop).await));
+            return Ok(Results::External(faults::inject(deployment.environment, time, seed, &stop).await));
         };
         let orders_now = || (workload.started(), log.borrow().answered());
-        let rows = lab.inject(time, seed, orders_now, &stop).await;
-        while rows.is_ok() && log.borrow().answered() < orders && !stop.is_requested() {
+        let results = lab.inject(time, seed, orders_now, &stop).await;
+        while results.is_ok() && log.borrow().answered() < orders && !stop.is_requested() {
             tokio::time::sleep(POLL).await;
         }
         stopper.stop();
-        rows.map(Faults::OfLab)
+        results.map(Results::Lab)
     };
     let (faults, ()) = join(injecting, ordering).await;
     let (faults, time) = (faults?, begun.elapsed());
@@ -131,25 +141,28 @@ async fn run(config: Config) -> Result<bool, String> {
     Ok(settled.holds() && faults.hold())
 }
 
-enum Faults {
-    FromOutside(BTreeMap<String, Tally>),
-    OfLab(Vec<Row>),
+/// What became of the faults.
+enum Results {
+    /// Those that this program injects: kills, pauses, restarts, locks.
+    External(BTreeMap<String, Tally>),
+    /// Those of the failure lab, which the programs inject themselves.
+    Lab(Vec<FaultResult>),
 }
 
-impl Faults {
+impl Results {
     fn hold(&self) -> bool {
         match self {
-            Self::FromOutside(faults) => faults.values().all(|tally| tally.holds()),
-            Self::OfLab(rows) => rows.iter().all(|row| row.outcome.is_ok()),
+            Self::External(tallies) => tallies.values().all(|tally| tally.holds()),
+            Self::Lab(results) => results.iter().all(|result| result.outcome.is_ok()),
         }
     }
 
     fn print(&self) {
         match self {
-            Self::FromOutside(faults) => faults.iter().for_each(|(fault, tally)| print_tally(fault, *tally)),
-            Self::OfLab(rows) => {
-                println!("  {:<58} {:>6}", "fault of the lab", "orders");
-                rows.iter().for_each(print_row);
+            Self::External(tallies) => tallies.iter().for_each(|(fault, tally)| print_tally(fault, *tally)),
+            Self::Lab(results) => {
+                println!("  {:<58} {:>6} {:>8}", "fault of the lab", "orders", "injected");
+                results.iter().for_each(print_result);
             }
         }
     }
@@ -165,9 +178,9 @@ fn print_tally(fault: &str, tally: Tally) {
     }
 }
 
-fn print_row(Row { fault, orders, outcome }: &Row) {
+fn print_result(FaultResult { fault, orders, outcome }: &FaultResult) {
     match outcome {
-        Ok(()) => println!("  {fault:<58} {orders:>6}"),
-        Err(why) => println!("✗ {fault:<58} {orders:>6}   {}", why.to_uppercase()),
+        Ok(times) => println!("  {fault:<58} {orders:>6} {times:>8}"),
+        Err(why) => println!("✗ {fault:<58} {orders:>6}            {}", why.to_uppercase()),
     }
 }

@@ -60,12 +60,12 @@ impl Inspection {
         if last.at.is_some_and(|at| at.elapsed() < FRESH) {
             return last.judged.clone();
         }
-        let (subjects, snapshot) = join(self.lab.look(asker), self.snapshot(asker)).await;
+        let (replicas, snapshot) = join(self.lab.replicas(asker), self.snapshot(asker)).await;
         let now = Instant::now();
         last.judged = match snapshot {
             Some(snapshot) => {
                 // A program that does not answer may have any fault.
-                let is_faulty = subjects.iter().any(|one| one.offers.is_empty() || !one.running.is_empty());
+                let is_faulty = replicas.iter().any(|one| one.offers.is_empty() || !one.running.is_empty());
                 Some(last.standing.judge(self.check(&snapshot), is_faulty, now))
             }
             None => {

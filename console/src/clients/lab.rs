@@ -1,6 +1,7 @@
 //! The failure lab (`LAB=on`): faults that programs do to themselves. They are asked and told with the admin's own
 //! token, each at its own port, because a fault belongs to one replica.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
@@ -28,12 +29,15 @@ pub struct Lab {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub struct Subject {
+pub struct Replica {
     pub program: String,
     pub replica: String,
     /// Faults that it can have; none if it does not answer.
     pub offers: Vec<String>,
     pub running: Vec<Running>,
+    /// How often each fault has acted since it was last started.
+    injected: BTreeMap<String, u64>,
+    started_at: Option<String>,
     #[serde(skip)]
     url: String,
 }
@@ -48,6 +52,10 @@ pub struct Running {
 struct Answer {
     offers: Vec<String>,
     running: Vec<Running>,
+    #[serde(default)]
+    injected: BTreeMap<String, u64>,
+    #[serde(default)]
+    started_at: Option<String>,
 }
 
 impl Lab {
@@ -56,16 +64,18 @@ impl Lab {
     }
 
     /// Every replica that has a lab, or does not answer.
-    pub async fn look(&self, asker: &Asker) -> Vec<Subject> {
-        let asked = self.subjects().await.into_iter().map(async |mut subject| {
-            let answer = self.send(&subject, Method::GET, "", None, asker).await.ok();
+    pub async fn replicas(&self, asker: &Asker) -> Vec<Replica> {
+        let asked = self.known().await.into_iter().map(async |replica| {
+            let answer = self.send(&replica, Method::GET, "", None, asker).await.ok();
             if answer.as_ref().is_some_and(|answer| answer.status == StatusCode::NOT_FOUND) {
                 return None;
             }
-            if let Some(Answer { offers, running }) = answer.and_then(|answer| answer.json().ok()) {
-                (subject.offers, subject.running) = (offers, running);
+            match answer.and_then(|answer| answer.json().ok()) {
+                Some(Answer { offers, running, injected, started_at }) => {
+                    Some(Replica { offers, running, injected, started_at, ..replica })
+                }
+                None => Some(replica),
             }
-            Some(subject)
         });
         join_all(asked).await.into_iter().flatten().collect()
     }
@@ -93,39 +103,40 @@ impl Lab {
         self.send(&self.find(program, replica).await?, Method::DELETE, &path, None, asker).await
     }
 
-    async fn find(&self, program: &str, replica: &str) -> Result<Subject, Error> {
-        let mut subjects = self.subjects().await.into_iter();
-        subjects.find(|one| one.program == program && one.replica == replica).ok_or(Error::NotFound)
+    async fn find(&self, program: &str, replica: &str) -> Result<Replica, Error> {
+        let mut replicas = self.known().await.into_iter();
+        replicas.find(|one| one.program == program && one.replica == replica).ok_or(Error::NotFound)
     }
 
     /// The gateway does not name its own replica; so it comes even if it does not answer.
-    async fn subjects(&self) -> Vec<Subject> {
-        let subject = |program: &str, replica: &str, url: &str| Subject {
+    async fn known(&self) -> Vec<Replica> {
+        let one = |program: &str, replica: &str, url: &str| Replica {
             program: program.to_owned(),
             replica: replica.to_owned(),
             offers: Vec::new(),
             running: Vec::new(),
+            injected: BTreeMap::new(),
+            started_at: None,
             url: url.to_owned(),
         };
         let services = self.gateway.services().await.unwrap_or_default();
-        let mut subjects = vec![subject(GATEWAY, GATEWAY, self.gateway.url())];
+        let mut replicas = vec![one(GATEWAY, GATEWAY, self.gateway.url())];
         for service in &services {
-            let replicas = &service.instances;
-            subjects.extend(replicas.iter().map(|one| subject(&service.name, &one.id, &one.url)));
+            replicas.extend(service.instances.iter().map(|known| one(&service.name, &known.id, &known.url)));
         }
-        subjects.extend(self.card_network.iter().map(|url| subject(CARD_NETWORK, CARD_NETWORK, url)));
-        subjects
+        replicas.extend(self.card_network.iter().map(|url| one(CARD_NETWORK, CARD_NETWORK, url)));
+        replicas
     }
 
     async fn send(
         &self,
-        subject: &Subject,
+        replica: &Replica,
         method: Method,
         path: &str,
         body: Option<String>,
         asker: &Asker,
     ) -> Result<Response, Error> {
-        let Subject { program, url, .. } = subject;
+        let Replica { program, url, .. } = replica;
         // TLS is used only towards services, which have a certificate of their name.
         let peer = self.tls.as_ref().filter(|_| url.starts_with("https:")).map(|tls| tls.peer(program));
         let call = Call::new(method, format!("{}/lab/faults{path}", url.trim_end_matches('/')), TIMEOUT);

@@ -9,7 +9,7 @@ use shared::http::{Call, exchange};
 
 use super::admin::{Admin, Asker};
 use super::gateway::Gateway;
-use super::lab::{Lab, Subject};
+use super::lab::{Lab, Replica};
 use super::replicas::Replicas;
 use crate::config::ORDERS;
 use crate::domain::{Edge, Traffic};
@@ -77,7 +77,7 @@ impl Overview {
         last.seen.has_registry = self.has_registry;
         last.seen.edges = self.edges();
         let faults = match &self.lab {
-            Some(lab) => Some(lab.look(asker).await.iter().flat_map(faults_of).collect()),
+            Some(lab) => Some(lab.replicas(asker).await.iter().flat_map(faults_of).collect()),
             None => None,
         };
         let map = Arc::new(Map { faults, ..Map::of(&last.seen, time(now_us()), last.attention.clone()) });
@@ -139,10 +139,10 @@ impl Overview {
     }
 }
 
-fn faults_of(subject: &Subject) -> impl Iterator<Item = FaultView> {
-    subject.running.iter().map(|running| FaultView {
-        program: subject.program.clone(),
-        replica: subject.replica.clone(),
+fn faults_of(replica: &Replica) -> impl Iterator<Item = FaultView> {
+    replica.running.iter().map(|running| FaultView {
+        program: replica.program.clone(),
+        replica: replica.replica.clone(),
         fault: running.fault.clone(),
         left_s: running.left_s,
     })

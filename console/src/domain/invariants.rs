@@ -172,13 +172,18 @@ pub fn check(snapshot: &Snapshot, log: &ClientLog, customers: &BTreeSet<String>)
             "dead",
             "no message is a dead letter",
             orders.len(),
-            snapshot.dead_letters.iter().map(Value::to_string),
+            snapshot.dead_letters.iter().map(|letter| {
+                let [kind, id, error] = ["type", "id", "last_error"].map(|field| text(letter, field));
+                format!("{kind} {id}: {error}")
+            }),
         ),
         Invariant::none(
             "running",
             "no checkout is running",
             orders.len(),
-            snapshot.running.iter().map(Value::to_string),
+            snapshot.running.iter().map(|saga| {
+                format!("order {} is at the step {}", text(saga, "order_id"), text(saga, "step"))
+            }),
         ),
         Invariant::new(
             "stuck",

@@ -12,8 +12,8 @@ use crate::error::Error;
 #[utoipa::path(get, path = "/api/lab", tag = "lab",
     responses((status = 200), (status = 404, description = "`not_found`: without LAB=on")))]
 pub(crate) async fn show_lab(operator: Operator, lab: Data<Option<Lab>>) -> Result<HttpResponse, Error> {
-    let subjects = on(&lab)?.look(&operator.asker).await;
-    Ok(answer::json(json!({ "replicas": subjects })))
+    let replicas = on(&lab)?.replicas(&operator.asker).await;
+    Ok(answer::json(json!({ "replicas": replicas })))
 }
 
 /// 404 without `LAB=on`.

@@ -31,7 +31,8 @@ async fn faults_are_started_and_ended_at_the_replica_itself_with_the_admins_own_
     console.api.get("/api/lab").await.expect_problem(401, "missing_token");
     console.stubs.answer("GET /registry/services", 200, registry(&console.replica()));
     console.stubs.answer("GET /routes", 200, json!({ "routes": [] }));
-    let running = json!({ "offers": ["slow", "kill"], "running": [{ "fault": "slow", "left_s": 12.5 }] });
+    let running = json!({ "offers": ["slow", "kill"], "running": [{ "fault": "slow", "left_s": 12.5 }],
+        "injected": { "slow": 3 }, "started_at": "2026-01-01T00:00:00Z" });
     for call in ["GET /lab/faults", "POST /lab/faults", "DELETE /lab/faults/slow"] {
         console.stubs.answer(call, 200, running.clone());
     }
@@ -39,7 +40,9 @@ async fn faults_are_started_and_ended_at_the_replica_itself_with_the_admins_own_
     let seen = admin.get("/api/lab").await.expect(200);
     let names = seen["replicas"].as_array().unwrap().iter().map(|one| one["program"].as_str().unwrap());
     assert_eq!(names.collect::<Vec<_>>(), ["gateway", "a-service", "card-network"]);
-    assert_eq!(seen["replicas"][1]["running"], running["running"]);
+    for part in ["offers", "running", "injected", "started_at"] {
+        assert_eq!(seen["replicas"][1][part], running[part]);
+    }
     let map = admin.get("/api/map").await.expect(200);
     assert_eq!(map["faults"].as_array().unwrap().len(), 3, "{map}");
 

@@ -34,7 +34,7 @@ impl Transport for Faulty {
     }
 
     async fn send_batch(&self, batch: &[&Outgoing]) -> Vec<SendResult> {
-        if self.lab.is_running(Fault::MessagesDelayed) {
+        if self.lab.acts(Fault::MessagesDelayed) {
             tokio::time::sleep(SLOW).await;
         }
         let is_reordered = self.lab.is_running(Fault::MessagesReordered);
@@ -45,12 +45,12 @@ impl Transport for Faulty {
         let results = self.inner.send_batch(batch).await;
         let delivered = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
         let delivered: Vec<&Outgoing> = delivered.map(|(outgoing, _)| *outgoing).collect();
-        if self.lab.is_running(Fault::MessagesDuplicated) {
+        if !delivered.is_empty() && self.lab.acts(Fault::MessagesDuplicated) {
             self.again(&delivered).await;
         }
         let delivered = if is_reordered { delivered.into_iter().cloned().collect() } else { Vec::new() };
         let previous = self.previous.replace(delivered);
-        if is_reordered {
+        if !previous.is_empty() && self.lab.acts(Fault::MessagesReordered) {
             self.again(&previous.iter().collect::<Vec<_>>()).await;
         }
         results
@@ -98,23 +98,27 @@ mod tests {
         Outgoing { seq: 1, destination: "a-receiver".to_owned(), attempts: 0, claimed_until, event }
     }
 
-    async fn sent(faults: &[Fault]) -> (Vec<String>, Duration) {
+    /// What was sent, after which time, and how often the faults have acted.
+    async fn sent(faults: &[Fault]) -> (Vec<String>, Duration, u64) {
         let (notes, lab) = (Rc::new(Notes::default()), Lab::default());
         faults.iter().for_each(|fault| lab.start(*fault, Duration::from_secs(60)));
-        let faulty = Faulty::new(notes.clone(), lab);
+        let faulty = Faulty::new(notes.clone(), lab.clone());
         let begun = tokio::time::Instant::now();
         for subject in ["a", "b"] {
             faulty.send(&outgoing(subject)).await.unwrap();
         }
-        (notes.0.take(), begun.elapsed())
+        (notes.0.take(), begun.elapsed(), lab.injected().into_values().sum())
     }
 
     #[tokio::test(start_paused = true)]
     async fn messages_are_delayed_duplicated_and_repeated_after_later_ones() {
-        assert_eq!(sent(&[]).await, (vec!["a".to_owned(), "b".to_owned()], Duration::ZERO));
-        assert_eq!(sent(&[Fault::MessagesDelayed]).await.1, 2 * SLOW);
-        assert_eq!(sent(&[Fault::MessagesDuplicated]).await.0, ["a", "a", "b", "b"]);
-        assert_eq!(sent(&[Fault::MessagesReordered]).await.0, ["a", "b", "a"]);
+        assert_eq!(sent(&[]).await, (vec!["a".to_owned(), "b".to_owned()], Duration::ZERO, 0));
+        let (_, took, times) = sent(&[Fault::MessagesDelayed]).await;
+        assert_eq!((took, times), (2 * SLOW, 2));
+        let (sent_now, _, times) = sent(&[Fault::MessagesDuplicated]).await;
+        assert_eq!((sent_now.join(" ").as_str(), times), ("a a b b", 2));
+        let (sent_now, _, times) = sent(&[Fault::MessagesReordered]).await;
+        assert_eq!((sent_now.join(" ").as_str(), times), ("a b a", 1), "the first has nothing to overtake");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use actix_web::web::{self, Bytes, Data, Path};
 use actix_web::{Error, FromRequest, HttpRequest, HttpResponse};
 use futures_util::stream;
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 
 use super::middleware::is_quiet;
 use super::resource::resource;
@@ -117,7 +118,12 @@ fn described(lab: &Lab) -> Value {
         .into_iter()
         .map(|(fault, left)| json!({ "fault": fault, "left_s": left.as_secs_f64() }))
         .collect();
-    json!({ "offers": lab.offers(), "running": running })
+    json!({
+        "offers": lab.offers(),
+        "running": running,
+        "injected": lab.injected(),
+        "started_at": lab.started_at().format(&Rfc3339).ok(),
+    })
 }
 
 /// Does the running faults to a request. Never to those of the lab, so that each fault can be ended; and only a pause
@@ -130,21 +136,23 @@ pub(super) async fn misbehave(
     let Some(lab) = lab.filter(|_| !request.path().starts_with("/lab/")) else {
         return next.call(request).await;
     };
-    lab.over(Fault::Pause).await;
-    if lab.is_running(Fault::Refuse) {
+    if lab.acts(Fault::Pause) {
+        lab.over(Fault::Pause).await;
+    }
+    if lab.acts(Fault::Refuse) {
         return Ok(request.into_response(no_answer()));
     }
     if is_quiet(request.path()) {
         return next.call(request).await;
     }
-    if lab.is_running(Fault::Slow) {
+    if lab.acts(Fault::Slow) {
         tokio::time::sleep(SLOW).await;
     }
-    if lab.is_running(Fault::Errors) && rand::random() {
+    if rand::random() && lab.acts(Fault::Errors) {
         return Err(Problem::unavailable(1).into());
     }
     let answered = next.call(request).await?;
-    match lab.is_running(Fault::LostAnswers) && rand::random() {
+    match rand::random() && lab.acts(Fault::LostAnswers) {
         true => Ok(answered.into_response(no_answer())),
         false => Ok(answered),
     }
