@@ -40,6 +40,15 @@ export function replace(place, ...children) {
   if (focused) byId(focused)?.focus({ preventScroll: true });
 }
 
+// In a window narrower than `width`, moves `one` before `other`: what the eye meets first, the keyboard reaches first.
+export function firstIfNarrow(width, one, other, signal) {
+  const narrow = matchMedia(`(max-width: ${width - 1}px)`);
+  const [parent, next] = [one.parentNode, one.nextSibling];
+  const place = () => (narrow.matches ? other.before(one) : parent.insertBefore(one, next));
+  narrow.addEventListener('change', place, { signal });
+  place();
+}
+
 // Shows `waiting` in `place` if `promise` takes longer than 200 ms.
 export async function withLoadingText(place, waiting, promise) {
   const timer = setTimeout(() => place.replaceChildren(element('p', { class: 'quiet' }, waiting)), 200);

@@ -1,11 +1,12 @@
 // What every view has: its name among the pages, one sentence about the whole system, and a bar for a lost connection.
 
 import { call } from './api.js';
-import { byId, element, replace } from './dom.js';
+import { byId, element, firstIfNarrow, replace } from './dom.js';
 import { showHelp } from './keys.js';
 import { faultWords } from './lab-faults.js';
 import { watchConnection, watchMap } from './live.js';
 import { stateOf } from './pieces.js';
+import { announceSession } from './session.js';
 import { summary } from './summary.js';
 import { clock, otherLanguages, text } from './texts.js';
 
@@ -23,6 +24,7 @@ export function showFrame(session) {
     ...otherLanguages().map(({ tag, name, href }) => element('a', { href, lang: tag, hreflang: tag, click: here }, name)),
     element('button', { type: 'button', class: 'plain', id: 'help', 'aria-label': text('keys.title'), click: showHelp }, '?'),
     element('button', { type: 'button', class: 'plain', id: 'logout', click: leave }, text('frame.logout')));
+  firstIfNarrow(641, byId('who'), byId('pages'));
   watchConnection(connection);
   watchMap(showSentence);
   watchMap(showFaults);
@@ -36,6 +38,7 @@ function here(event) {
 
 async function leave() {
   await call('DELETE', '/api/session').catch(() => {});
+  announceSession();
   location.assign('/login');
 }
 

@@ -1,6 +1,6 @@
 // What the program tells by itself: the map, every two seconds, by server-sent events. Nothing while the tab is hidden.
 
-import { call } from './api.js';
+import { checkSession } from './session.js';
 
 const SLOWEST = 10000;
 
@@ -60,14 +60,13 @@ function connect() {
     expect();
     tell(JSON.parse(data));
   });
-  source.addEventListener('session', () => { call('GET', '/api/session').catch(() => {}); });
+  source.addEventListener('session', checkSession);
   // The browser reconnects by itself, except after an answer that is an error.
   source.addEventListener('error', () => {
     connection('lost');
     if (source?.readyState !== EventSource.CLOSED) return;
     close();
-    // The session may have ended: then this call says so.
-    call('GET', '/api/session').catch(() => {});
+    checkSession();
     silence = setTimeout(resume, SLOWEST / 2);
   });
   expect();

@@ -3,6 +3,7 @@
 import { Problem, call } from './api.js';
 import { element } from './dom.js';
 import { failure } from './pieces.js';
+import { announceSession } from './session.js';
 import { text } from './texts.js';
 
 // `email` fills the first field; `done` is called with the session.
@@ -21,7 +22,9 @@ export function logInForm({ email = '', done }) {
     busy(true);
     trouble.replaceChildren();
     try {
-      done(await call('POST', '/api/session', { body: { email: name.input.value, password: secret.input.value } }));
+      const session = await call('POST', '/api/session', { body: { email: name.input.value, password: secret.input.value } });
+      announceSession();
+      done(session);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       // Here the code says more than elsewhere: the person is known, but is no admin.

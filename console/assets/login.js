@@ -18,6 +18,6 @@ export function showLogIn() {
 
 // Only an address of this origin: anything else would lead to another site.
 function next() {
-  const asked = new URL(new URLSearchParams(location.search).get('next') ?? '/', location.origin);
-  return asked.origin === location.origin ? asked.pathname + asked.search : '/';
+  const asked = URL.parse(new URLSearchParams(location.search).get('next') ?? '/', location.origin);
+  return asked?.origin === location.origin ? asked.pathname + asked.search : '/';
 }

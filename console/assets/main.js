@@ -7,7 +7,8 @@ import { startKeys } from './keys.js';
 import { startLive } from './live.js';
 import { showLogIn } from './login.js';
 import { failure } from './pieces.js';
-import { startRouter } from './router.js';
+import { go, startRouter } from './router.js';
+import { watchSession } from './session.js';
 import { text } from './texts.js';
 
 byId('skip').textContent = text('frame.skip');
@@ -16,12 +17,14 @@ whenSessionEnds(() => location.replace(`/login?next=${encodeURIComponent(locatio
 
 async function start() {
   try {
-    showFrame(await call('GET', '/api/session'));
+    const session = await call('GET', '/api/session');
+    showFrame(session);
+    watchSession(session);
   } catch (problem) {
     if (problem.status !== 401) byId('main').replaceChildren(failure(problem, start));
     return;
   }
-  startKeys();
+  startKeys(() => go('/orders'));
   startLive();
   startRouter();
 }

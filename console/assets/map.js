@@ -1,6 +1,6 @@
 // The map: who calls whom, and how it goes. The address says what is open at the side.
 
-import { byId, element, replace } from './dom.js';
+import { byId, element, firstIfNarrow, replace } from './dom.js';
 import { watchMap } from './live.js';
 import { layout } from './map-layout.js';
 import { draw } from './map-draw.js';
@@ -18,9 +18,9 @@ export function show(place, { search, signal }) {
   last = null;
   panel = null;
   parts = { map: element('div', {}, element('p', { class: 'quiet' }, text('loading'))), replicas: element('div', {}), routes: element('div', {}), side: element('aside', { class: 'panel', 'aria-live': 'off' }) };
-  place.append(
-    element('h1', { class: 'unseen' }, text('page.map')),
-    element('div', { class: 'with-panel' }, element('div', { class: 'wide' }, parts.map, parts.replicas, parts.routes), parts.side));
+  const wide = element('div', { class: 'wide' }, parts.map, parts.replicas, parts.routes);
+  place.append(element('h1', { class: 'unseen' }, text('page.map')), element('div', { class: 'with-panel' }, wide, parts.side));
+  firstIfNarrow(1100, parts.side, wide, signal);
   chosen = search;
   watchMap(render, signal);
 }

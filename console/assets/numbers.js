@@ -27,7 +27,9 @@ export function update(search) {
   stop = new AbortController();
   const signal = AbortSignal.any([stop.signal, outer]);
   const minutes = SPANS.includes(search.get('minutes')) ? search.get('minutes') : '60';
-  const zoom = { service: search.get('service') ?? '', from: search.get('from'), to: search.get('to') };
+  const [from, to] = [search.get('from'), search.get('to')];
+  const isPart = Date.parse(from) < Date.parse(to);
+  const zoom = { service: search.get('service') ?? '', from: isPart ? from : null, to: isPart ? to : null };
   every(EVERY, refresh, signal);
 
   async function refresh() {

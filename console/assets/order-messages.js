@@ -13,7 +13,8 @@ export function showMessages(place, id, signal) {
   const above = element('div', {});
   const list = element('div', { id: 'messages-list' });
   let as = '';
-  place.replaceChildren(element('h2', { id: 'messages-title', tabindex: -1 }, text('order.messages')), element('p', { class: 'quiet' }, text('order.messages.kept')), above, list);
+  const close = element('a', { href: location.pathname, class: 'close', 'data-close': true, 'aria-label': text('order.messages.close') }, '×');
+  place.replaceChildren(element('h2', { id: 'messages-title', tabindex: -1 }, text('order.messages')), close, element('p', { class: 'quiet' }, text('order.messages.kept')), above, list);
   every(EVERY, refresh, signal);
 
   async function refresh() {
@@ -46,8 +47,8 @@ function row(message, missing, isOpen) {
   const { id, type, source, destination, written_at: written, received } = message;
   const state = stateOfMessage(message, missing);
   return element('tr', { 'data-message': id, 'data-is': state },
-    element('td', { class: 'steady' }, stateOf(STATES[state], text(`order.message.${state}`))),
-    element('td', { class: 'what' }, element('b', {}, type), ' ', idOf(id), errors(message), payload(message, isOpen)),
+    element('td', {}, stateOf(STATES[state], text(`order.message.${state}`))),
+    element('td', { class: 'what' }, element('b', { class: 'steady' }, type), ' ', idOf(id), errors(message), payload(message, isOpen)),
     element('td', {}, source ?? '–', ' → ', destination),
     element('td', {}, written ? at(written) : '–'),
     element('td', {}, sent(message)),
@@ -85,7 +86,7 @@ function errors({ last_error: lost, received }) {
   return [lost, received?.last_error].filter(Boolean).map((error) => element('div', { class: 'small' }, text('order.last_error'), ': ', error));
 }
 
-function payload({ source, data }, isOpen) {
+function payload({ id, source, data }, isOpen) {
   if (!source) return element('div', { class: 'quiet small' }, text('order.message.deleted'));
-  return element('details', { open: isOpen }, element('summary', {}, text('messages.payload')), element('pre', {}, JSON.stringify(data, null, 2)));
+  return element('details', { open: isOpen }, element('summary', { id: `payload-${id}`, 'data-row': true }, text('messages.payload')), element('pre', {}, JSON.stringify(data, null, 2)));
 }

@@ -2,7 +2,7 @@
 
 import { call } from './api.js';
 import { asking } from './ask.js';
-import { element, replace, withLoadingText } from './dom.js';
+import { byId, element, replace, withLoadingText } from './dom.js';
 import { every } from './live.js';
 import { showMessages } from './order-messages.js';
 import { moneyColumn } from './order-money.js';
@@ -33,7 +33,11 @@ export async function show(place, { params: [id], search, signal }) {
     shown?.abort();
     shown = query.has('messages') ? new AbortController() : null;
     messages.hidden = !shown;
-    if (!shown) return messages.replaceChildren();
+    if (!shown) {
+      messages.replaceChildren();
+      if (isMove) byId('to-messages')?.focus();
+      return;
+    }
     showMessages(messages, id, AbortSignal.any([signal, shown.signal]));
     if (isMove) messages.querySelector('h2').focus();
   }

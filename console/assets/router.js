@@ -54,6 +54,15 @@ function follow(event) {
   go(address.pathname + address.search);
 }
 
+// What cannot be decoded stays as it is, and names nothing.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 const viewOf = (path) => VIEWS.find(([pattern]) => pattern.test(path));
 
 async function route(isMove) {
@@ -73,7 +82,7 @@ async function route(isMove) {
     scrollTo(0, 0);
   }
   if (!found) return place.replaceChildren(element('p', {}, text('error.no_page')));
-  const params = found[0].exec(path).slice(1).map(decodeURIComponent);
+  const params = found[0].exec(path).slice(1).map(decoded);
   try {
     const module = await found[2]();
     if (mine.signal.aborted) return;

@@ -6,42 +6,49 @@ export function rows({ spans, logs }) {
   const known = new Map(spans.map((span) => [span.id, span]));
   const below = new Map();
   const parentOf = (id, links = []) => (known.has(id) ? id : links.map((link) => link.span_id).find((one) => known.has(one)) ?? '');
-  const put = (parent, row) => below.set(parent, [...(below.get(parent) ?? []), row]);
+  const put = (parent, row) => (below.has(parent) ? below.get(parent).push(row) : below.set(parent, [row]));
   spans.forEach((span) => put(parentOf(span.parent_id, span.links), { at: span.offset_ms, span }));
   logs.forEach((log) => put(parentOf(log.span_id), { at: log.offset_ms, log }));
   below.forEach((list) => list.sort((a, b) => a.at - b.at));
-  const seen = new Set();
-  const made = walk('', 0);
+  const [seen, made] = [new Set(), []];
+  walk(children('', 0));
   // A circle of parents has no beginning: such spans come last.
-  spans.filter((span) => !seen.has(span.id)).forEach((span) => made.push(...walkOne({ at: span.offset_ms, span }, 0)));
+  spans.forEach((span) => walk([{ depth: 0, span }]));
   return made;
 
-  function walk(id, depth) {
+  function children(id, depth) {
     const list = below.get(id) ?? [];
     const tries = attempts(list);
-    return list.flatMap((row) => walkOne({ ...row, attempt: tries.get(row.span?.id) }, depth));
+    return list.map((row) => ({ ...row, depth, attempt: tries.get(row.span?.id) }));
   }
 
-  function walkOne(row, depth) {
-    if (row.log) return [{ depth, log: row.log }];
-    const { span } = row;
-    if (seen.has(span.id)) return [];
-    seen.add(span.id);
-    const parent = known.get(parentOf(span.parent_id, span.links));
-    const end = parent ? parent.offset_ms + parent.duration_ms : Infinity;
-    const children = (below.get(span.id) ?? []).flatMap((child) => (child.span ? [child.span] : []));
-    return [{ depth, span, attempt: row.attempt, since: end < span.offset_ms ? end : null, own: own(span, children) }, ...walk(span.id, depth + 1)];
+  // Without recursion: a trace may be deeper than calls can be.
+  function walk(list) {
+    const waiting = list.reverse();
+    while (waiting.length) {
+      const { depth, span, log, attempt } = waiting.pop();
+      if (log) made.push({ depth, log });
+      if (log || seen.has(span.id)) continue;
+      seen.add(span.id);
+      const parent = known.get(parentOf(span.parent_id, span.links));
+      const end = parent ? parent.offset_ms + parent.duration_ms : Infinity;
+      const inside = children(span.id, depth + 1);
+      made.push({ depth, span, attempt, since: end < span.offset_ms ? end : null, own: own(span, inside.flatMap((row) => row.span ?? [])) });
+      inside.reverse().forEach((row) => waiting.push(row));
+    }
   }
 }
 
 // Calls of one parent to the same name are attempts, if there are several. A span may say its own number.
 function attempts(list) {
   const calls = list.flatMap(({ span }) => (span?.kind === 'client' ? [span] : []));
+  const same = Map.groupBy(calls, (span) => JSON.stringify([span.name, target(span)]));
   const numbers = new Map();
-  for (const span of calls) {
-    const again = calls.filter((other) => other.name === span.name && target(other) === target(span));
-    const said = span.attributes['http.request.resend_count'];
-    if (said !== undefined || again.length > 1) numbers.set(span.id, said === undefined ? again.indexOf(span) + 1 : Number(said) + 1);
+  for (const again of same.values()) {
+    again.forEach((span, index) => {
+      const said = span.attributes['http.request.resend_count'];
+      if (said !== undefined || again.length > 1) numbers.set(span.id, said === undefined ? index + 1 : Number(said) + 1);
+    });
   }
   return numbers;
 }

@@ -36,7 +36,7 @@ function orderOf({ attributes }) {
 }
 
 function render(place, trace) {
-  const scale = Math.max(0.001, ...trace.spans.map((span) => span.offset_ms + span.duration_ms), trace.duration_ms);
+  const scale = trace.spans.reduce((most, span) => Math.max(most, span.offset_ms + span.duration_ms), Math.max(0.001, trace.duration_ms));
   const colour = (service) => `c${Math.max(0, trace.services.indexOf(service)) % COLOURS}`;
   const all = rows(trace);
   const errors = trace.spans.filter((span) => span.error).length;

@@ -1,12 +1,9 @@
-//! How the pages look and how they are used: languages, contrast, windows of every width, the keyboard.
+//! How the pages look and how they read: languages, contrast, windows of every width.
 
 use e2e::{Browser, check_looks};
 use serde_json::json;
 
-use crate::{at_the_console, id, log, log_in, start, start_with};
-
-const ENTER: &str = "\u{e007}";
-const ESCAPE: &str = "\u{e00c}";
+use crate::{at_the_console, id, log, log_in, start_with};
 
 #[actix_web::test]
 async fn every_page_can_be_read_in_light_and_dark_and_fits_windows_from_360_to_2560_pixels() {
@@ -77,38 +74,4 @@ async fn a_chinese_reader_gets_every_page_in_chinese_and_the_choice_is_kept() {
     browser.open(&format!("/orders/{}", id(&order))).await;
     browser.shows(".story", "款项已扣").await;
     browser.picture("chinese-order").await;
-}
-
-#[actix_web::test]
-async fn the_keyboard_searches_walks_through_rows_opens_and_goes_back() {
-    let stack = start().await;
-    let ann = stack.register().await;
-    for _ in 0..3 {
-        let order = ann.place(&ann.product().await, 1, "tok_visa").await;
-        ann.order_reaches(&order, "confirmed").await;
-    }
-    let Some(browser) = at_the_console(&stack, "/orders").await else { return };
-    browser.find("#rows tr:nth-child(3)").await;
-    let row =
-        "return [...document.querySelectorAll('#rows tr')].indexOf(document.activeElement.closest('tr'))";
-    for (key, at) in [("j", 0), ("j", 1), ("j", 2), ("j", 2), ("k", 1)] {
-        browser.press(key).await;
-        assert_eq!(browser.run(row).await, at, "after {key}");
-    }
-    browser.press(ENTER).await;
-    browser.find(".story").await;
-    browser.press(ESCAPE).await;
-    browser.find("#rows tr").await;
-    browser.press("?").await;
-    browser.shows("dialog", "next row").await;
-    browser.press(ESCAPE).await;
-    browser.press("/").await;
-    browser.press("not an id").await;
-    browser.press(ENTER).await;
-    browser.shows("[role=search] + .wrong", "not an id").await;
-    browser.open("/orders").await;
-    browser.find("#rows tr").await;
-    browser.tab_to("nav a[data-page=traces]").await;
-    browser.press(ENTER).await;
-    browser.shows("h1", "Traces").await;
 }
