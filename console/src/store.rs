@@ -8,12 +8,14 @@ mod spans; // spans and traces
 pub use rollups::{Rollup, STEP_S};
 pub use spans::{Found, Summary};
 
+use serde::Serialize;
 use shared::db::{Db, DbError, Migrations, Tx};
 
 use crate::domain::{LogRecord, Span};
 
-/// Rows that one statement inserts. The time to bind parameters grows with the square of their number.
-const ROWS: usize = 8;
+/// How many rows one statement inserts: as many as fit. With any number of rows, each would be another statement to
+/// prepare.
+const ROWS: [usize; 3] = [64, 8, 1];
 
 pub fn migrations() -> Migrations {
     Migrations { sqlite: sqlx::migrate!("migrations/sqlite"), ..Migrations::none() }
@@ -47,6 +49,28 @@ impl Store {
     }
 }
 
+/// As JSON, without a copy of `value` in between.
+fn text(value: &impl Serialize) -> String {
+    // What has no other keys than texts does not fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Parts of `items`, each for one statement.
+fn parts<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let rows = ROWS.into_iter().find(|rows| *rows <= items.len())?;
+        let (part, rest) = items.split_at(rows);
+        items = rest;
+        Some(part)
+    })
+}
+
+/// The placeholders of `rows` rows, without numbers: SQLite looks up each number among all others, in a list.
+fn placeholders(columns: usize, rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(", "));
+    vec![row; rows].join(", ")
+}
+
 /// The pattern of LIKE for a text that contains `part`.
 fn containing(part: &str) -> String {
     format!("%{}", starting(part))
@@ -62,4 +86,17 @@ fn starting(part: &str) -> String {
         pattern.push(c);
     }
     pattern + "%"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_inserted_in_few_statements_of_three_sizes() {
+        let items: Vec<_> = (0..2 * ROWS[0] + ROWS[1] + 2).collect();
+        assert_eq!(parts(&items).map(<[_]>::len).collect::<Vec<_>>(), [64, 64, 8, 1, 1]);
+        assert_eq!(parts(&items).flatten().copied().collect::<Vec<_>>(), items);
+        assert_eq!(placeholders(2, 3), "(?, ?), (?, ?), (?, ?)");
+    }
 }

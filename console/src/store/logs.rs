@@ -1,19 +1,19 @@
 //! Log records.
 
 use serde_json::Value;
-use shared::db::{DbError, Query, Row, Tx, placeholders, query};
+use shared::db::{DbError, Query, Row, Tx, query};
 
 use super::spans::Found;
-use super::{ROWS, Store, containing, starting};
+use super::{Store, containing, parts, placeholders, starting, text};
 use crate::domain::{Level, LogCondition, LogRecord, LogSearch};
 
 const COLUMNS: &str = "id, at_us, trace_id, span_id, service, instance, level, message, attributes";
 
 pub(super) async fn add(tx: &mut Tx, records: &[LogRecord]) -> Result<(), DbError> {
-    for records in records.chunks(ROWS) {
+    for records in parts(records) {
         let insert = query(format!(
             "INSERT INTO logs (at_us, trace_id, span_id, service, instance, level, message, attributes) VALUES {}",
-            placeholders(1, 8, records.len())
+            placeholders(8, records.len())
         ));
         let bind = |insert: Query, record: &LogRecord| {
             insert
@@ -24,7 +24,7 @@ pub(super) async fn add(tx: &mut Tx, records: &[LogRecord]) -> Result<(), DbErro
                 .bind(record.instance.as_deref())
                 .bind(record.level as i64)
                 .bind(record.message.as_str())
-                .bind(Value::Object(record.attributes.clone()))
+                .bind(text(&record.attributes))
         };
         records.iter().fold(insert, bind).execute(&mut *tx).await?;
     }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
 use serde_json::{Value, json};
-use shared::db::{DbError, Query, Row, Tx, placeholders, query};
+use shared::db::{DbError, Query, Row, Tx, query};
 
-use super::{ROWS, Store, containing, starting};
+use super::{Store, containing, parts, placeholders, starting, text};
 use crate::domain::SpanCondition as Condition;
-use crate::domain::{Kind, Link, Span, SpanEvent, TraceSearch};
+use crate::domain::{Attributes, Kind, Link, Span, SpanEvent, TraceSearch};
 
 /// A trace in a list.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,39 +36,45 @@ pub struct Found<T> {
 /// Most spans of a trace. A client may send requests without end in one trace, and a page shows all spans of a trace.
 const MAX_SPANS: i64 = 2000;
 
-/// Writes spans, and returns those that were not there yet. A full trace takes no more: at most the rest of
-/// the [`ROWS`] spans that filled it.
+/// Writes spans, and returns those that were not there yet: a span may be sent twice. A full trace takes no more.
 pub(super) async fn add<'a>(tx: &mut Tx, spans: &'a [Span]) -> Result<Vec<&'a Span>, DbError> {
-    let mut new = Vec::with_capacity(spans.len());
+    let mut known = known(tx, spans).await?;
     let mut left = left(tx, spans).await?;
-    for spans in spans.chunks(ROWS) {
-        let has_room = |span: &&Span| left.get(&span.trace_id).is_none_or(|left| *left > 0);
-        let fitting: Vec<_> = spans.iter().filter(has_room).collect();
-        if fitting.is_empty() {
-            continue;
-        }
-        let mut inserted = insert(tx, &fitting).await?;
-        for span in fitting {
-            // A span may have been sent twice.
-            if inserted.remove(&(span.trace_id.clone(), span.id.clone())) {
-                *left.entry(span.trace_id.clone()).or_insert(MAX_SPANS) -= 1;
-                new.push(span);
-            }
+    let mut new = Vec::with_capacity(spans.len());
+    for span in spans {
+        let left = left.entry(span.trace_id.clone()).or_insert(MAX_SPANS);
+        if *left > 0 && known.insert((span.trace_id.clone(), span.id.clone())) {
+            *left -= 1;
+            new.push(span);
         }
     }
-    for summaries in summaries(&new).chunks(ROWS) {
+    for spans in parts(&new) {
+        insert(tx, spans).await?;
+    }
+    for summaries in parts(&summaries(&new)) {
         summarize(tx, summaries).await?;
     }
     Ok(new)
 }
 
-/// Returns the keys of the spans that were not there yet.
-async fn insert(tx: &mut Tx, spans: &[&Span]) -> Result<BTreeSet<(String, String)>, DbError> {
+/// The keys of those of `spans` that are here.
+async fn known(tx: &mut Tx, spans: &[Span]) -> Result<BTreeSet<(String, String)>, DbError> {
+    let keys: Vec<_> = spans.iter().map(|span| [&span.trace_id, &span.id]).collect();
+    let rows = query(
+        "SELECT s.trace_id, s.span_id FROM json_each($1) k \
+         JOIN spans s ON s.trace_id = k.value ->> 0 AND s.span_id = k.value ->> 1",
+    )
+    .bind(text(&keys))
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(|row| Ok((row.get("trace_id")?, row.get("span_id")?))).collect()
+}
+
+async fn insert(tx: &mut Tx, spans: &[&Span]) -> Result<(), DbError> {
     let insert = query(format!(
         "INSERT INTO spans (trace_id, span_id, parent_id, service, instance, name, kind, route, order_id, \
-            start_us, duration_us, is_error, details) \
-         VALUES {} ON CONFLICT DO NOTHING RETURNING trace_id, span_id",
-        placeholders(1, 13, spans.len())
+            start_us, duration_us, is_error, details) VALUES {}",
+        placeholders(13, spans.len())
     ));
     let bind = |insert: Query, span: &&Span| {
         insert
@@ -85,8 +92,7 @@ async fn insert(tx: &mut Tx, spans: &[&Span]) -> Result<BTreeSet<(String, String
             .bind(span.is_error)
             .bind(details(span))
     };
-    let inserted = spans.iter().fold(insert, bind).fetch_all(tx).await?;
-    inserted.iter().map(|row| Ok((row.get("trace_id")?, row.get("span_id")?))).collect()
+    spans.iter().fold(insert, bind).execute(tx).await.map(drop)
 }
 
 /// How many spans each trace of `spans` still takes; those that are new are missing.
@@ -136,7 +142,7 @@ async fn summarize(tx: &mut Tx, summaries: &[Summary]) -> Result<(), DbError> {
             start_us = min(traces.start_us, excluded.start_us), end_us = max(traces.end_us, excluded.end_us), \
             order_id = coalesce(traces.order_id, excluded.order_id), \
             spans = traces.spans + excluded.spans, errors = traces.errors + excluded.errors",
-        placeholders(1, 8, summaries.len())
+        placeholders(8, summaries.len())
     ));
     let bind = |upsert: Query, summary: &Summary| {
         upsert
@@ -250,12 +256,22 @@ fn sql(condition: &Condition, parameters: &mut Vec<shared::db::Value>) -> String
     }
 }
 
+/// What a span has beside its columns.
+#[derive(Serialize)]
+struct Details<'a> {
+    message: Option<&'a str>,
+    attributes: &'a Attributes,
+    links: Vec<[&'a str; 2]>,
+    events: Vec<(i64, &'a str, &'a Attributes)>,
+}
+
 fn details(span: &Span) -> String {
-    let links: Vec<_> = span.links.iter().map(|link| [&link.trace_id, &link.span_id]).collect();
-    let events: Vec<_> =
-        span.events.iter().map(|event| json!([event.at_us, event.name, event.attributes])).collect();
-    json!({ "message": span.message, "attributes": span.attributes, "links": links, "events": events })
-        .to_string()
+    text(&Details {
+        message: span.message.as_deref(),
+        attributes: &span.attributes,
+        links: span.links.iter().map(|link| [&*link.trace_id, &*link.span_id]).collect(),
+        events: span.events.iter().map(|event| (event.at_us, &*event.name, &event.attributes)).collect(),
+    })
 }
 
 fn summary(row: &Row) -> Result<Summary, DbError> {
