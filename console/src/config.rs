@@ -45,7 +45,7 @@ impl Config {
         let has_lab = http.lab.take().is_some();
         let otlp = HttpConfig {
             host: vars.or("OTLP_HOST", "127.0.0.1", "address that traces and logs are received on"),
-            port: vars.or("OTLP_PORT", "4318", "port for traces and logs: OTLP, HTTP, JSON"),
+            port: vars.or("OTLP_PORT", "4318", "port for traces and logs: OTLP, HTTP"),
             ..http.clone()
         };
         let database = DbConfig::from_vars(&mut vars, "sqlite://data/console.db");

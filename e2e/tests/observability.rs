@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use e2e::{Api, Person, Stack};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use serde::Serialize;
 use serde_json::Value;
 use shared::service::{HttpConfig, Service};
 use shared::testing::run;
@@ -207,10 +210,14 @@ impl Collector {
         let (sender, received) = unbounded_channel();
         let http = HttpConfig::for_tests();
         let collector = Service::bind("collector", http).unwrap().configure(move |app| {
-            for path in ["/v1/traces", "/v1/logs"] {
+            let decoders: [(&str, fn(&[u8]) -> Value); 2] = [
+                ("/v1/traces", decode::<ExportTraceServiceRequest>),
+                ("/v1/logs", decode::<ExportLogsServiceRequest>),
+            ];
+            for (path, decode) in decoders {
                 let sender = sender.clone();
-                let collect = move |body: web::Json<Value>| {
-                    sender.send(body.into_inner()).unwrap();
+                let collect = move |body: web::Bytes| {
+                    sender.send(decode(&body)).unwrap();
                     async { HttpResponse::Ok().finish() }
                 };
                 app.service(web::resource(path).route(web::post().to(collect)));
@@ -238,6 +245,11 @@ impl Collector {
     fn of_trace(&self, trace: &str) -> Vec<&(String, Value)> {
         self.spans.iter().filter(|(_, span)| span["traceId"] == trace).collect()
     }
+}
+
+/// A request to the collector, as OTLP has it in JSON.
+fn decode<T: prost::Message + Default + Serialize>(body: &[u8]) -> Value {
+    serde_json::to_value(T::decode(body).unwrap()).unwrap()
 }
 
 /// The value of an attribute as text; empty without one.

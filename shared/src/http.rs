@@ -45,7 +45,7 @@ pub struct Call {
     peer: Option<PeerTls>,
     time: Duration,
     headers: Vec<(&'static str, String)>,
-    body: Option<String>,
+    body: Option<Bytes>,
     span: Option<Span>,
 }
 
@@ -83,8 +83,7 @@ impl Call {
     /// Makes the exchange a client span, and the callee's span its child.
     pub fn traced(mut self, mut span: Span) -> Self {
         span.record(|span| {
-            span.name(self.method.to_string());
-            span.set("http.request.method", self.method.to_string());
+            span.request(self.method.as_str(), None);
             span.set("url.full", self.url.clone());
             if let Ok(url) = self.url.parse::<Uri>() {
                 span.set("server.address", url.host().unwrap_or_default().to_owned());
@@ -120,9 +119,9 @@ impl Call {
         self.body("application/json", body)
     }
 
-    pub fn body(self, content_type: &'static str, body: String) -> Self {
+    pub fn body(self, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut call = self.header(CONTENT_TYPE.as_str(), content_type.to_owned());
-        call.body = Some(body);
+        call.body = Some(body.into());
         call
     }
 }

@@ -17,6 +17,7 @@ use prometheus::{
 };
 
 use crate::resilience::retry::Failure;
+use crate::trace::{OTHER_METHOD, known_method};
 
 /// A failed registration is a mistake in the program: two metrics of one name.
 const REGISTERED: &str = "the name of a metric is registered once";
@@ -31,9 +32,6 @@ static REQUESTS: LazyLock<HistogramVec> = LazyLock::new(|| {
     let name = "http_server_request_duration_seconds";
     register_histogram_vec!(name, help, &labels, SECONDS.to_vec()).expect(REGISTERED)
 });
-
-/// Methods with a label of their own; others are `_OTHER`.
-const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
 
 /// A time series of [`REQUESTS`].
 struct Series {
@@ -50,7 +48,7 @@ thread_local! {
 
 /// Counts one answered request; `route` is the pattern, never a concrete path.
 pub fn request(method: &str, route: &str, status: u16, took: Duration) {
-    let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("_OTHER");
+    let method = known_method(method).unwrap_or(OTHER_METHOD);
     let is_it = |series: &Series| series.status == status && series.method == method && series.route == route;
     KNOWN.with_borrow_mut(|known| {
         let place = known.iter().position(is_it).unwrap_or_else(|| {

@@ -1,32 +1,31 @@
-//! Exports spans and log lines every second: OTLP over HTTP, as JSON, to the collector at
+//! Exports spans and log lines every second: OTLP over HTTP, as protobuf, to the collector at
 //! `OTEL_EXPORTER_OTLP_ENDPOINT`.
 //!
 //! ```text
-//! Span ends ──► queue ──► SpanExporter ──┐
-//!                                        ├─► Sender ─► POST /v1/traces, /v1/logs
-//! log line ───► queue ───────────────────┘
+//! span ends ──► SpanProcessor ──► queue ──► Sender ──► POST /v1/traces
+//! log line ─────────────────────► queue ──► Sender ──► POST /v1/logs
 //! ```
 //!
-//! Nothing waits for the collector. What does not fit into a queue, or cannot be delivered, is dropped and counted.
+//! A record is written as protobuf where it ends, so the queues contain bytes. Nothing waits for the collector. What
+//! does not fit into a queue, or cannot be delivered, is dropped and counted.
 
-mod json; // writes JSON without intermediate values
 mod logs; // log lines
+mod protobuf; // writes protobuf without intermediate values
 mod queue; // bounded; drops are counted
-mod sender; // posts batches, on the main thread
-mod spans; // the SDK's SpanExporter and SpanProcessor
+mod sender; // posts what waits, on the main thread
+mod spans; // the SDK's SpanProcessor
 
 pub(crate) use logs::record as export_log;
 
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{join, select};
+use futures_util::future::select;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter as _};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 
-use self::queue::Waiting;
-use self::sender::{Sender, Sending};
+use self::sender::Sender;
 use crate::config::Vars;
 use crate::stop::Stop;
 use crate::trace;
@@ -49,8 +48,8 @@ pub struct OtlpConfig {
 impl OtlpConfig {
     /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER_ARG` and `OTEL_LOGS_EXPORTER`.
     pub fn from_vars(vars: &mut Vars) -> Option<Self> {
-        let endpoint =
-            vars.optional("OTEL_EXPORTER_OTLP_ENDPOINT", "collector of traces and logs: OTLP, HTTP, JSON");
+        let endpoint = vars
+            .optional("OTEL_EXPORTER_OTLP_ENDPOINT", "collector of traces and logs: OTLP, HTTP, protobuf");
         let ratio: f64 =
             vars.or("OTEL_TRACES_SAMPLER_ARG", "1", "part of new traces that is sampled: 0 to 1");
         if !(0.0..=1.0).contains(&ratio) {
@@ -66,12 +65,8 @@ impl OtlpConfig {
 
 /// The exporter of this process. Its task is [`Exporter::run`].
 pub struct Exporter {
-    spans: Waiting<opentelemetry_sdk::trace::SpanData>,
-    logs: Waiting<String>,
-    exporter: spans::Exporter,
-    sender: Sender,
-    sending: Sending,
-    resource: String,
+    spans: Sender,
+    logs: Sender,
 }
 
 /// Begins to record, as the replica `instance` of `service`. `None` if this process has an exporter already.
@@ -89,16 +84,14 @@ pub(crate) fn start(config: &OtlpConfig, service: &'static str, instance: &str) 
         return None;
     }
     let logs = if config.logs { logs::start()? } else { queue::queue("logs").1 };
-    let (sender, sending) = sender::pair(&config.endpoint);
-    let mut exporter = spans::Exporter::new(sender.clone());
-    exporter.set_resource(&resource);
-    Some(Exporter { spans, logs, exporter, sender, sending, resource: json::resource(&resource) })
+    let sender = |waiting, scope| Sender::new(waiting, &config.endpoint, &resource, scope);
+    Some(Exporter { spans: sender(spans, env!("CARGO_PKG_NAME")), logs: sender(logs, "log") })
 }
 
 impl Exporter {
     /// Exports until `stop`, and then the rest, for at most 5 s: no program waits for its collector.
     pub async fn run(self, stop: Stop) {
-        let Self { mut spans, mut logs, exporter, sender, sending, resource } = self;
+        let Self { mut spans, mut logs } = self;
         let stopping = stop.clone();
         let exporting = async move {
             loop {
@@ -110,18 +103,8 @@ impl Exporter {
                         () = logs.batch() => {}
                     }
                 }
-                for batch in spans.take_all() {
-                    let count = batch.len();
-                    // The sender has logged the reason.
-                    if exporter.export(batch).await.is_err() {
-                        queue::dropped("traces", "not_delivered", count);
-                    }
-                }
-                for batch in logs.take_all() {
-                    if sender.post("/v1/logs", logs::body(&resource, &batch)).await.is_err() {
-                        queue::dropped("logs", "not_delivered", batch.len());
-                    }
-                }
+                spans.send().await;
+                logs.send().await;
                 if is_last {
                     return;
                 }
@@ -131,6 +114,6 @@ impl Exporter {
             stopping.requested().await;
             actix_web::rt::time::sleep(LAST_EXPORT).await;
         };
-        select(pin!(join(exporting, sending.run())), pin!(over)).await;
+        select(pin!(exporting), pin!(over)).await;
     }
 }

@@ -14,12 +14,10 @@ mod w3c; // traceparent and tracestate
 
 pub use current::Current;
 pub use opentelemetry::trace::{SpanContext, SpanKind};
-pub(crate) use w3c::write_hex;
 pub use w3c::{Traceparent, from_headers, parse};
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
-use std::time::SystemTime;
 
 use opentelemetry::trace::{
     Span as _, SpanBuilder, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
@@ -27,6 +25,12 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan};
+
+/// Most spans have no more attributes; their list grows only once.
+const ATTRIBUTES: usize = 8;
+
+/// Stands for all methods that HTTP does not define.
+pub(crate) const OTHER_METHOD: &str = "_OTHER";
 
 /// The tracer of this process; without an exporter there is none.
 static TRACER: OnceLock<Tracing> = OnceLock::new();
@@ -37,12 +41,30 @@ struct Tracing {
     ratio: f64,
 }
 
+impl Tracing {
+    /// Whether a new trace is sampled.
+    fn is_chosen(&self) -> bool {
+        self.ratio > 0.0 && (self.ratio >= 1.0 || rand::random::<f64>() < self.ratio)
+    }
+
+    fn start(&self, kind: SpanKind, name: &'static str, above: &Context) -> Span {
+        let builder = SpanBuilder {
+            span_kind: Some(kind),
+            name: name.into(),
+            attributes: Some(Vec::with_capacity(ATTRIBUTES)),
+            ..SpanBuilder::default()
+        };
+        let span = Box::new(self.tracer.build_with_context(builder, above));
+        Span { context: span.span_context().clone(), recording: Some(span) }
+    }
+}
+
 /// Samples `ratio` of the traces that begin here, and hands spans to `provider`'s processors. `false` if this process
 /// has a tracer already.
 pub(crate) fn install(builder: opentelemetry_sdk::trace::TracerProviderBuilder, ratio: f64) -> bool {
     use opentelemetry::trace::TracerProvider as _;
-    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
-    let provider: SdkTracerProvider = builder.with_sampler(sampler).build();
+    // A span that is not sampled is not even begun: see [`Span::below`].
+    let provider: SdkTracerProvider = builder.with_sampler(Sampler::AlwaysOn).build();
     TRACER.set(Tracing { tracer: provider.tracer(env!("CARGO_PKG_NAME")), ratio }).is_ok()
 }
 
@@ -58,15 +80,12 @@ impl Span {
     /// Begins a span below `parent`. Without a valid parent it begins a new trace.
     pub fn below(parent: Option<&SpanContext>, kind: SpanKind, name: &'static str) -> Self {
         match (TRACER.get(), parent) {
-            (Some(Tracing { tracer, .. }), None) => {
-                Self::started(tracer, SpanBuilder::from_name(name).with_kind(kind), &Context::new())
-            }
-            (Some(Tracing { tracer, .. }), Some(parent)) if parent.is_sampled() => {
-                let above = Context::new().with_remote_span_context(parent.clone());
-                Self::started(tracer, SpanBuilder::from_name(name).with_kind(kind), &above)
+            (Some(tracing), None) if tracing.is_chosen() => tracing.start(kind, name, &Context::new()),
+            (Some(tracing), Some(parent)) if parent.is_sampled() => {
+                tracing.start(kind, name, &Context::new().with_remote_span_context(parent.clone()))
             }
             (_, Some(parent)) => Self { context: parent.clone(), recording: None },
-            (None, None) => Self { context: unsampled(), recording: None },
+            (_, None) => Self { context: unsampled(), recording: None },
         }
     }
 
@@ -81,13 +100,6 @@ impl Span {
     /// A span that is never recorded.
     pub fn unrecorded(parent: Option<SpanContext>) -> Self {
         Self { context: parent.unwrap_or_else(unsampled), recording: None }
-    }
-
-    fn started(tracer: &SdkTracer, builder: SpanBuilder, above: &Context) -> Self {
-        let span = tracer.build_with_context(builder, above);
-        let context = span.span_context().clone();
-        let recording = span.is_recording().then(|| Box::new(span));
-        Self { context, recording }
     }
 
     /// The ids, for child spans.
@@ -120,6 +132,20 @@ impl Recording<'_> {
         self.0.update_name(name);
     }
 
+    /// Sets the method of a request, and names the span after it and the route. A client cannot make up names.
+    pub fn request(&mut self, method: &str, route: Option<&str>) {
+        let known = known_method(method);
+        let named = known.unwrap_or("HTTP");
+        match route {
+            Some(route) => self.name([named, " ", route].concat()),
+            None => self.name(named),
+        }
+        self.set("http.request.method", known.unwrap_or(OTHER_METHOD));
+        if known.is_none() {
+            self.set("http.request.method_original", method.to_owned());
+        }
+    }
+
     /// Links the span to another one that is a cause of it, and not its parent.
     pub fn link(&mut self, other: SpanContext) {
         self.0.add_link(other, Vec::new());
@@ -135,10 +161,15 @@ impl Recording<'_> {
 /// The context of a request from outside: it stays in the client's trace, but whether that is sampled is decided here.
 /// Not by the trace's id, which the client has chosen.
 pub fn resampled(outside: &SpanContext) -> SpanContext {
-    let ratio = TRACER.get().map_or(0.0, |tracing| tracing.ratio);
-    let is_sampled = ratio > 0.0 && (ratio >= 1.0 || rand::random::<f64>() < ratio);
-    let flags = TraceFlags::default().with_sampled(is_sampled);
+    let flags = TraceFlags::default().with_sampled(TRACER.get().is_some_and(Tracing::is_chosen));
     SpanContext::new(outside.trace_id(), outside.span_id(), flags, true, outside.trace_state().clone())
+}
+
+/// A method that HTTP defines.
+pub(crate) fn known_method(method: &str) -> Option<&'static str> {
+    const METHODS: [&str; 9] =
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+    METHODS.into_iter().find(|known| *known == method)
 }
 
 /// The id of a trace as text; `None` outside of a trace.
@@ -152,11 +183,6 @@ fn unsampled() -> SpanContext {
     let (trace, span) = (rand::random::<u128>().max(1), rand::random::<u64>().max(1));
     let (trace, span) = (TraceId::from(trace), SpanId::from(span));
     SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, false, TraceState::NONE)
-}
-
-/// Nanoseconds since 1970.
-pub(crate) fn nanos(time: SystemTime) -> u128 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
 }
 
 #[cfg(test)]

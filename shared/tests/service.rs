@@ -4,8 +4,12 @@
 
 use std::time::Duration;
 
+use actix_web::guard::{self, Guard};
 use actix_web::http::Method;
 use actix_web::{HttpResponse, web};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use serde::Serialize;
 use serde_json::Value;
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::db::testing::{postgres_url, urls};
@@ -263,13 +267,17 @@ async fn a_served_request_is_exported_as_a_span_and_its_lines_have_its_ids() {
     shared::telemetry::init("a-service").unwrap();
     let (sender, mut received) = tokio::sync::mpsc::unbounded_channel::<Value>();
     let collector = Service::bind("collector", HttpConfig::for_tests()).unwrap().configure(move |app| {
-        for path in ["/v1/traces", "/v1/logs"] {
+        let decoders: [(&str, fn(&[u8]) -> Value); 2] = [
+            ("/v1/traces", decode::<ExportTraceServiceRequest>),
+            ("/v1/logs", decode::<ExportLogsServiceRequest>),
+        ];
+        for (path, decode) in decoders {
             let sender = sender.clone();
-            let collect = move |body: web::Json<Value>| {
-                sender.send(body.into_inner()).unwrap();
+            let collect = move |body: web::Bytes| {
+                sender.send(decode(&body)).unwrap();
                 async { HttpResponse::Ok().finish() }
             };
-            app.service(web::resource(path).route(web::post().to(collect)));
+            app.service(web::resource(path).guard(is_protobuf()).route(web::post().to(collect)));
         }
     });
     let endpoint = run(collector.build().unwrap()).0.base.parse().unwrap();
@@ -318,6 +326,15 @@ async fn a_served_request_is_exported_as_a_span_and_its_lines_have_its_ids() {
         assert_eq!(attribute(&line["attributes"], "request_id"), id, "{line}");
         assert_eq!(line["severityText"], "INFO");
     }
+}
+
+fn is_protobuf() -> impl Guard {
+    guard::Header("content-type", "application/x-protobuf")
+}
+
+/// A request to the collector, as OTLP has it in JSON.
+fn decode<T: prost::Message + Default + Serialize>(body: &[u8]) -> Value {
+    serde_json::to_value(T::decode(body).unwrap()).unwrap()
 }
 
 /// The value of an attribute, as text.

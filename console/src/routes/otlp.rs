@@ -1,19 +1,18 @@
-//! `POST /v1/traces`, `POST /v1/logs`: OTLP over HTTP, in JSON. On a port of its own, without tokens: every
-//! program that reaches it may send. It answers no reads.
+//! `POST /v1/traces`, `POST /v1/logs`: OTLP over HTTP, as protobuf or as JSON. On a port of its own, without tokens:
+//! every program that reaches it may send. It answers no reads.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use actix_web::web::{BytesMut, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt as _;
-use serde_json::json;
 use shared::problem::Problem;
 use shared::service::resource;
 
 use super::hosts;
 use crate::error::Error;
 use crate::tasks::writer::{Arrival, Arrivals};
-use crate::views::otlp;
+use crate::views::otlp::{self, Encoding};
 
 /// Bytes of one request.
 pub const BODY_LIMIT: usize = 4 * 1024 * 1024;
@@ -27,7 +26,7 @@ async fn receive_traces(
     body: Payload,
     arrivals: Data<Arrivals>,
 ) -> Result<HttpResponse, Error> {
-    receive(request, body, arrivals, |body| otlp::spans(body).map(Arrival::Spans)).await
+    receive(request, body, arrivals, |encoding, body| otlp::spans(encoding, body).map(Arrival::Spans)).await
 }
 
 async fn receive_logs(
@@ -35,26 +34,25 @@ async fn receive_logs(
     body: Payload,
     arrivals: Data<Arrivals>,
 ) -> Result<HttpResponse, Error> {
-    receive(request, body, arrivals, |body| otlp::logs(body).map(Arrival::Logs)).await
+    receive(request, body, arrivals, |encoding, body| otlp::logs(encoding, body).map(Arrival::Logs)).await
 }
 
 async fn receive(
     request: HttpRequest,
     body: Payload,
     arrivals: Data<Arrivals>,
-    parse: fn(&[u8]) -> Result<Arrival, String>,
+    parse: fn(Encoding, &[u8]) -> Result<Arrival, String>,
 ) -> Result<HttpResponse, Error> {
+    hosts::check(&request)?;
+    let encoding = encoding(request.headers())
+        .ok_or_else(|| Error::from(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)))?;
     let _place = arrivals.begin()?;
-    let body = read(&request, body).await?;
-    arrivals.put(parse(&body).map_err(Error::NotOtlp)?)?;
-    Ok(HttpResponse::Ok().json(json!({})))
+    let body = read(body).await?;
+    arrivals.put(parse(encoding, &body).map_err(Error::NotOtlp)?)?;
+    Ok(HttpResponse::Ok().content_type(encoding.content_type()).body(encoding.accepted()))
 }
 
-async fn read(request: &HttpRequest, mut body: Payload) -> Result<BytesMut, Error> {
-    hosts::check(request)?;
-    if !is_plain_json(request.headers()) {
-        return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE).into());
-    }
+async fn read(mut body: Payload) -> Result<BytesMut, Error> {
     let mut bytes = BytesMut::new();
     while let Some(part) = body.next().await {
         let part = part.map_err(|_| Problem::malformed("The body broke off."))?;
@@ -66,9 +64,11 @@ async fn read(request: &HttpRequest, mut body: Payload) -> Result<BytesMut, Erro
     Ok(bytes)
 }
 
-fn is_plain_json(headers: &HeaderMap) -> bool {
-    let text = |value: &actix_web::http::header::HeaderValue| value.to_str().unwrap_or_default().to_owned();
-    let kind = headers.get(CONTENT_TYPE).map(text).unwrap_or_default();
-    let encoding = headers.get(CONTENT_ENCODING).map(text);
-    kind.starts_with("application/json") && encoding.is_none_or(|encoding| encoding == "identity")
+/// `None` for what is neither protobuf nor JSON, or compressed.
+fn encoding(headers: &HeaderMap) -> Option<Encoding> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let is_plain = text(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+    let content_type = text(CONTENT_TYPE)?.split(';').next().unwrap_or_default().trim();
+    let is_named = |encoding: &Encoding| content_type.eq_ignore_ascii_case(encoding.content_type());
+    Encoding::ALL.into_iter().find(is_named).filter(|_| is_plain)
 }

@@ -171,6 +171,10 @@ impl Console {
         self.otlp.send(Method::POST, path, Some(body)).await
     }
 
+    pub(crate) async fn send_protobuf(&self, path: &str, body: Vec<u8>) -> Reply {
+        self.otlp.with("content-type", "application/x-protobuf").send_text(Method::POST, path, body).await
+    }
+
     /// Sends spans, and waits until they can be read.
     pub(crate) async fn keep(&self, admin: &Api, spans: Vec<Value>) {
         let ids: Vec<_> = spans.iter().map(|span| span["traceId"].as_str().unwrap().to_owned()).collect();

@@ -1,4 +1,7 @@
 use actix_web::http::Method;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
 use serde_json::{Value, json};
 use shared::testing::{Api, eventually};
 
@@ -163,33 +166,60 @@ async fn a_span_that_is_sent_twice_is_kept_once() {
 }
 
 #[actix_web::test]
+async fn a_trace_and_its_log_lines_arrive_as_protobuf_too() {
+    let console = Console::start().await;
+    let (admin, trace) = (console.admin().await, id(32));
+    let spans = traces("a-service", vec![span(&trace, "GET /api/things")]);
+    let spans: ExportTraceServiceRequest = serde_json::from_value(spans).unwrap();
+    let line =
+        json!({ "timeUnixNano": now().to_string(), "body": { "stringValue": "served" }, "traceId": trace });
+    let lines: ExportLogsServiceRequest = serde_json::from_value(logs("a-service", vec![line])).unwrap();
+    for (path, body) in [("/v1/traces", spans.encode_to_vec()), ("/v1/logs", lines.encode_to_vec())] {
+        let reply = console.send_protobuf(path, body).await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, ""), "{path}");
+        assert_eq!(reply.header("content-type"), "application/x-protobuf");
+    }
+    let shown = eventually("its log line", SOON, async || {
+        let shown = console.kept(&admin, &trace).await;
+        (shown["logs"].as_array().unwrap().len() == 1).then_some(shown)
+    })
+    .await;
+    assert_eq!(shown["spans"][0]["name"], "GET /api/things");
+}
+
+#[actix_web::test]
 async fn what_is_no_otlp_is_refused_and_what_is_unknown_in_it_ignored() {
     let console = Console::start().await;
     for (path, body) in [
-        ("/v1/traces", json!({})),
-        ("/v1/traces", json!([])),
-        ("/v1/traces", json!({ "resourceLogs": [] })),
+        ("/v1/traces", json!([7])),
         ("/v1/traces", traces("a-service", vec![json!({ "traceId": "x" })])),
-        ("/v1/logs", json!({ "resourceSpans": [] })),
+        ("/v1/logs", json!({ "resourceLogs": {} })),
         ("/v1/logs", logs("a-service", vec![json!({ "body": {} })])),
     ] {
         console.send(path, &body).await.expect_problem(400, "malformed_request");
     }
+    let whole = traces("a-service", vec![span(&id(32), "GET /api/things")]);
+    let whole: ExportTraceServiceRequest = serde_json::from_value(whole).unwrap();
+    let mut whole = whole.encode_to_vec();
+    for bad in [&whole[..whole.len() - 1], b"{}", &[0xff; 20]] {
+        console.send_protobuf("/v1/traces", bad.to_vec()).await.expect_problem(400, "malformed_request");
+    }
+    // The unknown field 15.
+    whole.extend([15 << 3, 7]);
+    assert_eq!(console.send_protobuf("/v1/traces", whole).await.status, 200);
     let mut more = traces("a-service", vec![]);
     more["more"] = json!({ "a": 1 });
     console.send("/v1/traces", &more).await.expect(200);
-    for (name, value) in [("content-type", "application/x-protobuf"), ("content-encoding", "gzip")] {
-        let api = console.otlp.with(name, value);
+    for (kind, encoding) in [("text/plain", "identity"), ("application/json", "gzip")] {
+        let api = console.otlp.with("content-type", kind).with("content-encoding", encoding);
         let reply = api.send_text(Method::POST, "/v1/traces", "{}").await;
         reply.expect_problem(415, "unsupported_media_type");
     }
-    let large = "x".repeat(5 * 1024 * 1024);
-    let reply = console
-        .otlp
-        .with("content-type", "application/json")
-        .send_text(Method::POST, "/v1/traces", large)
-        .await;
-    reply.expect_problem(413, "body_too_large");
+    for kind in ["application/json", "application/x-protobuf"] {
+        let api = console.otlp.with("content-type", kind);
+        let reply = api.send_text(Method::POST, "/v1/traces", "x".repeat(5 * 1024 * 1024)).await;
+        reply.expect_problem(413, "body_too_large");
+    }
     console.otlp.get("/api/traces").await.expect_problem(404, "not_found");
 }
 

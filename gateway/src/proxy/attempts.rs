@@ -164,9 +164,7 @@ async fn attempt(
     span.record(|span| {
         let instance = picked.instance();
         let method = request.head.split(|byte| *byte == b' ').next().unwrap_or_default();
-        let method = String::from_utf8_lossy(method).into_owned();
-        span.name(method.clone());
-        span.set("http.request.method", method);
+        span.request(&String::from_utf8_lossy(method), None);
         let (host, port) = instance.authority().rsplit_once(':').unwrap_or((instance.authority(), "80"));
         span.set("server.address", host.to_owned());
         span.set("server.port", port.parse().unwrap_or(80_i64));

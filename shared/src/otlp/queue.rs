@@ -1,15 +1,18 @@
-//! A bounded queue between the code that records and the exporter. It never blocks.
+//! Records between the code that makes them and the exporter, written already. Nothing blocks, and the memory is
+//! bounded.
 
-use std::sync::{Arc, LazyLock};
+use std::cell::Cell;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use tokio::sync::Notify;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-/// Records in a queue.
-const LIMIT: usize = 4096;
-/// Records in one request. With so many, the exporter does not wait for its interval.
-const BATCH: usize = 512;
+use super::protobuf;
+
+/// Bytes that wait, for each signal. It is the size of the largest request, too: the console accepts 4 MiB.
+const LIMIT: usize = 2 * 1024 * 1024;
+/// With so many bytes, the exporter does not wait for its interval.
+const BATCH: usize = 256 * 1024;
 
 static DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let help =
@@ -19,62 +22,86 @@ static DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
         .expect("the name of a metric is registered once")
 });
 
-/// `signal` is `traces` or `logs`.
-pub(super) fn dropped(signal: &str, why: &str, count: usize) {
-    let count = u64::try_from(count).unwrap_or(u64::MAX);
-    DROPPED.with_label_values(&[signal, why]).inc_by(count);
+thread_local! {
+    /// Where a record is written, so that the queue is locked only for a copy.
+    static RECORD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Records as the field 2 of `ScopeSpans` or `ScopeLogs`.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) bytes: Vec<u8>,
+    pub(super) count: usize,
 }
 
 #[derive(Debug)]
-pub(super) struct Queue<T> {
+struct Shared {
     signal: &'static str,
-    sender: Sender<T>,
-    is_batch: Arc<Notify>,
+    records: Mutex<Records>,
+    is_batch: Notify,
 }
+
+#[derive(Debug)]
+pub(super) struct Queue(Arc<Shared>);
 
 /// The other end.
-pub(super) struct Waiting<T> {
-    receiver: Receiver<T>,
-    is_batch: Arc<Notify>,
+pub(super) struct Waiting(Arc<Shared>);
+
+/// `signal` is `traces` or `logs`.
+pub(super) fn queue(signal: &'static str) -> (Queue, Waiting) {
+    let shared = Arc::new(Shared { signal, records: Mutex::default(), is_batch: Notify::new() });
+    (Queue(shared.clone()), Waiting(shared))
 }
 
-pub(super) fn queue<T>(signal: &'static str) -> (Queue<T>, Waiting<T>) {
-    let (sender, receiver) = channel(LIMIT);
-    let is_batch = Arc::new(Notify::new());
-    (Queue { signal, sender, is_batch: is_batch.clone() }, Waiting { receiver, is_batch })
-}
+impl Queue {
+    /// Adds the record that `write` writes.
+    pub(super) fn push(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        // Empty if `write` logs: then the inner line has a buffer of its own.
+        let mut record = RECORD.try_with(Cell::take).unwrap_or_default();
+        record.clear();
+        write(&mut record);
+        self.add(&record);
+        // Not at the end of a thread.
+        let _ = RECORD.try_with(|kept| kept.set(record));
+    }
 
-impl<T> Queue<T> {
-    pub(super) fn push(&self, record: T) {
-        if self.sender.try_send(record).is_err() {
-            dropped(self.signal, "queue_full", 1);
+    fn add(&self, record: &[u8]) {
+        let Shared { signal, records, is_batch } = &*self.0;
+        let mut records = records.lock().unwrap_or_else(PoisonError::into_inner);
+        if records.bytes.len() + record.len() > LIMIT {
+            drop(records);
+            return dropped(signal, "queue_full", 1);
         }
-        if self.sender.capacity() <= LIMIT - BATCH {
-            self.is_batch.notify_one();
+        protobuf::bytes(&mut records.bytes, 2, record);
+        records.count += 1;
+        if records.bytes.len() >= BATCH {
+            is_batch.notify_one();
         }
     }
 }
 
-impl<T> Waiting<T> {
-    /// Waits until the queue has a whole batch.
+impl Waiting {
+    pub(super) fn signal(&self) -> &'static str {
+        self.0.signal
+    }
+
+    /// Waits until there are enough records for a request.
     pub(super) async fn batch(&self) {
-        self.is_batch.notified().await;
+        self.0.is_batch.notified().await;
     }
 
-    /// What waits now, in batches.
-    pub(super) fn take_all(&mut self) -> Vec<Vec<T>> {
-        std::iter::from_fn(|| self.take()).collect()
+    /// Exchanges what waits for `empty`.
+    pub(super) fn take(&self, mut empty: Records) -> Records {
+        empty.bytes.clear();
+        empty.bytes.shrink_to(BATCH);
+        empty.count = 0;
+        std::mem::replace(&mut *self.0.records.lock().unwrap_or_else(PoisonError::into_inner), empty)
     }
+}
 
-    /// At most [`BATCH`] records; `None` if there are none.
-    fn take(&mut self) -> Option<Vec<T>> {
-        let mut batch = Vec::new();
-        while batch.len() < BATCH {
-            let Ok(record) = self.receiver.try_recv() else { break };
-            batch.push(record);
-        }
-        (!batch.is_empty()).then_some(batch)
-    }
+pub(super) fn dropped(signal: &str, why: &str, count: usize) {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    DROPPED.with_label_values(&[signal, why]).inc_by(count);
 }
 
 #[cfg(test)]
@@ -83,10 +110,24 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_counts_and_never_blocks() {
-        let (queue, mut waiting) = queue("test");
-        (0..LIMIT + 3).for_each(|number| queue.push(number));
+        let (queue, waiting) = queue("test");
+        // The head of a record of 1,024 bytes has three.
+        let fit = LIMIT / (1024 + 3);
+        (0..fit + 3).for_each(|_| queue.push(|out| out.resize(1024, 1)));
         assert_eq!(DROPPED.with_label_values(&["test", "queue_full"]).get(), 3);
-        let taken: Vec<_> = waiting.take_all().into_iter().flatten().collect();
-        assert_eq!(taken, (0..LIMIT).collect::<Vec<_>>());
+        let taken = waiting.take(Records::default());
+        assert_eq!((taken.count, taken.bytes.len()), (fit, fit * (1024 + 3)));
+        assert_eq!(waiting.take(taken).count, 0);
+    }
+
+    #[test]
+    fn a_record_may_be_made_while_another_is_written() {
+        let (queue, waiting) = queue("nested");
+        queue.push(|out| {
+            out.push(1);
+            queue.push(|out| out.push(2));
+            out.push(3);
+        });
+        assert_eq!(waiting.take(Records::default()).bytes, [18, 1, 2, 18, 2, 1, 3]);
     }
 }

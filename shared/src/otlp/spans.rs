@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanId, SpanKind, Status};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
-use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
-use super::json;
+use super::protobuf;
 use super::queue::{Queue, Waiting, queue};
-use super::sender::Sender;
 
-/// Puts finished spans into the queue. The SDK's own processor has a thread, and does not say how many it drops.
+/// Writes finished spans into the queue. The SDK's own processor has a thread, and does not say how many it drops.
 #[derive(Debug)]
-pub(super) struct Processor(Queue<SpanData>);
+pub(super) struct Processor(Queue);
 
-pub(super) fn processor() -> (Processor, Waiting<SpanData>) {
+pub(super) fn processor() -> (Processor, Waiting) {
     let (queue, waiting) = queue("traces");
     (Processor(queue), waiting)
 }
@@ -25,7 +23,7 @@ impl SpanProcessor for Processor {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        self.0.push(span);
+        self.0.push(|out| write(out, &span));
     }
 
     fn force_flush(&self) -> OTelSdkResult {
@@ -37,96 +35,44 @@ impl SpanProcessor for Processor {
     }
 }
 
-/// Writes spans as JSON.
-#[derive(Debug)]
-pub(super) struct Exporter {
-    sender: Sender,
-    resource: String,
-}
-
-impl Exporter {
-    pub(super) fn new(sender: Sender) -> Self {
-        Self { sender, resource: "[]".to_owned() }
-    }
-}
-
-impl SpanExporter for Exporter {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let body = body(&self.resource, &batch);
-        self.sender.post("/v1/traces", body).await.map_err(OTelSdkError::InternalFailure)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.resource = json::resource(resource);
-    }
-}
-
-fn body(resource: &str, spans: &[SpanData]) -> String {
-    let mut out = String::with_capacity(512 + 1024 * spans.len());
-    out.push_str("{\"resourceSpans\":[{\"resource\":{\"attributes\":");
-    out.push_str(resource);
-    out.push_str(concat!(
-        "},\"scopeSpans\":[{\"scope\":{\"name\":\"",
-        env!("CARGO_PKG_NAME"),
-        "\"},\"spans\":["
-    ));
-    for (index, one) in spans.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        span(&mut out, one);
-    }
-    out.push_str("]}]}]}");
-    out
-}
-
-fn span(out: &mut String, span: &SpanData) {
+/// The fields of OTLP's `Span`.
+fn write(out: &mut Vec<u8>, span: &SpanData) {
     let context = &span.span_context;
-    out.push_str("{\"traceId\":");
-    json::id(out, &context.trace_id().to_bytes());
-    out.push_str(",\"spanId\":");
-    json::id(out, &context.span_id().to_bytes());
-    if span.parent_span_id != SpanId::INVALID {
-        out.push_str(",\"parentSpanId\":");
-        json::id(out, &span.parent_span_id.to_bytes());
-    }
+    protobuf::bytes(out, 1, &context.trace_id().to_bytes());
+    protobuf::bytes(out, 2, &context.span_id().to_bytes());
     let state = context.trace_state().header();
     if !state.is_empty() {
-        out.push_str(",\"traceState\":");
-        json::string(out, &state);
+        protobuf::text(out, 3, &state);
     }
-    out.push_str(",\"name\":");
-    json::string(out, &span.name);
-    out.push_str(",\"kind\":");
-    out.push_str(match span.span_kind {
-        SpanKind::Internal => "1",
-        SpanKind::Server => "2",
-        SpanKind::Client => "3",
-        SpanKind::Producer => "4",
-        SpanKind::Consumer => "5",
-    });
-    out.push_str(",\"startTimeUnixNano\":");
-    json::time(out, span.start_time);
-    out.push_str(",\"endTimeUnixNano\":");
-    json::time(out, span.end_time);
-    out.push_str(",\"attributes\":");
-    json::attributes(out, span.attributes.iter().map(|pair| (pair.key.as_str(), &pair.value)));
-    if !span.links.links.is_empty() {
-        out.push_str(",\"links\":[");
-        for (index, link) in span.links.links.iter().enumerate() {
-            out.push_str(if index > 0 { ",{\"traceId\":" } else { "{\"traceId\":" });
-            json::id(out, &link.span_context.trace_id().to_bytes());
-            out.push_str(",\"spanId\":");
-            json::id(out, &link.span_context.span_id().to_bytes());
-            out.push('}');
-        }
-        out.push(']');
+    if span.parent_span_id != SpanId::INVALID {
+        protobuf::bytes(out, 4, &span.parent_span_id.to_bytes());
     }
-    out.push_str(match span.status {
-        Status::Unset => ",\"status\":{}}",
-        Status::Ok => ",\"status\":{\"code\":1}}",
-        Status::Error { .. } => ",\"status\":{\"code\":2}}",
-    });
+    protobuf::text(out, 5, &span.name);
+    let kind = match span.span_kind {
+        SpanKind::Internal => 1,
+        SpanKind::Server => 2,
+        SpanKind::Client => 3,
+        SpanKind::Producer => 4,
+        SpanKind::Consumer => 5,
+    };
+    protobuf::uint(out, 6, kind);
+    protobuf::time(out, 7, span.start_time);
+    protobuf::time(out, 8, span.end_time);
+    for pair in &span.attributes {
+        protobuf::sdk_attribute(out, 9, pair.key.as_str(), &pair.value);
+    }
+    for link in &span.links.links {
+        protobuf::message(out, 13, |out| {
+            protobuf::bytes(out, 1, &link.span_context.trace_id().to_bytes());
+            protobuf::bytes(out, 2, &link.span_context.span_id().to_bytes());
+        });
+    }
+    let status = match span.status {
+        Status::Unset => return,
+        Status::Ok => 1,
+        Status::Error { .. } => 2,
+    };
+    protobuf::message(out, 15, |out| protobuf::uint(out, 3, status));
 }
 
 #[cfg(test)]
@@ -136,9 +82,11 @@ mod tests {
 
     use opentelemetry::trace::Link;
     use opentelemetry::{InstrumentationScope, KeyValue};
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
-    use serde_json::Value;
+    use prost::Message as _;
 
+    use super::super::sender::tests::body_of;
     use super::*;
     use crate::trace::parse;
 
@@ -164,11 +112,15 @@ mod tests {
             span_context: context,
             instrumentation_scope: InstrumentationScope::builder("shared").build(),
         };
-        let resource = Resource::builder_empty().with_service_name("a-service").build();
-        let body = body(&json::resource(&resource), &[span.clone(), span]);
-        let body: Value = serde_json::from_str(&body).unwrap();
-        let group = &body["resourceSpans"][0];
+        let (processor, waiting) = processor();
+        let body = body_of((processor.0, waiting), |queue| {
+            (0..2).for_each(|_| queue.push(|out| write(out, &span)));
+        });
+        let read = ExportTraceServiceRequest::decode(&body[..]).unwrap();
+        let read = serde_json::to_value(&read).unwrap();
+        let group = &read["resourceSpans"][0];
         assert_eq!(group["resource"]["attributes"][0]["value"]["stringValue"], "a-service");
+        assert_eq!(group["scopeSpans"][0]["scope"]["name"], "a scope");
         let spans = group["scopeSpans"][0]["spans"].as_array().unwrap();
         assert_eq!(spans.len(), 2);
         let expected = serde_json::json!({
@@ -181,9 +133,13 @@ mod tests {
             "startTimeUnixNano": "1700000000123456789",
             "endTimeUnixNano": "1700000000123456800",
             "attributes": [{ "key": "attempt", "value": { "intValue": "2" } }],
-            "links": [{ "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331" }],
-            "status": { "code": 2 },
+            "status": { "code": 2, "message": "" },
         });
-        assert_eq!(spans[1], expected);
+        for (field, value) in expected.as_object().unwrap() {
+            assert_eq!(&spans[1][field], value, "{field}");
+        }
+        let link = &spans[1]["links"][0];
+        assert_eq!(link["traceId"], "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(link["spanId"], "b7ad6b7169203331");
     }
 }

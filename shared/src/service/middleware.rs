@@ -246,8 +246,7 @@ impl Middleware {
         let failed = status >= 500 && status != 503;
         let Seen { span, method, path, .. } = seen;
         span.record(|span| {
-            span.name(format!("{method} {route}"));
-            span.set("http.request.method", method.to_string());
+            span.request(method.as_str(), Some(route));
             span.set("http.route", route.to_owned());
             span.set("url.path", path.clone());
             span.set("http.response.status_code", i64::from(status));

@@ -33,7 +33,7 @@ impl Traceparent {
 }
 
 /// Writes two digits for each byte. `format!` takes several times as long.
-pub(crate) fn write_hex(text: &mut [u8], bytes: &[u8]) {
+fn write_hex(text: &mut [u8], bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
