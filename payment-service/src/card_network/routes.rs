@@ -1,9 +1,10 @@
-//! Method, path and handler. A handler asks for the [behaviour](Behaviour) of the card first.
+//! Method, path and handler. A request is one transaction, which asks for the [behaviour](Behaviour) of the card first.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError as _, web};
 use serde_json::json;
 use shared::body::{Body, Fields, FromBody, Invalid};
+use shared::db::{DbError, Tx};
 use shared::idempotency;
 use shared::problem::Problem;
 use shared::request::Params;
@@ -35,14 +36,16 @@ async fn authorize(
     stop: web::Data<Stop>,
 ) -> Result<HttpResponse, Error> {
     let request = body.value;
-    let card = Card::from_token(&request.token);
-    let behaviour = behaviour(&store, card, Operation::Authorize, &request.key).await?;
-    let work = store.db().transaction(async |tx| store.authorize(tx, &request).await);
-    respond(behaviour, &stop, StatusCode::CREATED, work).await
+    let done = store.db().transaction(async |tx| {
+        let card = Card::from_token(&request.token);
+        let behaviour = behaviour(&store, tx, card, Operation::Authorize, &request.key).await?;
+        unless_failing(behaviour, store.authorize(tx, &request)).await
+    });
+    respond(done.await?, &stop, StatusCode::CREATED).await
 }
 
 async fn show_authorization(key: web::Path<String>, store: web::Data<Store>) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(store.authorization(&key).await?))
+    Ok(HttpResponse::Ok().json(store.authorization(store.db(), &key).await?))
 }
 
 async fn capture(
@@ -54,9 +57,12 @@ async fn capture(
     // As with a real processor, every call without a key is another capture.
     let given = request.headers().get(idempotency::HEADER).and_then(|value| value.to_str().ok());
     let capture_key = given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-    let behaviour = behaviour_of(&store, &key, Operation::Capture, &key).await?;
-    let work = store.db().transaction(async |tx| store.capture(tx, &key, &capture_key).await);
-    respond(behaviour, &stop, StatusCode::OK, work).await
+    let done = store.db().transaction(async |tx| {
+        let held = store.authorization(&mut *tx, &key).await?;
+        let behaviour = behaviour(&store, tx, held.card(), Operation::Capture, &key).await?;
+        unless_failing(behaviour, store.capture(tx, held, &capture_key)).await
+    });
+    respond(done.await?, &stop, StatusCode::OK).await
 }
 
 async fn void(
@@ -64,9 +70,15 @@ async fn void(
     store: web::Data<Store>,
     stop: web::Data<Stop>,
 ) -> Result<HttpResponse, Error> {
-    let behaviour = behaviour_of(&store, &key, Operation::Void, &key).await?;
-    let work = store.db().transaction(async |tx| store.void(tx, &key).await);
-    respond(behaviour, &stop, StatusCode::OK, work).await
+    let done = store.db().transaction(async |tx| {
+        let behaviour = match store.authorization(&mut *tx, &key).await {
+            Ok(held) => behaviour(&store, tx, held.card(), Operation::Void, &key).await?,
+            Err(Error::NotFound) => Behaviour::Prompt,
+            Err(error) => return Err(error),
+        };
+        unless_failing(behaviour, store.void(tx, &key)).await
+    });
+    respond(done.await?, &stop, StatusCode::OK).await
 }
 
 async fn refund(
@@ -76,9 +88,12 @@ async fn refund(
     stop: web::Data<Stop>,
 ) -> Result<HttpResponse, Error> {
     let RefundRequest { key: refund_key, amount } = body.value;
-    let behaviour = behaviour_of(&store, &key, Operation::Refund, &refund_key).await?;
-    let work = store.db().transaction(async |tx| store.refund(tx, &key, &refund_key, amount).await);
-    respond(behaviour, &stop, StatusCode::CREATED, work).await
+    let done = store.db().transaction(async |tx| {
+        let held = store.authorization(&mut *tx, &key).await?;
+        let behaviour = behaviour(&store, tx, held.card(), Operation::Refund, &refund_key).await?;
+        unless_failing(behaviour, store.refund(tx, held, &refund_key, amount)).await
+    });
+    respond(done.await?, &stop, StatusCode::CREATED).await
 }
 
 async fn show_statement(params: Params, store: web::Data<Store>) -> Result<HttpResponse, actix_web::Error> {
@@ -92,41 +107,37 @@ async fn show_statement(params: Params, store: web::Data<Store>) -> Result<HttpR
     Ok(HttpResponse::Ok().json(json!({ "charges": charges })))
 }
 
-/// The behaviour of the card of an authorization.
-async fn behaviour_of(
+async fn behaviour(
     store: &Store,
-    authorization: &str,
+    tx: &mut Tx,
+    card: Card,
     operation: Operation,
     key: &str,
-) -> Result<Behaviour, Error> {
-    match store.card(authorization).await? {
-        Some(card) => behaviour(store, card, operation, key).await,
-        None => Ok(Behaviour::Prompt),
-    }
-}
-
-async fn behaviour(store: &Store, card: Card, operation: Operation, key: &str) -> Result<Behaviour, Error> {
-    let call = match card.counts_calls() {
-        true => store.db().transaction(async |tx| store.count_call(tx, operation, key).await).await?,
-        false => 1,
-    };
+) -> Result<Behaviour, DbError> {
+    let call = if card.counts_calls() { store.count_call(tx, operation, key).await? } else { 1 };
     Ok(card.behaviour(operation, call))
 }
 
-async fn respond(
+/// Does the `work`, unless the card fails before. Returns its result with the behaviour.
+async fn unless_failing(
     behaviour: Behaviour,
+    work: impl Future<Output = Result<Authorization, Error>>,
+) -> Result<(Behaviour, Option<Authorization>), Error> {
+    match behaviour {
+        Behaviour::Failing(_) | Behaviour::InProgress => Ok((behaviour, None)),
+        Behaviour::Prompt | Behaviour::Delayed(_) | Behaviour::Silent => Ok((behaviour, Some(work.await?))),
+    }
+}
+
+async fn respond(
+    (behaviour, done): (Behaviour, Option<Authorization>),
     stop: &Stop,
     status: StatusCode,
-    work: impl Future<Output = Result<Authorization, Error>>,
 ) -> Result<HttpResponse, Error> {
     match behaviour {
         Behaviour::Failing(status) => return Ok(Problem::of_status(status).error_response()),
         Behaviour::InProgress => return Err(Error::InProgress),
-        Behaviour::Prompt | Behaviour::Delayed(_) | Behaviour::Silent => {}
-    }
-    let done = work.await?;
-    match behaviour {
-        Behaviour::Prompt | Behaviour::Failing(_) | Behaviour::InProgress => {}
+        Behaviour::Prompt => {}
         Behaviour::Delayed(delay) => stop.sleep(delay).await,
         Behaviour::Silent => stop.requested().await,
     }

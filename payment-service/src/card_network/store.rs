@@ -68,6 +68,12 @@ pub struct StatementRange {
     pub limit: Option<u32>,
 }
 
+impl Authorization {
+    pub fn card(&self) -> Card {
+        Card::from_token(&self.token)
+    }
+}
+
 impl Store {
     pub fn new(db: Db) -> Self {
         Self { db }
@@ -100,22 +106,25 @@ impl Store {
             _ => None,
         };
         // An earlier void had no order; it stays voided.
-        query(
+        let held = query(format!(
             "INSERT INTO authorizations (key, order_id, amount, currency, token, decline_code, voided) \
              VALUES ($1, $2, $3, $4, $5, $6, FALSE) ON CONFLICT (key) DO UPDATE \
              SET order_id = excluded.order_id, amount = excluded.amount, currency = excluded.currency, \
                  token = excluded.token \
-             WHERE authorizations.order_id IS NULL",
-        )
+             WHERE authorizations.order_id IS NULL RETURNING {COLUMNS}"
+        ))
         .bind(request.key.as_str())
         .bind(request.order_id.as_str())
         .bind(request.amount)
         .bind(request.currency.as_str())
         .bind(request.token.as_str())
         .bind(decline_code)
-        .execute(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await?;
-        let held = find(tx, &request.key).await?;
+        let held = match held {
+            Some(row) => authorization(&row)?,
+            None => self.authorization(tx, &request.key).await?,
+        };
         let same = held.order_id.as_ref() == Some(&request.order_id)
             && (held.amount, &held.currency, &held.token)
                 == (request.amount, &request.currency, &request.token);
@@ -124,18 +133,27 @@ impl Store {
 
     /// Takes the money that is held, once per `key`. Another key takes it again, and the statement shows
     /// it.
-    pub async fn capture(&self, tx: &mut Tx, authorization: &str, key: &str) -> Result<Authorization, Error> {
-        let held = find(&mut *tx, authorization).await?;
+    pub async fn capture(
+        &self,
+        tx: &mut Tx,
+        mut held: Authorization,
+        key: &str,
+    ) -> Result<Authorization, Error> {
         match (held.status, &held.decline_code) {
             (_, Some(code)) => return Err(Error::Declined(code.clone())),
             ("voided", _) => return Err(Error::Voided),
-            _ if Card::from_token(&held.token) == Card::CaptureDeclined => {
+            _ if held.card() == Card::CaptureDeclined => {
                 return Err(Error::Declined("card_declined".to_owned()));
             }
             _ => {}
         }
-        let amount = Card::from_token(&held.token).moves(held.amount);
-        move_money(tx, &held, key, "capture", amount).await
+        let amount = held.card().moves(held.amount);
+        if move_money(tx, &held, key, "capture", amount).await? {
+            held.captured += amount;
+            held.times_captured += 1;
+            held.status = "captured";
+        }
+        Ok(held)
     }
 
     /// Releases the money. An unknown key is kept, and never holds money later.
@@ -150,14 +168,14 @@ impl Store {
         .bind(authorization)
         .execute(&mut *tx)
         .await?;
-        if find(&mut *tx, authorization).await?.times_captured > 0 {
+        if self.authorization(&mut *tx, authorization).await?.times_captured > 0 {
             return Err(Error::Captured);
         }
         query("UPDATE authorizations SET voided = TRUE WHERE key = $1")
             .bind(authorization)
             .execute(&mut *tx)
             .await?;
-        find(tx, authorization).await
+        self.authorization(tx, authorization).await
     }
 
     /// Gives money back, once per `key`.
@@ -167,28 +185,30 @@ impl Store {
     pub async fn refund(
         &self,
         tx: &mut Tx,
-        authorization: &str,
+        mut held: Authorization,
         key: &str,
         amount: i64,
     ) -> Result<Authorization, Error> {
-        let held = find(&mut *tx, authorization).await?;
         let earlier = query("SELECT 1 FROM movements WHERE key = $1").bind(key);
         let repeated = earlier.fetch_optional(&mut *tx).await?.is_some();
         if !repeated && amount > held.captured - held.refunded {
             return Err(Error::ExceedsCaptured);
         }
-        let amount = Card::from_token(&held.token).moves(amount);
-        move_money(tx, &held, key, "refund", amount).await
+        let amount = held.card().moves(amount);
+        if move_money(tx, &held, key, "refund", amount).await? {
+            held.refunded += amount;
+        }
+        Ok(held)
     }
 
-    pub async fn authorization(&self, key: &str) -> Result<Authorization, Error> {
-        find(&self.db, key).await
-    }
-
-    pub async fn card(&self, authorization: &str) -> Result<Option<Card>, DbError> {
-        let token = query("SELECT token FROM authorizations WHERE key = $1").bind(authorization);
-        let row = token.fetch_optional(&self.db).await?;
-        row.map(|row| row.get::<String>("token").map(|token| Card::from_token(&token))).transpose()
+    pub async fn authorization<'c>(
+        &self,
+        conn: impl Into<Conn<'c>>,
+        key: &str,
+    ) -> Result<Authorization, Error> {
+        let select = query(format!("SELECT {COLUMNS} FROM authorizations WHERE key = $1")).bind(key);
+        let row = select.fetch_optional(conn).await?.ok_or(Error::NotFound)?;
+        Ok(authorization(&row)?)
     }
 
     /// All money moved, in the order of the keys.
@@ -197,7 +217,7 @@ impl Store {
         let wanted: Vec<_> =
             wanted.into_iter().filter_map(|(column, value)| Some((column, value.as_deref()?))).collect();
         // Without an order it was only voided, and moved nothing.
-        let mut sql = format!("{AUTHORIZATIONS} WHERE order_id IS NOT NULL");
+        let mut sql = format!("SELECT {COLUMNS} FROM authorizations WHERE order_id IS NOT NULL");
         for (number, (column, _)) in (1..).zip(&wanted) {
             sql += &format!(" AND {column} ${number}");
         }
@@ -210,40 +230,29 @@ impl Store {
     }
 }
 
+/// Returns whether the movement is new.
 async fn move_money(
     tx: &mut Tx,
     held: &Authorization,
     key: &str,
     kind: &str,
     amount: i64,
-) -> Result<Authorization, Error> {
-    query(
+) -> Result<bool, DbError> {
+    let insert = query(
         "INSERT INTO movements (key, authorization, kind, amount) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (key) DO NOTHING",
-    )
-    .bind(key)
-    .bind(held.key.as_str())
-    .bind(kind)
-    .bind(amount)
-    .execute(&mut *tx)
-    .await?;
-    find(tx, &held.key).await
+    );
+    let insert = insert.bind(key).bind(held.key.as_str()).bind(kind).bind(amount);
+    Ok(insert.execute(tx).await? == 1)
 }
 
-const AUTHORIZATIONS: &str = "SELECT key, order_id, amount, currency, token, decline_code, voided, \
+const COLUMNS: &str = "key, order_id, amount, currency, token, decline_code, voided, \
     (SELECT COALESCE(SUM(amount), 0) FROM movements WHERE authorization = authorizations.key \
         AND kind = 'capture') AS captured, \
     (SELECT COALESCE(SUM(amount), 0) FROM movements WHERE authorization = authorizations.key \
         AND kind = 'refund') AS refunded, \
     (SELECT COUNT(*) FROM movements WHERE authorization = authorizations.key \
-        AND kind = 'capture') AS times_captured \
-    FROM authorizations";
-
-async fn find<'c>(conn: impl Into<Conn<'c>>, key: &str) -> Result<Authorization, Error> {
-    let select = query(format!("{AUTHORIZATIONS} WHERE key = $1")).bind(key);
-    let row = select.fetch_optional(conn).await?.ok_or(Error::NotFound)?;
-    Ok(authorization(&row)?)
-}
+        AND kind = 'capture') AS times_captured";
 
 fn authorization(row: &Row) -> Result<Authorization, DbError> {
     let (decline_code, times_captured) =
