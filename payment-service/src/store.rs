@@ -299,7 +299,7 @@ impl Store {
             refunds::write(tx, refund).await?;
         }
         if let Some(transfer) = &change.transfer {
-            ledger::write(tx, change.payment.id, transfer, change.payment.updated_at).await?;
+            ledger::write_last(tx, change.payment.id, transfer, change.payment.updated_at);
         }
         tx.on_commit(metrics::count_on_commit(change));
         self.notify(tx, &change.payment, change.notice.clone(), traceparent);

@@ -41,29 +41,10 @@ pub struct Balance {
     pub balance: i64,
 }
 
-/// Writes both entries of `transfer` and adds them to the totals.
-pub(super) async fn write(
-    tx: &mut Tx,
-    payment_id: Uuid,
-    transfer: &Transfer,
-    at: OffsetDateTime,
-) -> Result<(), DbError> {
+/// Writes both entries of `transfer`, and adds them to the totals, at the end of `tx`.
+pub(super) fn write_last(tx: &mut Tx, payment_id: Uuid, transfer: &Transfer, at: OffsetDateTime) {
+    tx.last::<NewTransfers>().0.push((payment_id, *transfer, at));
     let currency = transfer.amount.currency();
-    let [(first, first_amount), (second, second_amount)] = transfer.entries();
-    query(
-        "INSERT INTO ledger_entries (payment_id, cause, account, amount, currency, at) \
-         VALUES ($1, $2, $3, $4, $5, $6), ($1, $2, $7, $8, $5, $6)",
-    )
-    .bind(payment_id)
-    .bind(transfer.cause.to_string())
-    .bind(first.as_str())
-    .bind(first_amount)
-    .bind(currency.as_str())
-    .bind(at)
-    .bind(second.as_str())
-    .bind(second_amount)
-    .execute(&mut *tx)
-    .await?;
     let totals = tx.last::<Totals>();
     totals.slot = (payment_id.as_u128() % SLOTS) as i64;
     for (account, amount) in transfer.entries() {
@@ -71,7 +52,31 @@ pub(super) async fn write(
         change.balance += amount;
         change.entries += 1;
     }
-    Ok(())
+}
+
+/// The transfers of one transaction: payment, transfer, time.
+#[derive(Default)]
+struct NewTransfers(Vec<(Uuid, Transfer, OffsetDateTime)>);
+
+#[async_trait(?Send)]
+impl LastWrite for NewTransfers {
+    async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
+        let insert = query(format!(
+            "INSERT INTO ledger_entries (payment_id, cause, account, amount, currency, at) VALUES {}",
+            placeholders(1, 6, 2 * self.0.len())
+        ));
+        let insert = self.0.iter().fold(insert, |insert, (payment_id, transfer, at)| {
+            transfer.entries().into_iter().fold(insert, |insert, (account, amount)| {
+                let insert = insert.bind(*payment_id).bind(transfer.cause.to_string()).bind(account.as_str());
+                insert.bind(amount).bind(transfer.amount.currency().as_str()).bind(*at)
+            })
+        });
+        insert.execute(tx).await.map(drop)
+    }
+
+    fn locks_contended_rows(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait(?Send)]
