@@ -314,6 +314,17 @@ impl Tx {
         self.clock.now()
     }
 
+    /// Whether transactions lock single rows. On SQLite they lock the whole database, so a row that exists only to be
+    /// locked is not needed.
+    pub fn locks_rows(&self) -> bool {
+        match &self.inner {
+            #[cfg(feature = "sqlite")]
+            TxInner::Sqlite(_) => false,
+            #[cfg(feature = "postgres")]
+            TxInner::Postgres(_) => true,
+        }
+    }
+
     /// Runs `action` right after the commit; never after a rollback.
     pub fn on_commit(&mut self, action: impl FnOnce() + Send + 'static) {
         self.on_commit.push(Box::new(action));
