@@ -1,6 +1,6 @@
 //! Orders, lists, timelines and sagas, as people read them.
 
-use shared::db::{DbError, Row, Value, placeholders, query};
+use shared::db::{DbError, Row, Value, query};
 use shared::request::{Page, Paging};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -50,9 +50,6 @@ pub struct SagaRow {
     pub saga: Saga,
 }
 
-/// Orders in one query of [`Store::newer_than`].
-const BATCH: usize = 32;
-
 const MAX_SAGAS: i64 = 500;
 
 impl Store {
@@ -64,15 +61,13 @@ impl Store {
 
     /// The orders that have changed. `versions` holds the id and the known version of each order.
     pub async fn newer_than(&self, versions: &[(Uuid, i64)]) -> Result<Vec<Order>, DbError> {
-        // The same text for every batch, so that the database prepares it once.
-        let sql = format!("SELECT {} FROM orders WHERE id IN {}", rows::ORDER, placeholders(1, BATCH, 1));
+        let Some(least) = versions.iter().map(|(_, version)| *version).min() else { return Ok(Vec::new()) };
+        let ids: Vec<_> = versions.iter().map(|(id, _)| *id).collect();
+        let sql = format!("SELECT {} FROM orders WHERE id = ANY($1) AND version > $2", rows::ORDER);
         let mut newer = Vec::new();
-        for batch in versions.chunks(BATCH) {
-            let ids = batch.iter().cycle().take(BATCH);
-            for row in ids.fold(query(&*sql), |query, (id, _)| query.bind(*id)).fetch_all(&self.db).await? {
-                if !batch.contains(&(row.get("id")?, row.get("version")?)) {
-                    newer.push(rows::order(&row)?);
-                }
+        for row in query(sql).bind(ids).bind(least).fetch_all(&self.db).await? {
+            if !versions.contains(&(row.get("id")?, row.get("version")?)) {
+                newer.push(rows::order(&row)?);
             }
         }
         Ok(newer)
