@@ -16,6 +16,7 @@ struct Config {
     seconds: u64,
     /// The keys of the cases to run; all if empty.
     only: Vec<String>,
+    policies: Vec<Policies>,
     peers: Vec<Peer>,
     /// Where the tables and the chart are written, too.
     record: Option<PathBuf>,
@@ -32,10 +33,12 @@ impl Config {
         let rounds = vars.or("ROUNDS", "5", "how often each proxy is measured in each case");
         let seconds = vars.or("SECONDS", "3", "how long each time");
         let only: String = vars.or("ONLY", "", "keys of cases, with commas; all if empty");
+        let policies: String = vars.or("POLICIES", "", "keys of policies, with commas; all if empty");
         let peers: String = vars.or("PEERS", "", "names of proxies, with commas; all if empty");
         let record = vars.optional("RECORD", "folder for the tables and the chart");
         let expected = vars.optional("EXPECTED", "file with instructions for a request, by profile");
         let profile = vars.or("MEASURED", "dist", "the profile of the gateway");
+        let is_listed = |keys: &str, key| keys.is_empty() || keys.split(',').any(|one| one == key);
         let list = |text: &str| text.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
         let peers = match peers.as_str() {
             "" => PEERS.to_vec(),
@@ -46,6 +49,7 @@ impl Config {
             rounds,
             seconds,
             only: list(&only),
+            policies: Policies::ALL.into_iter().filter(|one| is_listed(&policies, one.key())).collect(),
             peers,
             record,
             expected,
@@ -98,7 +102,7 @@ fn guard(file: &PathBuf, profile: &str, programs: Programs) -> Result<bool, Stri
 }
 
 fn compare(config: Config) -> Result<bool, String> {
-    let Config { programs, rounds, seconds, only, peers, record, profile, .. } = config;
+    let Config { programs, rounds, seconds, only, policies, peers, record, profile, .. } = config;
     let versions = [
         format!("{}, {}", date(), machine()),
         format!("gateway {}, profile {profile}", output("git", &["describe", "--always", "--dirty"])),
@@ -128,7 +132,7 @@ fn compare(config: Config) -> Result<bool, String> {
     lab.start_origins()?;
     let collector = serve(0)?;
     let mut rows = Vec::new();
-    for policies in [Policies::Bare, Policies::Full, Policies::Tls] {
+    for policies in policies {
         let mut proxies: Vec<(Peer, Running)> = Vec::new();
         for peer in peers.iter().filter(|peer| policies == Policies::Bare || peer.has_policies()) {
             let collector =

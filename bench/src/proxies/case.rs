@@ -61,6 +61,17 @@ pub enum Policies {
 }
 
 impl Policies {
+    pub const ALL: [Self; 3] = [Self::Bare, Self::Full, Self::Tls];
+
+    /// On the command line.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Full => "full",
+            Self::Tls => "tls",
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
