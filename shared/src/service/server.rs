@@ -213,6 +213,8 @@ impl Server {
             }
         }
         log::info!(instance = replica.instance; "stopped");
+        // The lines of the last requests may wait.
+        log::logger().flush();
         drained.0.stop();
         match lost {
             Some(task) => Err(std::io::Error::other(format!("the background task {task} ended early"))),
