@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev;
 use actix_web::error::PayloadError;
+use actix_web::http::{Method, Uri};
 use actix_web::web::Bytes;
 use actix_web::{HttpMessage as _, HttpRequest};
 use futures_util::Stream;
 use shared::problem::{Problem, codes};
-use shared::service::{End, Field, LogFields, Sent};
+use shared::service::{End, Field, LogFields, Sent, millis};
 use uuid::Uuid;
 
+use crate::address::text_of;
 use crate::engine::{Ended, Outcome};
 
 /// Why a request was not served, in Envoy's letters where it has them.
@@ -57,8 +59,8 @@ pub mod flags {
 /// Collects the fields while the request is served.
 #[derive(Debug)]
 pub struct AccessLog {
-    /// Method and path.
-    request: (String, String),
+    method: Method,
+    uri: Uri,
     started: Instant,
     client: Cell<Option<IpAddr>>,
     person: Cell<Option<Uuid>>,
@@ -79,7 +81,8 @@ impl AccessLog {
         }
         let now = Instant::now();
         let log = Rc::new(Self {
-            request: (request.method().to_string(), request.path().to_owned()),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
             started: now,
             client: Cell::default(),
             person: Cell::default(),
@@ -105,7 +108,7 @@ impl AccessLog {
 
     /// An attempt begins.
     pub fn attempt(&self, service: &str, instance: &str) {
-        *self.replica.borrow_mut() = format!("{service}/{instance}");
+        *self.replica.borrow_mut() = [service, "/", instance].concat();
         self.attempts.set(self.attempts.get() + 1);
         self.attempt_since.set(Instant::now());
     }
@@ -125,6 +128,7 @@ impl AccessLog {
         dev::Payload::Stream { payload: Box::pin(Counting { payload, log: self.clone() }) }
     }
 
+    /// Once: they are taken out.
     fn common(&self) -> Vec<(&'static str, Field)> {
         let mut fields = Vec::with_capacity(8);
         let mut text = |name, text: Option<String>| {
@@ -132,12 +136,12 @@ impl AccessLog {
                 fields.push((name, Field::Text(text)));
             }
         };
-        text("client", self.client.get().map(|client| client.to_string()));
+        text("client", self.client.get().map(text_of));
         text("person", self.person.get().map(|person| person.to_string()));
-        text("replica", Some(self.replica.borrow().clone()).filter(|replica| !replica.is_empty()));
+        text("replica", Some(self.replica.take()).filter(|replica| !replica.is_empty()));
         if self.attempts.get() > 0 {
             fields.push(("attempts", Field::Number(self.attempts.get())));
-            fields.push(("upstream_ms", Field::Millis(self.upstream.get().as_secs_f64() * 1000.0)));
+            fields.push(("upstream_ms", Field::Millis(millis(self.upstream.get()))));
         }
         let tunnel = self.tunnel.borrow().as_ref().map_or(0, |outcome| outcome.received.get());
         fields.push(("bytes_in", Field::Number(self.received.get() + tunnel)));
@@ -155,7 +159,7 @@ impl LogFields for AccessLog {
             None => flag(sent.end, problem),
         };
         if let Some(flag) = flag {
-            fields.push(("flag", Field::Text(flag.to_owned())));
+            fields.push(("flag", Field::Name(flag)));
         }
         fields
     }
@@ -168,12 +172,12 @@ impl Drop for AccessLog {
             return;
         }
         let mut fields = vec![
-            ("method", Field::Text(self.request.0.clone())),
-            ("path", Field::Text(self.request.1.clone())),
-            ("ms", Field::Millis(self.started.elapsed().as_secs_f64() * 1000.0)),
+            ("method", Field::Text(self.method.to_string())),
+            ("path", Field::Text(self.uri.path().to_owned())),
+            ("ms", Field::Millis(millis(self.started.elapsed()))),
         ];
         fields.extend(self.common());
-        fields.push(("flag", Field::Text(flags::CLIENT_GONE.to_owned())));
+        fields.push(("flag", Field::Name(flags::CLIENT_GONE)));
         log::logger().log(
             &log::Record::builder()
                 .target("request")

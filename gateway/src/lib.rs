@@ -11,6 +11,7 @@ pub mod edge; // the access log and the policies around the proxy
 pub mod proxy; // the life of a request
 pub mod oidc; // tokens of an external issuer
 pub mod identity; // verifies user tokens
+pub mod address; // addresses of clients
 pub mod rate; // rate limits
 pub mod concurrency; // limits of streams and waiting requests
 pub mod engine; // sends one request to one replica, streaming both ways

@@ -41,6 +41,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::access_log::{AccessLog, flags};
+use crate::address::is_private;
 use crate::cache::{Cache, Found, Lead};
 use crate::concurrency::{Concurrency, PerClient, Place, RefusedStreams};
 use crate::engine::{Body, Engine};
@@ -132,11 +133,12 @@ pub async fn proxy(
         }
         _ => None,
     };
+    let now = Instant::now();
     let streams = &gateway.concurrency.streams;
     let refused_streams = &gateway.concurrency.refused_streams;
     if request.method() == Method::GET
         && socket.is_none()
-        && refused_streams.contains(person, client, path, Instant::now())
+        && refused_streams.contains(person, client, path, now)
         && streams.is_full(person, client)
     {
         return Err(too_many("event streams"));
@@ -160,7 +162,7 @@ pub async fn proxy(
     let granted = wait.filter(|_| waiting.is_some()).unwrap_or_default();
     let head_timeout = Duration::from_secs(route.entry.head_timeout_s).max(granted);
     let dropped: &[&str] = if wait.is_some() && waiting.is_none() { &["prefer"] } else { &[] };
-    let upload_end = Instant::now() + UPLOAD_TIMEOUT;
+    let upload_end = now + UPLOAD_TIMEOUT;
     let mut payload = Some(payload);
     let (mut upload, (body, _kept)) = match payload.take_if(|_| has_body(&request)) {
         // `Content-Length: 0` is passed on.
@@ -315,16 +317,6 @@ fn client_address(request: &HttpRequest, table: &Table) -> IpAddr {
 
 fn peer_address(request: &HttpRequest) -> IpAddr {
     request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip())
-}
-
-/// Whether the address is of this machine or of a private network. A proxy in front of the gateway has such an address.
-fn is_private(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
-        IpAddr::V6(address) => {
-            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
-        }
-    }
 }
 
 /// Buffers a small body for a retry, if there is memory for it. Streams all other bodies.

@@ -47,6 +47,8 @@ struct Limits {
 /// The remaining requests, and the value of `RateLimit-Policy`.
 pub struct Rate(Option<(u32, HeaderValue)>);
 
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl RateLimits {
@@ -88,10 +90,9 @@ impl RateLimits {
         let client = Client::Address(network(client));
         let key = caller.map_or_else(|| client.clone(), |caller| Client::Person(caller.id));
         let refused = |not_until: &Exceeded| {
-            refused(not_until).header(HeaderName::from_static("ratelimit"), "\"default\";r=0;t=1").header(
-                HeaderName::from_static("ratelimit-policy"),
-                limits.policy.to_str().unwrap_or_default(),
-            )
+            refused(not_until)
+                .header(RATE_LIMIT, "\"default\";r=0;t=1")
+                .header(RATE_LIMIT_POLICY, limits.policy.to_str().unwrap_or_default())
         };
         let left = match limits.requests.check_key(&key) {
             Ok(state) => state.remaining_burst_capacity(),
@@ -140,7 +141,8 @@ impl Rate {
     /// Adds the response headers (draft-ietf-httpapi-ratelimit-headers).
     pub fn show(self, headers: &mut HeaderMap) {
         let Some((left, policy)) = self.0 else { return };
-        headers.insert(HeaderName::from_static("ratelimit"), value(&format!("\"default\";r={left};t=1")));
-        headers.insert(HeaderName::from_static("ratelimit-policy"), policy);
+        let text = ["\"default\";r=", itoa::Buffer::new().format(left), ";t=1"].concat();
+        headers.insert(RATE_LIMIT, value(&text));
+        headers.insert(RATE_LIMIT_POLICY, policy);
     }
 }

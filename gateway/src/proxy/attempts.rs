@@ -117,8 +117,7 @@ struct Previous<'a> {
 }
 
 /// Adds the headers that differ between attempts.
-pub(super) fn add_attempt_headers(head: &mut Vec<u8>, end: Instant, attempts: &Attempts, span: &Span) {
-    let left = end.saturating_duration_since(Instant::now());
+pub(super) fn add_attempt_headers(head: &mut Vec<u8>, left: Duration, attempts: &Attempts, span: &Span) {
     let (milliseconds, mut digits) =
         (u64::try_from(left.as_millis()).unwrap_or(u64::MAX), itoa::Buffer::new());
     headers::line(head, Deadline::NAME, digits.format(milliseconds).as_bytes());
@@ -140,12 +139,13 @@ async fn attempt(
     tried: &mut Tried,
     previous: Previous<'_>,
 ) -> Ended {
-    let mut picked = pick(route, plan, &tried.keys);
+    let now = Instant::now();
+    let mut picked = pick(route, plan, &tried.keys, now);
     // If no replica of the version is left, another version that gets requests has it.
     if matches!(picked, Err(PickError::NoCandidate)) && tried.others > 0 {
         let others = std::mem::take(&mut tried.others);
         tried.keys.drain(tried.barred..tried.barred + others);
-        picked = pick(route, plan, &tried.keys);
+        picked = pick(route, plan, &tried.keys, now);
     }
     let mut picked = match picked {
         Ok(picked) => picked,
@@ -158,7 +158,7 @@ async fn attempt(
         picked.exempt_from_limit();
     }
     tried.keys.push(picked.key());
-    let time = plan.end.saturating_duration_since(Instant::now());
+    let time = plan.end.saturating_duration_since(now);
     plan.log.iter().for_each(|log| log.attempt(&route.entry.service, &picked.instance().id));
     let mut span = Span::child(SpanKind::Client, "HTTP");
     span.record(|span| {
@@ -170,7 +170,7 @@ async fn attempt(
         span.set("server.port", port.parse().unwrap_or(80_i64));
         describe_attempt(span, &route.entry.service, &instance.id, previous.attempts, previous.reason);
     });
-    add_attempt_headers(&mut request.head, plan.end, previous.attempts, &span);
+    add_attempt_headers(&mut request.head, time, previous.attempts, &span);
     let exchanged = engine.exchange(picked.instance().authority(), picked.peer_tls(), request).await;
     span.record(|span| match &exchanged {
         Ok(answer) => {
@@ -233,13 +233,13 @@ impl Tried {
     }
 }
 
-fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey]) -> Result<PickedReplica, PickError> {
+fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey], now: Instant) -> Result<PickedReplica, PickError> {
     let (pool, picker, affinity) = (&route.pool, &route.picker, Some(plan.affinity.as_str()));
     if plan.repeatable {
-        return pool.pick(picker, affinity, tried, Instant::now());
+        return pool.pick(picker, affinity, tried, now);
     }
     probe(pool);
-    pool.pick_without_probe(picker, affinity, tried, Instant::now())
+    pool.pick_without_probe(picker, affinity, tried, now)
 }
 
 /// Tells the canary of the route how an attempt ended, unless that says nothing about the version.

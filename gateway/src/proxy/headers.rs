@@ -19,6 +19,7 @@ use shared::resilience::Deadline;
 use shared::service::{Exchange, Scheme};
 use shared::stop::Stop;
 
+use crate::address::text_of;
 use crate::concurrency::Place;
 use crate::engine::{Response, ResponseBody, Tunnel, UpstreamError};
 use crate::routing::Table;
@@ -129,19 +130,6 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     list(head, &header::VIA);
     let via = if request.version() == Version::HTTP_2 { "2 gateway" } else { VIA };
     put(head, &[via.as_bytes(), b"\r\n"]);
-}
-
-/// An address as text. `to_string` takes ten times as long.
-fn text_of(address: IpAddr) -> String {
-    let IpAddr::V4(address) = address else { return address.to_string() };
-    let (mut text, mut digits) = (String::with_capacity(15), itoa::Buffer::new());
-    for octet in address.octets() {
-        if !text.is_empty() {
-            text.push('.');
-        }
-        text.push_str(digits.format(octet));
-    }
-    text
 }
 
 fn is_one_of(name: &[u8], names: &[impl AsRef<[u8]>]) -> bool {

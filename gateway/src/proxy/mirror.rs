@@ -38,7 +38,8 @@ pub fn send(
     let others = route.pool.keys_not_matching(|instance| instance.version() == Some(version));
     let mut head = plan.head.clone();
     headers::line(&mut head, MIRRORED, b"1");
-    add_attempt_headers(&mut head, plan.end, &Attempts::default(), &Span::unrecorded(Current::span()));
+    let left = plan.end.saturating_duration_since(Instant::now());
+    add_attempt_headers(&mut head, left, &Attempts::default(), &Span::unrecorded(Current::span()));
     let request = Request {
         head,
         body,

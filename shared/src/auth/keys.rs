@@ -172,7 +172,7 @@ impl KeySet {
     ///
     /// # Errors
     /// [`Unverified::UnknownKey`] when a newer key set might know better.
-    pub fn verify(&self, token: &str) -> Result<UserClaims, Unverified> {
+    pub fn verify(&self, token: &str) -> Result<Arc<UserClaims>, Unverified> {
         // Locked until the claims are remembered: a key that is withdrawn meanwhile takes them along.
         let keys = self.0.keys.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let claims = keys.verified.claims(token, || self.verify_signature(token, &keys.by_id))?;

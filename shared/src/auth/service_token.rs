@@ -83,7 +83,7 @@ impl ServiceKeys {
     }
 
     /// Verifies the signature, that `iss` owns the key, the expiry, and the audience `callee`.
-    pub fn verify(&self, token: &str, callee: &str) -> Result<ServiceClaims, TokenError> {
+    pub fn verify(&self, token: &str, callee: &str) -> Result<Arc<ServiceClaims>, TokenError> {
         let public = self.public.get();
         let claims = public.verified.claims(token, || public.verify_signature(token, callee))?;
         if claims.exp + LEEWAY < unix_now() {

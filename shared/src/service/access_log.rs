@@ -1,7 +1,7 @@
 //! The log line of a request: written with the head of the response, or at its end if the handler adds fields.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::BodySize;
 use actix_web::http::Method;
@@ -39,6 +39,7 @@ pub enum End {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Field {
     Text(String),
+    Name(&'static str),
     Number(u64),
     Millis(f64),
 }
@@ -47,10 +48,16 @@ impl ToValue for Field {
     fn to_value(&self) -> Value<'_> {
         match self {
             Self::Text(text) => text.to_value(),
+            Self::Name(name) => name.to_value(),
             Self::Number(number) => number.to_value(),
             Self::Millis(millis) => millis.to_value(),
         }
     }
+}
+
+/// Milliseconds, with three digits of a fraction.
+pub fn millis(time: Duration) -> f64 {
+    (time.as_nanos() / 1000) as f64 / 1000.0
 }
 
 /// The parts of a request that are needed after its handler has run.
@@ -82,8 +89,7 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn write(&self, seen: &Seen, route: &str, more: &[(&'static str, Field)]) {
-        let pairs =
-            Pairs { line: self, seen, route, ms: seen.started.elapsed().as_secs_f64() * 1000.0, more };
+        let pairs = Pairs { line: self, seen, route, ms: millis(seen.started.elapsed()), more };
         let message = self.problem.as_ref().map_or("served", Problem::code);
         log::logger().log(
             &log::Record::builder()
