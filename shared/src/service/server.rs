@@ -164,7 +164,7 @@ impl Server {
             }
         };
         let connections = Shares::new(max_connections, per_client);
-        let workers = Workers::start(workers(), connections.clone(), make);
+        let workers = Workers::start(workers(), connections.clone(), make)?;
         let accepting = actix_web::rt::spawn(workers.accept(listener, secure, closing));
 
         let exporter = http.otlp.and_then(|config| otlp::start(&config, name, &replica.instance));
@@ -205,7 +205,8 @@ impl Server {
         if draining.in_flight() > 0 {
             log::warn!(requests = draining.in_flight(); "drain limit exceeded: running requests are cut off");
         }
-        let served = served.map(Workers::stop);
+        // Connections that are still open are closed.
+        let served = served.map(drop);
         stopper.stop();
         for (name, task) in tasks {
             if let Err(error) = task.await {

@@ -7,10 +7,11 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use actix_rt::Arbiter;
 use futures_util::future::LocalBoxFuture;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::connection::{IdleConnections, Scheme};
@@ -31,27 +32,22 @@ enum Command {
 /// The threads.
 pub(super) struct Workers {
     connections: Arc<Shares>,
-    workers: Vec<Worker>,
+    /// To each worker, which ends with its sender.
+    commands: Vec<UnboundedSender<Command>>,
     next: usize,
     next_to_evict: usize,
 }
 
-struct Worker {
-    arbiter: Arbiter,
-    commands: UnboundedSender<Command>,
-}
-
 impl Workers {
-    pub(super) fn start(threads: usize, connections: Arc<Shares>, make: Arc<MakeServe>) -> Self {
+    pub(super) fn start(threads: usize, connections: Arc<Shares>, make: Arc<MakeServe>) -> io::Result<Self> {
         let worker = |_| {
             let (commands, received) = unbounded_channel();
-            let (arbiter, make) = (Arbiter::new(), make.clone());
-            arbiter.spawn_fn(move || {
-                actix_web::rt::spawn(work(make, received));
-            });
-            Worker { arbiter, commands }
+            let make = make.clone();
+            thread::Builder::new().name("worker".to_owned()).spawn(move || run(make, received))?;
+            Ok(commands)
         };
-        Self { connections, workers: (0..threads).map(worker).collect(), next: 0, next_to_evict: 0 }
+        let commands = (0..threads).map(worker).collect::<io::Result<_>>()?;
+        Ok(Self { connections, commands, next: 0, next_to_evict: 0 })
     }
 
     /// Accepts connections until `closing`. Then it accepts those that wait in the kernel's queues, and closes the
@@ -102,7 +98,7 @@ impl Workers {
         }
         match share {
             Ok(share) => {
-                self.next = (self.next + 1) % self.workers.len();
+                self.next = (self.next + 1) % self.commands.len();
                 self.send(self.next, Command::Serve(stream, peer, scheme, share));
             }
             Err(Full::All) => metrics::refused_connection("all"),
@@ -112,20 +108,13 @@ impl Workers {
 
     /// Evicts in one worker after the other, because one of them may have no idle connection.
     fn evict_one(&mut self) {
-        self.next_to_evict = (self.next_to_evict + 1) % self.workers.len();
+        self.next_to_evict = (self.next_to_evict + 1) % self.commands.len();
         self.send(self.next_to_evict, Command::EvictIdle);
     }
 
     fn send(&self, worker: usize, command: Command) {
-        if self.workers[worker].commands.send(command).is_err() {
+        if self.commands[worker].send(command).is_err() {
             log::error!("a worker thread has died");
-        }
-    }
-
-    /// Closes what is still open.
-    pub(super) fn stop(self) {
-        for worker in self.workers {
-            worker.arbiter.stop();
         }
     }
 }
@@ -141,6 +130,14 @@ async fn accept_on(
     match listener {
         Some(listener) => listener.accept().await,
         None => std::future::pending().await,
+    }
+}
+
+/// The runtime of one worker. Unlike the `LocalSet` of actix's arbiters, it schedules each task once.
+fn run(make: Arc<MakeServe>, commands: UnboundedReceiver<Command>) {
+    match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime.block_on(work(make, commands)),
+        Err(error) => log::error!(error:%; "a worker cannot be started"),
     }
 }
 
