@@ -1,5 +1,5 @@
-//! Logging with `log`: one line per event on standard error, as `key=value` text or as JSON. Lines go to the OTLP
-//! collector, too, if there is one.
+//! Logging with `log` and `env_logger`: one line per event on standard error, as `key=value` text or as JSON. Lines go
+//! to the OTLP collector, too, if there is one.
 //!
 //! A line that is written within a request, a message or a job has its `request_id` and `trace_id`, from
 //! [`Current`](crate::trace::Current). docs/telemetry.md lists the names of all fields.
@@ -10,9 +10,11 @@
 mod lines; // text and JSON
 mod output; // standard error
 
-use env_filter::Filter;
+use std::io::Write as _;
 
-use self::output::{Output, Urgency};
+use env_logger::Target;
+
+use self::output::Output;
 use crate::{limits, otlp};
 
 #[derive(Debug, thiserror::Error)]
@@ -34,19 +36,16 @@ pub fn init(service: &'static str) -> Result<(), TelemetryError> {
         Ok("text") | Err(_) => lines::text,
         Ok(other) => return Err(TelemetryError::Format(other.to_owned())),
     };
-    let mut filter = env_filter::Builder::new();
-    filter.filter_level(log::LevelFilter::Info).filter_module("actix_server", log::LevelFilter::Warn);
-    if let Ok(levels) = std::env::var("RUST_LOG") {
-        filter.parse(&levels);
-    }
-    let filter = filter.build();
-    let max = filter.filter();
-    log::set_boxed_logger(Box::new(Logger {
-        service,
-        filter,
-        format,
-        output: Output::new(Box::new(std::io::stderr()))?,
-    }))?;
+    let output = Output::new(Box::new(std::io::stderr()))?;
+    let lines = env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Info)
+        .filter_module("actix_server", log::LevelFilter::Warn)
+        .parse_default_env()
+        .target(Target::Pipe(Box::new(output.clone())))
+        .format(move |out, record| writeln!(out, "{}", format(service, record)))
+        .build();
+    let max = lines.filter();
+    log::set_boxed_logger(Box::new(Logger { lines, output }))?;
     log::set_max_level(max);
     limits::raise_descriptors();
     Ok(())
@@ -54,33 +53,32 @@ pub fn init(service: &'static str) -> Result<(), TelemetryError> {
 
 /// Writes each line to standard error, and hands it to the exporter.
 struct Logger {
-    service: &'static str,
-    filter: Filter,
-    format: fn(&str, &log::Record<'_>) -> String,
+    lines: env_logger::Logger,
     output: Output,
 }
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        self.filter.enabled(metadata)
+        self.lines.enabled(metadata)
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if self.filter.matches(record) {
-            self.output.write(&(self.format)(self.service, record), urgency(record.metadata()));
+        if self.lines.matches(record) {
+            self.lines.log(record);
+            if !may_wait(record.metadata()) {
+                self.output.write_out();
+            }
             otlp::export_log(record);
         }
     }
 
     fn flush(&self) {
-        self.output.flush();
+        self.output.write_out();
     }
 }
 
-/// Lines of requests come in such numbers that each write counts. Those of failures do not, and may be the last.
-fn urgency(line: &log::Metadata<'_>) -> Urgency {
-    match line.target() == "request" && line.level() >= log::Level::Info {
-        true => Urgency::Soon,
-        false => Urgency::AtOnce,
-    }
+/// Whether a line may wait. There are so many lines of requests that each system call counts. The lines of failures are
+/// few, and may be the last before a crash.
+fn may_wait(line: &log::Metadata<'_>) -> bool {
+    line.target() == "request" && line.level() >= log::Level::Info
 }
