@@ -45,3 +45,22 @@ async fn no_query_reads_a_whole_table_that_grows() {
         assert!(reads.iter().any(|read| read.contains(small)), "this reads no whole table: {small}");
     }
 }
+
+/// A customer may have many payments, an order has few.
+#[actix_web::test]
+async fn the_payments_of_an_order_are_found_by_the_order_also_for_a_customer() {
+    let database_url = testing::sqlite_url();
+    let world = World::with(Setup { database_url: database_url.clone(), ..Setup::default() }).await;
+    let ordered = world.captured().await;
+    let of_order = format!("/api/payments?order_id={}", ordered.order_id);
+    world.as_customer(ordered.customer_id).get(&of_order).await.expect(200);
+    let db = Db::open(&DbConfig::at(&database_url), Migrations::none()).await.unwrap();
+    let plans = testing::query_plans(&db).await.into_iter();
+    let steps: Vec<_> = plans
+        .filter(|(_, sql)| {
+            sql.contains("FROM payments") && sql.contains("customer_id") && sql.contains("order_id =")
+        })
+        .map(|(step, _)| step)
+        .collect();
+    assert!(!steps.is_empty() && steps.iter().all(|step| step.contains("payments_order")), "{steps:?}");
+}

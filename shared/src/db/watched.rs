@@ -20,19 +20,23 @@ pub fn crash_at(write: i64) {
 /// The statements run so far for which SQLite scans a whole table without an index, each prefixed by the step
 /// of its query plan.
 pub async fn whole_table_reads(db: &Db) -> Vec<String> {
-    let mut reads = Vec::new();
+    let steps = query_plans(db).await.into_iter().filter(|(step, _)| is_whole(step));
+    steps.map(|(step, sql)| format!("{step}: {sql}")).collect()
+}
+
+/// Each step of SQLite's plan for each statement run so far, with the statement.
+pub async fn query_plans(db: &Db) -> Vec<(String, String)> {
+    let mut steps = Vec::new();
     let seen = seen().clone();
     for sql in seen.iter().filter(|run| run.contains(' ') && !run.contains("COMMIT")) {
         // A statement of another database may not fit this one.
         let Ok(plan) = query(format!("EXPLAIN QUERY PLAN {sql}")).fetch_all(db).await else { continue };
         for step in plan {
             let step: String = step.get("detail").unwrap_or_else(|why| panic!("{sql}: {why}"));
-            if is_whole(&step) {
-                reads.push(format!("{step}: {sql}"));
-            }
+            steps.push((step, sql.clone()));
         }
     }
-    reads
+    steps
 }
 
 /// Called before each statement.
