@@ -1,5 +1,8 @@
 //! Rows, bytes and transactions in the databases, and a way to age their rows.
 
+pub mod books; // whether what the databases hold adds up
+pub mod copies; // more orders
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +26,9 @@ enum Server {
 /// The chassis' tables that are pruned, and the columns that decide when.
 const PRUNED: [(&str, &str); 3] =
     [("outbox", "sent_at"), ("inbox", "seen_at"), ("idempotency_keys", "expires_at")];
+
+/// The database of the card network, which is a file everywhere.
+const CARD_NETWORK: &str = "card-network";
 
 /// The database of pgbench, which is dropped again.
 const PGBENCH: &str = "pgbench";
@@ -50,17 +56,22 @@ impl Database {
         urls: &str,
         name: &'static str,
     ) -> Result<Self, String> {
+        let file = async |url: &str| {
+            let db = Db::open(&DbConfig::at(url), Migrations::none()).await;
+            db.map(Server::File).map_err(|why| why.to_string())
+        };
+        let container = async |service: &str| {
+            let found = environment.replicas().await.into_iter().find(|one| one.service == service);
+            found.ok_or_else(|| format!("There is no container of {service}."))
+        };
         let server = match environment {
-            Environment::Embedded => {
-                let config = DbConfig::at(&urls.replace("{name}", name));
-                let db = Db::open(&config, Migrations::none()).await;
-                Server::File(db.map_err(|why| why.to_string())?)
+            Environment::Embedded => file(&urls.replace("{name}", name)).await?,
+            Environment::Compose if name == CARD_NETWORK => {
+                let volume = crate::environment::volume(&container(name).await?).await;
+                let volume = volume.ok_or("The card network has no volume.")?;
+                file(&format!("sqlite://{volume}/{name}.db")).await?
             }
-            Environment::Compose => {
-                let mut replicas = environment.replicas().await.into_iter();
-                let found = replicas.find(|one| one.service == "postgres");
-                Server::Container(found.ok_or("There is no container of postgres.")?)
-            }
+            Environment::Compose => Server::Container(container("postgres").await?),
         };
         Ok(Self { name, server })
     }
@@ -237,6 +248,22 @@ impl Database {
                 let printed = self.psql(sql).await?;
                 printed.trim().parse().map_err(|_| format!("no number: {printed}"))
             }
+        }
+    }
+
+    /// Runs the statements in one transaction.
+    async fn run(&self, statements: &[String]) -> Result<(), String> {
+        match &self.server {
+            Server::File(db) => {
+                let all = db.transaction(async |tx| {
+                    for statement in statements {
+                        query(statement.as_str()).execute(&mut *tx).await?;
+                    }
+                    Ok::<_, DbError>(())
+                });
+                all.await.map_err(|error| error.to_string())
+            }
+            Server::Container(_) => self.psql(&statements.join("; ")).await.map(drop),
         }
     }
 

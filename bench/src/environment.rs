@@ -3,10 +3,11 @@
 mod compose;
 mod embedded;
 
-pub(crate) use compose::image;
+pub(crate) use compose::{image, volume};
 
 use std::time::Duration;
 
+use e2e::Api;
 use serde_json::Value;
 use shared::stop::Stop;
 use tokio::process::Command;
@@ -44,6 +45,19 @@ impl Environment {
         match self {
             Self::Embedded => embedded::get(replica, path, token).await,
             Self::Compose => compose::get(replica, path, token).await,
+        }
+    }
+
+    /// Its own port. `None` if it is not a program of ours.
+    pub async fn api(self, replica: &Replica) -> Option<Api> {
+        Some(Api::at(format!("http://{}:{}", self.address(replica).await?, replica.port?)))
+    }
+
+    /// The host's name or address.
+    pub async fn address(self, replica: &Replica) -> Option<String> {
+        match self {
+            Self::Embedded => Some("127.0.0.1".to_owned()),
+            Self::Compose => compose::address(replica).await,
         }
     }
 

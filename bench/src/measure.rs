@@ -41,3 +41,11 @@ fn cpu(process: u32) -> Option<Duration> {
     let ticks: u32 = stat.get(11..15)?.iter().filter_map(|field| field.parse::<u32>().ok()).sum();
     Some(TICK * ticks)
 }
+
+/// Since the process began.
+pub fn age(process: u32) -> Option<Duration> {
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    let began: u32 = process::stat(process)?.get(19)?.parse().ok()?;
+    Some(Duration::from_secs_f64(uptime).saturating_sub(TICK * began))
+}

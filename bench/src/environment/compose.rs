@@ -40,8 +40,24 @@ pub(super) async fn processes(replica: &Replica) -> Vec<u32> {
 
 /// The image of a container.
 pub(crate) async fn image(replica: &Replica) -> Option<String> {
-    let inspect = ["inspect", "--format", "{{.Image}}", &replica.name];
-    Some(output("docker", &inspect, None).await?.trim().to_owned())
+    inspect(replica, "{{.Image}}").await
+}
+
+/// The folder of this machine that a container has as /data.
+pub(crate) async fn volume(replica: &Replica) -> Option<String> {
+    let format = r#"{{range .Mounts}}{{if eq .Destination "/data"}}{{.Source}}{{end}}{{end}}"#;
+    inspect(replica, format).await
+}
+
+/// Its address in the first of its networks, which this machine reaches on Linux.
+pub(super) async fn address(replica: &Replica) -> Option<String> {
+    let addresses = inspect(replica, "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}").await?;
+    addresses.split_whitespace().next().map(str::to_owned)
+}
+
+async fn inspect(replica: &Replica, format: &str) -> Option<String> {
+    let found = output("docker", &["inspect", "--format", format, &replica.name], None).await?;
+    Some(found.trim().to_owned()).filter(|found| !found.is_empty())
 }
 
 pub(super) async fn kill(replica: &Replica, stop: &Stop) -> bool {

@@ -1,18 +1,23 @@
 //! Places orders round by round, and reads what they cost.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bench::customer::{Customer, Request};
+use bench::customer::Request;
 use bench::database::Database;
+use bench::database::books::Checked;
+use bench::database::copies::Originals;
 use bench::deployment::{Deployment, DeploymentConfig};
-use bench::measure::{Usage, usage};
-use futures_util::future::try_join_all;
-use serde_json::{Value, json};
+use bench::environment::Replica;
+use bench::measure::{Usage, age, usage};
+use e2e::Api;
+use shared::stop::Stop;
 use tokio::time::Instant;
 use xtask::programs;
 
+use crate::buyers::Buyers;
+use crate::reads::Reader;
 use crate::round::Round;
 
 /// Longer than the retention of any pruned table.
@@ -23,17 +28,15 @@ const PRUNE_TIMEOUT: Duration = Duration::from_secs(180);
 const STATISTICS_DELAY: Duration = Duration::from_secs(11);
 /// In seconds, until the order of a customer alone is confirmed.
 const ALONE_TIMEOUT: u32 = 10;
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until all orders of a round are settled.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(1800);
 
 pub(crate) struct Shop {
     deployment: Deployment,
-    /// Those that grow with every order: of order-service and of payment-service.
-    databases: [Database; 2],
-    customers: Vec<Customer>,
-    product: String,
-    /// For how many seconds a customer waits for the confirmation.
-    wait: u32,
+    /// Those that grow with every order: of order-service, of payment-service, and perhaps of the card network.
+    databases: Vec<Database>,
+    buyers: Buyers,
     /// Transactions per second without any orders.
     idle: [f64; 2],
 }
@@ -45,13 +48,17 @@ impl Shop {
         customers: usize,
         wait: u32,
         warm_up: usize,
+        with_network: bool,
     ) -> Result<Self, String> {
         let deployment = Deployment::open(deployment).await?;
-        let orders = deployment.database("orders").await?;
-        let databases = [orders, deployment.database("payments").await?];
+        let mut databases = Vec::new();
+        for name in ["orders", "payments"].into_iter().chain(with_network.then_some("card-network")) {
+            databases.push(deployment.database(name).await?);
+        }
         let customers = deployment.customers(customers).await.ok_or("Nobody can register.")?;
         let product = deployment.product(1_000_000).await.ok_or("No product can be made.")?;
-        let shop = Self { deployment, databases, customers, product, wait, idle: [0.0; 2] };
+        let buyers = Buyers { customers, product, wait };
+        let shop = Self { deployment, databases, buyers, idle: [0.0; 2] };
         shop.round(warm_up).await?;
         Ok(Self { idle: shop.idle().await, ..shop })
     }
@@ -60,7 +67,7 @@ impl Shop {
     pub(crate) async fn round(&self, orders: usize) -> Result<Round, String> {
         let (before, counted) = (usage(self.deployment.environment).await, self.transactions().await);
         let (begun, now) = (Instant::now(), SystemTime::now());
-        let (mut latencies, late) = self.placed(orders).await?;
+        let (mut latencies, late) = self.buyers.place(orders).await?;
         self.done(begun).await?;
         let after = usage(self.deployment.environment).await;
         let transactions = match counted {
@@ -81,11 +88,12 @@ impl Shop {
 
     /// The median time from the request to the confirmation, of one customer who orders alone.
     pub(crate) async fn alone(&self, orders: usize) -> Result<Duration, String> {
-        let customer = self.customers.first().ok_or("There is no customer.")?;
+        let customer = self.buyers.customers.first().ok_or("There is no customer.")?;
         let mut latencies = Vec::with_capacity(orders);
         for _ in 0..orders {
             let begun = Instant::now();
-            let order = self.order(customer, ALONE_TIMEOUT).await.ok_or("An order was not answered.")?;
+            let order =
+                self.buyers.order(customer, ALONE_TIMEOUT).await.ok_or("An order was not answered.")?;
             latencies.push(begun.elapsed());
             if order["status"] != "confirmed" {
                 return Err("An order was not confirmed in time.".to_owned());
@@ -107,33 +115,9 @@ impl Shop {
         Ok(())
     }
 
-    /// The latency of each order, and how many were answered before they were confirmed.
-    async fn placed(&self, orders: usize) -> Result<(Vec<Duration>, usize), String> {
-        let (left, latencies, late) = (Cell::new(orders), RefCell::new(Vec::new()), Cell::new(0));
-        let buy = async |customer: &Customer| {
-            while left.get() > 0 {
-                left.set(left.get() - 1);
-                let begun = Instant::now();
-                let order = self.order(customer, self.wait).await.ok_or("An order was not answered.")?;
-                latencies.borrow_mut().push(begun.elapsed());
-                late.set(late.get() + usize::from(order["status"] != "confirmed"));
-            }
-            Ok::<(), String>(())
-        };
-        try_join_all(self.customers.iter().map(buy)).await?;
-        Ok((latencies.into_inner(), late.get()))
-    }
-
-    /// `wait`: how many seconds the customer waits for the confirmation, or 0.
-    async fn order(&self, customer: &Customer, wait: u32) -> Option<Value> {
-        let lines = json!([{ "product_id": self.product, "quantity": 1 }]);
-        let body = json!({ "lines": lines, "payment_token": "tok_visa" });
-        let mut request = Request::post("/api/orders", Some(body));
-        if wait > 0 {
-            request = request.waiting(wait);
-        }
-        let reply = customer.send(&request).await.reply?;
-        (reply.status == 201).then_some(reply.body)
+    /// Those of the services.
+    fn ours(&self) -> &[Database] {
+        &self.databases[..2]
     }
 
     /// Waits until no checkout is running.
@@ -176,18 +160,106 @@ impl Shop {
         resident(&usage(self.deployment.environment).await)
     }
 
+    /// The orders that were placed between these times, with one of the product each.
+    pub(crate) fn originals(&self, begin: SystemTime, end: SystemTime) -> Originals {
+        let ms = |time: SystemTime| {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        };
+        let (product, admin) = (self.buyers.product.clone(), self.deployment.admin.id.clone());
+        Originals { placed: ms(begin)..ms(end) + 1, product, admin }
+    }
+
+    /// Makes the copies with these numbers of all originals.
+    pub(crate) async fn copy(&self, originals: &Originals, numbers: Range<u32>) -> Result<(), String> {
+        for database in &self.databases {
+            database.copy(originals, numbers.clone()).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn tidy(&self) -> Result<(), String> {
+        for database in &self.databases {
+            database.tidy().await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn reader(&self) -> Result<Reader, String> {
+        let customer = self.buyers.customers.first().ok_or("There is no customer.")?;
+        for person in [customer, &self.deployment.admin] {
+            // The token may have expired: this request renews it.
+            person.send_once(&Request::get("/api/users/me")).await.ok_or("Nobody can log in.")?;
+        }
+        Ok(Reader {
+            orders: self.replica("order-service").await?.1,
+            payments: self.replica("payment-service").await?.1,
+            customer: customer.token(),
+            admin: self.deployment.admin.token(),
+        })
+    }
+
+    /// The first replica of a service, and its own port.
+    async fn replica(&self, service: &str) -> Result<(Replica, Api), String> {
+        let environment = self.deployment.environment;
+        let mut replicas = environment.replicas().await.into_iter();
+        let replica = replicas.find(|replica| replica.service == service);
+        let replica = replica.ok_or_else(|| format!("There is no {service}."))?;
+        let api = environment.api(&replica).await.ok_or_else(|| format!("{service} has no address."))?;
+        Ok((replica, api))
+    }
+
+    /// Restarts a replica. Returns the time from the start of its process until it was ready.
+    pub(crate) async fn start(&self, service: &str) -> Result<Duration, String> {
+        let environment = self.deployment.environment;
+        let (replica, _) = self.replica(service).await?;
+        let (_stopper, stop) = Stop::pair();
+        if !environment.restart(&replica, &stop).await {
+            return Err(format!("{service} does not restart."));
+        }
+        // A container has another address now.
+        let api = environment.api(&replica).await.ok_or_else(|| format!("{service} has no address."))?;
+        let begun = Instant::now();
+        while api.try_get("/health/ready").await.is_none_or(|reply| reply.status != 200) {
+            if begun.elapsed() > START_TIMEOUT {
+                return Err(format!("{service} does not become ready."));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let age = environment.processes(&replica).await.into_iter().filter_map(age).max();
+        age.ok_or_else(|| format!("{service} has no process."))
+    }
+
+    /// Prints what was checked in the databases, and returns whether all of it holds.
+    pub(crate) async fn print_books(&self) -> Result<bool, String> {
+        let (mut broken, mut paid) = (0, Vec::new());
+        println!("  {:<62} {:>9} {:>7}", "the databases hold", "checked", "broken");
+        for database in &self.databases {
+            for Checked { promise, rows, broken: rows_broken } in database.check().await? {
+                let sign = if rows_broken == 0 { '✓' } else { '✗' };
+                println!("{sign} {promise:<62} {rows:>9} {rows_broken:>7}");
+                broken += rows_broken;
+            }
+            paid.push(database.paid().await?);
+        }
+        let agree = paid.iter().all(|one| one == &paid[0]);
+        let sign = if agree { '✓' } else { '✗' };
+        println!("{sign} orders, payments and charges agree in number and amount: {paid:?}");
+        Ok(broken == 0 && agree)
+    }
+
     /// Makes the rows of all pruned tables older than their retention.
     pub(crate) async fn age(&self) -> Result<(), String> {
-        for database in &self.databases {
+        for database in self.ours() {
             database.age(AGE).await?;
         }
         Ok(())
     }
 
-    /// Waits until all of them are deleted.
-    pub(crate) async fn pruned(&self) -> Result<(), String> {
+    /// How long it takes until all of them are deleted.
+    pub(crate) async fn pruned(&self) -> Result<Duration, String> {
         let begun = Instant::now();
-        for database in &self.databases {
+        for database in self.ours() {
             while database.kept().await?.iter().sum::<i64>() > 0 {
                 if begun.elapsed() > PRUNE_TIMEOUT {
                     return Err(format!("Old rows in {} are not pruned.", database.name));
@@ -195,18 +267,18 @@ impl Shop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
-        Ok(())
+        Ok(begun.elapsed())
     }
 
     /// Prints how many rows the pruned tables have.
     pub(crate) async fn print_kept(&self) -> Result<(), String> {
-        print!("        kept:");
-        for database in &self.databases {
+        print!("\nkept:");
+        for database in self.ours() {
             let [outbox, inbox, keys] = database.kept().await?;
             let megabytes = database.bytes().await? as f64 / 1e6;
             print!("  {}: outbox {outbox}, inbox {inbox}, keys {keys}, {megabytes:.1} MB;", database.name);
         }
-        println!("  our programs {} MB", self.resident().await.values().sum::<u64>() / 1_000_000);
+        println!();
         Ok(())
     }
 
@@ -226,7 +298,7 @@ impl Shop {
 
     /// Prints how long messages between the services take.
     pub(crate) async fn print_deliveries(&self) -> Result<(), String> {
-        let [orders, payments] = &self.databases;
+        let [orders, payments, ..] = &self.databases[..] else { return Ok(()) };
         let commands = orders.deliveries(payments).await?;
         let replies = payments.deliveries(orders).await?;
         for (what, mut times) in [("a command", commands), ("its answer", replies)] {
