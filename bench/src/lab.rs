@@ -77,9 +77,9 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Starts each fault of each program once, for a part of `time`, and waits until it has ended by itself. A fault that
-    /// had nothing to act on, such as a request, is started again. `orders` tells how many orders have begun, and how
-    /// many are answered. On `stop`, the current fault is ended.
+    /// Starts each fault of each program once, for a part of `time`, and waits until it has ended by itself. A fault
+    /// that had nothing to act on, such as a request, is started again. `orders` tells how many orders have begun, and
+    /// how many are answered. On `stop`, the current fault is ended.
     ///
     /// # Errors
     /// If a program does not answer.
