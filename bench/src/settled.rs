@@ -57,10 +57,19 @@ pub async fn wait_and_compare(
 ) -> Option<Settled> {
     let mut settled = wait_until_all_holds(deployment, log, customers, timeout).await?;
     let now = versions(&settled.snapshot);
-    let before = std::fs::read(file)
-        .map_or_else(|_| Some(Versions::new()), |text| serde_json::from_slice(&text).ok())?;
+    let logged = |error: &dyn std::fmt::Display| eprintln!("{}: {error}", file.display());
+    let before: Versions = match std::fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text).inspect_err(|error| logged(error)).ok()?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Versions::new(),
+        Err(error) => {
+            logged(&error);
+            return None;
+        }
+    };
     settled.invariants.push(unchanged(&before, &now));
-    std::fs::write(file, serde_json::to_vec(&now).ok()?).ok()?;
+    settled.invariants.push(late(&before, &settled.snapshot, customers));
+    let text = serde_json::to_vec(&now).ok()?;
+    std::fs::write(file, text).inspect_err(|error| logged(error)).ok()?;
     Some(settled)
 }
 
@@ -99,6 +108,16 @@ fn unchanged(before: &Versions, now: &Versions) -> Invariant {
     })
 }
 
+/// `before` is empty if there was no load before.
+fn late(before: &Versions, snapshot: &Snapshot, customers: &BTreeSet<String>) -> Invariant {
+    let orders = snapshot.orders.iter().filter(|_| !before.is_empty());
+    Invariant::new("late", "no order of an earlier load appears after that", orders, |order| {
+        let [id, customer] = ["id", "customer_id"].map(|name| order[name].as_str().unwrap_or_default());
+        let is_known = before.contains_key(id) || customers.contains(customer);
+        (!is_known).then(|| format!("order {id} of customer {customer}"))
+    })
+}
+
 /// The versions of every order and payment, by id.
 type Versions = BTreeMap<String, Value>;
 
@@ -125,5 +144,18 @@ mod tests {
         assert!(!unchanged(snapshot(3, 5), snapshot(4, 5)).holds());
         assert!(!unchanged(snapshot(3, 5), snapshot(3, 6)).holds());
         assert!(!unchanged(snapshot(3, 5), Snapshot::default()).holds(), "gone");
+    }
+
+    #[test]
+    fn an_order_of_an_earlier_load_that_appears_late_is_found() {
+        let order = |id: &str, customer: &str| json!({ "id": id, "version": 1, "customer_id": customer });
+        let snapshot = |orders: Vec<Value>| Snapshot { orders, ..Snapshot::default() };
+        let before = versions(&snapshot(vec![order("a", "earlier")]));
+        let customers = BTreeSet::from(["now".to_owned()]);
+        let late = |id: &str, customer: &str| {
+            late(&before, &snapshot(vec![order("a", "earlier"), order(id, customer)]), &customers)
+        };
+        assert!(late("b", "now").holds());
+        assert!(!late("b", "earlier").holds());
     }
 }

@@ -5,7 +5,7 @@ import { text } from './texts.js';
 
 const KEYS = ['/', 'j', 'k', 'Enter', 'Esc', '?'];
 const isField = (one) => one.matches('input:not([type=checkbox], [type=range]), textarea, select');
-const ITEM = 'tr, li, article';
+const ITEM = ':is(tr, li, article):has([data-row])';
 const OPEN = '[data-row][aria-expanded="true"], details[open] > [data-row]';
 
 // `openSearch` leads to a view with a search, from one that has none.

@@ -33,15 +33,15 @@ export function showInvariants(place, signal) {
 }
 
 function view(invariants) {
-  const rows = invariants.map(({ name, promise, checked, state, violations }) => element('tr', { 'data-invariant': name, 'data-state': state },
+  const rows = invariants.map(({ name, promise, checked, state, found, violations }) => element('tr', { 'data-invariant': name, 'data-state': state },
     element('td', {}, stateOf(STATES[state], text(`lab.state.${state}`))),
-    element('td', { class: 'what' }, hasText(`lab.promise.${name}`) ? text(`lab.promise.${name}`) : promise, violations.length > 0 && shown(violations)),
+    element('td', { class: 'what' }, hasText(`lab.promise.${name}`) ? text(`lab.promise.${name}`) : promise, violations.length > 0 && shown(violations, found)),
     element('td', { class: 'much' }, count(checked))));
   return table(text('lab.invariants'), [[text('lab.invariants.state')], [text('lab.invariants.promise')], [text('lab.invariants.checked'), 'much']], element('tbody', {}, rows));
 }
 
-function shown(violations) {
-  const more = violations.length - SHOWN;
+function shown(violations, found) {
+  const more = found - Math.min(SHOWN, violations.length);
   return element('ul', { class: 'plain small' }, violations.slice(0, SHOWN).map(violation), more > 0 && element('li', {}, text('lab.invariants.more', { count: count(more) })));
 }
 

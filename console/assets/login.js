@@ -19,5 +19,5 @@ export function showLogIn() {
 // Only an address of this origin: anything else would lead to another site.
 function next() {
   const asked = URL.parse(new URLSearchParams(location.search).get('next') ?? '/', location.origin);
-  return asked?.origin === location.origin ? asked.pathname + asked.search : '/';
+  return asked?.origin === location.origin ? asked.href : '/';
 }

@@ -256,12 +256,18 @@ async fn the_simulated_card_network_answers_like_the_real_one() {
             3 => model.refund(&key, &movement, amount),
             _ => model.show(&key),
         };
-        let answer = db.transaction(async |tx| match operation {
-            0 => real.authorize(tx, &request).await,
-            1 => real.capture(tx, &key, &movement).await,
-            2 => real.void(tx, &key).await,
-            3 => real.refund(tx, &key, &movement, amount).await,
-            _ => real.authorization(&key).await,
+        let answer = db.transaction(async |tx| {
+            match operation {
+                0 => return real.authorize(tx, &request).await,
+                2 => return real.void(tx, &key).await,
+                _ => {}
+            }
+            let held = real.authorization(&mut *tx, &key).await?;
+            match operation {
+                1 => real.capture(tx, held, &movement).await,
+                3 => real.refund(tx, held, &movement, amount).await,
+                _ => Ok(held),
+            }
         });
         let answer = answer.await.map(|authorization| Shown {
             status: authorization.status,

@@ -36,7 +36,9 @@ pub struct Judged {
     pub promise: &'static str,
     pub checked: usize,
     pub state: State,
-    /// The violations that decide the state, as text.
+    /// The number of violations that decide the state.
+    pub found: usize,
+    /// The first of them, as text.
     pub violations: Vec<String>,
 }
 
@@ -61,8 +63,9 @@ impl Standing {
                 (true, false) => (State::Settling, new),
                 (true, true) => (State::Holds, new),
             };
+            let found = violations.len();
             violations.truncate(NAMED);
-            Judged { name, promise, checked, state, violations }
+            Judged { name, promise, checked, state, found, violations }
         });
         let judged = judged.collect();
         self.since = standing;

@@ -30,6 +30,7 @@ fn described(judged: &Judged) -> Value {
     };
     json!({
         "name": judged.name, "promise": judged.promise, "checked": judged.checked, "state": state,
+        "found": judged.found,
         "violations": judged.violations,
     })
 }

@@ -47,6 +47,8 @@ impl Encoding {
     fn decode<T: Message + Default + DeserializeOwned>(self, body: &[u8]) -> Result<T, String> {
         match self {
             Self::Protobuf => T::decode(body).map_err(|error| error.to_string()),
+            // Otherwise an array would count as an object without fields.
+            Self::Json if body.trim_ascii_start().first() != Some(&b'{') => Err("not an object".to_owned()),
             Self::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
         }
     }
@@ -112,7 +114,7 @@ impl Source {
         let links = links.collect::<Result<_, String>>()?;
         let events = span.events.into_iter().map(|event| {
             Ok(SpanEvent {
-                at_us: microseconds(event.time_unix_nano)?,
+                at_us: microseconds(event.time_unix_nano).unwrap_or(start_us),
                 name: event.name,
                 attributes: attributes(event.attributes),
             })

@@ -191,6 +191,7 @@ async fn a_trace_and_its_log_lines_arrive_as_protobuf_too() {
 async fn what_is_no_otlp_is_refused_and_what_is_unknown_in_it_ignored() {
     let console = Console::start().await;
     for (path, body) in [
+        ("/v1/traces", json!([])),
         ("/v1/traces", json!([7])),
         ("/v1/traces", traces("a-service", vec![json!({ "traceId": "x" })])),
         ("/v1/logs", json!({ "resourceLogs": {} })),

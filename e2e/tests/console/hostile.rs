@@ -100,8 +100,15 @@ async fn a_nonsensical_address_shows_a_page_that_says_so_or_what_it_shows_withou
         browser.open(path).await;
         browser.shows("main .error", "There is no such thing here").await;
     }
-    browser.client.goto(&format!("{}/login?next=http://[", stack.direct("console").base)).await.unwrap();
-    log_in(&browser, &stack).await;
+    let base = &stack.direct("console").base;
+    // The path of the second address is `//evil.example`, which alone would be an address of another site.
+    for next in ["http://[", "/.//evil.example"] {
+        browser.client.goto(&format!("{base}/login?next={next}")).await.unwrap();
+        log_in(&browser, &stack).await;
+        browser.find("header a").await;
+        assert!(browser.client.current_url().await.unwrap().as_str().starts_with(base), "{next}");
+    }
+    browser.open("/").await;
     browser.find("#sentence-link").await;
     browser.open("/numbers?from=now&to=then&minutes=x").await;
     browser.find("#charts svg, #charts #empty").await;

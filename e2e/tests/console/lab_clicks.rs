@@ -109,7 +109,8 @@ async fn every_fault_is_started_by_a_click_acts_ends_by_itself_and_breaks_no_pro
     let cards = "return [...document.querySelectorAll('.fault')].map((card) => card.dataset.card)";
     let cards: BTreeSet<String> = serde_json::from_value(browser.run(cards).await).unwrap();
     let known: BTreeSet<String> = ROUNDS.concat().into_iter().map(|(card, _)| card.to_owned()).collect();
-    assert!(cards.is_subset(&known) && cards.len() >= 13, "{cards:?}");
+    // SQLite and PostgreSQL differ in one fault.
+    assert!(cards.is_subset(&known) && cards.len() + 1 >= known.len(), "{cards:?}");
     // Wide enough for three columns.
     browser.resize(1520, 1000).await;
     customers(&browser, CUSTOMERS).await;

@@ -1,5 +1,7 @@
 //! Orders, lists, timelines and sagas, as people read them.
 
+use std::collections::BTreeMap;
+
 use shared::db::{DbError, Row, Value, query};
 use shared::request::{Page, Paging};
 use time::OffsetDateTime;
@@ -62,11 +64,12 @@ impl Store {
     /// The orders that have changed. `versions` holds the id and the known version of each order.
     pub async fn newer_than(&self, versions: &[(Uuid, i64)]) -> Result<Vec<Order>, DbError> {
         let Some(least) = versions.iter().map(|(_, version)| *version).min() else { return Ok(Vec::new()) };
-        let ids: Vec<_> = versions.iter().map(|(id, _)| *id).collect();
+        let known: BTreeMap<Uuid, i64> = versions.iter().copied().collect();
+        let ids: Vec<_> = known.keys().copied().collect();
         let sql = format!("SELECT {} FROM orders WHERE id = ANY($1) AND version > $2", rows::ORDER);
         let mut newer = Vec::new();
         for row in query(sql).bind(ids).bind(least).fetch_all(&self.db).await? {
-            if !versions.contains(&(row.get("id")?, row.get("version")?)) {
+            if known.get(&row.get("id")?) != Some(&row.get("version")?) {
                 newer.push(rows::order(&row)?);
             }
         }

@@ -11,26 +11,20 @@ use crate::store::Store;
 
 /// On an idle system, a checkout takes less than half of this time, so the first query usually finds its result.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-/// The shortest pause if many orders have subscribers: one query finds the changes of all.
-const SHORTEST_PAUSE_OF_MANY: Duration = Duration::from_millis(60);
-const MANY: usize = 16;
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 pub async fn run(store: Store, stop: Stop) {
     let notifier = store.notifier();
-    let (mut pause, mut subscribed) = (LONGEST_PAUSE, 0);
+    let mut pause = LONGEST_PAUSE;
     while !stop.is_requested() {
-        let shortest = if subscribed < MANY { SHORTEST_PAUSE } else { SHORTEST_PAUSE_OF_MANY };
         tokio::select! {
             () = stop.sleep(pause) => {}
             () = notifier.subscriber_added() => {
-                pause = shortest;
+                pause = SHORTEST_PAUSE;
                 stop.sleep(pause).await;
             }
         }
-        let versions = notifier.subscribed();
-        subscribed = versions.len();
-        let changed = store.newer_than(&versions).await.unwrap_or_else(|error| {
+        let changed = store.newer_than(&notifier.subscribed()).await.unwrap_or_else(|error| {
             log::warn!(error:%; "changed orders cannot be read");
             Vec::new()
         });
@@ -38,6 +32,6 @@ pub async fn run(store: Store, stop: Stop) {
         for order in &changed {
             found_any |= notifier.publish(order);
         }
-        pause = if found_any { shortest } else { (2 * pause).min(LONGEST_PAUSE) };
+        pause = if found_any { SHORTEST_PAUSE } else { (2 * pause).min(LONGEST_PAUSE) };
     }
 }

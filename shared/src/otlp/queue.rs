@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use super::protobuf;
 
-/// Bytes that wait, for each signal. It is the size of the largest request, too: the console accepts 4 MiB.
-const LIMIT: usize = 2 * 1024 * 1024;
+/// Bytes that wait, for each signal. It is the size of the largest request, too: the console accepts 512 KiB.
+const LIMIT: usize = 480 * 1024;
 /// With so many bytes, the exporter does not wait for its interval.
 const BATCH: usize = 256 * 1024;
 

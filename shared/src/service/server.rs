@@ -205,8 +205,10 @@ impl Server {
         if draining.in_flight() > 0 {
             log::warn!(requests = draining.in_flight(); "drain limit exceeded: running requests are cut off");
         }
-        // Connections that are still open are closed.
-        let served = served.map(drop);
+        let served = match served {
+            Ok(workers) => Ok(workers.stop().await),
+            Err(error) => Err(error),
+        };
         stopper.stop();
         for (name, task) in tasks {
             if let Err(error) = task.await {

@@ -7,7 +7,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
+use std::sync::mpsc::Sender;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -29,11 +30,15 @@ enum Command {
     EvictIdle,
 }
 
+/// How long the requests that are cut off may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The threads.
 pub(super) struct Workers {
     connections: Arc<Shares>,
     /// To each worker, which ends with its sender.
     commands: Vec<UnboundedSender<Command>>,
+    threads: Vec<JoinHandle<()>>,
     next: usize,
     next_to_evict: usize,
 }
@@ -43,11 +48,14 @@ impl Workers {
         let worker = |_| {
             let (commands, received) = unbounded_channel();
             let make = make.clone();
-            thread::Builder::new().name("worker".to_owned()).spawn(move || run(make, received))?;
-            Ok(commands)
+            let (begin, begun) = std::sync::mpsc::channel();
+            let thread = move || run(make, received, &begin);
+            let thread = thread::Builder::new().name("worker".to_owned()).spawn(thread)?;
+            begun.recv().unwrap_or_else(|_| Err(io::Error::other("a worker has ended")))?;
+            Ok((commands, thread))
         };
-        let commands = (0..threads).map(worker).collect::<io::Result<_>>()?;
-        Ok(Self { connections, commands, next: 0, next_to_evict: 0 })
+        let (commands, threads) = (0..threads).map(worker).collect::<io::Result<_>>()?;
+        Ok(Self { connections, commands, threads, next: 0, next_to_evict: 0 })
     }
 
     /// Accepts connections until `closing`. Then it accepts those that wait in the kernel's queues, and closes the
@@ -117,6 +125,20 @@ impl Workers {
             log::error!("a worker thread has died");
         }
     }
+
+    /// Closes the connections that are still open. Waits until their requests have ended and are logged, for
+    /// [`STOP_TIMEOUT`] at most.
+    pub(super) async fn stop(self) {
+        drop(self.commands);
+        let (ended, all_ended) = tokio::sync::oneshot::channel();
+        thread::spawn(move || {
+            self.threads.into_iter().for_each(|thread| drop(thread.join()));
+            // The receiver waits no longer than its time-out.
+            _ = ended.send(());
+        });
+        // A time-out is no error: the process ends.
+        _ = tokio::time::timeout(STOP_TIMEOUT, all_ended).await;
+    }
 }
 
 fn listening(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
@@ -134,10 +156,15 @@ async fn accept_on(
 }
 
 /// The runtime of one worker. Unlike the `LocalSet` of actix's arbiters, it schedules each task once.
-fn run(make: Arc<MakeServe>, commands: UnboundedReceiver<Command>) {
-    match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-        Ok(runtime) => runtime.block_on(work(make, commands)),
-        Err(error) => log::error!(error:%; "a worker cannot be started"),
+fn run(make: Arc<MakeServe>, commands: UnboundedReceiver<Command>, begun: &Sender<io::Result<()>>) {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    // The receiver waits for it.
+    match runtime {
+        Ok(runtime) => {
+            _ = begun.send(Ok(()));
+            runtime.block_on(work(make, commands));
+        }
+        Err(error) => _ = begun.send(Err(error)),
     }
 }
 

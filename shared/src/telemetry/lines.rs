@@ -64,7 +64,9 @@ thread_local! {
 
 /// Writes a time as RFC 3339 does, with six digits of the second.
 fn timestamp(line: &mut String, now: OffsetDateTime) {
-    SECOND.with_borrow_mut(|(second, text)| {
+    // While the thread ends, a line has no date.
+    _ = SECOND.try_with(|last| {
+        let (second, text) = &mut *last.borrow_mut();
         if *second != now.unix_timestamp() {
             let (date, [hour, minute, of_minute]) = (now.date(), [now.hour(), now.minute(), now.second()]);
             *second = now.unix_timestamp();

@@ -66,7 +66,7 @@ impl Write for Output {
 
 impl Waiting {
     fn write_out(&mut self) {
-        // There is nowhere to report an error.
+        // There is nowhere to report an error. Then these lines are lost.
         _ = self.out.write_all(&self.lines);
         self.lines.clear();
     }

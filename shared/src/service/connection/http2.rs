@@ -172,16 +172,16 @@ where
                     self.count_misuse();
                 }
             }
-            if self.steps.get() == 0 {
-                cx.waker().wake_by_ref();
-                let closed = self.connection.poll_closed(cx);
-                self.backlog.written();
-                return closed.map(|_| ());
-            }
             // Sends and receives for all streams.
             match self.connection.poll_accept(cx) {
+                // Without a step left, one new request in each turn.
+                Poll::Ready(Some(Ok((request, respond)))) if self.steps.get() == 0 => {
+                    self.begin(request, respond);
+                    return self.poll_next_turn(cx);
+                }
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending if self.steps.get() == 0 => return self.poll_next_turn(cx),
                 Poll::Pending => {
                     self.backlog.written();
                     match ready!(self.poll_close(cx)) {
@@ -190,6 +190,16 @@ where
                     }
                 }
             }
+        }
+    }
+
+    /// Ends a turn after which requests may still be ready. A drain begins also then.
+    fn poll_next_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        cx.waker().wake_by_ref();
+        self.backlog.written();
+        match self.poll_close(cx) {
+            Poll::Ready(Closing::Over) => Poll::Ready(()),
+            Poll::Ready(Closing::Begun) | Poll::Pending => Poll::Pending,
         }
     }
 
