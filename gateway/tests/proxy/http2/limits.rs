@@ -2,19 +2,21 @@
 //! towards clients: the limits are those of the chassis.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
-use futures_util::future::pending;
+use futures_util::future::{Either, join, join_all, pending, select};
 use futures_util::stream;
 use h2::Reason;
 use shared::service::{HttpConfig, Listener, ServerHandle, Service};
 use shared::testing::run;
 use shared::tls::{CertificateFiles, Certificates, ClientTls};
 use tokio::sync::Barrier;
+use tokio::time::timeout;
 
 use super::frames::{END_STREAM, Frames, GO_AWAY, HEADERS, RESET, SETTINGS, WINDOW_UPDATE};
 use super::{ask, connect, get};
@@ -23,6 +25,7 @@ use crate::site::{Site, until};
 /// Bytes of each part of `/endless`.
 const PART: usize = 16 * 1024;
 const STREAMS: u32 = 100;
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Counts what its handlers do.
 #[derive(Default)]
@@ -96,7 +99,13 @@ fn serve(
                 HttpResponse::Ok().streaming(parts)
             }
         };
+        let flood = async || {
+            HttpResponse::Ok().streaming(stream::repeat_with(|| {
+                Ok::<_, actix_web::Error>(Bytes::from_static(&[b'x'; PART]))
+            }))
+        };
         app.route("/a", web::get().to(async || "hello"))
+            .route("/flood", web::get().to(flood))
             .route("/pending", web::get().to(waiting))
             .route("/endless", web::get().to(endless));
     });
@@ -222,4 +231,34 @@ async fn a_client_that_ignores_the_end_of_its_connection_does_not_keep_it() {
         assert!(began.elapsed() < Duration::from_secs(10), "the connection stays");
     }
     stopping.await.unwrap();
+}
+
+#[actix_web::test]
+async fn downloads_that_never_pause_do_not_keep_other_requests_of_their_connection_waiting() {
+    let (site, address, handle, _work) = serve(&config(), |service| service);
+    let client = connect(&site, address).await;
+    let downloads = (0..8).map(async |_| {
+        let mut body = ask(&client, get("/flood"), None).await.unwrap().into_body();
+        while let Some(Ok(part)) = body.data().await {
+            body.flow_control().release_capacity(part.len()).unwrap();
+        }
+    });
+    let others = async {
+        for _ in 0..20 {
+            assert_eq!(ask(&client, get("/a"), None).await.unwrap().status(), 200);
+        }
+    };
+    let served = select(pin!(join_all(downloads)), pin!(others));
+    assert!(matches!(timeout(TIMEOUT, served).await.expect("a request waits"), Either::Right(_)));
+    handle.stop().await;
+}
+
+#[actix_web::test]
+async fn a_client_that_always_has_requests_running_is_told_of_the_drain() {
+    let config = HttpConfig { drain_limit: Duration::from_secs(60), ..config() };
+    let (site, address, handle, _work) = serve(&config, |service| service);
+    let client = connect(&site, address).await;
+    ask(&client, get("/a"), None).await.unwrap();
+    let busy = (0..STREAMS).map(async |_| while ask(&client, get("/a"), None).await.is_ok() {});
+    timeout(TIMEOUT, join(join_all(busy), handle.stop())).await.expect("it is told, and the program ends");
 }
