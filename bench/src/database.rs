@@ -2,6 +2,7 @@
 
 pub mod books; // whether what the databases hold adds up
 pub mod copies; // more orders
+mod peer; // databases of another shop
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

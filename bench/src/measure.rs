@@ -35,7 +35,7 @@ pub async fn usage(environment: Environment) -> BTreeMap<String, Usage> {
 }
 
 /// CPU time of a process and its reaped children.
-fn cpu(process: u32) -> Option<Duration> {
+pub fn cpu(process: u32) -> Option<Duration> {
     let stat = process::stat(process)?;
     // Fields 14 to 17: in the program and in the kernel, by itself and by its children.
     let ticks: u32 = stat.get(11..15)?.iter().filter_map(|field| field.parse::<u32>().ok()).sum();

@@ -1,6 +1,7 @@
 //! Customers who place orders: in our shop, or in that of a peer with the same API.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bench::customer::{Customer, Request};
@@ -32,6 +33,17 @@ impl Buyers {
         };
         try_join_all(self.customers.iter().map(buy)).await?;
         Ok((latencies.into_inner(), late.get()))
+    }
+
+    /// How many orders a request makes that is sent twice.
+    pub(crate) async fn twice(&self) -> Result<usize, String> {
+        let customer = self.customers.first().ok_or("There is no customer.")?;
+        let (request, mut ids) = (self.request(self.wait), BTreeSet::new());
+        for _ in 0..2 {
+            let reply = customer.send(&request).await.reply.filter(|reply| reply.status == 201);
+            ids.insert(reply.ok_or("An order was not answered.")?.body["id"].to_string());
+        }
+        Ok(ids.len())
     }
 
     /// `wait`: how many seconds the customer waits for the confirmation, or 0.

@@ -8,6 +8,7 @@ mod buyers; // customers who order
 mod reads; // how long lists take
 mod shop; // what is measured
 mod growth; // the same at several sizes
+mod node; // the shop of a peer
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ struct Config {
     wait: u32,
     /// How many orders are stored when they are measured again.
     sizes: Sizes,
+    node: bool,
 }
 
 /// Numbers with commas between them.
@@ -48,6 +50,7 @@ impl Config {
         let wait = vars.or("WAIT", "10", "how many seconds a customer waits for the confirmation, or 0");
         let sizes =
             vars.optional("SIZES", "how many orders are stored when they are measured again: 10000,1000000");
+        let node = vars.or("NODE", "false", "whether the shop of bench/peers/node-orders is measured, too");
         vars.finish(deployment.map(|deployment| Self {
             deployment,
             orders,
@@ -55,6 +58,7 @@ impl Config {
             customers,
             wait,
             sizes: sizes.unwrap_or_default(),
+            node,
         }))
     }
 }
@@ -74,10 +78,13 @@ async fn main() -> ExitCode {
 
 /// Returns whether all checks passed.
 async fn run(config: Config) -> Result<bool, String> {
-    let Config { deployment, orders, rounds, customers, wait, sizes: Sizes(sizes) } = config;
-    let shop = Shop::open(deployment, customers, wait, WARM_UP, !sizes.is_empty()).await?;
+    let Config { deployment, orders, rounds, customers, wait, sizes: Sizes(sizes), node } = config;
+    let shop = Shop::open(deployment, customers, wait, WARM_UP, !sizes.is_empty() || node).await?;
     if !sizes.is_empty() {
         return growth::run(&shop, WARM_UP, orders, &sizes).await;
+    }
+    if node {
+        return node::compare(&shop, orders, rounds).await;
     }
     let mut done = Vec::new();
     for number in 1..=rounds {

@@ -9,7 +9,7 @@ use bench::database::Database;
 use bench::database::books::Checked;
 use bench::database::copies::Originals;
 use bench::deployment::{Deployment, DeploymentConfig};
-use bench::environment::Replica;
+use bench::environment::{Environment, Replica};
 use bench::measure::{Usage, age, usage};
 use e2e::Api;
 use shared::stop::Stop;
@@ -31,6 +31,16 @@ const ALONE_TIMEOUT: u32 = 10;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until all orders of a round are settled.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(1800);
+
+/// What is left after a service was killed under load.
+pub(crate) struct Crash {
+    /// Orders that a customer was answered with.
+    pub(crate) answered: i64,
+    pub(crate) stored: i64,
+    /// Neither confirmed nor rejected.
+    pub(crate) open: i64,
+    pub(crate) charged: i64,
+}
 
 pub(crate) struct Shop {
     deployment: Deployment,
@@ -228,6 +238,65 @@ impl Shop {
         }
         let age = environment.processes(&replica).await.into_iter().filter_map(age).max();
         age.ok_or_else(|| format!("{service} has no process."))
+    }
+
+    pub(crate) fn buyers(&self) -> &Buyers {
+        &self.buyers
+    }
+
+    pub(crate) fn environment(&self) -> Environment {
+        self.deployment.environment
+    }
+
+    pub(crate) async fn database(&self, name: &'static str) -> Result<Database, String> {
+        self.deployment.database(name).await
+    }
+
+    /// The address of the card network.
+    pub(crate) async fn card_network(&self) -> Result<String, String> {
+        Ok(self.replica("card-network").await?.1.base)
+    }
+
+    /// Makes empty databases for a peer, and returns the URL of their server.
+    pub(crate) async fn peer_databases(&self, names: &[&str]) -> Result<String, String> {
+        let environment = self.deployment.environment;
+        let mut replicas = environment.replicas().await.into_iter();
+        let server = replicas.find(|replica| replica.service == "postgres");
+        let server = server.ok_or("The peer needs PostgreSQL: add --compose.")?;
+        let host = environment.address(&server).await.ok_or("PostgreSQL has no address.")?;
+        self.databases[0].add_peer(names, &host).await
+    }
+
+    pub(crate) async fn forget_peer(&self, names: &[&str]) -> Result<(), String> {
+        self.databases[2].forget_charges().await?;
+        self.databases[0].drop_peer(names).await
+    }
+
+    /// Kills a replica of order-service after this time, while orders are placed.
+    pub(crate) async fn crash(&self, orders: usize, after: Duration) -> Result<Crash, String> {
+        let [ours, _, network] = &self.databases[..] else {
+            return Err("There are too few databases.".to_owned());
+        };
+        let ([stored, open], charged) = (ours.orders().await?, network.charges(false).await?);
+        let (replica, _) = self.replica("order-service").await?;
+        let (_stopper, stop) = Stop::pair();
+        let kill = async {
+            tokio::time::sleep(after).await;
+            self.deployment.environment.kill(&replica, &stop).await
+        };
+        let begun = Instant::now();
+        let (placed, killed) = futures_util::join!(self.buyers.place(orders), kill);
+        if !killed {
+            return Err("A replica of order-service cannot be killed.".to_owned());
+        }
+        self.done(begun).await?;
+        let [stored_now, open_now] = ours.orders().await?;
+        Ok(Crash {
+            answered: placed?.0.len() as i64,
+            stored: stored_now - stored,
+            open: open_now - open,
+            charged: network.charges(false).await? - charged,
+        })
     }
 
     /// Prints what was checked in the databases, and returns whether all of it holds.
