@@ -210,7 +210,8 @@ impl Collector {
         let (sender, received) = unbounded_channel();
         let http = HttpConfig::for_tests();
         let collector = Service::bind("collector", http).unwrap().configure(move |app| {
-            let decoders: [(&str, fn(&[u8]) -> Value); 2] = [
+            type Decode = fn(&[u8]) -> Value;
+            let decoders: [(&str, Decode); 2] = [
                 ("/v1/traces", decode::<ExportTraceServiceRequest>),
                 ("/v1/logs", decode::<ExportLogsServiceRequest>),
             ];

@@ -10,7 +10,7 @@
 //! | the locked database, the clock | `service/database.rs` |
 //! | those of messages | `messages/faulty.rs` |
 //!
-//! Each of these places counts the fault where it acts ([`Lab::acts`]): a fault that runs proves nothing.
+//! Each of these places counts the fault where it acts (`Lab::acts`): a fault that runs proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -267,7 +267,8 @@ async fn a_served_request_is_exported_as_a_span_and_its_lines_have_its_ids() {
     shared::telemetry::init("a-service").unwrap();
     let (sender, mut received) = tokio::sync::mpsc::unbounded_channel::<Value>();
     let collector = Service::bind("collector", HttpConfig::for_tests()).unwrap().configure(move |app| {
-        let decoders: [(&str, fn(&[u8]) -> Value); 2] = [
+        type Decode = fn(&[u8]) -> Value;
+        let decoders: [(&str, Decode); 2] = [
             ("/v1/traces", decode::<ExportTraceServiceRequest>),
             ("/v1/logs", decode::<ExportLogsServiceRequest>),
         ];

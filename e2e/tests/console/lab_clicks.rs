@@ -90,12 +90,22 @@ async fn customers(browser: &Browser, count: u32) {
     browser.run(&script).await;
 }
 
-/// Chooses the first replica of the program, and clicks. Returns the replica's id.
+/// Chooses the first replica of the program, and clicks; again, if the page says that it failed. Returns the replica's id.
 async fn start(browser: &Browser, card: &str, program: &str) -> String {
     let option = format!("#where-{card} option[value^='{program}/']");
     browser.click(&option).await;
     let value = browser.run(&format!("return document.querySelector(\"{option}\").value")).await;
-    browser.click(&format!("#start-{card}")).await;
+    let outcome = format!(
+        "const busy = document.querySelector('#start-{card}').getAttribute('aria-busy'); \
+         return busy === 'true' ? null : !document.querySelector('[data-card={card}] .error')"
+    );
+    eventually(&format!("{card} is started"), TIMEOUT, async || {
+        browser.click(&format!("#start-{card}")).await;
+        let started =
+            eventually("the console has answered", TIMEOUT, async || browser.run(&outcome).await.as_bool());
+        started.await.then_some(())
+    })
+    .await;
     value.as_str().unwrap().split_once('/').unwrap().1.to_owned()
 }
 

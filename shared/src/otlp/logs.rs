@@ -93,9 +93,10 @@ mod tests {
     fn written(pairs: &[(&str, log::kv::Value<'_>)]) -> serde_json::Value {
         let body = body_of(queue("logs"), |queue| {
             for _ in 0..2 {
+                let text = format_args!("a {}", "\"message\"");
                 let mut record = log::Record::builder();
                 record.level(log::Level::Warn).target("request").key_values(&pairs);
-                queue.push(|out| write(out, &record.args(format_args!("a {}", "\"message\"")).build()));
+                queue.push(|out| write(out, &record.args(text).build()));
             }
         });
         serde_json::to_value(ExportLogsServiceRequest::decode(&body[..]).unwrap()).unwrap()

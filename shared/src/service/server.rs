@@ -206,7 +206,10 @@ impl Server {
             log::warn!(requests = draining.in_flight(); "drain limit exceeded: running requests are cut off");
         }
         let served = match served {
-            Ok(workers) => Ok(workers.stop().await),
+            Ok(workers) => {
+                workers.stop().await;
+                Ok(())
+            }
             Err(error) => Err(error),
         };
         stopper.stop();
