@@ -42,7 +42,7 @@ pub fn cpu(process: u32) -> Option<Duration> {
     Some(TICK * ticks)
 }
 
-/// Since the process began.
+/// The time since the start of a process.
 pub fn age(process: u32) -> Option<Duration> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;

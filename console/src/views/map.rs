@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use shared::balancer::weight_of;
+use shared::balancer::{Strategy, weight_of};
 
 use crate::config::SERVICE;
 use crate::domain::{Edge, EdgeKind, Health, Instance, Route, Service};
@@ -34,7 +34,7 @@ pub struct Map {
     pub nodes: Vec<Node>,
     pub edges: Vec<EdgeView>,
     pub routes: Vec<Route>,
-    pub strategies: Vec<&'static str>,
+    pub strategies: [Strategy; 6],
     /// Faults that run now; `None` without `LAB=on`.
     pub faults: Option<Vec<FaultView>>,
 }
@@ -119,10 +119,6 @@ const DATABASE: &str = "database";
 const BROKER: &str = "nats";
 const FIRST_SERVICE: usize = 2;
 
-/// Names of the strategies that the gateway knows.
-const STRATEGIES: [&str; 6] =
-    ["round-robin", "random", "least-connections", "weighted-round-robin", "p2c-ewma", "consistent-hash"];
-
 impl Map {
     pub fn of(seen: &Seen, at: String, mut attention: Vec<Attention>) -> Self {
         let away: usize = seen
@@ -148,7 +144,7 @@ impl Map {
             nodes: nodes(seen, &edges),
             edges,
             routes: seen.routes.clone(),
-            strategies: STRATEGIES.to_vec(),
+            strategies: Strategy::ALL,
             faults: None,
         }
     }

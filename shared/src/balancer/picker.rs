@@ -29,6 +29,17 @@ pub enum Strategy {
     ConsistentHash,
 }
 
+impl Strategy {
+    pub const ALL: [Self; 6] = [
+        Self::RoundRobin,
+        Self::Random,
+        Self::LeastConnections,
+        Self::WeightedRoundRobin,
+        Self::P2cEwma,
+        Self::ConsistentHash,
+    ];
+}
+
 /// The strategy of one route and its state. The strategy can be switched at run time.
 #[derive(Debug)]
 pub struct Picker {

@@ -11,14 +11,14 @@ use crate::http::{Call, exchange};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Of one signal.
+/// Sends the records of one signal.
 pub(super) struct Sender {
     waiting: Waiting,
     url: String,
     /// The head of each request: `Resource`, and `InstrumentationScope`.
     resource: Vec<u8>,
     scope: Vec<u8>,
-    /// Used again, so that each request does not allocate its memory anew.
+    /// A buffer that is used again, so that each request does not allocate its memory.
     sent: Records,
     /// The collector refuses, or is not there. That is logged once.
     is_failing: bool,

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 pub(crate) struct Buyers {
     pub(crate) customers: Vec<Customer>,
-    /// Its id.
+    /// The id of the product that they buy.
     pub(crate) product: String,
-    /// For how many seconds a customer waits for the confirmation.
+    /// Seconds that a customer waits for the confirmation.
     pub(crate) wait: u32,
 }
 

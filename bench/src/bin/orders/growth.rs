@@ -12,16 +12,16 @@ use crate::shop::Shop;
 
 /// Copies of all originals that are made in one transaction.
 const COPIES: u32 = 5;
-/// At each size; the cheaper one counts, because other programs disturb some.
+/// Rounds at each size. The cheaper one counts, because other programs disturb some.
 const ROUNDS: usize = 2;
-/// Of the cost of an order: the last size to the first.
+/// Maximum of the cost of an order at the last size, relative to the first.
 const COST: f64 = 1.1;
-/// Of the memory of our programs: the end to the second size.
+/// Maximum of the memory of our programs in the end, relative to the second size.
 const MEMORY: f64 = 1.15;
 const START: Duration = Duration::from_secs(1);
-/// Of the 99th percentile of a read: the last size to the first.
+/// Maximum of the 99th percentile of a read at the last size, relative to the first.
 const LATENCY: u32 = 2;
-/// By so much, two measurements of the same read differ.
+/// The difference between two measurements of the same read that is no slowdown.
 const NOISE: Duration = Duration::from_millis(1);
 
 /// Prints what it measures, and returns whether every bound and every promise holds. `stored` orders exist. `orders` of
@@ -79,7 +79,7 @@ fn cheaper(one: Round, other: Round) -> Round {
     if one.relative_cost() < other.relative_cost() { one } else { other }
 }
 
-/// Between this time and now.
+/// The time halfway between `begin` and now.
 fn middle(begin: SystemTime) -> SystemTime {
     begin + begin.elapsed().unwrap_or_default() / 2
 }

@@ -22,7 +22,7 @@ const DATABASES: [&str; 3] = ["node_users", "node_orders", "node_payments"];
 /// Servers that both shops use.
 const SHARED: [&str; 2] = ["postgres", "card-network"];
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Until a service is killed, and until it runs again.
+/// The time before a service is killed, and before it is started again.
 const CRASH: Duration = Duration::from_millis(1000);
 /// Orders during which a service is killed.
 const CRASH_ORDERS: usize = 600;
@@ -32,10 +32,10 @@ const RATIO: f64 = 3.0;
 struct Node<'a> {
     shop: &'a Shop,
     buyers: Buyers,
-    /// In the order of their names.
+    /// The running services, by name.
     processes: BTreeMap<&'static str, Child>,
     orders: Database,
-    /// Of each service.
+    /// The command line of each service.
     arguments: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn compare(shop: &Shop, orders: usize, rounds: usize) -> Result
     is_well.map(|()| ratio >= RATIO)
 }
 
-/// Of the cost of an order, in ms.
+/// The cost of an order, in ms.
 fn median(rounds: &[Round]) -> f64 {
     let mut costs: Vec<_> = rounds.iter().map(Round::cost).collect();
     costs.sort_by(f64::total_cmp);

@@ -7,11 +7,11 @@ use serde_json::Value;
 use shared::db::now;
 use tokio::time::Instant;
 
-/// Of each list in one batch.
+/// Reads of each list in one batch.
 const REQUESTS: usize = 300;
-/// The best counts, because other programs disturb some.
+/// Batches of reads. The best one counts, because other programs disturb some.
 const BATCHES: usize = 6;
-/// After orders, until our programs have sent their telemetry.
+/// The pause after orders, in which our programs send their telemetry.
 const PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Reader {

@@ -26,10 +26,10 @@ const AGE: Duration = Duration::from_secs(8 * 86_400);
 const PRUNE_TIMEOUT: Duration = Duration::from_secs(180);
 /// An idle connection of PostgreSQL reports its transactions after ten seconds.
 const STATISTICS_DELAY: Duration = Duration::from_secs(11);
-/// In seconds, until the order of a customer alone is confirmed.
+/// Maximum seconds until the order of a customer alone is confirmed.
 const ALONE_TIMEOUT: u32 = 10;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Until all orders of a round are settled.
+/// Maximum time until all orders of a round are settled.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// What is left after a service was killed under load.

@@ -261,5 +261,7 @@ async fn a_client_that_always_has_requests_running_is_told_of_the_drain() {
     let client = connect(&site, address).await;
     ask(&client, get("/a"), None).await.unwrap();
     let busy = (0..STREAMS).map(async |_| while ask(&client, get("/a"), None).await.is_ok() {});
-    timeout(TIMEOUT, join(join_all(busy), handle.stop())).await.expect("it is told, and the program ends");
+    timeout(TIMEOUT, join(join_all(busy), handle.stop()))
+        .await
+        .expect("the client gets GOAWAY, and the server stops");
 }
