@@ -14,6 +14,7 @@ use shared::resilience::retry::{self, Attempts, Failure};
 use shared::service::Exchange;
 use shared::trace::{Span, SpanKind, Traceparent};
 
+use super::body::broken_body;
 use super::headers;
 use crate::access_log::{AccessLog, flags};
 use crate::engine::{Body, Engine, Request, Response, UpstreamError};
@@ -140,14 +141,7 @@ async fn attempt(
     previous: Previous<'_>,
 ) -> Ended {
     let now = Instant::now();
-    let mut picked = pick(route, plan, &tried.keys, now);
-    // If no replica of the version is left, another version that gets requests has it.
-    if matches!(picked, Err(PickError::NoCandidate)) && tried.others > 0 {
-        let others = std::mem::take(&mut tried.others);
-        tried.keys.drain(tried.barred..tried.barred + others);
-        picked = pick(route, plan, &tried.keys, now);
-    }
-    let mut picked = match picked {
+    let mut picked = match pick_replica(route, plan, tried, now) {
         Ok(picked) => picked,
         Err(PickError::NoCandidate) => {
             return Ended::Refused(Problem::unavailable(1).flagged(flags::NO_REPLICA));
@@ -160,16 +154,7 @@ async fn attempt(
     tried.keys.push(picked.key());
     let time = plan.end.saturating_duration_since(now);
     plan.log.iter().for_each(|log| log.attempt(&route.entry.service, &picked.instance().id));
-    let mut span = Span::child(SpanKind::Client, "HTTP");
-    span.record(|span| {
-        let instance = picked.instance();
-        let method = request.head.split(|byte| *byte == b' ').next().unwrap_or_default();
-        span.request(&String::from_utf8_lossy(method), None);
-        let (host, port) = instance.authority().rsplit_once(':').unwrap_or((instance.authority(), "80"));
-        span.set("server.address", host.to_owned());
-        span.set("server.port", port.parse().unwrap_or(80_i64));
-        describe_attempt(span, &route.entry.service, &instance.id, previous.attempts, previous.reason);
-    });
+    let mut span = start_span(request, &route.entry.service, picked.instance(), &previous);
     add_attempt_headers(&mut request.head, time, previous.attempts, &span);
     let exchanged = engine.exchange(picked.instance().authority(), picked.peer_tls(), request).await;
     span.record(|span| match &exchanged {
@@ -233,6 +218,24 @@ impl Tried {
     }
 }
 
+/// Picks a replica that was not tried. If no replica of the wanted version is left, picks one of another version that gets
+/// requests.
+fn pick_replica(
+    route: &Route,
+    plan: &Plan,
+    tried: &mut Tried,
+    now: Instant,
+) -> Result<PickedReplica, PickError> {
+    match pick(route, plan, &tried.keys, now) {
+        Err(PickError::NoCandidate) if tried.others > 0 => {
+            let others = std::mem::take(&mut tried.others);
+            tried.keys.drain(tried.barred..tried.barred + others);
+            pick(route, plan, &tried.keys, now)
+        }
+        picked => picked,
+    }
+}
+
 fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey], now: Instant) -> Result<PickedReplica, PickError> {
     let (pool, picker, affinity) = (&route.pool, &route.picker, Some(plan.affinity.as_str()));
     if plan.repeatable {
@@ -240,6 +243,20 @@ fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey], now: Instant) -> Resul
     }
     probe(pool);
     pool.pick_without_probe(picker, affinity, tried, now)
+}
+
+/// The span of an attempt.
+fn start_span(request: &Request, service: &str, instance: &Instance, previous: &Previous<'_>) -> Span {
+    let mut span = Span::child(SpanKind::Client, "HTTP");
+    span.record(|span| {
+        let method = request.head.split(|byte| *byte == b' ').next().unwrap_or_default();
+        span.request(&String::from_utf8_lossy(method), None);
+        let (host, port) = instance.authority().rsplit_once(':').unwrap_or((instance.authority(), "80"));
+        span.set("server.address", host.to_owned());
+        span.set("server.port", port.parse().unwrap_or(80_i64));
+        describe_attempt(span, service, &instance.id, previous.attempts, previous.reason);
+    });
+    span
 }
 
 /// Tells the canary of the route how an attempt ended, unless that says nothing about the version.
@@ -302,7 +319,7 @@ fn failed(service: &str, error: UpstreamError, mut picked: PickedReplica) -> End
             (RequestOutcome::TimedOut.within(*time), Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT)
         }
         // The client caused the failure, so it is not recorded for the replica.
-        UpstreamError::Client(_) => return Ended::Refused(super::broken_body().flagged(flag)),
+        UpstreamError::Client(_) => return Ended::Refused(broken_body().flagged(flag)),
         UpstreamError::SlowClient => {
             return Ended::Refused(Problem::of_status(StatusCode::REQUEST_TIMEOUT).flagged(flag));
         }
