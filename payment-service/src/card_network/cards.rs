@@ -84,8 +84,8 @@ impl Card {
         )
     }
 
-    /// The amount that the card network really moves.
-    pub fn moves(self, amount: i64) -> i64 {
+    /// The amount that the card network charges or refunds when this one is requested.
+    pub fn executed_amount(self, amount: i64) -> i64 {
         if self == Self::OtherAmount { (amount - 1).max(0) } else { amount }
     }
 }

@@ -147,7 +147,7 @@ impl Store {
             }
             _ => {}
         }
-        let amount = held.card().moves(held.amount);
+        let amount = held.card().executed_amount(held.amount);
         if move_money(tx, &held, key, "capture", amount).await? {
             held.captured += amount;
             held.times_captured += 1;
@@ -194,7 +194,7 @@ impl Store {
         if !repeated && amount > held.captured - held.refunded {
             return Err(Error::ExceedsCaptured);
         }
-        let amount = held.card().moves(amount);
+        let amount = held.card().executed_amount(amount);
         if move_money(tx, &held, key, "refund", amount).await? {
             held.refunded += amount;
         }

@@ -156,7 +156,7 @@ struct Write {
 /// Records the answers, or returns them all as failed.
 async fn record(store: &Store, timing: &Timing, answered: Vec<Answered>) -> (Vec<Recorded>, Vec<Write>) {
     let mut writes: Vec<_> =
-        answered.into_iter().filter_map(|answered| apply(timing, answered, store.db().now())).collect();
+        answered.into_iter().map(|answered| apply(timing, answered, store.db().now())).collect();
     // Locks rows in the order of the inbox, so that no two transactions deadlock.
     writes.sort_by_key(|write| write.job.payment.order_id);
     match write_together(store, &writes).await {
@@ -213,22 +213,21 @@ fn when_due(store: &Store, recorded: &[Recorded]) -> Option<Instant> {
     recorded.iter().filter_map(due).min().map(|due| instant_of(due - store.db().now()))
 }
 
-/// Applies an answer to its payment. `None` if it contradicts the payment in every way.
-fn apply(timing: &Timing, Answered { job, answer }: Answered, now: OffsetDateTime) -> Option<Write> {
+/// Applies an answer to its payment. An answer that contradicts the state of the payment counts as a failure.
+fn apply(timing: &Timing, Answered { job, answer }: Answered, now: OffsetDateTime) -> Write {
     let Answer { response, charge } = answer;
     let logged = format!("{response:?}");
-    let apply = |response| job.payment.clone().apply_response(response, &timing.timeouts, now);
-    let change = apply(response).or_else(|payment| {
+    let applied = job.payment.clone().apply_response(response, &timing.timeouts, now);
+    let change = applied.unwrap_or_else(|payment| {
         log::error!(payment_id = payment.id.to_string(); "a response contradicts the state of the payment");
-        apply(NetworkResponse::Failed)
+        payment.try_again(&timing.timeouts, now)
     });
-    let change = change.ok()?;
     let pause = pause(timing, &change);
     let key = charge_key(job.payment.id);
     let differences = charge.map(|charge| change.payment.differences(Some(&charge))).unwrap_or_default();
     let differences =
         differences.into_iter().map(|differs| (key.clone(), Some(job.payment.id), differs)).collect();
-    Some(Write { response: logged, change, pause, differences, job })
+    Write { response: logged, change, pause, differences, job }
 }
 
 /// Writes all changes in one transaction, except those of fenced jobs.

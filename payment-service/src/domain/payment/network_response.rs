@@ -100,10 +100,7 @@ impl Payment {
                 Transition::To(state) => Ok(self.try_again_in(state, timeouts, now)),
                 Transition::Ignored | Transition::Invalid => Err(self.into()),
             },
-            NetworkResponse::Failed => {
-                let state = self.state;
-                Ok(self.try_again_in(state, timeouts, now))
-            }
+            NetworkResponse::Failed => Ok(self.try_again(timeouts, now)),
             NetworkResponse::Missing => {
                 let state = match self.state.on(Trigger::NoResponse) {
                     Transition::To(state) => state,
@@ -112,6 +109,12 @@ impl Payment {
                 Ok(self.try_again_in(state, timeouts, now))
             }
         }
+    }
+
+    /// Counts a failed attempt, and keeps the state unless a timeout has passed.
+    pub fn try_again(self, timeouts: &Timeouts, now: OffsetDateTime) -> Change {
+        let state = self.state;
+        self.try_again_in(state, timeouts, now)
     }
 
     fn advance(self, trigger: Trigger, notice: Notice, now: OffsetDateTime) -> Result<Change, Box<Self>> {
