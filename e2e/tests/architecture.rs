@@ -465,3 +465,32 @@ fn log_calls_use_only_the_names_of_fields_that_docs_telemetry_lists() {
     }
     assert!(used.len() > 20, "the calls are found: {used:?}");
 }
+
+/// The words in backticks that look like the name of a test: they have five or more parts.
+fn test_names(document: &str) -> Vec<&str> {
+    let is_part = |part: &str| part.chars().all(|one| one.is_ascii_lowercase() || one.is_ascii_digit());
+    let is_name = |word: &&str| word.split('_').count() >= 5 && word.split('_').all(is_part);
+    document.split('`').skip(1).step_by(2).filter(is_name).collect()
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    assert_eq!(test_names("`a_b_c_d_e`, `a_b`, a_b_c_d_f"), ["a_b_c_d_e"]);
+    let members = members();
+    let code: String = members
+        .iter()
+        .flat_map(|member| sources(&root().join(member)))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let readmes = members.iter().map(|member| format!("{member}/README.md"));
+    let documents =
+        readmes.chain(["docs", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(String::from));
+    let mut missing = Vec::new();
+    for file in documents.flat_map(|path| files(&root().join(path))) {
+        let Ok(document) = fs::read_to_string(&file) else { continue };
+        let names = test_names(&document).into_iter();
+        let names = names.filter(|test| !code.contains(&format!("fn {test}(")));
+        missing.extend(names.map(|test| format!("{}: {test}", name(&file))));
+    }
+    assert_none("the documents name tests that do not exist", &missing);
+}
