@@ -1,7 +1,8 @@
 //! Finds changes of orders by other replicas, and publishes them on this replica.
 //!
 //! A query reads the orders that have subscribers on this replica. It runs soon after a new subscription or a change,
-//! and then at growing intervals, up to 400 ms.
+//! and then at growing intervals, up to 400 ms. The more orders have subscribers, the more changes one query finds, and
+//! the longer it waits for them.
 
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use crate::store::Store;
 
 /// On an idle system, a checkout takes less than half of this time, so the first query usually finds its result.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+/// The shortest pause for each order with subscribers, if that is longer.
+const PAUSE_PER_ORDER: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 pub async fn run(store: Store, stop: Stop) {
@@ -20,11 +23,12 @@ pub async fn run(store: Store, stop: Stop) {
         tokio::select! {
             () = stop.sleep(pause) => {}
             () = notifier.subscriber_added() => {
-                pause = SHORTEST_PAUSE;
+                pause = shortest_pause(notifier.subscribed().len());
                 stop.sleep(pause).await;
             }
         }
-        let changed = store.newer_than(&notifier.subscribed()).await.unwrap_or_else(|error| {
+        let subscribed = notifier.subscribed();
+        let changed = store.newer_than(&subscribed).await.unwrap_or_else(|error| {
             log::warn!(error:%; "changed orders cannot be read");
             Vec::new()
         });
@@ -32,6 +36,14 @@ pub async fn run(store: Store, stop: Stop) {
         for order in &changed {
             found_any |= notifier.publish(order);
         }
-        pause = if found_any { SHORTEST_PAUSE } else { (2 * pause).min(LONGEST_PAUSE) };
+        pause = match found_any {
+            true => shortest_pause(subscribed.len()),
+            false => (2 * pause).min(LONGEST_PAUSE),
+        };
     }
+}
+
+fn shortest_pause(subscribed: usize) -> Duration {
+    let orders = u32::try_from(subscribed).unwrap_or(u32::MAX);
+    PAUSE_PER_ORDER.saturating_mul(orders).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
