@@ -130,7 +130,7 @@ pub fn recorded(document: &str, measured: &str) -> String {
          `scripts/bench gateway --record` writes this section and the chart. Each proxy has one core; the origins, two of \
          nginx, and\nthe clients have the others. `×nginx` is the work for processor time against nginx with the same \
          policies, `×bare` against\nnginx without any: above 1 the proxy does more. p50 and p99 are at half of nginx's \
-         highest rate.\n\n\
+         highest rate; a dash: the proxy\nis slower than that.\n\n\
          ![Requests for the same processor time, nginx = 1](gateway.svg)\n\n```\n{}\n```\n",
         measured.trim_end()
     );
