@@ -5,7 +5,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::web::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::{join_all, select_all};
+use futures_util::stream::FuturesUnordered;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{Request, Response};
@@ -109,10 +111,18 @@ async fn send(
             for mut body in bodies {
                 body.send_data(Bytes::from_static(&[b' '; 1000]), false)?;
             }
-            let mut first = select_all(responses);
-            // A refusal is an answer.
-            attempts.got_through(timeout(HELD, &mut first).await.is_err());
-            Ok(first.await.0.into_iter().collect())
+            let mut responses: FuturesUnordered<_> = responses.into_iter().collect();
+            let mut answered = Vec::new();
+            // The gateway answers those that it refuses, and waits for the bodies of the others.
+            let all = async {
+                while let Some(response) = responses.next().await {
+                    answered.extend(response)
+                }
+            };
+            let holds_one = timeout(HELD, all).await.is_err();
+            attempts.got_through(holds_one);
+            answered.extend(responses.next().await.into_iter().flatten());
+            Ok(answered)
         }
         Kind::SlowReaders | Kind::Heads => {
             let (responses, _) = open(&mut client, get("/docs/swagger-ui-bundle.js"), true).await?;

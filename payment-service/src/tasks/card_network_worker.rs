@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 use crate::clients::card_network::{Answer, CardNetwork, charge_key};
 use crate::config::Timing;
-use crate::domain::{Change, Difference, NetworkResponse};
+use crate::domain::{Change, Difference};
 use crate::store::{Job, Recorded, Store};
 
 /// Jobs of one replica.
