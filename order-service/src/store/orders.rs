@@ -133,7 +133,8 @@ impl Store {
 
     /// Whether any timer has expired. Usually none has. So this read comes first, and it takes no lock.
     pub async fn is_any_due(&self, now: OffsetDateTime) -> Result<bool, DbError> {
-        let due = query("SELECT id FROM orders WHERE wake_at <= $1 LIMIT 1").bind(now);
+        // Without ORDER BY, PostgreSQL reads the whole table: it expects that a third of the timers has expired.
+        let due = query("SELECT id FROM orders WHERE wake_at <= $1 ORDER BY wake_at LIMIT 1").bind(now);
         Ok(due.fetch_optional(&self.db).await?.is_some())
     }
 

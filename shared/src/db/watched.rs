@@ -39,6 +39,45 @@ pub async fn query_plans(db: &Db) -> Vec<(String, String)> {
     steps
 }
 
+/// The statements run so far for which PostgreSQL reads one of `tables` from beginning to end, each with the step of its
+/// plan. The plans are those for unknown values, which PostgreSQL keeps for prepared statements. `db` must have one
+/// connection only.
+pub async fn sequential_scans(db: &Db, tables: &[&str]) -> Vec<String> {
+    let seen = seen().clone();
+    let mut scans = Vec::new();
+    // Where the costs of both are nearly equal, the whole table is read.
+    query("SET random_page_cost = 10").execute(db).await.unwrap_or_else(|why| panic!("{why}"));
+    // The preparations of a test do not count.
+    for sql in
+        seen.iter().filter(|run| run.contains(' ') && !run.contains("OVERRIDING") && !run.contains("= NULL"))
+    {
+        let Ok(plan) = query(format!("EXPLAIN (GENERIC_PLAN, COSTS OFF) {sql}")).fetch_all(db).await else {
+            continue;
+        };
+        for step in plan {
+            let step: String = step.get("QUERY PLAN").unwrap_or_else(|why| panic!("{sql}: {why}"));
+            let mut words = step.split_whitespace().skip_while(|word| *word != "Seq").skip(3);
+            if words.next().is_some_and(|table| tables.contains(&table)) {
+                scans.push(format!("{}: {sql}", step.trim()));
+            }
+        }
+    }
+    scans
+}
+
+/// Copies each row of a table `times` times on PostgreSQL, and updates its statistics. `changed` is SQL: the names of columns and their values
+/// in the copies, at least of those that are unique.
+pub async fn multiply(db: &Db, table: &str, times: u32, changed: &str) {
+    let copy = format!(
+        "INSERT INTO {table} OVERRIDING SYSTEM VALUE \
+         SELECT (jsonb_populate_record(one, jsonb_build_object({changed}))).* \
+         FROM {table} AS one, generate_series(1, {times}) AS number"
+    );
+    let copied = query(copy).execute(db).await.unwrap_or_else(|why| panic!("{table}: {why}"));
+    assert!(copied > 0, "{table} has no row");
+    query(format!("VACUUM ANALYZE {table}")).execute(db).await.unwrap_or_else(|why| panic!("{table}: {why}"));
+}
+
 /// Called before each statement.
 pub(super) fn about_to(run: &str) {
     if !run.starts_with("SELECT") && WRITES_LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
