@@ -58,8 +58,10 @@ enum Ended {
     Answered(Answer),
     /// The retry policy decides. If there is no retry, the client gets the response, if any, or the problem.
     Failed(Failure, Problem, Option<Answer>),
-    /// No retry: no replica is left, or the client's body failed.
-    Refused(Problem),
+    /// No retry: no replica is left, or each has as many requests as it may.
+    NoReplica(Problem),
+    /// No retry: the client's body failed.
+    ClientFailed(Problem),
 }
 
 /// Sends the request until a replica responds without a retryable failure, or the policy gives up.
@@ -94,8 +96,9 @@ pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Resu
         let (failure, problem, answer) = match ended {
             Ended::Answered(answer) => return Ok(answer),
             Ended::Failed(failure, problem, answer) => (failure, problem, answer),
+            Ended::ClientFailed(problem) => return Err(problem),
             // The failure of the previous attempt is more useful than "no replica is left".
-            Ended::Refused(problem) => {
+            Ended::NoReplica(problem) => {
                 let (problem, answer) =
                     last.map_or((problem, None), |(_, problem, answer)| (problem, answer));
                 return answer.ok_or(problem);
@@ -144,9 +147,9 @@ async fn attempt(
     let mut picked = match pick_replica(route, plan, tried, now) {
         Ok(picked) => picked,
         Err(PickError::NoCandidate) => {
-            return Ended::Refused(Problem::unavailable(1).flagged(flags::NO_REPLICA));
+            return Ended::NoReplica(Problem::unavailable(1).flagged(flags::NO_REPLICA));
         }
-        Err(PickError::AllBusy) => return Ended::Refused(Problem::unavailable(1).flagged(flags::OVERFLOW)),
+        Err(PickError::AllBusy) => return Ended::NoReplica(Problem::unavailable(1).flagged(flags::OVERFLOW)),
     };
     if plan.lasts_long {
         picked.exempt_from_limit();
@@ -319,9 +322,9 @@ fn failed(service: &str, error: UpstreamError, mut picked: PickedReplica) -> End
             (RequestOutcome::TimedOut.within(*time), Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT)
         }
         // The client caused the failure, so it is not recorded for the replica.
-        UpstreamError::Client(_) => return Ended::Refused(broken_body().flagged(flag)),
+        UpstreamError::Client(_) => return Ended::ClientFailed(broken_body().flagged(flag)),
         UpstreamError::SlowClient => {
-            return Ended::Refused(Problem::of_status(StatusCode::REQUEST_TIMEOUT).flagged(flag));
+            return Ended::ClientFailed(Problem::of_status(StatusCode::REQUEST_TIMEOUT).flagged(flag));
         }
     };
     log::warn!(instance, error:%; "an attempt failed");

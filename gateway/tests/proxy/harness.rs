@@ -3,6 +3,7 @@
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use gateway::app;
 use gateway::config::{CALLS, Config};
 use serde_json::Value;
 use shared::service::{HttpConfig, ServerHandle, Service};
-use shared::testing::{Keys, publish_keys};
+use shared::testing::{Api, Keys, eventually, publish_keys};
 use tokio::net::TcpSocket;
 
 /// A gateway whose route `/a` leads to the service `a`.
@@ -166,6 +167,16 @@ pub(crate) fn configuration(policies: &str) -> String {
     format!("{policies}\n[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\nhead_timeout_s = 1\n")
 }
 
+/// Waits until the gateway with this admin port knows that all replicas are healthy.
+pub(crate) async fn all_healthy(admin: &Api) {
+    eventually("all replicas are healthy", Duration::from_secs(10), async || {
+        let seen = admin.get("/registry/services/a").await.body;
+        let instances = seen["instances"].as_array()?;
+        instances.iter().all(|instance| instance["health"] == "healthy").then_some(())
+    })
+    .await;
+}
+
 /// Two ports that were free a moment ago.
 pub(crate) fn free_ports() -> [u16; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -224,6 +235,42 @@ impl Upstream {
             stream.write_all(said.as_bytes()).unwrap_or_default();
             read_request(stream);
         })
+    }
+
+    /// Answers the first request on each connection. After the second, it says `last_words` and closes the connection, as a
+    /// program that crashes a moment later.
+    pub(crate) fn crashing_later(said: &'static str, last_words: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = Self::at(&listener);
+        let seen = upstream.seen.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (seen, mut stream) = (seen.clone(), stream.unwrap());
+                std::thread::spawn(move || {
+                    answer_next(&mut stream, said, &seen)?;
+                    read_request(&mut stream)?;
+                    stream.write_all(last_words.as_bytes()).unwrap_or_default();
+                    std::thread::sleep(Duration::from_millis(50));
+                    Some(())
+                });
+            }
+        });
+        upstream
+    }
+
+    /// Passes one health check. Then the test gets its listener: when that is dropped, it refuses connections.
+    pub(crate) fn leaving() -> (Self, Receiver<TcpListener>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = Self::at(&listener);
+        let (give, given) = channel();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_request(&mut stream);
+            let healthy = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(healthy).unwrap_or_default();
+            give.send(listener).unwrap_or_default();
+        });
+        (upstream, given)
     }
 
     /// Refuses connections.

@@ -191,6 +191,20 @@ async fn a_slow_client_gets_408_and_no_replica_is_blamed() {
 }
 
 #[actix_web::test]
+async fn a_slow_client_gets_408_also_if_another_replica_could_not_be_reached() {
+    let ((gone, listener), good) = (Upstream::leaving(), Upstream::answering(OK));
+    let ports = harness::free_ports();
+    // The gateway fetches no document, so that no request but those of the test reaches a replica.
+    let text = harness::configuration("") + "listed = false\n";
+    let (gateway, _keys) = Gateway::in_file_with_users(&text, ports, &[&gone, &good]).await;
+    harness::all_healthy(&Api::local(ports[1])).await;
+    drop(listener.recv().unwrap());
+    let slow = "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 70000\r\n\r\nx";
+    let said = futures_util::future::join_all((0..6).map(|_| raw(&gateway, slow))).await;
+    assert!(said.iter().all(|said| said.starts_with("HTTP/1.1 408")), "{said:?}");
+}
+
+#[actix_web::test]
 async fn a_post_without_a_key_is_never_the_probe_of_an_ejected_replica() {
     const BAD: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
     let checks = std::sync::atomic::AtomicUsize::new(0);
