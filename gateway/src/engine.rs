@@ -76,6 +76,10 @@ pub enum UpstreamError {
     /// The server had closed the idle connection. This says nothing about the replica's health.
     #[error("a kept connection was closed")]
     Stale,
+    /// The server closed a reused connection without a response, but too late for [`UpstreamError::Stale`]: it had the
+    /// request, and probably crashed.
+    #[error("a kept connection was closed instead of a response")]
+    Unanswered,
     /// The connection broke before the response was complete.
     #[error("the connection broke: {0}")]
     Reset(std::io::Error),

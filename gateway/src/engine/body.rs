@@ -11,7 +11,7 @@ use actix_web::web::{Buf as _, Bytes};
 use shared::service::{Chunks, Piece};
 
 use super::UpstreamError;
-use super::pool::{Connection, Replica, take};
+use super::pool::{Connection, ReplicaConnections, take};
 use super::sending::Sending;
 use super::wire::Framing;
 
@@ -19,17 +19,17 @@ use super::wire::Framing;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection with an incomplete response.
-pub(super) struct Exchange {
+pub(super) struct Receiving {
     pub(super) connection: Connection,
     /// The unsent rest of the request, if the response came early.
     pub(super) sending: Sending,
     /// Where the connection goes afterwards, if it can be reused.
-    pub(super) keep: Option<Rc<Replica>>,
+    pub(super) keep: Option<Rc<ReplicaConnections>>,
 }
 
 /// The body of a response. If it is dropped early, the connection is closed.
 pub struct ResponseBody {
-    exchange: Option<Exchange>,
+    receiving: Option<Receiving>,
     size: BodySize,
     left: Left,
     end: Option<Instant>,
@@ -45,14 +45,14 @@ enum Left {
 }
 
 impl ResponseBody {
-    pub(super) fn new(exchange: Exchange, framing: Framing, size: BodySize, end: Option<Instant>) -> Self {
+    pub(super) fn new(receiving: Receiving, framing: Framing, size: BodySize, end: Option<Instant>) -> Self {
         let left = match framing {
             Framing::None => Left::Nothing,
             Framing::Length(length) => Left::Bytes(length),
             Framing::Chunked => Left::Chunks(Chunks::default()),
             Framing::Close => Left::UntilClose,
         };
-        let mut body = Self { exchange: Some(exchange), size, left, end, until: None };
+        let mut body = Self { receiving: Some(receiving), size, left, end, waits: None };
         if matches!(body.left, Left::Nothing) {
             body.finish();
         }
@@ -61,18 +61,18 @@ impl ResponseBody {
 
     /// Whether the whole body was received.
     pub fn is_over(&self) -> bool {
-        self.exchange.is_none()
+        self.receiving.is_none()
     }
 
     /// The connection to the replica, if the response is not over.
     pub(super) fn into_connection(self) -> Option<Connection> {
-        self.exchange.map(|exchange| exchange.connection)
+        self.receiving.map(|receiving| receiving.connection)
     }
 
     /// Returns the connection to the pool, if the request was sent completely.
     fn finish(&mut self) {
         self.left = Left::Nothing;
-        let Some(Exchange { connection, sending, keep }) = self.exchange.take() else { return };
+        let Some(Receiving { connection, sending, keep }) = self.receiving.take() else { return };
         if let Some(replica) = keep.filter(|_| sending.is_done()) {
             replica.give_back(connection, sending.into_buffer());
         }
@@ -80,7 +80,7 @@ impl ResponseBody {
 
     /// The next part of the body from the read buffer; `None` if more must be read.
     fn next_piece(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        let Some(Exchange { connection, .. }) = &mut self.exchange else { return Ok(None) };
+        let Some(Receiving { connection, .. }) = &mut self.receiving else { return Ok(None) };
         let read = &mut connection.read;
         match &mut self.left {
             Left::Nothing => Ok(None),
@@ -123,11 +123,11 @@ impl ResponseBody {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
-            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-            if let Err(error) = exchange.sending.poll(&mut exchange.connection.stream, cx) {
+            let Some(receiving) = &mut self.receiving else { return Poll::Ready(None) };
+            if let Err(error) = receiving.sending.poll(&mut receiving.connection.stream, cx) {
                 return Poll::Ready(Some(Err(error)));
             }
-            match exchange.connection.poll_read(cx) {
+            match receiving.connection.poll_read(cx) {
                 Poll::Ready(Ok(0)) if matches!(self.left, Left::UntilClose) => self.finish(),
                 // A truncated body must not look complete to the client.
                 Poll::Ready(Ok(0)) => {
@@ -137,9 +137,9 @@ impl ResponseBody {
                 Poll::Ready(Ok(_)) => self.until = None,
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(UpstreamError::Reset(error)))),
                 Poll::Pending => {
-                    let until = *self.until.get_or_insert_with(|| idle_until(self.end));
-                    ready!(exchange.connection.alarm.poll(cx, until.into()));
-                    return Poll::Ready(Some(Err(UpstreamError::TimedOut(IDLE_TIMEOUT))));
+                    let (since, until) = *self.waits.get_or_insert_with(|| wait(self.end));
+                    ready!(receiving.connection.alarm.poll(cx, until.into()));
+                    return Poll::Ready(Some(Err(UpstreamError::TimedOut(since.elapsed()))));
                 }
             }
         }

@@ -20,13 +20,16 @@ use shared::http::blames_peer;
 use shared::tls::{PeerTls, Stream};
 use tokio::net::TcpStream;
 
-use super::body::{Exchange, ResponseBody};
-use super::pool::{Buffers, Connection, IdleConnections, Replica};
+use super::body::{Receiving, ResponseBody};
+use super::pool::{Buffers, Connection, IdleConnections, ReplicaConnections};
 use super::sending::Sending;
 use super::wire::{Framing, Head, take_head};
 use super::{Headers, Request, Response, UpstreamError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A server that closes an idle connection does so before it has the request. Its close is here within the time that a
+/// packet takes, and that this thread takes to read it. A later close is an answer to the request: a crash.
+const STALE_TIME: Duration = Duration::from_millis(10);
 
 /// Sends requests to replicas. One per worker thread; clones share the idle connections.
 #[derive(Clone, Default)]
@@ -47,13 +50,7 @@ async fn connect(
         (opened, _) => opened.map(Stream::Plain),
     };
     match secured {
-        Ok(stream) => Ok(Connection {
-            stream,
-            read: buffers.take(),
-            alarm: Alarm::default(),
-            reused: false,
-            is_full: false,
-        }),
+        Ok(stream) => Ok(Connection::new(stream, buffers.take(), Alarm::default(), false)),
         Err(error) if blames_peer(&error) => Err(UpstreamError::Unreachable(error)),
         Err(error) => Err(UpstreamError::Local(error)),
     }
@@ -102,12 +99,13 @@ impl Engine {
     async fn exchange_on(
         &self,
         mut connection: Connection,
-        replica: Rc<Replica>,
+        replica: Rc<ReplicaConnections>,
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
         let mut sending = Sending::new(request, self.pool.buffers().take());
+        let began = Instant::now();
         // The time when the last byte was sent.
-        let mut since = Instant::now();
+        let mut since = began;
         let head = loop {
             // Every byte sent or received restarts the timeout.
             let mut silent_until = None;
@@ -130,9 +128,8 @@ impl Engine {
                     continue;
                 }
                 Ok(Step::Received) => final_head(&mut connection, &mut sending, request)?,
-                Ok(Step::Closed) if connection.is_stale() => return Err(UpstreamError::Stale),
-                Err(UpstreamError::Reset(_)) if connection.is_stale() => {
-                    return Err(UpstreamError::Stale);
+                Ok(Step::Closed) | Err(UpstreamError::Reset(_)) if connection.is_unanswered() => {
+                    return Err(unanswered(began));
                 }
                 Ok(Step::Closed) => {
                     return Err(UpstreamError::Reset(io::ErrorKind::UnexpectedEof.into()));
@@ -148,7 +145,7 @@ impl Engine {
             sending.release();
         }
         let is_upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
-        let exchange = Exchange { keep: head.keeps_alive.then_some(replica), connection, sending };
+        let receiving = Receiving { keep: head.keeps_alive.then_some(replica), connection, sending };
         let is_event_stream = head.is_event_stream;
         let framing = if is_upgraded { Framing::Close } else { head.framing };
         let end = if is_event_stream || is_upgraded { None } else { Some(request.end) };
@@ -157,9 +154,14 @@ impl Engine {
             _ if request.is_head => declared_length(&head.headers).map_or(BodySize::None, BodySize::Sized),
             _ => framing.size(),
         };
-        let body = ResponseBody::new(exchange, framing, size, end);
+        let body = ResponseBody::new(receiving, framing, size, end);
         Ok(Response { status: head.status, headers: head.headers, is_event_stream, body })
     }
+}
+
+/// Why a server closed a reused connection, without a byte, to which a request was sent since `began`.
+fn unanswered(began: Instant) -> UpstreamError {
+    if began.elapsed() < STALE_TIME { UpstreamError::Stale } else { UpstreamError::Unanswered }
 }
 
 /// The head of the response, if it has arrived. Informational heads may come before it, even in the same read. A 103 is

@@ -33,15 +33,21 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) read: BytesMut,
     pub(super) alarm: Alarm,
-    pub(super) reused: bool,
+    reused: bool,
+    /// Whether the server has sent a byte of its response. An informational head is one, too.
+    has_received: bool,
     /// The last read has filled the buffer.
-    pub(super) is_full: bool,
+    is_full: bool,
 }
 
 impl Connection {
-    /// Whether the server probably closed the connection while it was idle: it was reused, and nothing was received.
-    pub(super) fn is_stale(&self) -> bool {
-        self.reused && self.read.is_empty()
+    pub(super) fn new(stream: Stream, read: BytesMut, alarm: Alarm, reused: bool) -> Self {
+        Self { stream, read, alarm, reused, has_received: false, is_full: false }
+    }
+
+    /// Whether the connection was idle before this request, and the server has sent nothing since.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.reused && !self.has_received
     }
 
     /// Reads into the buffer; returns 0 if the server has closed the connection.
@@ -49,6 +55,7 @@ impl Connection {
         self.read.reserve(if self.is_full { LARGE_READ_SIZE } else { READ_SIZE });
         let polled = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read);
         if let Poll::Ready(Ok(read)) = polled {
+            self.has_received |= read > 0;
             self.is_full = read >= READ_SIZE;
         }
         polled
@@ -58,12 +65,12 @@ impl Connection {
 /// The idle connections of one thread, and its spare buffers.
 #[derive(Clone, Default)]
 pub(super) struct IdleConnections {
-    by_replica: Rc<RefCell<BTreeMap<String, Rc<Replica>>>>,
+    by_replica: Rc<RefCell<BTreeMap<String, Rc<ReplicaConnections>>>>,
     buffers: Buffers,
 }
 
 /// The idle connections to one replica.
-pub(super) struct Replica {
+pub(super) struct ReplicaConnections {
     /// The most recently used one is the last.
     idle: RefCell<VecDeque<Idle>>,
     buffers: Buffers,
@@ -95,20 +102,20 @@ impl IdleConnections {
     }
 
     /// The connections with this key.
-    pub(super) fn replica(&self, key: &str) -> Rc<Replica> {
+    pub(super) fn replica(&self, key: &str) -> Rc<ReplicaConnections> {
         let mut replicas = self.by_replica.borrow_mut();
         if let Some(known) = replicas.get(key) {
             return known.clone();
         }
         // A new replica may replace an old one, so forget replicas without recent connections.
         replicas.retain(|_, replica| Rc::strong_count(replica) > 1 || replica.is_recent());
-        let replica = Rc::new(Replica { idle: RefCell::default(), buffers: self.buffers.clone() });
+        let replica = Rc::new(ReplicaConnections { idle: RefCell::default(), buffers: self.buffers.clone() });
         replicas.insert(key.to_owned(), replica.clone());
         replica
     }
 }
 
-impl Replica {
+impl ReplicaConnections {
     /// Takes the most recently used connection that is still open.
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
@@ -119,13 +126,7 @@ impl Replica {
                 return None;
             }
             if is_open(&mut stream) {
-                return Some(Connection {
-                    stream,
-                    read: self.buffers.take(),
-                    alarm,
-                    reused: true,
-                    is_full: false,
-                });
+                return Some(Connection::new(stream, self.buffers.take(), alarm, true));
             }
         }
         None

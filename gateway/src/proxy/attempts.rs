@@ -188,7 +188,7 @@ async fn attempt(
             }
         }
         Err(error) => {
-            if matches!(error, UpstreamError::Stale) {
+            if matches!(error, UpstreamError::Stale | UpstreamError::Unanswered) {
                 // The same replica may be tried again, with a new connection.
                 tried.keys.pop();
             }
@@ -314,7 +314,9 @@ fn failed(service: &str, error: UpstreamError, mut picked: PickedReplica) -> End
             (RequestOutcome::OwnFault, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
         }
         UpstreamError::Stale => (RequestOutcome::StaleConnection, Failure::Reset, StatusCode::BAD_GATEWAY),
-        UpstreamError::Reset(_) => (RequestOutcome::Reset, Failure::Reset, StatusCode::BAD_GATEWAY),
+        UpstreamError::Reset(_) | UpstreamError::Unanswered => {
+            (RequestOutcome::Reset, Failure::Reset, StatusCode::BAD_GATEWAY)
+        }
         UpstreamError::Malformed(_) => {
             (RequestOutcome::Reset, Failure::Answered(StatusCode::BAD_GATEWAY), StatusCode::BAD_GATEWAY)
         }
@@ -338,7 +340,7 @@ fn flag_of(error: &UpstreamError) -> &'static str {
     match error {
         UpstreamError::Unreachable(_) => flags::CONNECT_FAILURE,
         UpstreamError::Local(_) => flags::LOCAL_FAILURE,
-        UpstreamError::Stale | UpstreamError::Reset(_) => flags::RESET,
+        UpstreamError::Stale | UpstreamError::Unanswered | UpstreamError::Reset(_) => flags::RESET,
         UpstreamError::Malformed(_) => flags::MALFORMED_ANSWER,
         UpstreamError::TimedOut(_) => flags::TIMEOUT,
         UpstreamError::Client(_) => flags::CLIENT_GONE,

@@ -355,15 +355,32 @@ fn answer_all(
 ) {
     for _ in 0..times {
         let Some(request) = read_request(&mut stream) else { return };
-        // Requests of the gateway itself.
-        if request.starts_with("GET /health") || request.starts_with("GET /openapi.json") {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap_or_default();
+        if answers_the_gateway(&request, &mut stream) {
             continue;
         }
         let said = reply(&request);
         seen.lock().unwrap().push(request);
         stream.write_all(said.as_bytes()).unwrap_or_default();
     }
+}
+
+/// Answers the next request of a client; `None` if the connection is closed.
+fn answer_next(stream: &mut TcpStream, said: &str, seen: &Mutex<Vec<String>>) -> Option<()> {
+    let mut request = read_request(stream)?;
+    while answers_the_gateway(&request, stream) {
+        request = read_request(stream)?;
+    }
+    seen.lock().unwrap().push(request);
+    stream.write_all(said.as_bytes()).ok()
+}
+
+/// Whether this is a request of the gateway itself. Then it is answered.
+fn answers_the_gateway(request: &str, stream: &mut TcpStream) -> bool {
+    let is_own = request.starts_with("GET /health") || request.starts_with("GET /openapi.json");
+    if is_own {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap_or_default();
+    }
+    is_own
 }
 
 /// Reads a head, and a body by its `Content-Length`.

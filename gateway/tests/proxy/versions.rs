@@ -123,6 +123,91 @@ async fn a_canary_with_errors_is_rolled_back_and_an_admin_tries_again() {
 
 #[actix_web::test]
 async fn a_mirror_gets_a_copy_that_is_marked_and_its_answer_is_dropped() {
+#[actix_web::test]
+async fn a_canary_that_crashes_on_reused_connections_is_rolled_back() {
+    // The second crash comes after an informational head.
+    for last_words in ["", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        let one = Upstream::answering(OK).of_version("v1");
+        let two = Upstream::crashing_later(OK, last_words).of_version("v2");
+        let canary = "[routes.versions.canary]\nversion = \"v2\"\nsteps = [50, 100]\nmin_requests = 6\n";
+        let text = routes(&format!("weights = {{ v1 = 1 }}\n{canary}"));
+        let ports = free_ports();
+        let (gateway, _keys) = Gateway::in_file_with_users(&text, ports, &[&one, &two]).await;
+        let admin = Api::local(ports[1]);
+        // On one connection, so that one thread of the gateway gets all of them. None may be sent again.
+        let post = |last: &str| format!("POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n{last}\r\n");
+        let posts = post("").repeat(5) + &post("connection: close\r\n");
+        eventually("it is rolled back", Duration::from_secs(10), async || {
+            raw(&gateway, &posts).await;
+            let routes = admin.get("/routes").await.body;
+            (routes["routes"][0]["versions"]["canary"]["state"] == "rolled_back").then_some(())
+        })
+        .await;
+    }
+}
+
+#[actix_web::test]
+async fn a_request_that_is_refused_takes_no_turn_of_a_version() {
+    let (began, begins) = channel::<()>();
+    let (release, held) = channel::<()>();
+    let (began, held) = (Arc::new(Mutex::new(began)), Arc::new(Mutex::new(held)));
+    let upstream = |version| {
+        let (began, held) = (began.clone(), held.clone());
+        // Answers `/a/held` only when the test says so.
+        let reply = move |request: &str| {
+            if request.starts_with("GET /a/held ") {
+                began.lock().unwrap().send(()).unwrap();
+                held.lock().unwrap().recv_timeout(Duration::from_secs(10)).unwrap_or_default();
+            }
+            OK
+        };
+        Upstream::replying(reply).of_version(version)
+    };
+    let (one, two) = (upstream("v1"), upstream("v2"));
+    let limit = "max_in_flight = 1\nmax_queue = 0\n";
+    let text =
+        MANY.to_owned() + &configuration("") + limit + "[routes.versions]\nweights = { v1 = 1, v2 = 1 }\n";
+    let ports = free_ports();
+    let (gateway, _keys) = Gateway::in_file_with_users(&text, ports, &[&one, &two]).await;
+    all_healthy(&Api::local(ports[1])).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+    let mut first = TcpStream::connect(gateway.address()).await.unwrap();
+    first.write_all(get("/a/held").as_bytes()).await.unwrap();
+    let begins = tokio::task::spawn_blocking(move || begins.recv_timeout(Duration::from_secs(10)));
+    begins.await.unwrap().unwrap();
+    let refused = raw(&gateway, &get("/a/refused")).await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    release.send(()).unwrap();
+    first.read_to_end(&mut Vec::new()).await.unwrap();
+    let answered = raw(&gateway, &get("/a/next")).await;
+    assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    assert_eq!((one.seen().len(), two.seen().len()), (1, 1), "versions take turns");
+}
+
+#[actix_web::test]
+async fn copies_for_a_mirror_count_toward_the_memory_of_kept_bodies() {
+    let one = Upstream::answering(OK).of_version("v1");
+    let stuck = Upstream::hanging().of_version("v2");
+    let mirror = "weights = { v1 = 1 }\n[routes.versions.mirror]\nversion = \"v2\"\n";
+    // The copies last longer than this test.
+    let routes = routes(mirror).replace("head_timeout_s = 1\n", "head_timeout_s = 15\n");
+    let (text, ports) = (format!("kept_bodies_mib = 1\n{routes}"), free_ports());
+    let (gateway, _keys) = Gateway::in_file_with_users(&text, ports, &[&one, &stuck]).await;
+    all_healthy(&Api::local(ports[1])).await;
+    // 1 MiB is for sixteen of these.
+    let body = "x".repeat(64 * 1024);
+    let head = "POST /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 65536\r\n\r\n";
+    for _ in 0..24 {
+        let answered = raw(&gateway, &format!("{head}{body}")).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
+    eventually("the copies arrive", Duration::from_secs(5), async || {
+        (stuck.seen().len() >= 16).then_some(())
+    })
+    .await;
+    assert_eq!(stuck.seen().len(), 16);
+}
+
     let (one, two) = (Upstream::answering(OK).of_version("v1"), Upstream::answering(BAD).of_version("v2"));
     let text = routes("weights = { v1 = 1 }\n[routes.versions.mirror]\nversion = \"v2\"\n");
     let gateway = Gateway::in_file(&text, &[&one, &two]).await;
