@@ -86,7 +86,8 @@ pub enum UpstreamError {
     /// The response is not valid HTTP.
     #[error("the answer is malformed: {0}")]
     Malformed(String),
-    /// The response did not arrive in time. Holds the time since the last byte was sent.
+    /// The response did not arrive in time. Holds the time that the gateway waited: since the last byte was sent, or, in
+    /// the body of the response, since the last byte was received.
     #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
     /// The client sent its body too slowly.

@@ -16,7 +16,7 @@ use super::sending::Sending;
 use super::wire::Framing;
 
 /// Longest pause between two reads.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection with an incomplete response.
 pub(super) struct Receiving {
@@ -33,8 +33,8 @@ pub struct ResponseBody {
     size: BodySize,
     left: Left,
     end: Option<Instant>,
-    /// The time until which the next byte must arrive; set while the body waits for it.
-    until: Option<Instant>,
+    /// Since when the body waits for the next byte, and until when it must arrive. Set while the body waits.
+    waits: Option<(Instant, Instant)>,
 }
 
 enum Left {
@@ -134,7 +134,7 @@ impl ResponseBody {
                     let early = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Poll::Ready(Some(Err(UpstreamError::Reset(early))));
                 }
-                Poll::Ready(Ok(_)) => self.until = None,
+                Poll::Ready(Ok(_)) => self.waits = None,
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(UpstreamError::Reset(error)))),
                 Poll::Pending => {
                     let (since, until) = *self.waits.get_or_insert_with(|| wait(self.end));
@@ -146,10 +146,11 @@ impl ResponseBody {
     }
 }
 
-/// The time until which the next byte must arrive.
-fn idle_until(end: Option<Instant>) -> Instant {
-    let silence = Instant::now() + IDLE_TIMEOUT;
-    end.map_or(silence, |end| end.min(silence))
+/// A wait that begins now: its beginning, and its end at the latest at `end`.
+fn wait(end: Option<Instant>) -> (Instant, Instant) {
+    let now = Instant::now();
+    let silence = now + READ_TIMEOUT;
+    (now, end.map_or(silence, |end| end.min(silence)))
 }
 
 impl MessageBody for ResponseBody {
