@@ -19,7 +19,7 @@ use shared::service::resource;
 use url::Url;
 
 use crate::policies::versions::Split;
-use crate::registrations::Registrations;
+use crate::registrations::{Registrations, is_name};
 use crate::routing::Table;
 
 shared::codes! {
@@ -278,9 +278,4 @@ fn must_be(caller: &ServiceCaller, service: &str) -> Result<(), Problem> {
     }
     log::warn!(caller = caller.service, peer_service = service; "a registration of another service is refused");
     Err(Problem::of_status(StatusCode::FORBIDDEN))
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=128).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }

@@ -143,8 +143,7 @@ fn merge(documents: &BTreeMap<String, Value>) -> Value {
 /// Renames the schemas of `document` that differ from a schema with the same name in `others`. For example, `Money`
 /// becomes `PaymentServiceMoney`.
 fn with_own_names(service: &str, document: &Value, others: &Map<String, Value>) -> Value {
-    let words = service.split('-').map(|word| word[..1].to_uppercase() + &word[1..]);
-    let prefix: String = words.collect();
+    let prefix: String = service.split('-').map(capitalized).collect();
     let mut text = document.to_string();
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
         let other = others.get("schemas").and_then(|schemas| schemas.get(name));
@@ -157,6 +156,11 @@ fn with_own_names(service: &str, document: &Value, others: &Map<String, Value>) 
         }
     }
     serde_json::from_str(&text).unwrap_or_else(|_| document.clone())
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 async fn document(service: &ServiceClient) -> Option<Value> {
@@ -205,6 +209,16 @@ async fn asset(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_service_may_have_empty_words_and_any_letters() {
+        let schema = |kind: &str| json!({ "components": { "schemas": { "Money": { "type": kind } } } });
+        let documents = ["a", "b--c", "d-", "-", "élan"].map(|service| (service.to_owned(), schema(service)));
+        let merged = merge(&documents.into());
+        let mut names: Vec<_> = merged["components"]["schemas"].as_object().unwrap().keys().collect();
+        names.sort();
+        assert_eq!(names, ["AMoney", "BCMoney", "DMoney", "Money", "ÉlanMoney"]);
+    }
 
     #[test]
     fn two_services_may_have_different_schemas_of_one_name() {

@@ -211,3 +211,9 @@ mod tests {
         std::fs::remove_file(file).unwrap();
     }
 }
+/// Whether a service or an instance may have this name.
+pub fn is_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+

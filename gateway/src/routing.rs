@@ -32,6 +32,7 @@ use crate::policies::cors::Cors;
 use crate::policies::versions::{Split, State, Versions};
 use crate::policies::websocket::WebSocket;
 
+use crate::registrations::is_name;
 /// `gateway.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -108,6 +109,8 @@ pub struct RouteEntry {
     #[serde(default)]
     pub hash_header: Option<String>,
     /// Seconds to the head of the response.
+    /// As its replicas register: letters, digits, `-`, `_` and `.`.
+    #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,128}$"))]
     #[serde(default = "default_head_timeout")]
     #[schemars(range(min = 1, max = 3600))]
     pub head_timeout_s: u64,
@@ -335,8 +338,8 @@ impl RouteEntry {
         if !self.prefix.starts_with('/') || (self.prefix.ends_with('/') && self.prefix != "/") {
             return Some(Wrong::at("prefix", "must begin with / and not end with it"));
         }
-        if !(1..=3600).contains(&self.head_timeout_s) {
-            return Some(Wrong::at("head_timeout_s", "must be 1 to 3600"));
+        if !is_name(&self.service) {
+            return Some(Wrong::at("service", "must be 1 to 128 letters (A to Z), digits, -, _ or ."));
         }
         let limits = [
             ("body_limit_kib", self.body_limit_kib),
