@@ -9,6 +9,7 @@ pub mod tls; // the port for clients with TLS
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,24 +32,28 @@ use crate::policies::Policies;
 use crate::policies::cors::Cors;
 use crate::policies::versions::{Split, State, Versions};
 use crate::policies::websocket::WebSocket;
-
 use crate::registrations::is_name;
+
 /// `gateway.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Requests per second of one user, or of one address without a token.
     #[serde(default = "default_rate")]
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub rate_per_second: u32,
     /// Burst size of the same token bucket.
     #[serde(default = "default_burst")]
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub rate_burst: u32,
     /// Requests with a token per second of one address, before their tokens are verified.
     #[serde(default = "default_token_rate")]
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub token_rate_per_second: u32,
     /// Connections of one address (of one /64 network, with IPv6) that is not a trusted proxy, and its concurrent requests
     /// over HTTP/2.
     #[serde(default = "default_connections")]
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub connections_per_client: usize,
     /// Open event streams of one user.
     #[serde(default = "default_long_per_person")]
@@ -65,12 +70,15 @@ pub struct File {
     pub waits_per_client: usize,
     /// Requests of one user, or of one address, whose body has not arrived yet.
     #[serde(default = "default_long_per_client")]
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub uploads_per_client: usize,
     /// Memory in MiB for bodies that are buffered for a retry. Above this limit, bodies are streamed and not retried.
     #[serde(default = "default_kept_memory")]
+    #[schemars(range(max = MAX_MIB))]
     pub kept_bodies_mib: usize,
     /// Memory in MiB for the answers of routes with `cache`.
     #[serde(default = "default_cache_memory")]
+    #[schemars(range(max = MAX_MIB))]
     pub cache_mib: usize,
     /// Headers that are removed from requests, so that no service trusts them.
     #[serde(default = "default_strip_headers")]
@@ -101,6 +109,8 @@ pub struct RouteEntry {
     /// Path prefix; matches whole segments. `/` matches only the path `/`, so that a service's own paths, such as
     /// `/metrics`, stay behind the gateway.
     pub prefix: String,
+    /// As its replicas register: letters, digits, `-`, `_` and `.`.
+    #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,128}$"))]
     pub service: String,
     /// Initial strategy; an admin can switch it.
     #[serde(default)]
@@ -109,8 +119,6 @@ pub struct RouteEntry {
     #[serde(default)]
     pub hash_header: Option<String>,
     /// Seconds to the head of the response.
-    /// As its replicas register: letters, digits, `-`, `_` and `.`.
-    #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,128}$"))]
     #[serde(default = "default_head_timeout")]
     #[schemars(range(min = 1, max = 3600))]
     pub head_timeout_s: u64,
@@ -119,6 +127,7 @@ pub struct RouteEntry {
     pub prefer_wait: bool,
     /// POSTs per second from one address to exactly this path, regardless of the user. For expensive requests.
     #[serde(default)]
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub post_rate_per_second: Option<u32>,
     /// Whether the service supports `Idempotency-Key`, so that a POST with a key may be retried.
     #[serde(default = "default_true")]
@@ -137,10 +146,11 @@ pub struct RouteEntry {
     /// Requests of the route that wait for the head of their answer, in this gateway. Without it, only the limit of
     /// the service counts.
     #[serde(default)]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MAX_COUNT))]
     pub max_in_flight: Option<usize>,
     /// Requests that wait at most 100 ms for one of `max_in_flight`.
     #[serde(default = "default_queue")]
+    #[schemars(range(max = MAX_COUNT))]
     pub max_queue: usize,
     /// Which requests a busy service refuses first. Without it: lists, then other reads, then everything else.
     #[serde(default)]
@@ -163,6 +173,11 @@ pub struct RouteEntry {
     #[serde(default)]
     pub versions: Option<Versions>,
 }
+
+/// The largest rate and the largest count. A token bucket measures a rate as nanoseconds for each request.
+const MAX_COUNT: u64 = 1_000_000_000;
+/// The largest memory: a TiB.
+const MAX_MIB: u64 = 1024 * 1024;
 
 fn default_rate() -> u32 {
     200
@@ -308,10 +323,8 @@ impl File {
         if self.routes.is_empty() {
             return Some(Wrong::at("routes", "there must be a route"));
         }
-        for (key, rate) in [("rate_per_second", self.rate_per_second), ("rate_burst", self.rate_burst)] {
-            if rate == 0 {
-                return Some(Wrong::at(key, "must be above 0"));
-            }
+        if let Some(wrong) = outside(&self.limits()) {
+            return Some(wrong);
         }
         if let Some((key, why)) = self.oidc.as_ref().and_then(OidcEntry::wrong) {
             return Some(Wrong::at(key, why).below(&["oidc"]));
@@ -331,6 +344,30 @@ impl File {
             wrong.map(|wrong| wrong.below(&["routes", &index.to_string()]))
         })
     }
+
+    fn limits(&self) -> [Limit; 7] {
+        [
+            ("rate_per_second", self.rate_per_second.into(), 1..=MAX_COUNT),
+            ("rate_burst", self.rate_burst.into(), 1..=MAX_COUNT),
+            ("token_rate_per_second", self.token_rate_per_second.into(), 1..=MAX_COUNT),
+            ("connections_per_client", self.connections_per_client as u64, 1..=MAX_COUNT),
+            ("uploads_per_client", self.uploads_per_client as u64, 1..=MAX_COUNT),
+            ("kept_bodies_mib", self.kept_bodies_mib as u64, 0..=MAX_MIB),
+            ("cache_mib", self.cache_mib as u64, 0..=MAX_MIB),
+        ]
+    }
+}
+
+/// A number in the file: its key, its value, and the range in which it can be used.
+type Limit = (&'static str, u64, RangeInclusive<u64>);
+
+/// The first number that is not in its range.
+fn outside(limits: &[Limit]) -> Option<Wrong> {
+    let (key, _, range) = limits.iter().find(|(_, value, range)| !range.contains(value))?;
+    Some(match range.end() {
+        &u64::MAX => Wrong::at(key, format!("must be at least {}", range.start())),
+        end => Wrong::at(key, format!("must be {} to {end}", range.start())),
+    })
 }
 
 impl RouteEntry {
@@ -341,12 +378,8 @@ impl RouteEntry {
         if !is_name(&self.service) {
             return Some(Wrong::at("service", "must be 1 to 128 letters (A to Z), digits, -, _ or ."));
         }
-        let limits = [
-            ("body_limit_kib", self.body_limit_kib),
-            ("max_in_flight", self.max_in_flight.map(|max| max as u64)),
-        ];
-        if let Some((key, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
-            return Some(Wrong::at(key, "must be above 0"));
+        if let Some(wrong) = outside(&self.limits()) {
+            return Some(wrong);
         }
         if let Some((key, why)) = self.cors.as_ref().and_then(Cors::wrong) {
             return Some(Wrong::at(key, why).below(&["cors"]));
@@ -359,6 +392,17 @@ impl RouteEntry {
         }
         let (key, why) = self.versions.as_ref().and_then(Versions::wrong)?;
         Some(Wrong::at(key, why).below(&["versions"]))
+    }
+
+    /// A limit that is not in the file has a value in its range.
+    fn limits(&self) -> [Limit; 5] {
+        [
+            ("head_timeout_s", self.head_timeout_s, 1..=3600),
+            ("post_rate_per_second", self.post_rate_per_second.map_or(1, u64::from), 1..=MAX_COUNT),
+            ("body_limit_kib", self.body_limit_kib.unwrap_or(1), 1..=u64::MAX),
+            ("max_in_flight", self.max_in_flight.map_or(1, |max| max as u64), 1..=MAX_COUNT),
+            ("max_queue", self.max_queue as u64, 0..=MAX_COUNT),
+        ]
     }
 
     /// Whether a WebSocket of the `former` route could be opened on this one, too.
@@ -538,6 +582,48 @@ mod tests {
             assert!(table(bad).is_err(), "{bad}");
         }
         assert!(table(&format!("colour = \"red\"\n{}", text(&["/a"]))).unwrap_err().contains("colour"));
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_used_is_refused_with_its_range() {
+        let top = |line: &str| table(&format!("{line}\n{}", text(&["/a"]))).map(drop);
+        for (key, range) in [
+            ("rate_per_second", [0, 1_000_000_001]),
+            ("token_rate_per_second", [0, 1_000_000_001]),
+            ("connections_per_client", [0, 1_000_000_001]),
+            ("uploads_per_client", [0, 1_000_000_001]),
+            ("kept_bodies_mib", [1_048_577, i64::MAX]),
+            ("cache_mib", [1_048_577, i64::MAX]),
+        ] {
+            for value in range {
+                let why = top(&format!("{key} = {value}")).unwrap_err();
+                assert!(why.starts_with(&format!("line 1, column 1: {key}: must be ")), "{why}");
+            }
+        }
+        let below = |line: &str| table(&format!("{}{line}\n", text(&["/a"]))).map(drop);
+        for line in
+            ["post_rate_per_second = 0", "max_in_flight = 0", "body_limit_kib = 0", "max_queue = 1000000001"]
+        {
+            assert!(below(line).unwrap_err().contains("must be "), "{line}");
+        }
+        for good in
+            ["rate_per_second = 1000000000", "kept_bodies_mib = 0", "cache_mib = 0", "streams_per_client = 0"]
+        {
+            assert_eq!(top(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_service_has_a_name_that_its_replicas_can_register() {
+        let named =
+            |name: &str| table(&text(&["/a"]).replace("service = \"s\"", &format!("service = \"{name}\"")));
+        for good in ["shop", "order-service", "a--b", "shop.v2", "A_1"] {
+            assert!(named(good).is_ok(), "{good}");
+        }
+        for bad in ["", "élan", "a b", "a/b", &"a".repeat(129)] {
+            let why = named(bad).map(drop).unwrap_err();
+            assert!(why.starts_with("line 4, column 1: routes.0.service: must be "), "{why}");
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn check_config_exits_with_0_for_a_good_file_and_with_1_and_the_place_for_a_bad_
     for (policies, place) in [
         ("colour = 1", "line 1, column 1: unknown field `colour`"),
         ("rate_burst = -1", "line 1, column 14: "),
-        ("\nrate_burst = 0", "line 2, column 1: rate_burst: must be above 0"),
+        ("\nrate_burst = 0", "line 2, column 1: rate_burst: must be 1 to 1000000000"),
         ("rate_burst = ", "line 1, column "),
         (
             "[tls]\nport = 1\ncertificates = []\nhsts = \"forever\"",
