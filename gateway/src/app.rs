@@ -107,11 +107,12 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         })
         .build()?;
     let admin_handle = admin_server.handle();
-    let checked = registrations.clone();
+    let (checked, saved) = (registrations.clone(), registrations.clone());
     let (watched, shown, watching) = (table.clone(), client_tls.clone(), console.clone());
     let cache = gateway.cache.clone();
     let server = public_service(listener, secure, gateway.clone(), docs.clone(), config.rate_limits)
         .task("leases", move |stop| async move { registrations.expire(stop).await })
+        .task("state file", move |stop| async move { saved.write(stop).await })
         .task("checks", move |stop| checks::run(move || checked.pools(), stop))
         .task("rates", move |stop| async move { gateway.rates.prune(stop).await })
         .task("docs", move |stop| docs.follow(documented_services, stop))
