@@ -93,7 +93,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         concurrency: Concurrency::new(&table.load(), config.rate_limits),
         untrusted_proxy: Once::new(),
         cache: Cache::new(table.load().file.cache_mib * 1024 * 1024),
-        kept_bodies: Semaphore::new(table.load().file.kept_bodies_mib * 1024 * 1024),
+        kept_bodies: Arc::new(Semaphore::new(table.load().file.kept_bodies_mib * 1024 * 1024)),
     });
     let docs = Arc::new(Docs::default());
     let documented_services = tables.clients(&table.load());

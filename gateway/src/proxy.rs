@@ -59,7 +59,7 @@ pub struct Gateway {
     pub untrusted_proxy: Once,
     pub cache: Arc<Cache>,
     /// The memory, in bytes, for bodies that are buffered for a retry.
-    pub kept_bodies: Semaphore,
+    pub kept_bodies: Arc<Semaphore>,
 }
 
 impl Gateway {

@@ -10,6 +10,7 @@ use shared::trace::{Current, Span};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempts::{Plan, add_attempt_headers};
+use super::body::KeptMemory;
 use super::headers;
 use crate::engine::{Body, Engine, Request};
 use crate::routing::Route;
@@ -19,12 +20,13 @@ pub const MIRRORED: &str = "x-mirrored";
 /// The longest response that is read to its end. After a longer one, the connection is closed.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Sends the copy, unless the body is too long to be kept.
+/// Sends the copy, unless the body is too long to be kept. The copy may last longer than its request, so it holds the
+/// `memory` of the body, too.
 pub fn send(
     engine: &Engine,
     route: &Route,
     plan: &Plan,
-    body: &Body,
+    (body, memory): (&Body, Option<KeptMemory>),
     (version, permit): (&str, OwnedSemaphorePermit),
 ) {
     let body = match body {
@@ -53,7 +55,7 @@ pub fn send(
     };
     let (engine, pool) = (engine.clone(), route.pool.clone());
     spawn(async move {
-        let _permit = permit;
+        let (_permit, _memory) = (permit, memory);
         let mut request = request;
         let picker = Picker::new(Strategy::Random);
         let Ok(picked) = pool.pick_without_probe(&picker, None, &others, Instant::now()) else { return };

@@ -14,10 +14,10 @@ use shared::request::{PreferWait, has_body};
 use shared::resilience::retry::is_safe;
 use shared::service::Exchange;
 use shared::stop::Stop;
-use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
 use super::attempts::{self, Plan};
+use super::body::KeptMemory;
 use super::{Gateway, body, cached, headers, mirror, upgrade};
 use crate::access_log::{AccessLog, flags};
 use crate::cache::{Found, Lead};
@@ -62,10 +62,9 @@ enum Wait {
 }
 
 /// The body of a request, and its places.
-struct Received<'a> {
+struct Received {
     body: Body,
-    /// The place in the memory for kept bodies.
-    _kept: Option<SemaphorePermit<'a>>,
+    memory: Option<KeptMemory>,
     /// The place of a streamed body among the client's uploads.
     upload: Option<Place>,
 }
@@ -74,7 +73,7 @@ impl<'a> Routed<'a> {
     /// Answers with a response of the cache or of a replica.
     pub async fn respond(&self, payload: Payload, engine: &Engine) -> Result<HttpResponse, Problem> {
         let began = Instant::now();
-        let socket = self.socket()?;
+        let socket = self.enter_websocket()?;
         if socket.is_none() {
             self.check_refused_streams(began)?;
         }
@@ -91,11 +90,14 @@ impl<'a> Routed<'a> {
         }
         let wait = self.wait();
         let mut payload = Some(payload);
-        let Received { body, _kept, upload } = self.receive(&mut payload).await?;
-        let plan = self.plan(&wait, &body, began, socket.is_some());
-        let _place = if plan.lasts_long { None } else { Some(self.enter().await?) };
+        let Received { body, memory, upload } = self.receive(&mut payload).await?;
+        let arrived = Instant::now();
+        let lasts_long = matches!(body, Body::Streaming(..)) || matches!(wait, Wait::Granted { .. });
+        // Before the plan: a refused request should cost little, and take no turn of a version.
+        let _place = if lasts_long { None } else { Some(self.enter().await?) };
+        let plan = self.plan(&wait, &body, (began, arrived), socket.is_some());
         if let Some(copy) = self.split().filter(|_| !plan.is_upgrade).and_then(Split::copy) {
-            mirror::send(engine, self.route, &plan, &body, copy);
+            mirror::send(engine, self.route, &plan, (&body, memory.clone()), copy);
         }
         self.count();
         let answered = attempts::run(engine, self.route, plan, body).await;
@@ -127,7 +129,7 @@ impl<'a> Routed<'a> {
     }
 
     /// If the client wants a WebSocket, checks its `Origin` and takes a place among the client's streams.
-    fn socket(&self) -> Result<Option<upgrade::Socket>, Problem> {
+    fn enter_websocket(&self) -> Result<Option<upgrade::Socket>, Problem> {
         let Some(limits) = self.route.entry.websocket.as_ref().filter(|_| websocket::is_wanted(self.request))
         else {
             return Ok(None);
@@ -162,24 +164,25 @@ impl<'a> Routed<'a> {
     }
 
     /// Reads a small body. Takes the payload, unless the request has no body.
-    async fn receive(&self, payload: &mut Option<Payload>) -> Result<Received<'a>, Problem> {
+    async fn receive(&self, payload: &mut Option<Payload>) -> Result<Received, Problem> {
         let Some(payload) = payload.take_if(|_| has_body(self.request)) else {
             // `Content-Length: 0` is passed on.
             let has_length = self.request.headers().contains_key(header::CONTENT_LENGTH);
             let body = if has_length { Body::Kept(Bytes::new()) } else { Body::None };
-            return Ok(Received { body, _kept: None, upload: None });
+            return Ok(Received { body, memory: None, upload: None });
         };
         // This place counts toward the client's own limit. In the queue of the service, slow clients would block
         // other clients.
         let upload = self.take_place("uploads", &self.gateway.concurrency.uploads)?;
         let receiving = body::receive(self.request, payload, &self.gateway.kept_bodies);
         let received = Box::pin(tokio::time::timeout(UPLOAD_TIMEOUT, receiving)).await;
-        let (body, kept) = received.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
+        let (body, memory) = received.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
         let upload = Some(upload).filter(|_| matches!(body, Body::Streaming(..)));
-        Ok(Received { body, _kept: kept, upload })
+        Ok(Received { body, memory, upload })
     }
 
-    fn plan(&self, wait: &Wait, body: &Body, began: Instant, is_upgrade: bool) -> Plan {
+    /// What is equal in every attempt. The request `began` with its head, and has `arrived` unless its body streams.
+    fn plan(&self, wait: &Wait, body: &Body, (began, arrived): (Instant, Instant), is_upgrade: bool) -> Plan {
         let is_streamed = matches!(body, Body::Streaming(..));
         let (granted, dropped): (_, &[&str]) = match wait {
             Wait::Unwanted => (Duration::ZERO, &[]),
@@ -189,7 +192,7 @@ impl<'a> Routed<'a> {
         let head_timeout = Duration::from_secs(self.route.entry.head_timeout_s).max(granted);
         let upload_end = began + UPLOAD_TIMEOUT;
         // A streamed body has not arrived yet.
-        let arrival = if is_streamed { upload_end } else { Instant::now() };
+        let arrival = if is_streamed { upload_end } else { arrived };
         let mut head = headers::request_head(self.request, self.path, self.client, self.table, dropped);
         if is_upgrade {
             headers::upgrade(&mut head);
