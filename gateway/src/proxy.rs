@@ -14,7 +14,7 @@
 //! 11. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions. After a 101, [`upgrade`]
 //!     passes on bytes as they arrive.
 //!
-//! Steps 1 to 5 are in this file, the others begin in [`routed`].
+//! Steps 1 to 5 are in this file (2 to 4 in `Gateway::admit`), the others begin in [`routed`].
 
 pub mod attempts;
 pub mod body;
@@ -89,13 +89,17 @@ impl Gateway {
         client_address(request, table)
     }
 
-    /// Verifies the token of a request, and applies the rate limits.
-    async fn admit(&self, request: &HttpRequest, client: IpAddr) -> Result<(Option<Caller>, Rate), Problem> {
+    /// Verifies the token of a request, and applies the rate limits. The request counts although its token is bad.
+    async fn admit(
+        &self,
+        request: &HttpRequest,
+        client: IpAddr,
+    ) -> Result<(Result<Option<Caller>, Problem>, Rate), Problem> {
         self.rates.check_token(client, request)?;
         let identified = self.identity.caller(request).await;
         // A request with a bad token counts too, against the client's address.
         let rate = self.rates.check(identified.as_ref().ok().and_then(Option::as_ref), client, request)?;
-        Ok((identified?, rate))
+        Ok((identified, rate))
     }
 }
 
@@ -116,16 +120,23 @@ pub async fn proxy(
             return gateway.rates.check(None, client, &request).map(|_| refuse_and_close(&problem));
         }
     };
-    let (caller, rate) = gateway.admit(&request, client).await?;
-    let person = caller.as_ref().map(|caller| caller.id);
-    log.iter().for_each(|log| log.person(person));
-    let route = table.route(path).ok_or_else(Problem::not_found)?;
-    route.entry.access.check(caller.as_ref())?;
-    let exchange = Exchange::of(&request);
-    let (request, gateway, table) = (&request, gateway.get_ref(), &*table);
-    let routed = Routed { gateway, table, route, request, path, client, caller, person, exchange, log };
-    let mut response = routed.respond(payload, &engine).await?;
-    rate.show(response.headers_mut());
+    let (identified, rate) = gateway.admit(&request, client).await?;
+    let routed = identified.and_then(|caller| {
+        let person = caller.as_ref().map(|caller| caller.id);
+        log.iter().for_each(|log| log.person(person));
+        let route = table.route(path).ok_or_else(Problem::not_found)?;
+        route.entry.access.check(caller.as_ref())?;
+        let exchange = Exchange::of(&request);
+        let (request, gateway, table) = (&request, gateway.get_ref(), &*table);
+        Ok(Routed { gateway, table, route, request, path, client, caller, person, exchange, log })
+    });
+    let answered = match routed {
+        Ok(routed) => routed.respond(payload, &engine).await,
+        Err(problem) => Err(problem),
+    };
+    // A refusal counts toward the limit, too.
+    let mut response = answered.unwrap_or_else(|problem| ResponseError::error_response(&problem));
+    rate.add_headers(response.headers_mut());
     Ok(response)
 }
 

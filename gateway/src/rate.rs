@@ -139,7 +139,7 @@ fn at_least_one(number: u32) -> NonZeroU32 {
 
 impl Rate {
     /// Adds the response headers (draft-ietf-httpapi-ratelimit-headers).
-    pub fn show(self, headers: &mut HeaderMap) {
+    pub fn add_headers(self, headers: &mut HeaderMap) {
         let Some((left, policy)) = self.0 else { return };
         let text = ["\"default\";r=", itoa::Buffer::new().format(left), ";t=1"].concat();
         headers.insert(RATE_LIMIT, value(&text));

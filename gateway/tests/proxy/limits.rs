@@ -63,7 +63,8 @@ async fn an_address_has_so_many_streams_and_a_closed_one_makes_room() {
     let (said, _) = open(&gateway, "/a/events").await;
     let (head, body) = answer(&said);
     assert_eq!((head_of(&head), body["code"].as_str()), (429, Some("rate_limited")), "{head}");
-    assert!(head.to_lowercase().contains("retry-after: 5"), "{head}");
+    let lower = head.to_lowercase();
+    assert!(lower.contains("retry-after: 5") && lower.contains("ratelimit: \"default\";r="), "{head}");
     let (said, _) = open(&gateway, "/a").await;
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     streams.pop();

@@ -384,6 +384,7 @@ async fn answers_show_the_remaining_rate_limit_and_errors_name_the_failing_progr
             && answered.contains("ratelimit-policy: \"default\";q=200;w=1"),
         "{answered}"
     );
+    let count_headers = |head: &str| head.to_lowercase().matches("\r\nratelimit: ").count();
     for (request, status, code) in [
         ("GET /aX HTTP/1.1\r\nhost: h", 404, "not_found"),
         ("GET /a HTTP/1.1\r\nhost: h\r\nauthorization: Bearer x", 401, "invalid_token"),
@@ -392,9 +393,11 @@ async fn answers_show_the_remaining_rate_limit_and_errors_name_the_failing_progr
         let (head, body) = answer(&raw(&gateway, &format!("{request}\r\nconnection: close\r\n\r\n")).await);
         assert_eq!((head_of(&head), body["code"].as_str()), (status, Some(code)), "{head}");
         assert_eq!(body["service"], "gateway");
+        assert_eq!(count_headers(&head), 1, "a refusal counts, too: {head}");
     }
     let dead = Gateway::start(&[&Upstream::dead()]).await;
     let (head, body) = answer(&raw(&dead, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await);
     assert_eq!((head_of(&head), body["code"].as_str()), (503, Some("unavailable")), "{head}");
     assert!(head.to_lowercase().contains("retry-after: 1"), "{head}");
+    assert_eq!(count_headers(&head), 1, "{head}");
 }
