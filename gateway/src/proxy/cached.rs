@@ -14,9 +14,9 @@ use crate::cache::{CACHE_STATUS, Found, Lead, MAX_BODY};
 use crate::engine::Response;
 use crate::routing::{Route, Table};
 
-/// What the cache has for a request; `None` if its route has no cache, or its response must not be shared.
+/// What the cache of the route has for a request; `None` if its response must not be shared.
 pub async fn find(request: &HttpRequest, route: &Route, gateway: &Gateway) -> Option<Found> {
-    if !(route.entry.cache && rules::is_shareable(request)) {
+    if !rules::is_shareable(request) {
         return None;
     }
     let found = gateway.cache.find(&rules::key(request, route), request.headers()).await;
@@ -26,8 +26,8 @@ pub async fn find(request: &HttpRequest, route: &Route, gateway: &Gateway) -> Op
     }
 }
 
-/// Whether and how long the response may be stored. If not, waiting requests are released. A response that varies by a
-/// header which the gateway changes is not stored.
+/// Whether and how long the response may be stored. If not, waiting requests go to the service, and so do new ones for a
+/// second. A response that varies by a header which the gateway changes is not stored.
 pub fn kept(answer: &Response, lead: Option<Lead>, table: &Table) -> Option<(Lead, Kept)> {
     let lead = lead?;
     let is_as_sent = |kept: &Kept| !kept.vary.names().iter().any(|name| headers::is_changed(name, table));

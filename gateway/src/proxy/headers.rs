@@ -19,7 +19,8 @@ use shared::resilience::Deadline;
 use shared::service::{Exchange, Scheme};
 use shared::stop::Stop;
 
-use crate::address::text_of;
+use super::mirror::MIRRORED;
+use crate::address::{peer_address, text_of};
 use crate::concurrency::Place;
 use crate::engine::{Response, ResponseBody, Tunnel, UpstreamError};
 use crate::routing::Table;
@@ -52,7 +53,7 @@ const NOT_FROM_CLIENTS: [&str; 15] = [
     "x-message-attempt",
     ATTEMPT_HEADER,
     Deadline::NAME,
-    "x-mirrored",
+    MIRRORED,
     "x-request-deadline",
     "traceparent",
     "tracestate",
@@ -99,7 +100,7 @@ pub fn is_changed(name: &HeaderName, table: &Table) -> bool {
 /// they come from a trusted proxy.
 fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &Table) {
     let headers = request.headers();
-    let peer = request.peer_addr().map_or(client, |peer| peer.ip());
+    let peer = peer_address(request);
     let trusted = table.is_trusted(&peer);
     let earlier = |name: &HeaderName| {
         let values = trusted.then(|| headers.get_all(name));
