@@ -74,11 +74,11 @@ pub struct File {
     pub uploads_per_client: usize,
     /// Memory in MiB for bodies that are buffered for a retry. Above this limit, bodies are streamed and not retried.
     #[serde(default = "default_kept_memory")]
-    #[schemars(range(max = MAX_MIB))]
+    #[schemars(range(min = 0, max = MAX_MIB))]
     pub kept_bodies_mib: usize,
     /// Memory in MiB for the answers of routes with `cache`.
     #[serde(default = "default_cache_memory")]
-    #[schemars(range(max = MAX_MIB))]
+    #[schemars(range(min = 0, max = MAX_MIB))]
     pub cache_mib: usize,
     /// Headers that are removed from requests, so that no service trusts them.
     #[serde(default = "default_strip_headers")]
@@ -150,7 +150,7 @@ pub struct RouteEntry {
     pub max_in_flight: Option<usize>,
     /// Requests that wait at most 100 ms for one of `max_in_flight`.
     #[serde(default = "default_queue")]
-    #[schemars(range(max = MAX_COUNT))]
+    #[schemars(range(min = 0, max = MAX_COUNT))]
     pub max_queue: usize,
     /// Which requests a busy service refuses first. Without it: lists, then other reads, then everything else.
     #[serde(default)]
