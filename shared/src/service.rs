@@ -26,6 +26,9 @@ mod server; // serves requests, runs background tasks, drains
 mod shares; // how much of a program one client may have
 mod workers; // accepts connections and serves them on threads
 
+#[cfg(test)]
+mod isolation_tests;
+
 pub use access_log::{End, Field, LogFields, Sent, millis};
 pub use connection::{Chunks, ClientLimits, Exchange, Malformed, Piece, Scheme};
 pub use drain::ended_by_signal;

@@ -168,12 +168,16 @@ impl Inbox {
     }
 
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
-        let mut newest = event.upcast(self.handler.upcasts());
-        // The spans of the handler, and the messages that it sends, are children of the span of handling.
-        if let Some(span) = Current::span().filter(SpanContext::is_sampled) {
-            newest.to_mut().traceparent = Some(Traceparent::of(&span).as_str().to_owned());
-        }
-        unless_panics(self.handler.handle(tx, &newest, delivery)).await
+        // A conversion may panic, too.
+        let handling = async {
+            let mut newest = event.upcast(self.handler.upcasts());
+            // The spans of the handler, and the messages that it sends, are children of the span of handling.
+            if let Some(span) = Current::span().filter(SpanContext::is_sampled) {
+                newest.to_mut().traceparent = Some(Traceparent::of(&span).as_str().to_owned());
+            }
+            self.handler.handle(tx, &newest, delivery).await
+        };
+        unless_panics(handling).await
     }
 
     /// Stores the event as a dead letter with the error `why`.

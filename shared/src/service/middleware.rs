@@ -1,5 +1,7 @@
 //! The middleware that every request passes before and after its handler.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use actix_web::http::header::{self, Accept, Header as _, HeaderName, HeaderValue
 use actix_web::http::{ConnectionType, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _, web};
+use futures_util::future::FutureExt as _;
 use time::OffsetDateTime;
 use uuid::Builder;
 
@@ -24,6 +27,11 @@ use crate::http;
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::resilience::Deadline;
 use crate::trace::{self, Current, Span, SpanKind};
+
+/// A handler, or the body of its response, has panicked. The text is only for the log.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler panicked: {0}")]
+struct Panicked(String);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -90,7 +98,7 @@ async fn serve(
     mut seen: Seen,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let Some(middleware) = middleware else { return Err(Problem::internal().into()) };
-    let in_flight = middleware.drain.enter();
+    let (in_flight, current) = (middleware.drain.enter(), seen.current.clone());
     let is_old = request.version() == Version::HTTP_10;
     let exchange = Exchange::of(request.request());
     exchange.iter().for_each(|exchange| prepare_body(&mut request, exchange));
@@ -98,11 +106,13 @@ async fn serve(
     let deadline = if middleware.edge { None } else { Deadline::from_headers(request.headers()) };
     let answered = match (middleware.early(&request), deadline) {
         (Some(response), _) => Ok(request.into_response(response)),
-        (None, None) => next.call(request).await,
+        (None, None) => unless_panics(next.call(request)).await,
         // After its caller's deadline nobody waits for the response any more.
-        (None, Some(deadline)) => tokio::time::timeout(deadline.remaining(), next.call(request))
-            .await
-            .unwrap_or_else(|_| Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into())),
+        (None, Some(deadline)) => {
+            tokio::time::timeout(deadline.remaining(), unless_panics(next.call(request)))
+                .await
+                .unwrap_or_else(|_| Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into()))
+        }
     };
     seen.is_last |= exchange.as_ref().is_some_and(|exchange| exchange.stop_awaiting_continue());
     // The handler has seen a body that breaks off.
@@ -144,6 +154,7 @@ async fn serve(
                 body,
                 client,
                 line: late_line,
+                current,
                 _in_flight: in_flight,
                 _answering: answering,
             }))
@@ -154,6 +165,23 @@ async fn serve(
             line.iter().for_each(|line| line.write(&seen, "-", &[]));
             Err(InternalError::from_response(error, response).into())
         }
+    }
+}
+
+/// A handler that panics must not end the task of its connection: the client would get no response, the log no line, and
+/// over HTTP/2, all other requests of the connection would end with it.
+async fn unless_panics(
+    answering: impl Future<Output = Result<ServiceResponse<BoxBody>, Error>>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
+    answered.unwrap_or_else(|panic| Err(Problem::internal().because(&Panicked::of(&*panic)).into()))
+}
+
+impl Panicked {
+    fn of(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self(text.unwrap_or("without a text").to_owned())
     }
 }
 
@@ -302,6 +330,8 @@ struct Counted {
     client: Option<Rc<Exchange>>,
     /// Boxed, because the body moves several times before it is sent.
     line: Option<Box<LateLine>>,
+    /// The context of the request.
+    current: Current,
     _in_flight: InFlight,
     _answering: Option<Answering>,
 }
@@ -320,7 +350,15 @@ impl MessageBody for Counted {
         if self.client.as_ref().is_some_and(|client| client.has_left()) {
             return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut self.body).poll_next(context);
+        // As for a handler: the connection may have other requests.
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.body).poll_next(context)));
+        let polled = polled.unwrap_or_else(|panic| {
+            let panicked = Panicked::of(&*panic);
+            self.current
+                .clone()
+                .sync_scope(|| log::error!(error:% = panicked; "the body of a response broke off"));
+            Poll::Ready(Some(Err(panicked.into())))
+        });
         if let (Poll::Ready(part), Some(line)) = (&polled, &mut self.line) {
             line.count(part.as_ref());
         }
