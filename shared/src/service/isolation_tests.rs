@@ -222,3 +222,16 @@ async fn a_body_that_panics_breaks_off_and_ends_no_other_request_of_its_http_2_c
     assert!(logged.is_some_and(|(id, _)| !id.is_empty()), "{lines:?}");
     goes_on(waiting, &gate).await;
 }
+
+#[actix_web::test]
+async fn a_client_whose_requests_are_refused_because_the_server_is_full_stays_connected() {
+    let gate = Gate::shut();
+    let (client, _stopper) = connect(&gate, 1).await;
+    let waiting = begin_to_wait(&client, &gate).await;
+    // Many more than a client may have malformed ones.
+    for _ in 0..300 {
+        let (head, _) = ask(&client, "/waits").await.unwrap();
+        assert_eq!((head.status().as_u16(), header(&head, "retry-after")), (503, "1"));
+    }
+    goes_on(waiting, &gate).await;
+}

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | At most [`MAX_STREAMS`] requests at a time, each head at most [`ClientLimits::head_size`]. | A connection counts as one, whatever runs on it. |
 //! | On all its connections, a client has at most as many requests at a time as it may have connections. | Each costs what a connection with HTTP/1.1 does. |
-//! | A client that resets too many streams, or sends too many requests that are refused, is disconnected ([`misuse`]). | A reset stream is not counted as running, and has cost a request (CVE-2023-44487). |
+//! | A client that resets too many streams, or sends too many requests that are malformed or beyond its own limit, is disconnected ([`misuse`]). | A reset stream is not counted as running, and has cost a request (CVE-2023-44487). |
 //! | All responses together hold a limited number of bytes that the socket has not taken ([`backlog`]). | The client chooses the windows. |
 //! | Bodies arrive, and responses are taken, with [`ClientLimits::min_rate`]; so are the bytes of the connection. | A slow client holds memory and a replica. |
 //! | A connection without a request is closed after [`IDLE_TIMEOUT`], or when there are too many. | It costs memory. |
@@ -89,7 +89,7 @@ enum Ended {
     TooSlow,
     /// The client reset it before it had the whole response; or `h2` did, because the client broke the protocol.
     Reset,
-    /// No handler has seen the request.
+    /// No handler has seen the request: it is malformed, or the client has too many.
     Refused,
 }
 
@@ -295,13 +295,23 @@ where
     ) -> Ended {
         let _share = match self.requests.enter(peer.ip()) {
             Ok(share) => share,
-            Err(full) => return response::refuse(&too_many(full), self.service, respond),
+            Err(full) => {
+                response::refuse(&too_many(full), self.service, respond);
+                return match full {
+                    // The server is full, whoever sent its requests: that is no misuse by this client.
+                    Full::All => Ended::Answered,
+                    Full::Client => Ended::Refused,
+                };
+            }
         };
         let is_head = request.method() == ::http::Method::HEAD;
         let expects = request.headers().contains_key(EXPECT) && !request.body().is_end_stream();
         let request = match request::of(request, peer, self.limits) {
             Ok(request) => request,
-            Err(problem) => return response::refuse(&problem, self.service, respond),
+            Err(problem) => {
+                response::refuse(&problem, self.service, respond);
+                return Ended::Refused;
+            }
         };
         let mut expecting = request.extensions().get::<Rc<Exchange>>().filter(|_| expects).cloned();
         let mut handler = pin!(self.app.call(request));

@@ -22,7 +22,7 @@ use crate::service::connection::pace::Pace;
 use crate::service::connection::refusal;
 
 /// Responds to a request that actix never sees.
-pub(super) fn refuse(problem: &Problem, service: &str, mut respond: SendResponse<Bytes>) -> Ended {
+pub(super) fn refuse(problem: &Problem, service: &str, mut respond: SendResponse<Bytes>) {
     let (id, document) = refusal::document(problem, service);
     let mut head = Response::new(());
     set_status(&mut head, problem.status());
@@ -38,7 +38,6 @@ pub(super) fn refuse(problem: &Problem, service: &str, mut respond: SendResponse
         head.headers_mut().insert("x-request-id", id);
     }
     let _ = respond.send_response(head, false).and_then(|mut body| body.send_data(document.into(), true));
-    Ended::Refused
 }
 
 /// `is_head`: the response to a HEAD has no body.
