@@ -213,8 +213,11 @@ fn see(request: &mut ServiceRequest, edge: bool) -> Seen {
     }
 }
 
+/// Whether `path` is one of [`QUIET`] or below it. `/health` is; `/healthy-food` is another route.
 pub(super) fn is_quiet(path: &str) -> bool {
-    QUIET.iter().any(|quiet| path.starts_with(quiet))
+    let is_below =
+        |quiet| path.strip_prefix(quiet).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    QUIET.into_iter().any(is_below)
 }
 
 /// Whether a client's id is taken over.
@@ -363,5 +366,22 @@ impl MessageBody for Counted {
             line.count(part.as_ref());
         }
         polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_quiet_routes_and_what_is_below_them_are_quiet_and_no_route_with_a_similar_name() {
+        for quiet in ["/health", "/health/ready", "/metrics", "/registry/a/b", "/.well-known/jwks.json"] {
+            assert!(is_quiet(quiet), "{quiet}");
+        }
+        for other in
+            ["/healthy-food", "/metrics-shop", "/registry-office/1", "/v1/traceset", "/api/health", "/"]
+        {
+            assert!(!is_quiet(other), "{other}");
+        }
     }
 }
