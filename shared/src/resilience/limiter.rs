@@ -33,12 +33,18 @@ impl Limiter {
     }
 
     /// Enters at once while more than `reserve` places are free. Below that, only a request without a reserve waits,
-    /// and the others are refused: priorities, the higher the smaller its reserve.
+    /// and the others are refused: priorities, the higher the smaller its reserve. Requests that enter at the same
+    /// moment may see the same free places, so a reserve is approximate.
     pub async fn enter_above(&self, reserve: usize) -> Result<Permit, Busy> {
-        if reserve > 0 && self.running.available_permits() <= reserve {
+        if reserve == 0 {
+            return self.enter().await;
+        }
+        if self.running.available_permits() <= reserve {
             return Err(Busy);
         }
-        self.enter().await
+        // Another request may have taken the last place since.
+        let place = self.running.clone().try_acquire_owned().map_err(|_| Busy)?;
+        Ok(Permit { _place: place })
     }
 
     pub async fn enter(&self) -> Result<Permit, Busy> {
@@ -70,6 +76,8 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::FutureExt as _;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -95,6 +103,21 @@ mod tests {
         assert!(limiter.enter_above(0).await.is_ok());
         drop(first);
         assert!(limiter.enter_above(1).await.is_ok());
+    }
+
+    #[test]
+    fn a_request_with_a_reserve_never_waits_also_if_another_takes_its_place() {
+        let limiter = Limiter::new(2, 128, Duration::from_millis(100));
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    for _ in 0..20_000 {
+                        let entered = limiter.enter_above(1).now_or_never();
+                        assert!(entered.is_some(), "it waits");
+                    }
+                });
+            }
+        });
     }
 
     #[tokio::test(start_paused = true)]
