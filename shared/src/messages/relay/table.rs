@@ -54,11 +54,13 @@ impl Table {
         Ok(heads)
     }
 
-    /// Whether any event for the wanted destinations is due, even if it is not a head. Usually no event is
-    /// due. Then this read replaces a write transaction.
+    /// Whether any event is due for the wanted destinations, even if it is not a head. Usually no event is
+    /// due, or none is wanted. Then this read replaces a write transaction.
     async fn is_any_due(&self, wanted: &Wanted) -> Result<bool, DbError> {
+        // With a full queue, or during a stop, no head is wanted.
+        let heads = (wanted.heads > 0).then_some(Destinations::AllBut(&wanted.blocked));
         let probes = wanted.probes.iter().map(|probe| Destinations::Only(probe));
-        for destinations in [Destinations::AllBut(&wanted.blocked)].into_iter().chain(probes) {
+        for destinations in heads.into_iter().chain(probes) {
             let and_destination = destinations.condition("destination", 2);
             let due = query(format!(
                 "SELECT seq FROM outbox WHERE sent_at IS NULL AND next_at <= $1{and_destination} LIMIT 1"
@@ -213,4 +215,45 @@ async fn mark_sent(tx: &mut Tx, sent: &[Finished]) -> Result<(), DbError> {
         .execute(tx)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::db::{now, testing};
+
+    fn wanted(heads: usize, probes: &[&str]) -> Wanted {
+        let probes = probes.iter().map(|probe| (*probe).to_owned()).collect();
+        Wanted { heads, blocked: vec!["a".to_owned()], probes }
+    }
+
+    #[actix_web::test]
+    async fn while_no_event_is_wanted_none_is_due_so_no_transaction_begins() {
+        for db in testing::databases().await {
+            for destination in ["a", "b"] {
+                query(
+                    "INSERT INTO outbox (id, destination, subject, event, created_at, next_at) \
+                     VALUES ($1, $2, 'c', $3, $4, $4)",
+                )
+                .bind(Uuid::now_v7())
+                .bind(destination)
+                .bind(serde_json::json!({}))
+                .bind(now())
+                .execute(&db)
+                .await
+                .unwrap();
+            }
+            let table = Table::new("a-relay".to_owned(), db);
+            for (wanted, is_due) in [
+                (wanted(0, &[]), false),
+                (wanted(1, &[]), true),
+                (wanted(0, &["a"]), true),
+                (wanted(0, &["c"]), false),
+            ] {
+                assert_eq!(table.is_any_due(&wanted).await.unwrap(), is_due);
+            }
+        }
+    }
 }
