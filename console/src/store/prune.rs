@@ -7,17 +7,30 @@ use super::STEP_S;
 /// Rows deleted in one transaction: what arrives meanwhile waits.
 const BATCH: i64 = 2000;
 
+/// Rollups may take this part of the room: one in [`ROLLUPS`].
+const ROLLUPS: i64 = 4;
+
 /// Everything that ended before `before_us`.
 pub(super) async fn older(db: &Db, before_us: i64) -> Result<(), DbError> {
     delete_to_the_end(async || delete_traces(db, before_us).await).await?;
     delete_to_the_end(async || delete_logs(db, before_us).await).await?;
-    db.transaction(async |tx: &mut Tx| delete_rollups(tx, before_us / 1_000_000 / STEP_S).await).await
+    db.transaction(async |tx: &mut Tx| delete_rollups(tx, before_us / 1_000_000 / STEP_S).await).await?;
+    Ok(())
 }
 
 /// The oldest tenth of spans and logs, as often as the used pages have more than `max_bytes`. Freed pages are used
-/// again, so the file does not grow.
+/// again, so the file does not grow. Rollups stay, unless they are the ones that take the room.
 pub(super) async fn larger(db: &Db, max_bytes: i64) -> Result<(), DbError> {
     while used_bytes(db).await? > max_bytes {
+        if rollup_bytes(db).await? > max_bytes / ROLLUPS {
+            let sql = "SELECT step AS at FROM rollups ORDER BY step LIMIT 1 \
+                OFFSET (SELECT count(*) / 10 FROM rollups)";
+            if let Some(step) = tenth(db, sql).await? {
+                let deleted = db.transaction(async |tx: &mut Tx| delete_rollups(tx, step + 1).await).await?;
+                log::info!(deleted; "the oldest numbers of requests are deleted, because there are too many");
+                continue;
+            }
+        }
         let trace = tenth(
             db,
             "SELECT start_us AS at FROM traces ORDER BY start_us LIMIT 1 \
@@ -93,6 +106,47 @@ async fn delete_logs(db: &Db, before_us: i64) -> Result<u64, DbError> {
     .await
 }
 
-async fn delete_rollups(tx: &mut Tx, before: i64) -> Result<(), DbError> {
-    query("DELETE FROM rollups WHERE step < $1").bind(before).execute(tx).await.map(drop)
+async fn delete_rollups(tx: &mut Tx, before: i64) -> Result<u64, DbError> {
+    query("DELETE FROM rollups WHERE step < $1").bind(before).execute(tx).await
+}
+
+/// About as many as the rollups take.
+async fn rollup_bytes(db: &Db) -> Result<i64, DbError> {
+    let row: Row = query(
+        "SELECT COALESCE(SUM(32 + length(service) + length(route) + length(histogram)), 0) AS used FROM rollups",
+    )
+    .fetch_one(db)
+    .await?;
+    row.get("used")
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::db::DbConfig;
+    use shared::db::testing::sqlite_url;
+
+    use super::super::rollups::{self, tests::served};
+    use super::super::{Store, migrations};
+    use super::*;
+
+    #[actix_web::test]
+    async fn rollups_that_take_too_much_room_are_deleted_themselves_and_no_trace_for_them() {
+        let db = Db::open(&DbConfig::at(&sqlite_url()), migrations()).await.unwrap();
+        let store = Store::new(db.clone());
+        store.add(&[served("/a", 100)], &[]).await.unwrap();
+        let spans: Vec<_> = (0..100)
+            .flat_map(|step| (0..100).map(move |n| served(&format!("/{}/{n}", "x".repeat(100)), step)))
+            .collect();
+        db.transaction(async |tx: &mut Tx| rollups::add(tx, &spans.iter().collect::<Vec<_>>()).await)
+            .await
+            .unwrap();
+        let most = 1024 * 1024;
+        assert!(used_bytes(&db).await.unwrap() > most);
+        store.prune(0, most).await.unwrap();
+        assert!(used_bytes(&db).await.unwrap() <= most);
+        let traces = query("SELECT count(*) AS number FROM traces").fetch_one(&db).await.unwrap();
+        assert_eq!(traces.get::<i64>("number").unwrap(), 1);
+        let kept = store.rollups(0, 101).await.unwrap();
+        assert!(kept.iter().any(|rollup| rollup.step == 99), "the youngest stay");
+    }
 }
