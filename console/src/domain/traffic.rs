@@ -18,6 +18,8 @@ const RECENT: usize = 6;
 const WAIT_US: i64 = 10_000_000;
 /// Spans whose program is remembered, and uses that wait.
 const MOST: usize = 50_000;
+/// Edges. The names in spans are what their senders say, and each edge has the counts of 15 minutes.
+const MOST_EDGES: usize = 500;
 
 /// The program that receives requests from outside.
 const ENTRANCE: &str = "gateway";
@@ -31,6 +33,10 @@ pub struct Traffic {
     waiting: HashMap<u64, Vec<Use>>,
     queue: VecDeque<(i64, u64)>,
     edges: HashMap<Ends, Series>,
+    /// The step in which old edges were deleted the last time.
+    pruned: i64,
+    /// Uses of further edges since then.
+    refused: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +106,7 @@ impl Traffic {
     /// Takes note of a span that has arrived at `now_us`.
     pub fn observe(&mut self, span: &Span, now_us: i64) {
         self.give_up(now_us);
+        self.prune(now_us);
         let Some(id) = number(&span.id) else { return };
         self.own(id, span);
         for waiting in self.waiting.remove(&id).unwrap_or_default() {
@@ -171,6 +178,10 @@ impl Traffic {
         let lag = sent_us.filter(|_| one.kind == EdgeKind::Message).map(|sent| (one.start_us - sent).max(0));
         let ends = Ends { from, to: one.to, kind: one.kind };
         let step = (one.start_us + one.duration_us) / 1_000_000 / STEP;
+        if self.edges.len() >= MOST_EDGES && !self.edges.contains_key(&ends) {
+            self.refused += 1;
+            return;
+        }
         let series = self.edges.entry(ends).or_default();
         series.used = series.used.max(step);
         let Some(step) = series.at(step) else { return };
@@ -180,11 +191,25 @@ impl Traffic {
         lag.iter().for_each(|lag| step.lags.add(*lag));
     }
 
+    /// Deletes old edges, once in each step: perhaps nobody looks at the map.
+    fn prune(&mut self, now_us: i64) {
+        let now = now_us / 1_000_000 / STEP;
+        if self.pruned == now {
+            return;
+        }
+        self.pruned = now;
+        self.edges.retain(|_, series| now - series.used < STEPS as i64);
+        let refused = std::mem::take(&mut self.refused);
+        if refused > 0 {
+            log::warn!(count = refused; "spans are not on the map, because it has too many edges");
+        }
+    }
+
     /// Every edge of the last 15 minutes.
     pub fn edges(&mut self, now_us: i64) -> Vec<Edge> {
         self.give_up(now_us);
+        self.prune(now_us);
         let now = now_us / 1_000_000 / STEP;
-        self.edges.retain(|_, series| now - series.used < STEPS as i64);
         let mut edges: Vec<_> = self
             .edges
             .iter_mut()
@@ -345,6 +370,31 @@ mod tests {
         assert_eq!(traffic.edges(minutes(2))[0].rate, 0.0);
         assert_eq!(traffic.edges(minutes(2))[0].rates.len(), STEPS);
         assert!(traffic.edges(minutes(16)).is_empty());
+    }
+
+    fn of_database(id: u64, service: &str, end_us: i64) -> Span {
+        let mut span = span(id, None, service, Kind::Client);
+        span.start_us = end_us - span.duration_us;
+        span.attributes.insert("db.system.name".to_owned(), "sqlite".into());
+        span
+    }
+
+    #[test]
+    fn a_sender_with_ever_new_names_gets_a_limited_number_of_edges_and_they_go_without_a_reader() {
+        let mut traffic = Traffic::default();
+        let most = MOST_EDGES as u64;
+        for id in 1..=3 * most {
+            traffic.observe(&of_database(id, &format!("service-{id}"), NOW), NOW);
+        }
+        assert_eq!(traffic.edges.len(), MOST_EDGES);
+        traffic.observe(&of_database(1, "service-1", NOW), NOW);
+        assert_eq!(
+            traffic.edges(NOW).iter().find(|edge| edge.to == "service-1").unwrap().rates[STEPS - 1],
+            0.2
+        );
+        let later = NOW + 16 * 60_000_000;
+        traffic.observe(&of_database(1, "another", later), later);
+        assert_eq!(traffic.edges.len(), 1);
     }
 
     #[test]
