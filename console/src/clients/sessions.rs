@@ -10,14 +10,17 @@ use serde_json::json;
 use shared::auth::Authenticator;
 use shared::client::{Context, ServiceClient};
 use shared::http::Response;
+use shared::problem::Problem;
+use shared::trace::Current;
 use time::OffsetDateTime;
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::error::Error;
 
 /// The maximum age of a session.
 pub const LIFE: Duration = Duration::from_secs(12 * 3600);
-/// A session ends after this time without a request.
+/// A session ends after this time without a request. An open map is one: it asks for the session every two seconds.
 const IDLE: Duration = Duration::from_secs(4 * 3600);
 /// An access token is replaced this long before it expires.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -41,6 +44,9 @@ struct Session {
     tokens: Tokens,
     until: Instant,
 }
+
+/// One request at a time looks at a session.
+type Locked = OwnedMutexGuard<Session>;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Person {
@@ -128,41 +134,35 @@ impl Sessions {
             entry.used = Instant::now();
             entry.session.clone()
         };
-        let mut session = session.lock().await;
-        let refreshed = self.refresh(&mut session, context).await;
+        let refreshed = self.refresh(session.lock_owned().await, context).await;
         if matches!(refreshed, Err(Error::SessionOver)) {
             self.open().remove(key);
         }
-        refreshed?;
+        let session = refreshed?;
         Ok((session.person.clone(), session.tokens.access_token.clone()))
     }
 
-    /// Replaces tokens that are about to expire.
-    async fn refresh(&self, session: &mut Session, context: &Context) -> Result<(), Error> {
+    /// Replaces tokens that are about to expire. A refresh token is good once: so this goes on in a task of its own if
+    /// the admin leaves, and their next request waits for it.
+    async fn refresh(&self, session: Locked, context: &Context) -> Result<Locked, Error> {
         if Instant::now() + MARGIN < session.until {
-            return Ok(());
+            return Ok(session);
         }
-        let body = json!({ "refresh_token": session.tokens.refresh_token });
-        let request = self.users.post("/api/sessions/refresh").json(&body).repeatable();
-        let answer = request.context(context).send().await?;
-        if answer.status.is_client_error() && answer.status != 429 {
-            return Err(Error::SessionOver);
-        }
-        if !answer.status.is_success() {
-            return Err(shared::problem::Problem::unavailable(1).into());
-        }
-        session.tokens = answer.json()?;
-        session.until = end_of(&session.tokens);
-        Ok(())
+        let refreshing = refresh(self.users.clone(), session, context.without_deadline());
+        let current = Current::with(Clone::clone);
+        let refreshed = match current {
+            Some(current) => actix_web::rt::spawn(current.scope(refreshing)).await,
+            None => actix_web::rt::spawn(refreshing).await,
+        };
+        refreshed.unwrap_or_else(|failed| Err(Problem::internal().because(&failed).into()))
     }
 
     /// Ends a session: here in any case, and at user-service if that responds. Otherwise its tokens expire there.
     pub async fn log_out(&self, key: &str, context: &Context) {
         let entry = self.open().remove(key);
         if let Some(entry) = entry {
-            let mut session = entry.session.lock().await;
-            match self.refresh(&mut session, context).await {
-                Ok(()) => self.end(&session.tokens).await,
+            match self.refresh(entry.session.lock_owned().await, context).await {
+                Ok(session) => self.end(&session.tokens).await,
                 Err(Error::SessionOver) => {}
                 Err(error) => {
                     log::warn!(error:%; "a session cannot be ended at user-service: it expires there")
@@ -182,6 +182,21 @@ impl Sessions {
     fn open(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn refresh(users: ServiceClient, mut session: Locked, context: Context) -> Result<Locked, Error> {
+    let body = json!({ "refresh_token": session.tokens.refresh_token });
+    let request = users.post("/api/sessions/refresh").json(&body).repeatable();
+    let answer = request.context(&context).send().await?;
+    if answer.status.is_client_error() && answer.status != 429 {
+        return Err(Error::SessionOver);
+    }
+    if !answer.status.is_success() {
+        return Err(Problem::unavailable(1).into());
+    }
+    session.tokens = answer.json()?;
+    session.until = end_of(&session.tokens);
+    Ok(session)
 }
 
 fn end_of(tokens: &Tokens) -> Instant {

@@ -51,6 +51,8 @@ pub(crate) struct Stubs {
     keys: Mutex<Option<Arc<Keys>>>,
     /// Whether user-service refuses to refresh.
     pub(crate) refuses: Mutex<bool>,
+    /// While a test has this, no refresh is answered.
+    pub(crate) held: tokio::sync::Mutex<()>,
     /// The lifetime of access tokens, in seconds.
     pub(crate) life: Mutex<u64>,
 }
@@ -258,6 +260,7 @@ async fn log_in(body: web::Json<Value>, request: HttpRequest, stubs: Data<Stubs>
 
 async fn refresh(body: web::Json<Value>, request: HttpRequest, stubs: Data<Stubs>) -> HttpResponse {
     stubs.note(&request, body.0);
+    drop(stubs.held.lock().await);
     match *stubs.refuses.lock().unwrap() {
         true => problem(401, "token_reused"),
         false => stubs.tokens(200, &["admin"]),

@@ -138,6 +138,21 @@ async fn a_token_is_refreshed_before_it_ends_and_a_refused_one_ends_the_session(
 }
 
 #[actix_web::test]
+async fn a_request_that_ends_while_its_token_is_refreshed_does_not_lose_the_new_token() {
+    let console = Console::start().await;
+    *console.stubs.life.lock().unwrap() = 10;
+    let admin = console.admin().await;
+    let held = console.stubs.held.lock().await;
+    let left = admin.with("x-request-timeout-ms", "300").get("/api/session").await;
+    left.expect_problem(504, "upstream_timeout");
+    *console.stubs.life.lock().unwrap() = 300;
+    drop(held);
+    admin.get("/api/session").await.expect(200);
+    // The first request has spent the refresh token, and the second one used what it got for it.
+    assert_eq!(console.stubs.calls_of("POST /api/sessions/refresh").len(), 1);
+}
+
+#[actix_web::test]
 async fn a_log_out_ends_the_session_here_and_at_user_service() {
     let console = Console::start().await;
     console.stubs.answer("DELETE /api/sessions/current", 204, json!(null));

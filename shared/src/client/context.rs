@@ -83,6 +83,11 @@ impl Context {
         self.deadline.map(|deadline| deadline.remaining())
     }
 
+    /// The same, for what goes on after its caller has left.
+    pub fn without_deadline(&self) -> Self {
+        Self { deadline: None, ..self.clone() }
+    }
+
     /// Whether no hop before this one retries.
     pub(super) fn is_outermost(&self) -> bool {
         !self.retried_outside
