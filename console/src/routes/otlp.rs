@@ -1,6 +1,8 @@
 //! `POST /v1/traces`, `POST /v1/logs`: OTLP over HTTP, as protobuf or as JSON. On a port of its own, without tokens:
 //! every program that reaches it may send. It answers no reads.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use actix_web::web::{BytesMut, Data, Payload, ServiceConfig};
@@ -16,6 +18,9 @@ use crate::views::otlp::{self, Encoding};
 
 /// Bytes of one request. An empty span has two bytes in protobuf, and a hundred times as many in memory.
 pub const BODY_LIMIT: usize = 512 * 1024;
+
+/// How long a body may take. It holds one of a few places, and any program that reaches the port may send.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub fn configure(app: &mut ServiceConfig) {
     app.service(resource("/v1/traces").post(receive_traces)).service(resource("/v1/logs").post(receive_logs));
@@ -47,7 +52,8 @@ async fn receive(
     let encoding = encoding(request.headers())
         .ok_or_else(|| Error::from(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)))?;
     let _place = arrivals.begin()?;
-    let body = read(body).await?;
+    let body = tokio::time::timeout(READ_TIMEOUT, read(body)).await;
+    let body = body.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     arrivals.put(parse(encoding, &body).map_err(Error::NotOtlp)?)?;
     Ok(HttpResponse::Ok().content_type(encoding.content_type()).body(encoding.accepted()))
 }

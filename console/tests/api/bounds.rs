@@ -1,7 +1,9 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use shared::testing::eventually;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::harness::{Console, SOON, id, logs, now, span, traces, with_attribute};
 
@@ -48,6 +50,33 @@ async fn the_oldest_are_deleted_when_there_are_too_many() {
     console.kept(&admin, &last).await;
     let found = admin.get("/api/traces?limit=500").await.expect(200);
     assert!(found["traces"].as_array().unwrap().len() > 100, "not more than necessary is deleted");
+}
+
+#[actix_web::test]
+async fn senders_whose_bodies_come_slowly_hold_up_others_for_some_seconds_only() {
+    let console = Console::start().await;
+    let address = console.otlp.base.strip_prefix("http://").unwrap().to_owned();
+    // As many as there are places. At this rate, a body would take a minute.
+    for _ in 0..16 {
+        let address = address.clone();
+        actix_web::rt::spawn(async move {
+            let mut sender = TcpStream::connect(&address).await.unwrap();
+            let head = format!(
+                "POST /v1/traces HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: 500000\r\n\r\n"
+            );
+            sender.write_all(head.as_bytes()).await.unwrap();
+            while sender.write_all(&[b' '; 4096]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+    }
+    for status in [503, 200] {
+        eventually(&format!("another sender gets {status}"), SOON, async || {
+            let spans = traces("a-service", vec![span(&id(32), "GET /a")]);
+            (console.send("/v1/traces", &spans).await.status == status).then_some(())
+        })
+        .await;
+    }
 }
 
 /// Traces in the test below, each with [`SPANS`] spans and [`LINES`] log lines.
