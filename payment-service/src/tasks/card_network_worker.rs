@@ -37,8 +37,12 @@ use crate::config::Timing;
 use crate::domain::{Change, Difference};
 use crate::store::{Job, Recorded, Store};
 
-/// Jobs of one replica.
+/// Jobs of one replica: those that a claim may bring, that run, or whose responses wait to be recorded. The responses of
+/// the transaction that runs come on top.
 const MAX_CONCURRENT: usize = 64;
+/// Jobs of one claim. A claim may have to wait for the database; meanwhile, there is room for jobs that are leased to this
+/// replica.
+const MAX_CLAIMED: usize = MAX_CONCURRENT / 2;
 /// Responses that are recorded alone at the same time.
 const MAX_ALONE: usize = 4;
 /// The pause before another attempt to record a response.
@@ -62,7 +66,9 @@ impl CardNetworkWorker {
         let (store, network, timing) = (self.store, self.network, self.timing);
         let (mut running, mut answered) = (FuturesUnordered::new(), Vec::new());
         // These run while other jobs run: they may wait for the database.
-        let mut claiming = pin!(claim(&store, MAX_CONCURRENT).fuse());
+        let mut claiming = pin!(claim(&store, MAX_CLAIMED).fuse());
+        // How many jobs the running claim may bring.
+        let mut claim_limit = MAX_CLAIMED;
         let mut recording = pin!(Fuse::terminated());
         let (permits, is_given_up) = (Semaphore::new(MAX_ALONE), Cell::new(false));
         let mut recording_alone = FuturesUnordered::new();
@@ -76,7 +82,8 @@ impl CardNetworkWorker {
             if stop.is_requested() && is_idle && recording.is_terminated() && claiming.is_terminated() {
                 return;
             }
-            let free = MAX_CONCURRENT.saturating_sub(running.len() + answered.len() + recording_alone.len());
+            let taken = claim_limit + running.len() + answered.len() + recording_alone.len();
+            let free = MAX_CONCURRENT.saturating_sub(taken);
             let claims = free > 0 && !stop.is_requested() && claiming.is_terminated();
             tokio::select! {
                 () = stop.requested(), if !stop.is_requested() => {}
@@ -98,11 +105,13 @@ impl CardNetworkWorker {
                     next_poll = next_poll.min(when_due(&store, &recorded).unwrap_or(next_poll));
                 }
                 jobs = &mut claiming => {
+                    claim_limit = 0;
                     running.extend(jobs.into_iter().map(|job| ask(&store, &network, job)));
                 }
                 () = tokio::time::sleep_until(next_poll), if claims => {
                     next_poll = Instant::now() + timing.poll;
-                    claiming.set(claim(&store, free).fuse());
+                    claim_limit = free.min(MAX_CLAIMED);
+                    claiming.set(claim(&store, claim_limit).fuse());
                 }
             }
         }

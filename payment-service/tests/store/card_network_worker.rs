@@ -1,11 +1,18 @@
 //! The worker: responses of the card network while the database is busy or unavailable, and while a replica stops.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data};
+use payment_service::clients::card_network::CardNetwork;
 use payment_service::domain::Purchase;
 use serde_json::json;
 use shared::db::{Db, DbConfig, Migrations, query, testing};
+use shared::service::{HttpConfig, Service};
 use shared::stop::{Stop, Stopper};
+use shared::testing::run;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::harness::{Replica, card_network, purchase, replicas};
@@ -52,6 +59,45 @@ async fn were_asked_once(replica: &Replica, purchases: &[Purchase]) {
     for purchase in purchases {
         assert_eq!(replica.payment(purchase.id).await.version, 2);
         assert_eq!(replica.events(purchase.order_id).await, ["payment.authorized.v1"]);
+    }
+}
+
+/// A card network that answers no request before the test lets it.
+struct Holding {
+    running: AtomicUsize,
+    most: AtomicUsize,
+    open: Semaphore,
+}
+
+async fn hold(holding: Data<Holding>) -> HttpResponse {
+    let running = holding.running.fetch_add(1, Ordering::SeqCst) + 1;
+    holding.most.fetch_max(running, Ordering::SeqCst);
+    let _open = holding.open.acquire().await.unwrap();
+    holding.running.fetch_sub(1, Ordering::SeqCst);
+    HttpResponse::Ok().json(json!({ "status": "authorized" }))
+}
+
+#[actix_web::test]
+async fn a_replica_has_at_most_64_requests_at_a_time_also_while_it_claims_jobs() {
+    for replica in replicas().await {
+        let holding = Holding { running: 0.into(), most: 0.into(), open: Semaphore::new(0) };
+        let (holding, careless) = (Data::new(holding), replica.careless().await);
+        let mut replica = replica.leasing_for(LONG_LEASE).await;
+        // Some to claim, and some that are leased to it.
+        authorize(&careless, 100).await;
+        authorize(&replica, 100).await;
+        let of_network = holding.clone();
+        let network = Service::bind("a-network", HttpConfig::for_tests()).unwrap().configure(move |app| {
+            app.app_data(of_network.clone()).default_service(web::to(hold));
+        });
+        let network = run(network.build().unwrap()).0.base.parse().unwrap();
+        let (_stopper, stop) = Stop::pair();
+        let client = CardNetwork::new(&network, Duration::from_secs(60));
+        actix_web::rt::spawn(replica.worker(client).run(stop));
+        eventually("it is busy", async || holding.running.load(Ordering::SeqCst) >= 64).await;
+        holding.open.add_permits(1000);
+        eventually("all are authorized", async || count_authorized(&replica).await == 200).await;
+        assert_eq!(holding.most.load(Ordering::SeqCst), 64);
     }
 }
 
