@@ -94,95 +94,31 @@ impl Server {
     }
 
     async fn serve(self) -> Result<(), std::io::Error> {
-        let Self { parts, http, listener, secure, replica, drain, drained } = self;
-        let Parts {
-            configure,
-            checks,
-            sources,
-            openapi,
-            on_drain,
-            tasks,
-            edge,
-            per_client,
-            ignores_signals,
-            tls,
-            client_tls,
-            redirect,
-            hsts,
-            lab,
-            has_lab_calls,
-        } = parts;
-        let name = replica.service;
+        let Self { mut parts, http, listener, secure, replica, drain, drained } = self;
         let draining = Drain::new(drain.1.clone());
-        let middleware = middleware::Middleware::new(name, draining.clone(), edge, redirect, hsts);
-        let middleware = web::Data::new(middleware);
-        let health = web::Data::new(health::Health {
-            replica: replica.clone(),
-            started: Instant::now(),
-            checks,
-            sources,
-            openapi,
-            drain: draining.clone(),
-        });
-        let stop_streams = web::Data::new(drain.1.clone());
-        let has_lab = lab.is_some();
-        let lab = lab.map(web::Data::new);
-        let app = move || {
-            App::new()
-                .app_data(middleware.clone())
-                .app_data(stop_streams.clone())
-                .app_data(web::PayloadConfig::new(BODY_LIMIT))
-                .configure(|app| health::configure(app, &health, edge))
-                .configure(|app| lab.iter().for_each(|data| lab::configure(app, data, has_lab_calls)))
-                // Before the routes, because they may set a default service of their own.
-                .default_service(web::to(resource::not_found))
-                .configure(|app| configure.iter().for_each(|configure| configure(app)))
-        };
         let (closer, closing) = Stop::pair();
         let max_connections = http.max_connections.min(most_connections());
+        let connections = Shares::new(max_connections, parts.per_client.clone());
         let clients = Clients {
-            service: name,
-            requests: Shares::new(max_connections, per_client.clone()),
+            service: replica.service,
+            requests: Shares::new(max_connections, parts.per_client.take()),
             limits: http.limits,
-            tls,
-            client_tls,
+            tls: parts.tls.take(),
+            client_tls: parts.client_tls.take(),
             draining: drain.1.clone(),
             closing: closing.clone(),
         };
-        // The server of each worker has an app of its own.
-        let make: Arc<MakeServe> = match has_lab {
-            false => {
-                let app = move || app().wrap(from_fn(middleware::middleware));
-                Arc::new(move |idle| serve(app(), clients.clone(), idle).boxed_local())
-            }
-            true => {
-                if has_lab_calls {
-                    log::warn!("LAB is on: admins can make this program fail");
-                }
-                let app = move || app().wrap(from_fn(lab::misbehave)).wrap(from_fn(middleware::middleware));
-                Arc::new(move |idle| serve(app(), clients.clone(), idle).boxed_local())
-            }
-        };
-        let connections = Shares::new(max_connections, per_client);
+        let (tasks, on_drain) = (std::mem::take(&mut parts.tasks), std::mem::take(&mut parts.on_drain));
+        let has_signals = !parts.ignores_signals;
+        let make = make_serve(parts, &replica, &draining, clients);
         let workers = Workers::start(workers(), connections.clone(), make)?;
         let accepting = actix_web::rt::spawn(workers.accept(listener, secure, closing));
-
-        let exporter = http.otlp.and_then(|config| otlp::start(&config, name, &replica.instance));
-        let exporter = exporter.map(|exporter| Task {
-            name: "telemetry",
-            start: Box::new(|stop| exporter.run(stop).boxed_local()),
-        });
-        let (stopper, stop) = Stop::pair();
-        let mut tasks: Vec<_> = tasks
-            .into_iter()
-            .chain(exporter)
-            .map(|task| (task.name, actix_web::rt::spawn((task.start)(stop.clone()))))
-            .collect();
+        let mut tasks = Tasks::start(tasks, &http, &replica);
         log::info!(instance = replica.instance, address = replica.address.to_string(); "listening");
 
         let lost = tokio::select! {
-            () = drain::requested(&drain.1, !ignores_signals) => None,
-            lost = first_to_end(&mut tasks) => Some(lost),
+            () = drain::requested(&drain.1, has_signals) => None,
+            lost = tasks.first_to_end() => Some(lost),
         };
         drain.0.stop();
         if let Some(task) = lost {
@@ -190,21 +126,10 @@ impl Server {
         }
         log::info!(instance = replica.instance; "draining");
         let end = Instant::now() + http.drain_grace + http.drain_limit;
-        let actions = async {
-            for action in on_drain {
-                action.await;
-            }
-        };
-        let (_, _) =
-            tokio::join!(tokio::time::timeout_at(end.into(), actions), tokio::time::sleep(http.drain_grace));
+        run_actions(on_drain, http.drain_grace, end).await;
         closer.stop();
         let served = accepting.await.unwrap_or_else(|failed| Err(std::io::Error::other(failed)));
-        while connections.open() > 0 && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        if draining.in_flight() > 0 {
-            log::warn!(requests = draining.in_flight(); "drain limit exceeded: running requests are cut off");
-        }
+        wait_for_requests(&connections, &draining, end).await;
         let served = match served {
             Ok(workers) => {
                 workers.stop().await;
@@ -212,12 +137,7 @@ impl Server {
             }
             Err(error) => Err(error),
         };
-        stopper.stop();
-        for (name, task) in tasks {
-            if let Err(error) = task.await {
-                log::error!(task = name, error:%; "a background task failed");
-            }
-        }
+        tasks.stop().await;
         log::info!(instance = replica.instance; "stopped");
         // The lines of the last requests may wait.
         log::logger().flush();
@@ -226,6 +146,111 @@ impl Server {
             Some(task) => Err(std::io::Error::other(format!("the background task {task} ended early"))),
             None => served,
         }
+    }
+}
+
+/// Makes the server of a worker, which has an app of its own.
+fn make_serve(parts: Parts, replica: &Replica, draining: &Drain, clients: Clients) -> Arc<MakeServe> {
+    let Parts { configure, checks, sources, openapi, edge, redirect, hsts, lab, has_lab_calls, .. } = parts;
+    let middleware = middleware::Middleware::new(clients.service, draining.clone(), edge, redirect, hsts);
+    let middleware = web::Data::new(middleware);
+    let health = web::Data::new(health::Health {
+        replica: replica.clone(),
+        started: Instant::now(),
+        checks,
+        sources,
+        openapi,
+        drain: draining.clone(),
+    });
+    let stop_streams = web::Data::new(clients.draining.clone());
+    let has_lab = lab.is_some();
+    let lab = lab.map(web::Data::new);
+    let app = move || {
+        App::new()
+            .app_data(middleware.clone())
+            .app_data(stop_streams.clone())
+            .app_data(web::PayloadConfig::new(BODY_LIMIT))
+            .configure(|app| health::configure(app, &health, edge))
+            .configure(|app| lab.iter().for_each(|data| lab::configure(app, data, has_lab_calls)))
+            // Before the routes, because they may set a default service of their own.
+            .default_service(web::to(resource::not_found))
+            .configure(|app| configure.iter().for_each(|configure| configure(app)))
+    };
+    match has_lab {
+        false => {
+            let app = move || app().wrap(from_fn(middleware::middleware));
+            Arc::new(move |idle| serve(app(), clients.clone(), idle).boxed_local())
+        }
+        true => {
+            if has_lab_calls {
+                log::warn!("LAB is on: admins can make this program fail");
+            }
+            let app = move || app().wrap(from_fn(lab::misbehave)).wrap(from_fn(middleware::middleware));
+            Arc::new(move |idle| serve(app(), clients.clone(), idle).boxed_local())
+        }
+    }
+}
+
+/// The background tasks that run, with their names.
+struct Tasks {
+    running: Vec<(&'static str, JoinHandle<()>)>,
+    stopper: Stopper,
+}
+
+impl Tasks {
+    /// Starts `tasks`, and the exporter if there is a collector.
+    fn start(tasks: Vec<Task>, http: &HttpConfig, replica: &Replica) -> Self {
+        let exporter =
+            http.otlp.as_ref().and_then(|config| otlp::start(config, replica.service, &replica.instance));
+        let exporter = exporter.map(|exporter| Task {
+            name: "telemetry",
+            start: Box::new(|stop| exporter.run(stop).boxed_local()),
+        });
+        let (stopper, stop) = Stop::pair();
+        let start = |task: Task| (task.name, actix_web::rt::spawn((task.start)(stop.clone())));
+        Self { running: tasks.into_iter().chain(exporter).map(start).collect(), stopper }
+    }
+
+    /// Waits until one ends, removes it and returns its name.
+    async fn first_to_end(&mut self) -> &'static str {
+        if self.running.is_empty() {
+            return std::future::pending().await;
+        }
+        let (ended, index, _) = select_all(self.running.iter_mut().map(|(_, task)| task)).await;
+        if let Err(error) = ended {
+            log::error!(error:%; "a background task failed");
+        }
+        self.running.remove(index).0
+    }
+
+    /// Stops all, and waits until they have ended.
+    async fn stop(self) {
+        self.stopper.stop();
+        for (name, task) in self.running {
+            if let Err(error) = task.await {
+                log::error!(task = name, error:%; "a background task failed");
+            }
+        }
+    }
+}
+
+/// Runs the actions of a drain, for at least `grace` and at most until `end`.
+async fn run_actions(actions: Vec<LocalBoxFuture<'static, ()>>, grace: Duration, end: Instant) {
+    let actions = async {
+        for action in actions {
+            action.await;
+        }
+    };
+    let (_, ()) = tokio::join!(tokio::time::timeout_at(end.into(), actions), tokio::time::sleep(grace));
+}
+
+/// Waits until clients have left, or until `end`.
+async fn wait_for_requests(connections: &Shares, draining: &Drain, end: Instant) {
+    while connections.open() > 0 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if draining.in_flight() > 0 {
+        log::warn!(requests = draining.in_flight(); "drain limit exceeded: running requests are cut off");
     }
 }
 
@@ -328,18 +353,6 @@ where
         }
         .boxed_local()
     })
-}
-
-/// Waits until one of `tasks` ends, removes it and returns its name.
-async fn first_to_end(tasks: &mut Vec<(&'static str, JoinHandle<()>)>) -> &'static str {
-    if tasks.is_empty() {
-        return std::future::pending().await;
-    }
-    let (ended, index, _) = select_all(tasks.iter_mut().map(|(_, task)| task)).await;
-    if let Err(error) = ended {
-        log::error!(error:%; "a background task failed");
-    }
-    tasks.remove(index).0
 }
 
 /// Half of the descriptors: a client's connection may need one towards a replica, and some are for files.
