@@ -95,6 +95,9 @@ async fn a_replica_has_at_most_64_requests_at_a_time_also_while_it_claims_jobs()
         let client = CardNetwork::new(&network, Duration::from_secs(60));
         actix_web::rt::spawn(replica.worker(client).run(stop));
         eventually("it is busy", async || holding.running.load(Ordering::SeqCst) >= 64).await;
+        // If it sent more, they would come now.
+        let more = eventually("more", async || holding.running.load(Ordering::SeqCst) > 64);
+        assert!(tokio::time::timeout(Duration::from_secs(1), more).await.is_err(), "more than 64 at a time");
         holding.open.add_permits(1000);
         eventually("all are authorized", async || count_authorized(&replica).await == 200).await;
         assert_eq!(holding.most.load(Ordering::SeqCst), 64);
