@@ -19,7 +19,6 @@ use shared::resilience::Deadline;
 use shared::service::{Exchange, Scheme};
 use shared::stop::Stop;
 
-use super::mirror::MIRRORED;
 use crate::address::{peer_address, text_of};
 use crate::concurrency::Place;
 use crate::engine::{Response, ResponseBody, Tunnel, UpstreamError};
@@ -40,6 +39,8 @@ const HOP_BY_HOP: [&str; 11] = [
     "content-length",
 ];
 
+/// Marks a copy of a request for a mirror. Clients cannot set it.
+pub const MIRRORED: &str = "x-mirrored";
 /// Headers that clients may not set; the gateway sets most of them itself. `traceparent` differs between attempts.
 const NOT_FROM_CLIENTS: [&str; 15] = [
     "forwarded",

@@ -15,8 +15,6 @@ use super::headers;
 use crate::engine::{Body, Engine, Request};
 use crate::routing::Route;
 
-/// Marks a copy. Clients cannot set it.
-pub const MIRRORED: &str = "x-mirrored";
 /// The longest response that is read to its end. After a longer one, the connection is closed.
 const MAX_ANSWER: usize = 1024 * 1024;
 
@@ -39,7 +37,7 @@ pub fn send(
     }
     let others = route.pool.keys_not_matching(|instance| instance.version() == Some(version));
     let mut head = plan.head.clone();
-    headers::line(&mut head, MIRRORED, b"1");
+    headers::line(&mut head, headers::MIRRORED, b"1");
     let left = plan.end.saturating_duration_since(Instant::now());
     add_attempt_headers(&mut head, left, &Attempts::default(), &Span::unrecorded(Current::span()));
     let request = Request {
