@@ -8,13 +8,13 @@
 //! | rejected, or the event cannot be parsed | a dead letter immediately |
 //!
 //! If a replica dies, the broker redelivers its unacknowledged events after [`outbox::LEASE`]. A replica that still
-//! handles an event reports progress to the broker, for a limited time: then it gives the event back. The broker's count
-//! of deliveries is not used, because it grows in every outage. Failures of the handler are counted in the database.
+//! handles an event reports progress to the broker. The broker's count of deliveries is not used, because it grows in
+//! every outage. Failures of the handler are counted in the database.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::HeaderValue;
 use async_nats::jetstream::consumer::pull::{self, Stream};
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::StreamExt as _;
@@ -33,8 +33,8 @@ use crate::trace::{self, Current, SpanContext};
 
 /// The pause between attempts to create the consumers.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// The maximum number of progress reports for one event. After them, the event is given back to the broker: its handler
-/// probably hangs, and other events of the partition wait.
+/// The maximum number of progress reports for one event. After them, the broker redelivers the event: its handler
+/// probably hangs.
 const MAX_PROGRESS_REPORTS: u32 = 12;
 
 impl Nats {
@@ -103,16 +103,9 @@ impl Nats {
             };
             match message {
                 Some(Ok(message)) => {
-                    let handling = sender(&message).scope(self.handle(inbox, &message));
-                    let acknowledgement = match unless_it_hangs(handling, || report_progress(&message)).await
-                    {
-                        Some(acknowledgement) => acknowledgement,
-                        None => {
-                            let id = message.headers.as_ref().and_then(|headers| headers.get("Nats-Msg-Id"));
-                            let id = id.map(HeaderValue::as_str).unwrap_or_default();
-                            log::error!(message_id = id; "an event is given back to the broker, because its handler hangs");
-                            redeliver(UNAVAILABLE, 1)
-                        }
+                    let acknowledgement = tokio::select! {
+                        acknowledgement = sender(&message).scope(self.handle(inbox, &message)) => acknowledgement,
+                        never = report_progress(&message) => match never {},
                     };
                     if let Err(error) = message.ack_with(acknowledgement).await {
                         log::warn!(error:%; "an event could not be acknowledged, and will be redelivered");
@@ -179,28 +172,16 @@ fn sender(message: &Message) -> Current {
     Current::new(None, span.unwrap_or(SpanContext::NONE))
 }
 
-/// Runs `handling`, and `report` from time to time, so that the broker does not redeliver an event whose handling takes
-/// longer than [`outbox::LEASE`]. `None` if the handling has not ended after [`MAX_PROGRESS_REPORTS`].
-async fn unless_it_hangs<T>(handling: impl Future<Output = T>, report: impl AsyncFn()) -> Option<T> {
-    let pause = || tokio::time::sleep(outbox::LEASE.unsigned_abs() / 2);
-    let reporting = async {
-        for _ in 0..MAX_PROGRESS_REPORTS {
-            pause().await;
-            report().await;
+/// Reports progress, so that the broker does not redeliver an event whose handling takes longer than
+/// [`outbox::LEASE`].
+async fn report_progress(message: &Message) -> Infallible {
+    for _ in 0..MAX_PROGRESS_REPORTS {
+        tokio::time::sleep(outbox::LEASE.unsigned_abs() / 2).await;
+        if let Err(error) = message.ack_with(AckKind::Progress).await {
+            log::debug!(error:%; "progress cannot be reported");
         }
-        pause().await;
-    };
-    tokio::select! {
-        biased;
-        handled = handling => Some(handled),
-        () = reporting => None,
     }
-}
-
-async fn report_progress(message: &Message) {
-    if let Err(error) = message.ack_with(AckKind::Progress).await {
-        log::debug!(error:%; "progress cannot be reported");
-    }
+    std::future::pending().await
 }
 
 /// Makes the event a dead letter.
@@ -221,27 +202,4 @@ fn unreadable(payload: &[u8]) -> Event {
     let mut event = Event::new("unknown", "unreadable", "", text);
     event.id = Uuid::new_v5(&Uuid::NAMESPACE_OID, payload);
     event
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::future::pending;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_event_whose_handler_hangs_is_given_back_after_the_last_progress_report() {
-        let reports = Cell::new(0);
-        let report = async || reports.set(reports.get() + 1);
-        let handled = tokio::time::timeout(Duration::from_secs(60), unless_it_hangs(pending::<()>(), report));
-        assert_eq!(handled.await.expect("it waits for ever"), None);
-        assert_eq!(reports.get(), MAX_PROGRESS_REPORTS);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_result_of_a_slow_handler_is_kept() {
-        let handling = tokio::time::sleep(outbox::LEASE.unsigned_abs() * 3);
-        assert_eq!(unless_it_hangs(handling, async || ()).await, Some(()));
-    }
 }
