@@ -211,13 +211,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_service_may_have_empty_words_and_any_letters() {
+    fn the_name_of_a_service_may_have_empty_words() {
         let schema = |kind: &str| json!({ "components": { "schemas": { "Money": { "type": kind } } } });
-        let documents = ["a", "b--c", "d-", "-", "élan"].map(|service| (service.to_owned(), schema(service)));
+        let documents = ["a", "b--c", "d-", "-"].map(|service| (service.to_owned(), schema(service)));
         let merged = merge(&documents.into());
         let mut names: Vec<_> = merged["components"]["schemas"].as_object().unwrap().keys().collect();
         names.sort();
-        assert_eq!(names, ["AMoney", "BCMoney", "DMoney", "Money", "ÉlanMoney"]);
+        assert_eq!(names, ["AMoney", "BCMoney", "DMoney", "Money"]);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::STEP_S;
 /// Rows deleted in one transaction: what arrives meanwhile waits.
 const BATCH: i64 = 2000;
 
-/// Rollups may take this part of the room: one in [`ROLLUPS`].
-const ROLLUPS: i64 = 4;
+/// Rollups may take a quarter of the room.
+const ROLLUP_PARTS: i64 = 4;
 
 /// Everything that ended before `before_us`.
 pub(super) async fn older(db: &Db, before_us: i64) -> Result<(), DbError> {
@@ -22,7 +22,7 @@ pub(super) async fn older(db: &Db, before_us: i64) -> Result<(), DbError> {
 /// again, so the file does not grow. Rollups stay, unless they are the ones that take the room.
 pub(super) async fn larger(db: &Db, max_bytes: i64) -> Result<(), DbError> {
     while used_bytes(db).await? > max_bytes {
-        if rollup_bytes(db).await? > max_bytes / ROLLUPS {
+        if rollup_bytes(db).await? > max_bytes / ROLLUP_PARTS {
             let sql = "SELECT step AS at FROM rollups ORDER BY step LIMIT 1 \
                 OFFSET (SELECT count(*) / 10 FROM rollups)";
             if let Some(step) = tenth(db, sql).await? {

@@ -76,6 +76,10 @@ async fn add_to_step(tx: &mut Tx, step: i64, rollups: impl Iterator<Item = Rollu
     let (mut free, mut others) = (MOST.saturating_sub(known.len()), Rollup::empty(step, OTHER, OTHER));
     let mut kept = Vec::new();
     for rollup in rollups {
+        if (rollup.service.as_str(), rollup.route.as_str()) == (OTHER, OTHER) {
+            others.add(&rollup);
+            continue;
+        }
         let is_known = known.contains_key(&(rollup.service.clone(), rollup.route.clone()));
         match (is_known, free) {
             (false, 0) => others.add(&rollup),

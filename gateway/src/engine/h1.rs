@@ -27,8 +27,8 @@ use super::wire::{Framing, Head, take_head};
 use super::{Headers, Request, Response, UpstreamError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// A server that closes an idle connection does so before it has the request. Its close is here within the time that a
-/// packet takes, and that this thread takes to read it. A later close is an answer to the request: a crash.
+/// A server that closes an idle connection does so before it has the request, so its close usually arrives within this
+/// time. A later close probably is a crash. It counts against the replica, and the request may still be retried there.
 const STALE_TIME: Duration = Duration::from_millis(10);
 
 /// Sends requests to replicas. One per worker thread; clones share the idle connections.

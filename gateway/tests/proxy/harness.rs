@@ -172,7 +172,8 @@ pub(crate) async fn all_healthy(admin: &Api) {
     eventually("all replicas are healthy", Duration::from_secs(10), async || {
         let seen = admin.get("/registry/services/a").await.body;
         let instances = seen["instances"].as_array()?;
-        instances.iter().all(|instance| instance["health"] == "healthy").then_some(())
+        let is_healthy = |instance: &Value| instance["health"] == "healthy";
+        (!instances.is_empty() && instances.iter().all(is_healthy)).then_some(())
     })
     .await;
 }

@@ -1,8 +1,7 @@
 //! Finds changes of orders by other replicas, and publishes them on this replica.
 //!
 //! A query reads the orders that have subscribers on this replica. It runs soon after a new subscription or a change,
-//! and then at growing intervals, up to 400 ms. The more orders have subscribers, the more changes one query finds, and
-//! the longer it waits for them.
+//! and then at growing intervals, up to 400 ms.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::store::Store;
 
 /// On an idle system, a checkout takes less than half of this time, so the first query usually finds its result.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-/// The shortest pause for each order with subscribers, if that is longer.
+/// The pause is at least this long for each order that has subscribers: then one query finds several changes.
 const PAUSE_PER_ORDER: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
@@ -46,4 +45,15 @@ pub async fn run(store: Store, stop: Stop) {
 fn shortest_pause(subscribed: usize) -> Duration {
     let orders = u32::try_from(subscribed).unwrap_or(u32::MAX);
     PAUSE_PER_ORDER.saturating_mul(orders).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_with_the_number_of_orders_that_have_subscribers() {
+        let pauses = [0, 1, 10, 32, 1_000_000].map(|subscribed| shortest_pause(subscribed).as_millis());
+        assert_eq!(pauses, [20, 20, 20, 64, 400]);
+    }
 }

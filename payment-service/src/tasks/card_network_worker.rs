@@ -105,6 +105,10 @@ impl CardNetworkWorker {
                     next_poll = next_poll.min(when_due(&store, &recorded).unwrap_or(next_poll));
                 }
                 jobs = &mut claiming => {
+                    if jobs.len() == claim_limit {
+                        // There may be more.
+                        next_poll = Instant::now();
+                    }
                     claim_limit = 0;
                     running.extend(jobs.into_iter().map(|job| ask(&store, &network, job)));
                 }

@@ -106,10 +106,11 @@ async fn serve(
     let deadline = if middleware.edge { None } else { Deadline::from_headers(request.headers()) };
     let answered = match (middleware.early(&request), deadline) {
         (Some(response), _) => Ok(request.into_response(response)),
-        (None, None) => unless_panics(next.call(request)).await,
+        (None, None) => unless_panics(async { next.call(request).await }).await,
         // After its caller's deadline nobody waits for the response any more.
         (None, Some(deadline)) => {
-            tokio::time::timeout(deadline.remaining(), unless_panics(next.call(request)))
+            let answering = unless_panics(async { next.call(request).await });
+            tokio::time::timeout(deadline.remaining(), answering)
                 .await
                 .unwrap_or_else(|_| Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into()))
         }
