@@ -58,10 +58,8 @@ async fn on_postgresql_no_query_reads_a_whole_table_in_which_everything_is_settl
     let world = World::start(url).await;
     use_everything(&world).await;
     let db = Db::open(&DbConfig::at(&world.database), Migrations::none()).await.unwrap();
-    query("/* test */ UPDATE orders SET step = 'done', wake_at = NULL WHERE TRUE")
-        .execute(&db)
-        .await
-        .unwrap();
+    let settle = format!("{}UPDATE orders SET step = 'done', wake_at = NULL", testing::OF_A_TEST);
+    query(settle).execute(&db).await.unwrap();
     let settled =
         "'id', gen_random_uuid(), 'payment_id', gen_random_uuid(), 'customer_id', gen_random_uuid()";
     let sent = "'seq', nextval(pg_get_serial_sequence('outbox', 'seq')), 'id', gen_random_uuid(), \

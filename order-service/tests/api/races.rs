@@ -10,7 +10,7 @@ use order_service::checkout::saga;
 use order_service::store::{Store, migrations};
 use order_service::tasks::timers;
 use serde_json::json;
-use shared::db::{Db, DbConfig, now, query};
+use shared::db::{Db, DbConfig, now, query, testing};
 use shared::messages::{Outgoing, Relay, SendError, Transport};
 
 use crate::harness::*;
@@ -23,7 +23,8 @@ async fn expire_timers(world: &World, time: Duration) {
     let store = Store::new(db.clone(), outbox, "replica-2");
     let start = now();
     while timers::advance_due(&store, start + time).await.unwrap().is_some() {}
-    let lapse = query("/* test */ UPDATE outbox SET next_at = $1 WHERE created_at >= $1").bind(start);
+    let lapse = format!("{}UPDATE outbox SET next_at = $1 WHERE created_at >= $1", testing::OF_A_TEST);
+    let lapse = query(lapse).bind(start);
     lapse.execute(&db).await.unwrap();
 }
 

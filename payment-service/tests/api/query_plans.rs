@@ -57,7 +57,8 @@ async fn on_postgresql_no_query_reads_a_whole_table_in_which_everything_is_settl
     let world = World::with(Setup { database_url: database_url.clone(), ..Setup::default() }).await;
     use_everything(&world).await;
     let db = Db::open(&DbConfig::at(&database_url), Migrations::none()).await.unwrap();
-    query("/* test */ UPDATE payments SET due_at = NULL WHERE TRUE").execute(&db).await.unwrap();
+    let settle = format!("{}UPDATE payments SET due_at = NULL", testing::OF_A_TEST);
+    query(settle).execute(&db).await.unwrap();
     let sent = "'seq', nextval(pg_get_serial_sequence('outbox', 'seq')), 'id', gen_random_uuid(), \
                 'subject', gen_random_uuid(), 'sent_at', now()";
     let tables = [

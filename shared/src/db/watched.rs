@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::{Db, query};
 
 /// Begins a statement of a test, whose plan does not count.
-const OF_A_TEST: &str = "/* test */ ";
+pub const OF_A_TEST: &str = "/* test */ ";
 
 /// Writes until the crash; no crash if it is not above 0.
 static WRITES_LEFT: AtomicI64 = AtomicI64::new(0);

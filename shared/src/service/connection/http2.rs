@@ -298,7 +298,7 @@ where
             Err(full) => {
                 response::refuse(&too_many(full), self.service, respond);
                 return match full {
-                    // The server is full, whoever sent its requests: that is no misuse by this client.
+                    // All places of the server are taken, perhaps by other clients. So this is not misuse.
                     Full::All => Ended::Answered,
                     Full::Client => Ended::Refused,
                 };
