@@ -122,13 +122,12 @@ pub async fn proxy(
     };
     let (identified, rate) = gateway.admit(&request, client).await?;
     let routed = identified.and_then(|caller| {
-        let person = caller.as_ref().map(|caller| caller.id);
-        log.iter().for_each(|log| log.person(person));
+        log.iter().for_each(|log| log.person(caller.as_ref().map(|caller| caller.id)));
         let route = table.route(path).ok_or_else(Problem::not_found)?;
         route.entry.access.check(caller.as_ref())?;
         let exchange = Exchange::of(&request);
         let (request, gateway, table) = (&request, gateway.get_ref(), &*table);
-        Ok(Routed { gateway, table, route, request, path, client, caller, person, exchange, log })
+        Ok(Routed { gateway, table, route, request, path, client, caller, exchange, log })
     });
     let answered = match routed {
         Ok(routed) => routed.respond(payload, &engine).await,

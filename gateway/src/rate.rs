@@ -64,7 +64,7 @@ impl RateLimits {
         });
         Self(on.then(|| Limits {
             requests: buckets(file.rate_per_second, file.rate_burst),
-            tokens: buckets(file.token_rate_per_second, file.token_rate_per_second.saturating_mul(2)),
+            tokens: buckets(file.token_rate_per_second, 2 * file.token_rate_per_second),
             policy: value(&format!("\"default\";q={};w=1", file.rate_per_second)),
             expensive: expensive.collect(),
         }))

@@ -44,8 +44,6 @@ pub struct Routed<'a> {
     pub path: &'a str,
     pub client: IpAddr,
     pub caller: Option<Caller>,
-    /// The id of the caller.
-    pub person: Option<Uuid>,
     pub exchange: Option<Rc<Exchange>>,
     pub log: Option<Rc<AccessLog>>,
 }
@@ -123,6 +121,10 @@ impl<'a> Routed<'a> {
         }
     }
 
+    fn person(&self) -> Option<Uuid> {
+        self.caller.as_ref().map(|caller| caller.id)
+    }
+
     /// Counts the request under the route's label.
     fn count(&self) {
         self.exchange.iter().for_each(|exchange| exchange.count_under(&self.route.label));
@@ -143,8 +145,8 @@ impl<'a> Routed<'a> {
     fn check_refused_streams(&self, now: Instant) -> Result<(), Problem> {
         let limits = &self.gateway.concurrency;
         let is_refused = self.request.method() == Method::GET
-            && limits.refused_streams.contains(self.person, self.client, self.path, now)
-            && limits.streams.is_full(self.person, self.client);
+            && limits.refused_streams.contains(self.person(), self.client, self.path, now)
+            && limits.streams.is_full(self.person(), self.client);
         if is_refused { Err(too_many("event streams")) } else { Ok(()) }
     }
 
@@ -156,7 +158,7 @@ impl<'a> Routed<'a> {
         let wanted = <PreferWait as actix_web::FromRequest>::extract(self.request).into_inner().ok();
         match wanted.and_then(|PreferWait(time)| time) {
             None => Wait::Unwanted,
-            Some(time) => match self.gateway.concurrency.waits.enter(self.person, self.client) {
+            Some(time) => match self.gateway.concurrency.waits.enter(self.person(), self.client) {
                 Some(_place) => Wait::Granted { time, _place },
                 None => Wait::Refused,
             },
@@ -231,7 +233,7 @@ impl<'a> Routed<'a> {
             let limits = &self.gateway.concurrency;
             let place = self.take_place("event streams", &limits.streams);
             if place.is_err() {
-                limits.refused_streams.remember(self.person, self.client, self.path, Instant::now());
+                limits.refused_streams.remember(self.person(), self.client, self.path, Instant::now());
             }
             stream = Some(place?);
             stop = self.request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
@@ -242,7 +244,7 @@ impl<'a> Routed<'a> {
 
     /// A place for one more of the client's `what`; 429 if the client has reached `limit`.
     fn take_place(&self, what: &str, limit: &PerClient) -> Result<Place, Problem> {
-        limit.enter(self.person, self.client).ok_or_else(|| too_many(what))
+        limit.enter(self.person(), self.client).ok_or_else(|| too_many(what))
     }
 
     /// Whether an idempotency key makes the request safe to retry.
