@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! absent ──first request──► fetching ──good response──► stored ──lifetime──► absent
-//!                              ├──other response──► passing: requests go to the service, for a second ──► absent
+//!                              ├──other response──► hit-for-pass: requests go to the service, for a second ──► absent
 //!                              └──client gone─────► absent: the next one fetches
 //! ```
 //!
@@ -27,8 +27,8 @@ use self::rules::Vary;
 
 /// How long a request waits for the response to another one.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long requests pass after a response that cannot be stored.
-const PASS: Duration = Duration::from_secs(1);
+/// How long equal requests bypass the cache after a response that cannot be stored.
+const HIT_FOR_PASS: Duration = Duration::from_secs(1);
 /// Memory of an entry beside its body and headers, in bytes; roughly.
 const OVERHEAD: usize = 512;
 /// Whether the cache had the response (RFC 9211).
@@ -63,7 +63,7 @@ struct Resource {
 enum State {
     Fetching { done: watch::Receiver<()>, serial: u64 },
     Stored { answer: Arc<Stored>, serial: u64 },
-    Passing { until: Instant, serial: u64 },
+    HitForPass { until: Instant, serial: u64 },
 }
 
 /// A stored response.
@@ -78,15 +78,15 @@ pub struct Stored {
 
 /// What to do with a request.
 pub enum Found {
-    Answer(Arc<Stored>),
-    /// Ask the service, and give the response to [`Lead::store`].
-    Lead(Lead),
+    Hit(Arc<Stored>),
+    /// Ask the service, and give the response to [`Leader::store`].
+    Miss(Leader),
     /// Ask the service.
-    Pass,
+    Bypass,
 }
 
 /// The first of equal requests. Others wait for it until it is dropped.
-pub struct Lead {
+pub struct Leader {
     cache: Arc<Cache>,
     key: String,
     request: HeaderMap,
@@ -111,7 +111,7 @@ impl Cache {
             };
             // An error: the other one is done.
             if tokio::time::timeout_at(deadline, fetching.changed()).await.is_err() {
-                return Found::Pass;
+                return Found::Bypass;
             }
         }
     }
@@ -141,34 +141,34 @@ impl Cache {
         match resource.by_values.get(&values) {
             Some(State::Fetching { done, .. }) => return Looked::Fetching(done.clone()),
             Some(State::Stored { answer, .. }) if now < answer.until => {
-                return Looked::Found(Found::Answer(answer.clone()));
+                return Looked::Found(Found::Hit(answer.clone()));
             }
-            Some(State::Passing { until, .. }) if now < *until => return Looked::Found(Found::Pass),
+            Some(State::HitForPass { until, .. }) if now < *until => return Looked::Found(Found::Bypass),
             _ => {}
         }
         let (waiting, done) = watch::channel(());
         let serial = entries.put(key, values.clone(), |serial| State::Fetching { done, serial });
         drop(entries);
         let (cache, key, request) = (self.clone(), key.to_owned(), request.clone());
-        Looked::Found(Found::Lead(Lead { cache, key, request, values, serial, _waiting: waiting }))
+        Looked::Found(Found::Miss(Leader { cache, key, request, values, serial, _waiting: waiting }))
     }
 
-    /// Ends the fetching of `lead` with what `make` makes of a serial number. With `vary`, these headers choose
+    /// Ends the fetching of `leader` with what `make` makes of a serial number. With `vary`, these headers choose
     /// between the responses of the URL from now on.
-    fn end(&self, lead: &Lead, vary: Option<Vary>, make: impl FnOnce(u64) -> State) {
+    fn end(&self, leader: &Leader, vary: Option<Vary>, make: impl FnOnce(u64) -> State) {
         let mut entries = self.entries();
-        if !entries.is_fetching(lead) {
+        if !entries.is_fetching(leader) {
             return;
         }
-        let mut values = lead.values.clone();
+        let mut values = leader.values.clone();
         if let Some(vary) = vary {
-            values = vary.values(&lead.request);
-            if entries.resources.get(&lead.key).is_some_and(|resource| resource.vary != vary) {
-                entries.forget(&lead.key);
-                entries.resources.entry(lead.key.clone()).or_default().vary = vary;
+            values = vary.values(&leader.request);
+            if entries.resources.get(&leader.key).is_some_and(|resource| resource.vary != vary) {
+                entries.forget(&leader.key);
+                entries.resources.entry(leader.key.clone()).or_default().vary = vary;
             }
         }
-        entries.put(&lead.key, values, make);
+        entries.put(&leader.key, values, make);
         entries.shrink(self.max);
     }
 
@@ -234,16 +234,17 @@ impl Entries {
         }
     }
 
-    fn is_fetching(&self, lead: &Lead) -> bool {
-        let state = self.resources.get(&lead.key).and_then(|resource| resource.by_values.get(&lead.values));
-        state.is_some_and(|state| state.serial() == lead.serial)
+    fn is_fetching(&self, leader: &Leader) -> bool {
+        let state =
+            self.resources.get(&leader.key).and_then(|resource| resource.by_values.get(&leader.values));
+        state.is_some_and(|state| state.serial() == leader.serial)
     }
 }
 
 impl State {
     fn serial(&self) -> u64 {
         match self {
-            Self::Fetching { serial, .. } | Self::Stored { serial, .. } | Self::Passing { serial, .. } => {
+            Self::Fetching { serial, .. } | Self::Stored { serial, .. } | Self::HitForPass { serial, .. } => {
                 *serial
             }
         }
@@ -255,7 +256,7 @@ impl State {
         let names = OVERHEAD + 2 * (key.len() + values.len());
         match self {
             Self::Fetching { .. } => 0,
-            Self::Passing { .. } => names,
+            Self::HitForPass { .. } => names,
             Self::Stored { answer, .. } => {
                 let headers = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
                 names + headers.sum::<usize>() + answer.body.len()
@@ -264,7 +265,7 @@ impl State {
     }
 }
 
-impl Lead {
+impl Leader {
     /// Stores `response` with `body` for as long as `rules` says. The requests that wait for it get it.
     pub fn store(self, response: &HttpResponse, body: Bytes, kept: rules::Kept) {
         let now = Instant::now();
@@ -280,13 +281,13 @@ impl Lead {
     }
 
     /// The response cannot be stored: equal requests go to the service for a while, each on its own.
-    pub fn pass(self) {
-        let until = Instant::now() + PASS;
-        self.cache.end(&self, None, |serial| State::Passing { until, serial });
+    pub fn bypass(self) {
+        let until = Instant::now() + HIT_FOR_PASS;
+        self.cache.end(&self, None, |serial| State::HitForPass { until, serial });
     }
 }
 
-impl Drop for Lead {
+impl Drop for Leader {
     fn drop(&mut self) {
         let mut entries = self.cache.entries();
         if entries.is_fetching(self) {
@@ -319,33 +320,33 @@ impl Stored {
 mod tests {
     use super::*;
 
-    fn lead(found: Found) -> Lead {
+    fn leader(found: Found) -> Leader {
         match found {
-            Found::Lead(lead) => lead,
-            Found::Answer(_) => panic!("an answer"),
-            Found::Pass => panic!("pass"),
+            Found::Miss(leader) => leader,
+            Found::Hit(_) => panic!("a hit"),
+            Found::Bypass => panic!("a bypass"),
         }
     }
 
-    fn store(lead: Lead, body: usize, vary: Vary) {
+    fn store(leader: Leader, body: usize, vary: Vary) {
         let kept = rules::Kept { lifetime: Duration::from_secs(60), age: Duration::ZERO, vary };
-        lead.store(&HttpResponse::Ok().finish(), vec![0; body].into(), kept);
+        leader.store(&HttpResponse::Ok().finish(), vec![0; body].into(), kept);
     }
 
     #[tokio::test]
     async fn the_oldest_answers_make_room_and_no_more_memory_is_used() {
         let (cache, none) = (Cache::new(100_000), HeaderMap::new());
         for n in 0..1000 {
-            let found = lead(cache.find(&format!("/{n}"), &none).await);
+            let found = leader(cache.find(&format!("/{n}"), &none).await);
             if n % 3 == 0 {
-                found.pass()
+                found.bypass()
             } else {
                 store(found, 10_000, Vary::default())
             }
             assert!(cache.bytes() <= 100_000);
         }
-        assert!(matches!(cache.find("/998", &none).await, Found::Answer(_)));
-        drop(lead(cache.find("/1", &none).await));
+        assert!(matches!(cache.find("/998", &none).await, Found::Hit(_)));
+        drop(leader(cache.find("/1", &none).await));
         let entries = cache.entries();
         assert!(entries.resources.len() < 30 && entries.order.len() < 30);
     }
@@ -353,10 +354,10 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_dropped_makes_room_for_the_next_one() {
         let (cache, none) = (Cache::new(100_000), HeaderMap::new());
-        let first = lead(cache.find("/", &none).await);
+        let first = leader(cache.find("/", &none).await);
         let second = tokio::spawn({
             let cache = cache.clone();
-            async move { matches!(cache.find("/", &HeaderMap::new()).await, Found::Lead(_)) }
+            async move { matches!(cache.find("/", &HeaderMap::new()).await, Found::Miss(_)) }
         });
         tokio::task::yield_now().await;
         drop(first);
@@ -371,24 +372,24 @@ mod tests {
             HeaderMap::from_iter([(actix_web::http::header::ACCEPT_LANGUAGE, "de".parse().unwrap())]);
         let french =
             HeaderMap::from_iter([(actix_web::http::header::ACCEPT_LANGUAGE, "fr".parse().unwrap())]);
-        store(lead(cache.find("/", &german).await), 1, Vary::of("accept-language").unwrap());
-        assert!(matches!(cache.find("/", &german).await, Found::Answer(_)));
-        store(lead(cache.find("/", &french).await), 1, Vary::of("accept-language").unwrap());
-        assert!(matches!(cache.find("/", &german).await, Found::Answer(_)));
+        store(leader(cache.find("/", &german).await), 1, Vary::of("accept-language").unwrap());
+        assert!(matches!(cache.find("/", &german).await, Found::Hit(_)));
+        store(leader(cache.find("/", &french).await), 1, Vary::of("accept-language").unwrap());
+        assert!(matches!(cache.find("/", &german).await, Found::Hit(_)));
         cache.forget("/");
-        drop(lead(cache.find("/", &german).await));
+        drop(leader(cache.find("/", &german).await));
         assert_eq!(cache.bytes(), 0);
     }
 
     #[tokio::test]
     async fn an_answer_that_is_older_than_a_change_of_its_url_is_not_stored() {
         let (cache, none) = (Cache::new(100_000), HeaderMap::new());
-        let old = lead(cache.find("/", &none).await);
+        let old = leader(cache.find("/", &none).await);
         cache.forget("/");
-        let new = lead(cache.find("/", &none).await);
+        let new = leader(cache.find("/", &none).await);
         store(old, 1, Vary::default());
         store(new, 2, Vary::default());
-        let Found::Answer(answer) = cache.find("/", &none).await else { panic!("the new one is stored") };
+        let Found::Hit(answer) = cache.find("/", &none).await else { panic!("the new one is stored") };
         assert_eq!(answer.body.len(), 2);
     }
 
@@ -398,9 +399,9 @@ mod tests {
         let with = |language: &str| {
             HeaderMap::from_iter([(actix_web::http::header::ACCEPT_LANGUAGE, language.parse().unwrap())])
         };
-        store(lead(cache.find("/", &with("de")).await), 1, Vary::of("accept-language").unwrap());
-        lead(cache.find("/", &with("odd")).await).pass();
-        assert!(matches!(cache.find("/", &with("de")).await, Found::Answer(_)));
+        store(leader(cache.find("/", &with("de")).await), 1, Vary::of("accept-language").unwrap());
+        leader(cache.find("/", &with("odd")).await).bypass();
+        assert!(matches!(cache.find("/", &with("de")).await, Found::Hit(_)));
     }
 
     #[tokio::test]
@@ -411,7 +412,7 @@ mod tests {
             let value = format!("{n}-{}", "x".repeat(10_000));
             let request =
                 HeaderMap::from_iter([(actix_web::http::header::ACCEPT_LANGUAGE, value.parse().unwrap())]);
-            store(lead(cache.find("/", &request).await), 1, vary());
+            store(leader(cache.find("/", &request).await), 1, vary());
         }
         let entries = cache.entries();
         assert!(entries.order.len() < 10, "{}", entries.order.len());

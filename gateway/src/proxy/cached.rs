@@ -10,7 +10,7 @@ use shared::problem::Problem;
 use super::{Gateway, headers};
 use crate::access_log::flags;
 use crate::cache::rules::{self, Kept};
-use crate::cache::{CACHE_STATUS, Found, Lead, MAX_BODY};
+use crate::cache::{CACHE_STATUS, Found, Leader, MAX_BODY};
 use crate::engine::Response;
 use crate::routing::{Route, Table};
 
@@ -21,20 +21,24 @@ pub async fn find(request: &HttpRequest, route: &Route, gateway: &Gateway) -> Op
     }
     let found = gateway.cache.find(&rules::key(request, route), request.headers()).await;
     match found {
-        Found::Lead(_) if rules::is_conditional(request) => None,
+        Found::Miss(_) if rules::is_conditional(request) => None,
         found => Some(found),
     }
 }
 
-/// Whether and how long the response may be stored. If not, waiting requests go to the service, and so do new ones for a
-/// second. A response that varies by a header which the gateway changes is not stored.
-pub fn kept(answer: &Response, lead: Option<Lead>, table: &Table) -> Option<(Lead, Kept)> {
-    let lead = lead?;
+/// Whether and how long the response may be stored. If not, calls [`Leader::bypass`]: waiting requests go to the
+/// service, and so do new ones for a second. A response that varies by a header which the gateway changes is not stored.
+pub fn storable_or_bypass(
+    answer: &Response,
+    leader: Option<Leader>,
+    table: &Table,
+) -> Option<(Leader, Kept)> {
+    let leader = leader?;
     let is_as_sent = |kept: &Kept| !kept.vary.names().iter().any(|name| headers::is_changed(name, table));
     match rules::kept(answer, MAX_BODY).filter(is_as_sent) {
-        Some(kept) => Some((lead, kept)),
+        Some(kept) => Some((leader, kept)),
         None => {
-            lead.pass();
+            leader.bypass();
             None
         }
     }
@@ -45,14 +49,14 @@ pub async fn store(
     answer: Response,
     picked: PickedReplica,
     route: &Route,
-    (lead, kept): (Lead, Kept),
+    (leader, kept): (Leader, Kept),
 ) -> Result<HttpResponse, Problem> {
     let mut response = headers::response_head(&answer, &picked, &route.entry.service);
     let body = to_bytes(answer.body).await.map_err(|error| {
         log::warn!(instance = picked.instance().id, error:%; "a response for the cache broke off");
         Problem::of_status(StatusCode::BAD_GATEWAY).flagged(flags::RESET)
     })?;
-    lead.store(&response, body.clone(), kept);
+    leader.store(&response, body.clone(), kept);
     response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static("gateway; fwd=uri-miss; stored"));
     Ok(response.set_body(BoxBody::new(body)))
 }

@@ -20,7 +20,7 @@ use super::attempts::{self, Plan};
 use super::body::KeptMemory;
 use super::{Gateway, body, cached, headers, mirror, upgrade};
 use crate::access_log::{AccessLog, flags};
-use crate::cache::{Found, Lead};
+use crate::cache::Found;
 use crate::concurrency::{PerClient, Place, RefusedStreams};
 use crate::engine::{Body, Engine, Response};
 use crate::policies::versions::Split;
@@ -75,15 +75,15 @@ impl<'a> Routed<'a> {
         if socket.is_none() {
             self.check_refused_streams(began)?;
         }
-        let mut lead = None;
+        let mut leader = None;
         if self.route.entry.cache && socket.is_none() {
             match Box::pin(cached::find(self.request, self.route, self.gateway)).await {
-                Some(Found::Answer(answer)) => {
+                Some(Found::Hit(stored)) => {
                     self.count();
-                    return Ok(answer.response(self.request.headers()));
+                    return Ok(stored.response(self.request.headers()));
                 }
-                Some(Found::Lead(new)) => lead = Some(new),
-                Some(Found::Pass) | None => {}
+                Some(Found::Miss(new)) => leader = Some(new),
+                Some(Found::Bypass) | None => {}
             }
         }
         let wait = self.wait();
@@ -107,15 +107,17 @@ impl<'a> Routed<'a> {
                 let client = upgrade::Client { request, exchange, payload, gateway, log };
                 upgrade::switch(answer, picked, socket, self.route, client)
             }
-            Ok((answer, picked)) => match cached::kept(&answer, lead, self.table) {
+            Ok((answer, picked)) => match cached::storable_or_bypass(&answer, leader, self.table) {
                 Some(kept) => Box::pin(cached::store(answer, picked, self.route, kept)).await,
                 None => self.pass_on(answer, picked),
             },
             Err(problem) => {
                 // After a mistake of the client, the next request asks the service.
-                lead.filter(|_| ResponseError::status_code(&problem).is_server_error())
-                    .into_iter()
-                    .for_each(Lead::pass);
+                if let Some(leader) = leader
+                    && ResponseError::status_code(&problem).is_server_error()
+                {
+                    leader.bypass();
+                }
                 Ok(ResponseError::error_response(&problem))
             }
         }
