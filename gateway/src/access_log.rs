@@ -98,28 +98,28 @@ impl AccessLog {
         Some(log)
     }
 
-    pub fn client(&self, client: IpAddr) {
+    pub fn set_client(&self, client: IpAddr) {
         self.client.set(Some(client));
     }
 
-    pub fn person(&self, person: Option<Uuid>) {
+    pub fn set_person(&self, person: Option<Uuid>) {
         self.person.set(person);
     }
 
     /// An attempt begins.
-    pub fn attempt(&self, service: &str, instance: &str) {
+    pub fn begin_attempt(&self, service: &str, instance: &str) {
         *self.replica.borrow_mut() = [service, "/", instance].concat();
         self.attempts.set(self.attempts.get() + 1);
         self.attempt_since.set(Instant::now());
     }
 
     /// The attempt has ended: the head of the answer is here, or there is none.
-    pub fn attempted(&self) {
+    pub fn end_attempt(&self) {
         self.upstream.set(self.upstream.get() + self.attempt_since.get().elapsed());
     }
 
     /// The answer is a WebSocket.
-    pub fn tunnel(&self, outcome: Rc<Outcome>) {
+    pub fn set_tunnel(&self, outcome: Rc<Outcome>) {
         *self.tunnel.borrow_mut() = Some(outcome);
     }
 

@@ -102,8 +102,12 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     let (tls, public_tls) = (platform.tls(), client_tls.clone());
     let admin_server = admin_service(admin_listener, authenticator, console.clone())
         .measure(move |readings| {
-            tls.iter().for_each(|tls| tls.measure(readings));
-            public_tls.iter().for_each(|tls| tls.measure(readings));
+            if let Some(tls) = &tls {
+                tls.measure(readings);
+            }
+            if let Some(tls) = &public_tls {
+                tls.measure(readings);
+            }
         })
         .build()?;
     let admin_handle = admin_server.handle();

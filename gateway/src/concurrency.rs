@@ -65,6 +65,14 @@ impl Concurrency {
     }
 }
 
+impl Max {
+    /// The limits of the user, if there is one, and of the address.
+    fn limits(self, person: Option<Uuid>, client: IpAddr) -> [Option<(Key, usize)>; 2] {
+        let person = person.map(|person| (Key::Person(person), self.person));
+        [Some((Key::Client(network(client)), self.client)), person]
+    }
+}
+
 impl PerClient {
     fn new(max: Option<Max>) -> Self {
         Self { counts: Arc::default(), max }
@@ -73,13 +81,10 @@ impl PerClient {
     /// A place for one more request; `None` if the user or the address has reached its limit.
     pub fn enter(&self, person: Option<Uuid>, client: IpAddr) -> Option<Place> {
         let Some(max) = self.max else { return Some(self.place(Vec::new())) };
-        let person = person.map(|person| (Key::Person(person), max.person));
-        let limits = [Some((Key::Client(network(client)), max.client)), person];
+        let limits = max.limits(person, client);
         let mut counts = self.counts.lock();
-        for (key, max) in limits.iter().flatten() {
-            if counts.get(key).copied().unwrap_or(0) >= *max {
-                return None;
-            }
+        if is_reached(&limits, &counts) {
+            return None;
         }
         let keys: Vec<_> = limits.into_iter().flatten().map(|(key, _)| key).collect();
         keys.iter().for_each(|key| *counts.entry(*key).or_default() += 1);
@@ -89,7 +94,7 @@ impl PerClient {
 
     /// Whether [`PerClient::enter`] would return `None`.
     pub fn is_full(&self, person: Option<Uuid>, client: IpAddr) -> bool {
-        self.enter(person, client).is_none()
+        self.max.is_some_and(|max| is_reached(&max.limits(person, client), &self.counts.lock()))
     }
 
     fn place(&self, keys: Vec<Key>) -> Place {
@@ -160,6 +165,10 @@ impl Drop for Place {
             }
         }
     }
+}
+
+fn is_reached(limits: &[Option<(Key, usize)>], counts: &HashMap<Key, usize>) -> bool {
+    limits.iter().flatten().any(|(key, max)| counts.get(key).copied().unwrap_or(0) >= *max)
 }
 
 #[cfg(test)]

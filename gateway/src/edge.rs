@@ -22,9 +22,11 @@ pub async fn edge(
     engine: Data<Engine>,
 ) -> Result<HttpResponse, Problem> {
     let log = AccessLog::begin(&request);
-    log.iter().for_each(|log| log.client(gateway.client(&request)));
-    if let Some(log) = log.as_ref().filter(|_| has_body(&request)) {
-        payload = as_payload(&request, log.counting(payload.into_inner())).await?;
+    if let Some(log) = &log {
+        log.set_client(gateway.client(&request));
+        if has_body(&request) {
+            payload = as_payload(&request, log.counting(payload.into_inner())).await?;
+        }
     }
     let policies = policies_of(&request, &gateway);
     let Some(policies) = policies else { return proxy::proxy(request, payload, gateway, engine, log).await };

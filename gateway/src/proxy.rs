@@ -122,7 +122,9 @@ pub async fn proxy(
     };
     let (identified, rate) = gateway.admit(&request, client).await?;
     let routed = identified.and_then(|caller| {
-        log.iter().for_each(|log| log.person(caller.as_ref().map(|caller| caller.id)));
+        if let Some(log) = &log {
+            log.set_person(caller.as_ref().map(|caller| caller.id));
+        }
         let route = table.route(path).ok_or_else(Problem::not_found)?;
         route.entry.access.check(caller.as_ref())?;
         let exchange = Exchange::of(&request);

@@ -10,7 +10,7 @@ mod request; // builds a call, and runs its attempts
 
 pub use context::{ATTEMPT_HEADER, Context};
 pub use probe::probe;
-pub use request::{RequestBuilder, describe_attempt, is_retried};
+pub use request::{RequestBuilder, describe_attempt, wait_for_retry};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

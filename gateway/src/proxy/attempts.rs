@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use shared::balancer::{Instance, PickError, PickedReplica, ReplicaKey, RequestOutcome};
-use shared::client::{ATTEMPT_HEADER, describe_attempt, is_retried, probe};
+use shared::client::{ATTEMPT_HEADER, describe_attempt, probe, wait_for_retry};
 use shared::http;
 use shared::metrics;
 use shared::problem::Problem;
@@ -66,7 +66,7 @@ enum Ended {
 
 /// Sends the request until a replica responds without a retryable failure, or the policy gives up.
 pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Result<Answer, Problem> {
-    route.load.budget.request(Instant::now());
+    route.load.budget.record_request(Instant::now());
     let replayable = matches!(body, Body::None | Body::Kept(_));
     let properties = retry::Request { repeatable: plan.repeatable, replayable, outermost: true };
     let mut plan = plan;
@@ -105,7 +105,7 @@ pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Resu
             }
         };
         let (service, budget) = (&route.entry.service, &route.load.budget);
-        let retry = is_retried(service, &mut attempts, properties, failure, plan.end, budget);
+        let retry = wait_for_retry(service, &mut attempts, properties, failure, plan.end, budget);
         if !Box::pin(retry).await {
             return answer.ok_or(problem);
         }
@@ -156,7 +156,9 @@ async fn attempt(
     }
     tried.keys.push(picked.key());
     let time = plan.end.saturating_duration_since(now);
-    plan.log.iter().for_each(|log| log.attempt(&route.entry.service, &picked.instance().id));
+    if let Some(log) = &plan.log {
+        log.begin_attempt(&route.entry.service, &picked.instance().id);
+    }
     let mut span = start_span(request, &route.entry.service, picked.instance(), &previous);
     add_attempt_headers(&mut request.head, time, previous.attempts, &span);
     let exchanged = engine.exchange(picked.instance().authority(), picked.peer_tls(), request).await;
@@ -170,7 +172,9 @@ async fn attempt(
         Err(error) => span.fail(flag_of(error)),
     });
     drop(span);
-    plan.log.iter().for_each(|log| log.attempted());
+    if let Some(log) = &plan.log {
+        log.end_attempt();
+    }
     if let Some(split) = &route.split {
         record(split, route, &picked, &exchanged, time);
     }

@@ -173,7 +173,7 @@ pub fn response_head(answer: &Response, picked: &PickedReplica, service: &str) -
 /// The response to the client. The request counts as in flight until the end of the body.
 pub fn response(answer: Response, picked: PickedReplica, service: &str, client: Client) -> HttpResponse {
     let response = response_head(&answer, &picked, service);
-    let picked = Some(picked).filter(|_| !answer.body.is_over());
+    let picked = (!answer.body.is_over()).then_some(picked);
     let Client { exchange, stop, stream } = client;
     let stop = stop.map(|stop| async move { stop.requested().await }.boxed_local());
     let held = Held { body: answer.body, picked, stop, exchange, failed: None, _stream: stream };

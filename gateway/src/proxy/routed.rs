@@ -129,7 +129,9 @@ impl<'a> Routed<'a> {
 
     /// Counts the request under the route's label.
     fn count(&self) {
-        self.exchange.iter().for_each(|exchange| exchange.count_under(&self.route.label));
+        if let Some(exchange) = &self.exchange {
+            exchange.count_under(&self.route.label);
+        }
     }
 
     /// If the client wants a WebSocket, checks its `Origin` and takes a place among the client's streams.
@@ -181,7 +183,7 @@ impl<'a> Routed<'a> {
         let receiving = body::receive(self.request, payload, &self.gateway.kept_bodies);
         let received = Box::pin(tokio::time::timeout(UPLOAD_TIMEOUT, receiving)).await;
         let (body, memory) = received.map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
-        let upload = Some(upload).filter(|_| matches!(body, Body::Streaming(..)));
+        let upload = matches!(body, Body::Streaming(..)).then_some(upload);
         Ok(Received { body, memory, upload })
     }
 

@@ -75,7 +75,9 @@ pub fn switch(
     };
     let make = |answer| {
         let tunnel = Tunnel::new(answer, payload, limits, drain.boxed_local())?;
-        client.log.iter().for_each(|log| log.tunnel(tunnel.outcome()));
+        if let Some(log) = &client.log {
+            log.set_tunnel(tunnel.outcome());
+        }
         exchange.open_tunnel();
         Some(tunnel)
     };

@@ -136,7 +136,7 @@ impl<'a> RequestBuilder<'a> {
             .pool
             .wait_until_available(REPLICA_WAIT.min(end.saturating_duration_since(Instant::now())))
             .await;
-        client.budget.request(Instant::now());
+        client.budget.record_request(Instant::now());
         let request =
             Request { repeatable: self.repeatable, replayable: true, outermost: self.context.is_outermost() };
         let (mut attempts, mut tried, mut unreachable) = (Attempts::default(), Vec::new(), Vec::new());
@@ -151,7 +151,7 @@ impl<'a> RequestBuilder<'a> {
             if failure == Failure::Unreachable {
                 unreachable.push(key);
             }
-            if !is_retried(client.service(), &mut attempts, request, failure, end, &client.budget).await {
+            if !wait_for_retry(client.service(), &mut attempts, request, failure, end, &client.budget).await {
                 return result;
             }
         }
@@ -261,7 +261,7 @@ pub fn describe_attempt(
 
 /// Asks the retry policy about a failed attempt. If it allows a retry, counts the retry, waits until it is due, and
 /// returns `true`.
-pub async fn is_retried(
+pub async fn wait_for_retry(
     service: &str,
     attempts: &mut Attempts,
     request: Request,

@@ -32,7 +32,7 @@ impl Budget {
     }
 
     /// Counts a request. Do not call it for a retry.
-    pub fn request(&self, now: Instant) {
+    pub fn record_request(&self, now: Instant) {
         self.window().second(now).requests += 1;
     }
 
@@ -94,7 +94,7 @@ mod tests {
     fn a_busy_service_may_be_retried_for_a_fifth_of_its_requests_more() {
         let now = Instant::now();
         let budget = Budget::new(now);
-        (0..100).for_each(|_| budget.request(now));
+        (0..100).for_each(|_| budget.record_request(now));
         assert_eq!(takes(&budget, now), 50);
     }
 
