@@ -14,7 +14,7 @@
 //! 11. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions. After a 101, [`upgrade`]
 //!     passes on bytes as they arrive.
 //!
-//! Steps 1 to 5 are in this file (2 to 4 in `Gateway::admit`), the others begin in [`routed`].
+//! Steps 1 to 5 are in this file (2 to 4 in `Gateway::admit`, 5 in `route`), the others begin in [`routed`].
 
 pub mod attempts;
 pub mod body;
@@ -90,17 +90,20 @@ impl Gateway {
     }
 
     /// Verifies the token of a request, and applies the rate limits. The request counts although its token is bad.
-    async fn admit(
-        &self,
-        request: &HttpRequest,
-        client: IpAddr,
-    ) -> Result<(Result<Option<Caller>, Problem>, Rate), Problem> {
+    async fn admit(&self, request: &HttpRequest, client: IpAddr) -> Result<Admitted, Problem> {
         self.rates.check_token(client, request)?;
-        let identified = self.identity.caller(request).await;
+        let caller = self.identity.caller(request).await;
         // A request with a bad token counts too, against the client's address.
-        let rate = self.rates.check(identified.as_ref().ok().and_then(Option::as_ref), client, request)?;
-        Ok((identified, rate))
+        let rate = self.rates.check(caller.as_ref().ok().and_then(Option::as_ref), client, request)?;
+        Ok(Admitted { caller, rate })
     }
+}
+
+/// A request within the rate limits, which may still be refused.
+struct Admitted {
+    /// `None` without a token; a problem if the token is bad.
+    caller: Result<Option<Caller>, Problem>,
+    rate: Rate,
 }
 
 /// Forwards a request to a replica of the service that the path routes to.
@@ -120,18 +123,8 @@ pub async fn proxy(
             return gateway.rates.check(None, client, &request).map(|_| refuse_and_close(&problem));
         }
     };
-    let (identified, rate) = gateway.admit(&request, client).await?;
-    let routed = identified.and_then(|caller| {
-        if let Some(log) = &log {
-            log.set_person(caller.as_ref().map(|caller| caller.id));
-        }
-        let route = table.route(path).ok_or_else(Problem::not_found)?;
-        route.entry.access.check(caller.as_ref())?;
-        let exchange = Exchange::of(&request);
-        let (request, gateway, table) = (&request, gateway.get_ref(), &*table);
-        Ok(Routed { gateway, table, route, request, path, client, caller, exchange, log })
-    });
-    let answered = match routed {
+    let Admitted { caller, rate } = gateway.admit(&request, client).await?;
+    let answered = match route(&gateway, &table, &request, path, client, caller, log) {
         Ok(routed) => routed.respond(payload, &engine).await,
         Err(problem) => Err(problem),
     };
@@ -139,6 +132,26 @@ pub async fn proxy(
     let mut response = answered.unwrap_or_else(|problem| ResponseError::error_response(&problem));
     rate.add_headers(response.headers_mut());
     Ok(response)
+}
+
+/// Finds the route of the path, and checks its `access`.
+fn route<'a>(
+    gateway: &'a Gateway,
+    table: &'a Table,
+    request: &'a HttpRequest,
+    path: &'a str,
+    client: IpAddr,
+    caller: Result<Option<Caller>, Problem>,
+    log: Option<Rc<AccessLog>>,
+) -> Result<Routed<'a>, Problem> {
+    let caller = caller?;
+    if let Some(log) = &log {
+        log.set_person(caller.as_ref().map(|caller| caller.id));
+    }
+    let route = table.route(path).ok_or_else(Problem::not_found)?;
+    route.entry.access.check(caller.as_ref())?;
+    let exchange = Exchange::of(request);
+    Ok(Routed { gateway, table, route, request, path, client, caller, exchange, log })
 }
 
 /// Closes the connection after an ambiguous request, because it is unknown where the next request begins.
