@@ -321,7 +321,7 @@ async fn a_replica_whose_name_is_not_found_is_not_ejected() {
 }
 
 #[actix_web::test]
-async fn the_probe_of_an_ejected_replica_is_a_repeatable_request_or_a_health_check() {
+async fn the_probe_of_an_ejected_replica_is_an_idempotent_request_or_a_health_check() {
     let (good, bad) = (Replica::good().await, Replica::of_status(500).await);
     let (client, pool) = client(&[&good.url, &bad.url]);
     let is_ejected = || pool.snapshot(Instant::now())[1].health == Health::Ejected;

@@ -186,7 +186,7 @@ impl Sessions {
 
 async fn refresh(users: ServiceClient, mut session: Locked, context: Context) -> Result<Locked, Error> {
     let body = json!({ "refresh_token": session.tokens.refresh_token });
-    let request = users.post("/api/sessions/refresh").json(&body).repeatable();
+    let request = users.post("/api/sessions/refresh").json(&body).idempotent();
     let answer = request.context(&context).send().await?;
     if answer.status.is_client_error() && answer.status != 429 {
         return Err(Error::SessionOver);

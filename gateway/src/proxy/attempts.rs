@@ -30,7 +30,7 @@ pub struct Plan {
     /// The version of the service that the request is for.
     pub version: Option<String>,
     /// Sending it twice has the same effect as sending it once.
-    pub repeatable: bool,
+    pub idempotent: bool,
     /// A WebSocket is wanted.
     pub is_upgrade: bool,
     /// The response has no body.
@@ -67,8 +67,8 @@ enum Ended {
 /// Sends the request until a replica responds without a retryable failure, or the policy gives up.
 pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Result<Answer, Problem> {
     route.load.budget.record_request(Instant::now());
-    let replayable = matches!(body, Body::None | Body::Kept(_));
-    let properties = retry::Request { repeatable: plan.repeatable, replayable, outermost: true };
+    let body_buffered = matches!(body, Body::None | Body::Kept(_));
+    let properties = retry::Request { idempotent: plan.idempotent, body_buffered, outermost: true };
     let mut plan = plan;
     let head = std::mem::take(&mut plan.head);
     let common = head.len();
@@ -245,7 +245,7 @@ fn pick_replica(
 
 fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey], now: Instant) -> Result<PickedReplica, PickError> {
     let (pool, picker, affinity) = (&route.pool, &route.picker, Some(plan.affinity.as_str()));
-    if plan.repeatable {
+    if plan.idempotent {
         return pool.pick(picker, affinity, tried, now);
     }
     probe(pool);

@@ -207,7 +207,7 @@ impl<'a> Routed<'a> {
             head,
             affinity: self.affinity(),
             version: self.split().map(|split| self.version_of(split)),
-            repeatable: is_safe(self.request.method()) || self.has_key(),
+            idempotent: is_safe(self.request.method()) || self.has_key(),
             is_upgrade,
             is_head: self.request.method() == Method::HEAD,
             awaits_continue: self.exchange.as_ref().is_some_and(|exchange| exchange.awaits_continue()),

@@ -33,7 +33,7 @@ pub struct RequestBuilder<'a> {
     body: Option<String>,
     content_type: &'static str,
     headers: Vec<(&'static str, String)>,
-    repeatable: bool,
+    idempotent: bool,
     timeout: Duration,
     /// Why the call cannot be sent; returned by [`RequestBuilder::send`].
     fault: Option<String>,
@@ -43,7 +43,7 @@ impl<'a> RequestBuilder<'a> {
     pub(super) fn new(client: &'a ServiceClient, method: Method, path: String) -> Self {
         Self {
             client,
-            repeatable: is_safe(&method),
+            idempotent: is_safe(&method),
             method,
             path,
             context: Context::background(),
@@ -99,12 +99,12 @@ impl<'a> RequestBuilder<'a> {
 
     /// Sends an `Idempotency-Key`, and so allows retries.
     pub fn idempotency_key(self, key: impl Into<String>) -> Self {
-        self.header(IDEMPOTENCY_KEY, key).repeatable()
+        self.header(IDEMPOTENCY_KEY, key).idempotent()
     }
 
     /// Allows retries of a call that is idempotent without a key.
-    pub fn repeatable(mut self) -> Self {
-        self.repeatable = true;
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
         self
     }
 
@@ -137,8 +137,11 @@ impl<'a> RequestBuilder<'a> {
             .wait_until_available(REPLICA_WAIT.min(end.saturating_duration_since(Instant::now())))
             .await;
         client.budget.record_request(Instant::now());
-        let request =
-            Request { repeatable: self.repeatable, replayable: true, outermost: self.context.is_outermost() };
+        let request = Request {
+            idempotent: self.idempotent,
+            body_buffered: true,
+            outermost: self.context.is_outermost(),
+        };
         let (mut attempts, mut tried, mut unreachable) = (Attempts::default(), Vec::new(), Vec::new());
         let mut last = None;
         loop {
@@ -160,10 +163,10 @@ impl<'a> RequestBuilder<'a> {
     /// Picks a replica that was not tried yet. If there is none, picks a tried replica that was reachable.
     fn pick(&self, tried: &[ReplicaKey], unreachable: &[ReplicaKey]) -> Result<PickedReplica, ClientError> {
         let ServiceClient { pool, picker, .. } = self.client;
-        if !self.repeatable {
+        if !self.idempotent {
             probe(pool);
         }
-        let pick = |excluded| match self.repeatable {
+        let pick = |excluded| match self.idempotent {
             true => pool.pick(picker, None, excluded, Instant::now()),
             false => pool.pick_without_probe(picker, None, excluded, Instant::now()),
         };

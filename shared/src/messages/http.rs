@@ -65,7 +65,7 @@ impl Transport for HttpTransport {
         let Some(Receiver { client, .. }) = self.0.get(destination) else {
             return Err(SendError::Rejected(format!("{destination} is not a receiver")));
         };
-        let call = client.post(MESSAGES).json(event).content_type(CLOUD_EVENT).repeatable();
+        let call = client.post(MESSAGES).json(event).content_type(CLOUD_EVENT).idempotent();
         let call = call.context(&event.context()).header(ATTEMPT, (attempts + 1).to_string());
         match call.send().await {
             Ok(answer) => result(answer.status),

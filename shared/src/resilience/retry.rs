@@ -17,9 +17,9 @@ use super::{Backoff, Budget};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     /// Sending it twice has the same effect as sending it once.
-    pub repeatable: bool,
+    pub idempotent: bool,
     /// The body is buffered, so that it can be sent again.
-    pub replayable: bool,
+    pub body_buffered: bool,
     /// No hop before this one retries.
     pub outermost: bool,
 }
@@ -105,7 +105,7 @@ impl Attempts {
 
 impl Request {
     fn is_retryable(self) -> bool {
-        self.repeatable && self.replayable && self.outermost
+        self.idempotent && self.body_buffered && self.outermost
     }
 }
 
@@ -128,7 +128,7 @@ pub fn is_safe(method: &Method) -> bool {
 mod tests {
     use super::*;
 
-    const KEYED: Request = Request { repeatable: true, replayable: true, outermost: true };
+    const KEYED: Request = Request { idempotent: true, body_buffered: true, outermost: true };
     const BAD: Failure = Failure::Answered(StatusCode::BAD_GATEWAY);
     const LEFT: Duration = Duration::from_secs(5);
 
@@ -142,12 +142,12 @@ mod tests {
 
     #[test]
     fn a_refused_connection_is_retried_on_two_more_replicas_for_any_request() {
-        let unsafe_request = Request { repeatable: false, replayable: false, outermost: false };
+        let unsafe_request = Request { idempotent: false, body_buffered: false, outermost: false };
         assert_eq!(decisions(unsafe_request, Failure::Unreachable), 2);
     }
 
     #[test]
-    fn a_repeatable_request_is_retried_once_after_a_reset_or_a_transient_failure() {
+    fn an_idempotent_request_is_retried_once_after_a_reset_or_a_transient_failure() {
         for failure in [Failure::Reset, BAD, Failure::Answered(StatusCode::SERVICE_UNAVAILABLE)] {
             assert_eq!(decisions(KEYED, failure), 1, "{failure:?}");
         }
@@ -159,8 +159,8 @@ mod tests {
             assert_eq!(decisions(KEYED, failure), 0, "{failure:?}");
         }
         for request in [
-            Request { repeatable: false, ..KEYED },
-            Request { replayable: false, ..KEYED },
+            Request { idempotent: false, ..KEYED },
+            Request { body_buffered: false, ..KEYED },
             Request { outermost: false, ..KEYED },
         ] {
             assert_eq!(decisions(request, BAD), 0, "{request:?}");

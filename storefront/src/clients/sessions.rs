@@ -40,6 +40,6 @@ impl Sessions {
     pub async fn refresh(&self, refresh_token: &str, context: &Context) -> Result<Response, Error> {
         let request =
             self.client.post("/api/sessions/refresh").json(&json!({ "refresh_token": refresh_token }));
-        Ok(request.repeatable().context(context).send().await?)
+        Ok(request.idempotent().context(context).send().await?)
     }
 }

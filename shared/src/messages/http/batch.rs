@@ -74,7 +74,7 @@ pub(super) async fn post(
     if body.len() > BODY_LIMIT {
         return Err(BatchError::TooLarge);
     }
-    let call = receiver.post(MESSAGES).json_text(body).content_type(CLOUD_EVENTS).repeatable();
+    let call = receiver.post(MESSAGES).json_text(body).content_type(CLOUD_EVENTS).idempotent();
     let answer = call.send().await.map_err(|error| match error {
         ClientError::Malformed(..) => BatchError::Refused(error.to_string()),
         _ => BatchError::Unavailable(SendError::Unavailable(error.to_string())),
