@@ -77,7 +77,7 @@ impl Handler for PaymentEventHandler {
             context: event.context(),
         };
         let now = tx.now();
-        self.store.proceed(tx, locked, &trigger, &cause, now).await?;
+        self.store.apply_trigger(tx, locked, &trigger, &cause, now).await?;
         Ok(())
     }
 

@@ -40,7 +40,7 @@ impl<By: AsRef<Caller>> OrderCommand<By> {
         let advance = async |tx: &mut Tx| {
             let locked = self.store.lock(tx, self.id.0).await?;
             let (before, now) = (locked.order.version(), tx.now());
-            let order = self.store.proceed(tx, locked, &trigger, &cause, now).await?;
+            let order = self.store.apply_trigger(tx, locked, &trigger, &cause, now).await?;
             if order.version() != before {
                 self.audit(tx, &trigger, &order).await?;
             }

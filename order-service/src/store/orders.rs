@@ -59,12 +59,12 @@ impl Store {
         let order = Order::place(customer_id, price(tx, cart).await?, now)?;
         let transition = checkout::begin(order, token, now);
         insert(tx, &transition, cause.context.traceparent().as_deref()).await?;
-        self.apply(tx, None, &transition, cause).await?;
+        self.write_effects(tx, None, &transition, cause).await?;
         Ok(transition.order)
     }
 
     /// Locks the order and applies `trigger`. Returns the order after the change.
-    pub async fn advance(
+    pub async fn lock_and_apply_trigger(
         &self,
         tx: &mut Tx,
         id: Uuid,
@@ -73,7 +73,7 @@ impl Store {
     ) -> Result<Order, Error> {
         let locked = self.lock(tx, id).await?;
         let now = tx.now();
-        self.proceed(tx, locked, trigger, cause, now).await
+        self.apply_trigger(tx, locked, trigger, cause, now).await
     }
 
     /// Locks an order until the transaction ends.
@@ -88,7 +88,7 @@ impl Store {
     }
 
     /// Applies `trigger` to a locked order at the time `now`. Returns the order after the change.
-    pub async fn proceed(
+    pub async fn apply_trigger(
         &self,
         tx: &mut Tx,
         locked: LockedOrder,
@@ -101,7 +101,7 @@ impl Store {
             Decision::Ignore => Ok(order),
             Decision::Apply(transition) => {
                 update(tx, &order, &transition).await?;
-                self.apply(tx, Some(order.status()), &transition, cause).await?;
+                self.write_effects(tx, Some(order.status()), &transition, cause).await?;
                 Ok(transition.order)
             }
         }
@@ -117,12 +117,12 @@ impl Store {
     }
 
     /// Applies the expired timer of an order.
-    pub async fn time_out(&self, tx: &mut Tx, id: Uuid, now: OffsetDateTime) -> Result<(), Error> {
+    pub async fn apply_timer(&self, tx: &mut Tx, id: Uuid, now: OffsetDateTime) -> Result<(), Error> {
         let locked = self.lock(tx, id).await?;
         let context = Context::in_trace(locked.traceparent.clone());
         let cause =
             Cause { attempt: locked.saga.attempts, ..Cause::request(Trigger::Timer.as_str(), &context) };
-        self.proceed(tx, locked, &Trigger::Timer, &cause, now).await.map(drop)
+        self.apply_trigger(tx, locked, &Trigger::Timer, &cause, now).await.map(drop)
     }
 
     /// Delays an expired timer that cannot be handled now.
@@ -140,7 +140,7 @@ impl Store {
 
     /// Writes the timeline entry and the effects of a transition. The rows of the stock, which many orders change, are
     /// written last. Notifies subscribers after the commit.
-    async fn apply(
+    async fn write_effects(
         &self,
         tx: &mut Tx,
         from: Option<Status>,

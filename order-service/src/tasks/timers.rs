@@ -39,7 +39,7 @@ pub async fn advance_due(store: &Store, now: OffsetDateTime) -> Result<Option<Uu
     let advanced = store.db().transaction(async |tx| {
         locked = store.lock_due(tx, now).await?;
         if let Some(id) = locked {
-            store.time_out(tx, id, now).await?;
+            store.apply_timer(tx, id, now).await?;
         }
         Ok::<_, Error>(locked)
     });

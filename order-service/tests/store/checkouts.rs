@@ -170,7 +170,7 @@ async fn a_replica_that_was_paused_past_its_lock_writes_nothing() {
         apply(&store, &order, Trigger::Authorized).await.unwrap();
 
         let mut tx = store.db().begin().await.unwrap();
-        let late = store.proceed(&mut tx, stale, &Trigger::Cancel, &cause(), now()).await;
+        let late = store.apply_trigger(&mut tx, stale, &Trigger::Cancel, &cause(), now()).await;
         assert!(matches!(late, Err(Error::Stale)));
         drop(tx);
         assert_eq!(store.order(order.id).await.unwrap().status(), Status::AwaitingPayment);

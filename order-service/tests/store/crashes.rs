@@ -71,7 +71,7 @@ async fn a_crash_at_any_step_of_the_saga_leaves_no_writes_and_the_step_is_done_o
             for trigger in history {
                 let before = written(&store, &order, &tea).await;
                 let mut tx = store.db().begin().await.unwrap();
-                store.advance(&mut tx, order.id, trigger, &cause()).await.unwrap();
+                store.lock_and_apply_trigger(&mut tx, order.id, trigger, &cause()).await.unwrap();
                 drop(tx);
                 assert_eq!(written(&store, &order, &tea).await, before, "a crash before the commit");
 

@@ -91,7 +91,7 @@ pub(crate) async fn place(store: &Store, lines: &[(&CatalogueItem, i64)]) -> Res
 /// Applies `trigger` to the order.
 pub(crate) async fn apply(store: &Store, order: &Order, trigger: Trigger) -> Result<Order, Error> {
     let mut tx = store.db().begin().await?;
-    let order = store.advance(&mut tx, order.id, &trigger, &cause()).await?;
+    let order = store.lock_and_apply_trigger(&mut tx, order.id, &trigger, &cause()).await?;
     tx.commit().await?;
     Ok(order)
 }

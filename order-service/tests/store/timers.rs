@@ -124,7 +124,7 @@ async fn a_crash_while_a_timer_is_handled_leaves_it_expired() {
         let mut tx = store.db().begin().await.unwrap();
         let checkout = store.lock(&mut tx, order.id).await.unwrap();
         let late = in_the_future(saga::AUTHORIZE_TIMEOUT);
-        store.proceed(&mut tx, checkout, &Trigger::Timer, &cause(), late).await.unwrap();
+        store.apply_trigger(&mut tx, checkout, &Trigger::Timer, &cause(), late).await.unwrap();
         drop(tx);
         assert_eq!(store.order(order.id).await.unwrap().status(), Status::AwaitingPayment);
         assert_eq!(expire_timers(&store, saga::AUTHORIZE_TIMEOUT).await, 1);
