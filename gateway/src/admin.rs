@@ -169,7 +169,7 @@ async fn config(console: Data<Console>) -> HttpResponse {
     let table = console.table.load();
     let refused = |why: &Mutex<Option<String>>| why.lock().unwrap_or_else(PoisonError::into_inner).clone();
     HttpResponse::Ok().json(json!({
-        "config": table.file,
+        "config": table.config,
         "hash": table.hash,
         "last_refused": refused(&console.refused),
         "refused_certificates": refused(&console.refused_certificates),
@@ -197,7 +197,7 @@ async fn register(
     if !is_name(&service) || !is_name(&id) {
         return Err(Problem::not_found());
     }
-    if !is_within(&url, &console.table.load().file.instance_networks) {
+    if !is_within(&url, &console.table.load().config.instance_networks) {
         let problem = Problem::of_status(StatusCode::UNPROCESSABLE_ENTITY);
         return Err(problem
             .field("url", "must be http://host:port, or https://host:port, in a network of this stack"));

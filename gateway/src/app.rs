@@ -33,7 +33,7 @@ use crate::oidc::Oidc;
 use crate::proxy::Gateway;
 use crate::rate::RateLimits;
 use crate::registrations::{Registrations, settings};
-use crate::routing::{Load, Table};
+use crate::routing::{ServiceLimits, Table};
 use crate::tls;
 use crate::watch::Watch;
 
@@ -63,10 +63,10 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         platform: platform.clone(),
         registrations: registrations.clone(),
         networks,
-        loads: Mutex::default(),
+        limits: Mutex::default(),
     });
     let (table, certificates) = tables.read(None).map_err(anyhow::Error::msg)?;
-    let secure = match (&table.file.tls, certificates) {
+    let secure = match (&table.config.tls, certificates) {
         (Some(entry), Some(certificates)) => {
             let http = HttpConfig { port: entry.port, ..public };
             Some((ClientTls::new(certificates)?, Listener::bind_shared(SERVICE, http)?))
@@ -85,15 +85,15 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         refused: Mutex::default(),
         refused_certificates: Mutex::default(),
     });
-    let oidc = table.load().file.oidc.clone().map(Oidc::new);
+    let oidc = table.load().config.oidc.clone().map(Oidc::new);
     let gateway = web::Data::new(Gateway {
         table: table.clone(),
         identity: Identity::new(authenticator.clone(), oidc.clone()),
         rates: RateLimits::new(&table.load(), config.rate_limits),
         concurrency: Concurrency::new(&table.load(), config.rate_limits),
         untrusted_proxy: Once::new(),
-        cache: Cache::new(table.load().file.cache_mib * 1024 * 1024),
-        kept_bodies: Arc::new(Semaphore::new(table.load().file.kept_bodies_mib * 1024 * 1024)),
+        cache: Cache::new(table.load().config.cache_mib * 1024 * 1024),
+        kept_bodies: Arc::new(Semaphore::new(table.load().config.kept_bodies_mib * 1024 * 1024)),
     });
     let docs = Arc::new(Docs::default());
     let documented_services = tables.clients(&table.load());
@@ -161,7 +161,7 @@ fn public_service(
 ) -> Service {
     let (redirects, secured) = (gateway.table.clone(), gateway.table.clone());
     let (table, served, proxies) = (gateway.table.clone(), gateway.table.clone(), gateway.table.clone());
-    let max = if limits { table.load().file.connections_per_client } else { usize::MAX };
+    let max = if limits { table.load().config.connections_per_client } else { usize::MAX };
     let start = Arc::new(Start::default());
     let service = match secure {
         Some((tls, secure)) => Service::new(listener)
@@ -210,7 +210,7 @@ fn unserved(table: &Table) -> BTreeSet<String> {
     unserved.map(|route| route.entry.service.clone()).collect()
 }
 
-/// Reads routing tables from the file. Tables that are read later share the pool and the load of a service.
+/// Reads routing tables from the file. Tables that are read later share the pool and the limits of a service.
 struct Tables {
     file: PathBuf,
     /// The folder of the file. Paths of certificates are relative to it.
@@ -219,7 +219,7 @@ struct Tables {
     registrations: Arc<Registrations>,
     /// `instance_networks` of the file, for the registries other than the one in memory.
     networks: Networks,
-    loads: Mutex<BTreeMap<String, Arc<Load>>>,
+    limits: Mutex<BTreeMap<String, Arc<ServiceLimits>>>,
 }
 
 impl Tables {
@@ -227,14 +227,14 @@ impl Tables {
     fn read(&self, current: Option<&Table>) -> Result<(Table, Option<Certificates>), String> {
         let file = self.file.display();
         let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{file}: {error}"))?;
-        let table = Table::read(&text, |service| self.pool(service), |service| self.load(service));
+        let table = Table::read(&text, |service| self.pool(service), |service| self.limits(service));
         let table = table.map_err(|why| format!("{file}: {why}"))?;
-        let port = |table: &Table| table.file.tls.as_ref().map(|tls| tls.port);
+        let port = |table: &Table| table.config.tls.as_ref().map(|tls| tls.port);
         if current.is_some_and(|current| port(current) != port(&table)) {
             return Err(format!("{file}: the port of [tls] changes only at a restart"));
         }
-        let certificates = table.file.tls.as_ref().map(|entry| entry.read(&self.folder)).transpose()?;
-        self.networks.store(Arc::new(table.file.instance_networks.clone()));
+        let certificates = table.config.tls.as_ref().map(|entry| entry.read(&self.folder)).transpose()?;
+        self.networks.store(Arc::new(table.config.instance_networks.clone()));
         Ok((table, certificates))
     }
 
@@ -247,9 +247,12 @@ impl Tables {
         pool
     }
 
-    fn load(&self, service: &str) -> Arc<Load> {
-        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        loads.entry(service.to_owned()).or_insert_with(|| Arc::new(Load::new(Instant::now()))).clone()
+    fn limits(&self, service: &str) -> Arc<ServiceLimits> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits
+            .entry(service.to_owned())
+            .or_insert_with(|| Arc::new(ServiceLimits::new(Instant::now())))
+            .clone()
     }
 
     /// One client for each service with a listed route.

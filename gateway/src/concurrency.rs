@@ -1,6 +1,7 @@
 //! Limits of long requests: event streams, requests that wait with `Prefer: wait`, and requests whose body has not
-//! arrived yet. Each kind has a limit for one user and one for one address. While they last, they take no place in the
-//! concurrency limit of the service, so they cannot block other requests.
+//! arrived yet. Each kind has a limit for one user and one for one address. Meanwhile they take no place in the
+//! concurrency limit of the service, so they cannot block other requests. Exception: until the head of its response, an
+//! event stream takes one, because nobody knows before that it is a stream.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -55,12 +56,12 @@ impl Concurrency {
     /// The limits in `table`; no limits if `on` is false.
     pub fn new(table: &Table, on: bool) -> Self {
         let limit = |person, client| PerClient::new(on.then_some(Max { person, client }));
-        let file = &table.file;
+        let config = &table.config;
         Self {
-            streams: limit(file.streams_per_person, file.streams_per_client),
+            streams: limit(config.streams_per_person, config.streams_per_client),
             refused_streams: RefusedStreams::default(),
-            uploads: limit(file.uploads_per_client, file.uploads_per_client),
-            waits: limit(file.waits_per_person, file.waits_per_client),
+            uploads: limit(config.uploads_per_client, config.uploads_per_client),
+            waits: limit(config.waits_per_person, config.waits_per_client),
         }
     }
 }

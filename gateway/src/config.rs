@@ -8,7 +8,7 @@ use shared::platform::PlatformConfig;
 use shared::service::HttpConfig;
 use url::Url;
 
-use crate::routing::{File, schema};
+use crate::routing::{GatewayConfig, schema};
 
 /// The permitted calls and events (`calls.txt`).
 pub const CALLS: &str = include_str!("../../calls.txt");
@@ -45,8 +45,9 @@ impl Config {
             "CHECK_CONFIG",
             "a flag without a value: checks CONFIG_FILE, and exits with 0 or 1",
             || {
-                File::read(&config_file)
-                    .map(|file| format!("{}: good, with {} routes", config_file.display(), file.routes.len()))
+                GatewayConfig::read(&config_file).map(|config| {
+                    format!("{}: good, with {} routes", config_file.display(), config.routes.len())
+                })
             },
         );
         vars.answer("CONFIG_SCHEMA", "a flag without a value: prints the JSON schema of CONFIG_FILE", || {

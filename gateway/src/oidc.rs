@@ -70,10 +70,10 @@ const MAX_KEYS: usize = 32;
 const LEEWAY_S: u64 = 5;
 
 impl OidcEntry {
-    /// The key that cannot be used, and why.
-    pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
+    /// The error is the key that cannot be used, and why.
+    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
         if self.issuer.is_empty() || self.audience.is_empty() {
-            return Some(("issuer", "issuer and audience must not be empty"));
+            return Err(("issuer", "issuer and audience must not be empty"));
         }
         let url = Url::parse(&self.jwks_url).ok();
         let is_here = |url: &Url| match url.host() {
@@ -86,7 +86,10 @@ impl OidcEntry {
             "http" => is_here(&url),
             _ => false,
         });
-        (!is_usable).then_some(("jwks_url", "must be https:, or http: with a loopback address"))
+        match is_usable {
+            true => Ok(()),
+            false => Err(("jwks_url", "must be https:, or http: with a loopback address")),
+        }
     }
 }
 
@@ -228,10 +231,10 @@ mod tests {
     #[test]
     fn keys_come_over_https_or_from_this_machine() {
         for good in ["https://id.example/keys", "http://127.0.0.1:1/keys", "http://[::1]/keys"] {
-            assert_eq!(entry(good).wrong(), None, "{good}");
+            assert_eq!(entry(good).validate(), Ok(()), "{good}");
         }
         for bad in ["http://id.example/keys", "http://localhost/keys", "ftp://127.0.0.1/", "keys", ""] {
-            assert!(entry(bad).wrong().is_some(), "{bad}");
+            assert!(entry(bad).validate().is_err(), "{bad}");
         }
     }
 

@@ -54,18 +54,18 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 impl RateLimits {
     /// The limits in `table`; no limits if `on` is false.
     pub fn new(table: &Table, on: bool) -> Self {
-        let file = &table.file;
+        let config = &table.config;
         let buckets = |per_second: u32, burst: u32| {
             let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
             RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>()
         };
-        let expensive = file.routes.iter().filter_map(|route| {
+        let expensive = config.routes.iter().filter_map(|route| {
             route.post_rate_per_second.map(|rate| (route.prefix.clone(), buckets(rate, rate)))
         });
         Self(on.then(|| Limits {
-            requests: buckets(file.rate_per_second, file.rate_burst),
-            tokens: buckets(file.token_rate_per_second, 2 * file.token_rate_per_second),
-            policy: value(&format!("\"default\";q={};w=1", file.rate_per_second)),
+            requests: buckets(config.rate_per_second, config.rate_burst),
+            tokens: buckets(config.token_rate_per_second, 2 * config.token_rate_per_second),
+            policy: value(&format!("\"default\";q={};w=1", config.rate_per_second)),
             expensive: expensive.collect(),
         }))
     }

@@ -37,7 +37,7 @@ use crate::registrations::is_name;
 /// `gateway.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct File {
+pub struct GatewayConfig {
     /// Requests per second of one user, or of one address without a token.
     #[serde(default = "default_rate")]
     #[schemars(range(min = 1, max = MAX_COUNT))]
@@ -118,7 +118,7 @@ pub struct RouteEntry {
     /// Header with the key for consistent hashing; the client's address if absent.
     #[serde(default)]
     pub hash_header: Option<String>,
-    /// Seconds to the head of the response.
+    /// Seconds without a byte sent or received before the head of the response is complete. Then 504.
     #[serde(default = "default_head_timeout")]
     #[schemars(range(min = 1, max = 3600))]
     pub head_timeout_s: u64,
@@ -243,7 +243,7 @@ pub struct Route {
     pub pool: Arc<Pool>,
     pub picker: Picker,
     /// Shared by all routes of the service.
-    pub load: Arc<Load>,
+    pub service_limits: Arc<ServiceLimits>,
     /// The route's own limit. A reload begins to count anew.
     limiter: Option<Limiter>,
     /// `None` if the versions of the service have no shares. The state of a canary survives a reload.
@@ -267,20 +267,21 @@ impl Route {
             None => None,
         };
         let priority = self.entry.priority.unwrap_or_else(|| Priority::of(request, &self.entry.prefix));
-        let service = self.load.limiter.enter_above(priority.reserve()).await?;
+        let service = self.service_limits.limiter.enter_above(priority.reserve()).await?;
         Ok(Admission { _route: route, _service: service })
     }
 }
 
 /// Concurrency limit and retry budget of one service.
 #[derive(Debug)]
-pub struct Load {
+pub struct ServiceLimits {
     pub limiter: Limiter,
     pub budget: Budget,
 }
 
-impl Load {
-    /// Limits: 1,024 concurrent requests, and 128 that wait for at most 100 ms.
+impl ServiceLimits {
+    /// Limits: 1,024 requests that wait for the head of their response, and 128 more that wait for at most 100 ms to be
+    /// among them.
     pub fn new(now: Instant) -> Self {
         Self { limiter: Limiter::new(MAX_IN_FLIGHT, 128, QUEUE_TIMEOUT), budget: Budget::new(now) }
     }
@@ -291,7 +292,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct Table {
-    pub file: File,
+    pub config: GatewayConfig,
     /// Whether any route has policies.
     pub has_policies: bool,
     /// Short hash of the file's text.
@@ -302,7 +303,7 @@ pub struct Table {
     replaced: (Stopper, Stop),
 }
 
-impl File {
+impl GatewayConfig {
     /// Reads and parses the file at `path`, which an error names.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
@@ -311,38 +312,36 @@ impl File {
 
     /// Parses `gateway.toml`. An error names the line and the column.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: Self = toml::from_str(text).map_err(|error| place::of(text, &error))?;
-        match file.wrong() {
-            None => Ok(file),
-            Some(Wrong { at, why }) => Err(place::at(text, &at, &why)),
-        }
+        let config: Self = toml::from_str(text).map_err(|error| place::describe_parse_error(text, &error))?;
+        let valid = config.validate();
+        valid.map_err(|InvalidValue { path, why }| place::describe_invalid_value(text, &path, &why))?;
+        Ok(config)
     }
 
-    /// The first value that has the right type and yet cannot be used.
-    fn wrong(&self) -> Option<Wrong> {
+    /// Finds the first value that has the right type and yet cannot be used.
+    fn validate(&self) -> Result<(), InvalidValue> {
         if self.routes.is_empty() {
-            return Some(Wrong::at("routes", "there must be a route"));
+            return Err(InvalidValue::at("routes", "there must be a route"));
         }
-        if let Some(wrong) = outside(&self.limits()) {
-            return Some(wrong);
+        check_ranges(&self.limits())?;
+        if let Some(oidc) = &self.oidc {
+            oidc.validate().map_err(|(key, why)| InvalidValue::at(key, why).below(&["oidc"]))?;
         }
-        if let Some((key, why)) = self.oidc.as_ref().and_then(OidcEntry::wrong) {
-            return Some(Wrong::at(key, why).below(&["oidc"]));
-        }
-        if let Some(wrong) = self.tls.as_ref().and_then(TlsEntry::wrong) {
-            return Some(wrong.below(&["tls"]));
+        if let Some(tls) = &self.tls {
+            tls.validate().map_err(|invalid| invalid.below(&["tls"]))?;
         }
         let (mut ids, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
-        self.routes.iter().enumerate().find_map(|(index, route)| {
-            let wrong = if !ids.insert(&route.id) {
-                Some(Wrong::at("id", "another route has this id"))
+        for (index, route) in self.routes.iter().enumerate() {
+            let valid = if !ids.insert(&route.id) {
+                Err(InvalidValue::at("id", "another route has this id"))
             } else if !prefixes.insert(&route.prefix) {
-                Some(Wrong::at("prefix", "another route has this prefix"))
+                Err(InvalidValue::at("prefix", "another route has this prefix"))
             } else {
-                route.wrong()
+                route.validate()
             };
-            wrong.map(|wrong| wrong.below(&["routes", &index.to_string()]))
-        })
+            valid.map_err(|invalid| invalid.below(&["routes", &index.to_string()]))?;
+        }
+        Ok(())
     }
 
     fn limits(&self) -> [Limit; 7] {
@@ -361,37 +360,40 @@ impl File {
 /// A number in the file: its key, its value, and the range in which it can be used.
 type Limit = (&'static str, u64, RangeInclusive<u64>);
 
-/// The first number that is not in its range.
-fn outside(limits: &[Limit]) -> Option<Wrong> {
-    let (key, _, range) = limits.iter().find(|(_, value, range)| !range.contains(value))?;
-    Some(match range.end() {
-        &u64::MAX => Wrong::at(key, format!("must be at least {}", range.start())),
-        end => Wrong::at(key, format!("must be {} to {end}", range.start())),
+/// Finds the first number that is not in its range.
+fn check_ranges(limits: &[Limit]) -> Result<(), InvalidValue> {
+    let outside = limits.iter().find(|(_, value, range)| !range.contains(value));
+    let Some((key, _, range)) = outside else { return Ok(()) };
+    Err(match range.end() {
+        &u64::MAX => InvalidValue::at(key, format!("must be at least {}", range.start())),
+        end => InvalidValue::at(key, format!("must be {} to {end}", range.start())),
     })
 }
 
 impl RouteEntry {
-    fn wrong(&self) -> Option<Wrong> {
+    fn validate(&self) -> Result<(), InvalidValue> {
         if !self.prefix.starts_with('/') || (self.prefix.ends_with('/') && self.prefix != "/") {
-            return Some(Wrong::at("prefix", "must begin with / and not end with it"));
+            return Err(InvalidValue::at("prefix", "must begin with / and not end with it"));
         }
         if !is_name(&self.service) {
-            return Some(Wrong::at("service", "must be 1 to 128 letters (A to Z), digits, -, _ or ."));
+            let why = "must be 1 to 128 letters (A to Z), digits, -, _ or .";
+            return Err(InvalidValue::at("service", why));
         }
-        if let Some(wrong) = outside(&self.limits()) {
-            return Some(wrong);
+        check_ranges(&self.limits())?;
+        if let Some(cors) = &self.cors {
+            cors.validate().map_err(|(key, why)| InvalidValue::at(key, why).below(&["cors"]))?;
         }
-        if let Some((key, why)) = self.cors.as_ref().and_then(Cors::wrong) {
-            return Some(Wrong::at(key, why).below(&["cors"]));
+        if let Some(websocket) = &self.websocket {
+            websocket.validate().map_err(|(key, why)| InvalidValue::at(key, why).below(&["websocket"]))?;
         }
-        if let Some((key, why)) = self.websocket.as_ref().and_then(WebSocket::wrong) {
-            return Some(Wrong::at(key, why).below(&["websocket"]));
+        if let Some(versions) = &self.versions {
+            if self.cache {
+                let why = "a cached answer of one version would go to the clients of all";
+                return Err(InvalidValue::at("cache", why));
+            }
+            versions.validate().map_err(|(key, why)| InvalidValue::at(key, why).below(&["versions"]))?;
         }
-        if self.cache && self.versions.is_some() {
-            return Some(Wrong::at("cache", "a cached answer of one version would go to the clients of all"));
-        }
-        let (key, why) = self.versions.as_ref().and_then(Versions::wrong)?;
-        Some(Wrong::at(key, why).below(&["versions"]))
+        Ok(())
     }
 
     /// A limit that is not in the file has a value in its range.
@@ -413,42 +415,42 @@ impl RouteEntry {
     }
 }
 
-/// What is wrong with a value in the file.
+/// A value in the file that cannot be used.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Wrong {
+pub struct InvalidValue {
     /// The keys and indices that lead to the value.
-    at: Vec<String>,
+    path: Vec<String>,
     why: String,
 }
 
-impl Wrong {
+impl InvalidValue {
     pub fn at(key: &str, why: impl Into<String>) -> Self {
-        Self { at: vec![key.to_owned()], why: why.into() }
+        Self { path: vec![key.to_owned()], why: why.into() }
     }
 
     /// The same, seen from a table further up.
     pub fn below(mut self, path: &[&str]) -> Self {
-        self.at.splice(0..0, path.iter().map(|key| (*key).to_owned()));
+        self.path.splice(0..0, path.iter().map(|key| (*key).to_owned()));
         self
     }
 }
 
 impl Table {
-    /// Parses `text`, and makes a table with the `pool` and `load` of each service.
+    /// Parses `text`, and makes a table with the `pool` and the `limits` of each service.
     pub fn read(
         text: &str,
         mut pool: impl FnMut(&str) -> Arc<Pool>,
-        mut load: impl FnMut(&str) -> Arc<Load>,
+        mut limits: impl FnMut(&str) -> Arc<ServiceLimits>,
     ) -> Result<Self, String> {
-        let file = File::parse(text)?;
+        let config = GatewayConfig::parse(text)?;
         let now = Instant::now();
-        let mut routes: Vec<Route> = file
+        let mut routes: Vec<Route> = config
             .routes
             .iter()
             .map(|entry| Route {
                 pool: pool(&entry.service),
                 picker: Picker::new(entry.strategy),
-                load: load(&entry.service),
+                service_limits: limits(&entry.service),
                 label: entry.prefix.as_str().into(),
                 limiter: entry.max_in_flight.map(|max| Limiter::new(max, entry.max_queue, QUEUE_TIMEOUT)),
                 policies: Policies::new(entry.cors.clone(), entry.compress, entry.body_limit_kib)
@@ -461,12 +463,12 @@ impl Table {
         let digest = Sha256::digest(text);
         let hash = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         let has_policies = routes.iter().any(|route| route.policies.is_some());
-        Ok(Self { file, has_policies, hash, routes, replaced: Stop::pair() })
+        Ok(Self { config, has_policies, hash, routes, replaced: Stop::pair() })
     }
 
     /// Whether `peer` is a proxy in front of the gateway, so that its `X-Forwarded-For` is trusted.
     pub fn is_trusted(&self, peer: &IpAddr) -> bool {
-        self.file.trusted_proxies.iter().any(|network| network.contains(peer))
+        self.config.trusted_proxies.iter().any(|network| network.contains(peer))
     }
 
     /// The route with the longest prefix of `path`.
@@ -536,8 +538,8 @@ mod tests {
     use shared::balancer::Settings;
 
     fn table(text: &str) -> Result<Table, String> {
-        let load = Arc::new(Load::new(Instant::now()));
-        Table::read(text, |service| Pool::new(service, Settings::default()), |_| load.clone())
+        let limits = Arc::new(ServiceLimits::new(Instant::now()));
+        Table::read(text, |service| Pool::new(service, Settings::default()), |_| limits.clone())
     }
 
     fn text(prefixes: &[&str]) -> String {

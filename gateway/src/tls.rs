@@ -24,7 +24,7 @@ pub async fn watch(
     stop: Stop,
 ) {
     let Some(tls) = tls else { return stop.requested().await };
-    let files = || table.load().file.tls.as_ref().map(|entry| entry.files(&folder)).unwrap_or_default();
+    let files = || table.load().config.tls.as_ref().map(|entry| entry.files(&folder)).unwrap_or_default();
     let mut watch = Watch::new(files);
     let mut is_first = true;
     while !stop.is_requested() {
@@ -36,7 +36,7 @@ pub async fn watch(
             }
         }
         let table = table.load();
-        let Some(entry) = &table.file.tls else { continue };
+        let Some(entry) = &table.config.tls else { continue };
         let refused = entry.read(&folder).map(|certificates| tls.replace(certificates)).err();
         let mut last = console.refused_certificates.lock().unwrap_or_else(PoisonError::into_inner);
         match &refused {
@@ -52,7 +52,7 @@ pub async fn watch(
 
 /// Where a request without TLS is redirected to.
 pub fn redirect(request: &HttpRequest, table: &Table) -> Option<String> {
-    let port = table.file.tls.as_ref()?.redirect_port?;
+    let port = table.config.tls.as_ref()?.redirect_port?;
     if Scheme::of(request) == Scheme::Https || is_forwarded_https(request, table) {
         return None;
     }
@@ -68,7 +68,7 @@ pub fn redirect(request: &HttpRequest, table: &Table) -> Option<String> {
 
 /// `Strict-Transport-Security`.
 pub fn hsts(table: &Table) -> Option<HeaderValue> {
-    HeaderValue::try_from(table.file.tls.as_ref()?.hsts.as_ref()?).ok()
+    HeaderValue::try_from(table.config.tls.as_ref()?.hsts.as_ref()?).ok()
 }
 
 /// Whether a proxy in front of the gateway had the request with TLS.
@@ -80,7 +80,7 @@ fn is_forwarded_https(request: &HttpRequest, table: &Table) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing::Load;
+    use crate::routing::ServiceLimits;
     use actix_web::test::TestRequest;
     use shared::balancer::{Pool, Settings};
     use std::time::Instant;
@@ -89,9 +89,9 @@ mod tests {
         let text = format!(
             "trusted_proxies = [\"10.0.0.0/8\"]\n[tls]\nport = 8443\nredirect_port = {port}\ncertificates = []\n[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\n"
         );
-        let load = Arc::new(Load::new(Instant::now()));
-        let table =
-            Table::read(&text, |service| Pool::new(service, Settings::default()), |_| load.clone()).unwrap();
+        let limits = Arc::new(ServiceLimits::new(Instant::now()));
+        let table = Table::read(&text, |service| Pool::new(service, Settings::default()), |_| limits.clone())
+            .unwrap();
         let request = TestRequest::with_uri(target).insert_header((header::HOST, host));
         redirect(&request.to_http_request(), &table)
     }

@@ -66,35 +66,37 @@ fn default_max_age() -> u32 {
 const ANY: &str = "*";
 
 impl Cors {
-    /// The key that cannot be used, and why.
-    pub fn wrong(&self) -> Option<(&'static str, String)> {
+    /// The error is the key that cannot be used, and why.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
         let any = self.origins.iter().any(|origin| origin == ANY);
         if any && self.credentials {
-            return Some((
+            return Err((
                 "credentials",
                 "every origin (*) would act for the user: name the origins".to_owned(),
             ));
         }
         if any && self.origins.len() > 1 {
-            return Some(("origins", "* is every origin, so it stands alone".to_owned()));
+            return Err(("origins", "* is every origin, so it stands alone".to_owned()));
         }
         if self.origins.is_empty() {
-            return Some(("origins", "must not be empty".to_owned()));
+            return Err(("origins", "must not be empty".to_owned()));
         }
         if let Some(origin) = self.origins.iter().find(|origin| *origin != ANY && !is_origin(origin)) {
-            return Some(("origins", format!("{origin:?} is no origin: write https://host, and no path")));
+            return Err(("origins", format!("{origin:?} is no origin: write https://host, and no path")));
         }
         if let Some(method) =
             self.methods.iter().find(|method| Method::from_bytes(method.as_bytes()).is_err())
         {
-            return Some(("methods", format!("{method:?} is no method")));
+            return Err(("methods", format!("{method:?} is no method")));
         }
-        let names = [("headers", &self.headers), ("expose", &self.expose)];
-        names.into_iter().find_map(|(key, names)| {
+        for (key, names) in [("headers", &self.headers), ("expose", &self.expose)] {
             // `*` would not cover Authorization.
-            let bad = names.iter().find(|name| *name == ANY || name.parse::<HeaderName>().is_err())?;
-            Some((key, format!("{bad:?} is no name of a header")))
-        })
+            let bad = names.iter().find(|name| *name == ANY || name.parse::<HeaderName>().is_err());
+            if let Some(bad) = bad {
+                return Err((key, format!("{bad:?} is no name of a header")));
+            }
+        }
+        Ok(())
     }
 
     /// The answer to a preflight; `None` for any other request. An origin or method that is not allowed gets one

@@ -105,32 +105,32 @@ fn default_requests() -> u64 {
 }
 
 impl Versions {
-    /// The key that cannot be used, and why.
-    pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
+    /// The error is the key that cannot be used, and why.
+    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
         if !self.weights.values().any(|weight| *weight > 0) {
-            return Some(("weights", "a version must have a weight above 0"));
+            return Err(("weights", "a version must have a weight above 0"));
         }
         if let Some(mirror) = &self.mirror {
             let others = self.canary.as_ref().map(|canary| &canary.version);
             if self.weights.contains_key(&mirror.version) || others == Some(&mirror.version) {
-                return Some(("mirror", "its version must get copies only"));
+                return Err(("mirror", "its version must get copies only"));
             }
             if mirror.percent > 100 || !(1..=10_000).contains(&mirror.max_in_flight) {
-                return Some(("mirror", "percent must be 0 to 100, max_in_flight 1 to 10000"));
+                return Err(("mirror", "percent must be 0 to 100, max_in_flight 1 to 10000"));
             }
         }
-        let canary = self.canary.as_ref()?;
+        let Some(canary) = &self.canary else { return Ok(()) };
         let is_percent = |steps: &[u32]| !steps.is_empty() && steps.iter().all(|step| *step <= 100);
         match canary {
             _ if self.weights.contains_key(&canary.version) => {
-                Some(("canary", "its version must not be in weights"))
+                Err(("canary", "its version must not be in weights"))
             }
-            _ if !is_percent(&canary.steps) => Some(("canary", "steps must be percent, at least one")),
-            _ if canary.max_error_percent > 100 => Some(("canary", "max_error_percent must be 0 to 100")),
+            _ if !is_percent(&canary.steps) => Err(("canary", "steps must be percent, at least one")),
+            _ if canary.max_error_percent > 100 => Err(("canary", "max_error_percent must be 0 to 100")),
             _ if canary.step_s == 0 || canary.window_s == 0 || canary.min_requests == 0 => {
-                Some(("canary", "step_s, window_s and min_requests must be above 0"))
+                Err(("canary", "step_s, window_s and min_requests must be above 0"))
             }
-            _ => None,
+            _ => Ok(()),
         }
     }
 }
@@ -382,7 +382,7 @@ mod tests {
 
     fn split(text: &str, now: Instant) -> Split {
         let entry: Versions = toml::from_str(text).unwrap();
-        assert_eq!(entry.wrong(), None);
+        assert_eq!(entry.validate(), Ok(()));
         Split::new(entry, now)
     }
 
@@ -533,7 +533,7 @@ mod tests {
             "weights = { v1 = 1 }\n[mirror]\nversion = \"v1\"",
             "weights = { v1 = 1 }\n[mirror]\nversion = \"v2\"\npercent = 101",
         ] {
-            assert!(toml::from_str::<Versions>(bad).unwrap().wrong().is_some(), "{bad}");
+            assert!(toml::from_str::<Versions>(bad).unwrap().validate().is_err(), "{bad}");
         }
     }
 }

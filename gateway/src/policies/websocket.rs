@@ -35,11 +35,13 @@ fn default_total() -> u64 {
 }
 
 impl WebSocket {
-    /// The key that cannot be used, and why.
-    pub fn wrong(&self) -> Option<(&'static str, &'static str)> {
+    /// The error is the key that cannot be used, and why.
+    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
         let keys = [("idle_s", self.idle_s), ("total_s", self.total_s)];
-        let bad = keys.into_iter().find(|(_, seconds)| !(1..=604_800).contains(seconds))?;
-        Some((bad.0, "must be 1 to 604800, which is a week"))
+        match keys.into_iter().find(|(_, seconds)| !(1..=604_800).contains(seconds)) {
+            Some((key, _)) => Err((key, "must be 1 to 604800, which is a week")),
+            None => Ok(()),
+        }
     }
 
     pub fn idle(&self) -> Duration {

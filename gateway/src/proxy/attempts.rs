@@ -39,7 +39,7 @@ pub struct Plan {
     pub awaits_continue: bool,
     /// The client's connection, for informational responses.
     pub client: Option<Rc<Exchange>>,
-    /// Time to the head of the response.
+    /// Longest time without a byte sent or received, until the head of the response is complete.
     pub head_timeout: Duration,
     /// End of the time for sending the request's body.
     pub upload_end: Instant,
@@ -66,7 +66,7 @@ enum Ended {
 
 /// Sends the request until a replica responds without a retryable failure, or the policy gives up.
 pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Result<Answer, Problem> {
-    route.load.budget.record_request(Instant::now());
+    route.service_limits.budget.record_request(Instant::now());
     let body_buffered = matches!(body, Body::None | Body::Kept(_));
     let properties = retry::Request { idempotent: plan.idempotent, body_buffered, outermost: true };
     let mut plan = plan;
@@ -104,7 +104,7 @@ pub async fn run(engine: &Engine, route: &Route, plan: Plan, body: Body) -> Resu
                 return answer.ok_or(problem);
             }
         };
-        let (service, budget) = (&route.entry.service, &route.load.budget);
+        let (service, budget) = (&route.entry.service, &route.service_limits.budget);
         let retry = wait_for_retry(service, &mut attempts, properties, failure, plan.end, budget);
         if !Box::pin(retry).await {
             return answer.ok_or(problem);

@@ -41,7 +41,7 @@ const HOP_BY_HOP: [&str; 11] = [
 
 /// Marks a copy of a request for a mirror. Clients cannot set it.
 pub const MIRRORED: &str = "x-mirrored";
-/// Headers that clients may not set; the gateway sets most of them itself. `traceparent` differs between attempts.
+/// Headers of a request that are not copied: the gateway writes them itself, or leaves them out.
 const NOT_FROM_CLIENTS: [&str; 15] = [
     "forwarded",
     "x-forwarded-for",
@@ -60,7 +60,6 @@ const NOT_FROM_CLIENTS: [&str; 15] = [
     "tracestate",
 ];
 
-/// The gateway's entry in `Via`.
 const VIA: &str = "1.1 gateway";
 
 /// The head of a request to a replica, without the headers that differ between attempts, and without `more_dropped`.
@@ -94,7 +93,7 @@ pub fn request_head(
 /// Whether the gateway removes this header of a client, or sets it itself.
 pub fn is_changed(name: &HeaderName, table: &Table) -> bool {
     HOP_BY_HOP.iter().chain(&NOT_FROM_CLIENTS).any(|drop| *drop == name.as_str())
-        || table.file.strip_headers.iter().any(|stripped| name.as_str().eq_ignore_ascii_case(stripped))
+        || table.config.strip_headers.iter().any(|stripped| name.as_str().eq_ignore_ascii_case(stripped))
 }
 
 /// Adds `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via`. Values in the request are kept and extended only if
@@ -233,7 +232,8 @@ struct Held {
     picked: Option<PickedReplica>,
     stop: Option<LocalBoxFuture<'static, ()>>,
     exchange: Option<Rc<Exchange>>,
-    /// The error that ends the body, and the number of flushes before it.
+    /// The error that ends the body, and the number of flushes before it. The error waits until the bytes before it have
+    /// reached the client, because actix discards encoded bytes when a body fails.
     failed: Option<(UpstreamError, u64)>,
     _stream: Option<Place>,
 }

@@ -5,13 +5,13 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue, Error};
 
 /// An error of the parser, such as an unknown key or a value of another type.
-pub(super) fn of(text: &str, error: &Error) -> String {
+pub(super) fn describe_parse_error(text: &str, error: &Error) -> String {
     let start = error.span().map_or(0, |span| span.start);
     format!("{}: {}", position(text, start), error.message())
 }
 
 /// An error in the value that the keys and indices of `path` lead to.
-pub(super) fn at(text: &str, path: &[String], why: &str) -> String {
+pub(super) fn describe_invalid_value(text: &str, path: &[String], why: &str) -> String {
     format!("{}: {}: {why}", position(text, start_of(text, path)), path.join("."))
 }
 
@@ -57,7 +57,7 @@ mod tests {
     fn a_path_leads_to_the_line_of_its_last_key_that_is_there() {
         let place = |path: &[&str]| {
             let path: Vec<_> = path.iter().map(|key| (*key).to_owned()).collect();
-            at(TEXT, &path, "no")
+            describe_invalid_value(TEXT, &path, "no")
         };
         assert_eq!(place(&["a"]), "line 1, column 1: a: no");
         assert_eq!(place(&["routes", "1", "id"]), "line 7, column 1: routes.1.id: no");

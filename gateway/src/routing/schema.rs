@@ -3,11 +3,11 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::File;
+use super::GatewayConfig;
 
 /// docs/gateway.schema.json.
 pub fn text() -> String {
-    let schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<File>();
+    let schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<GatewayConfig>();
     let mut schema = schema.to_value();
     without_null(&mut schema);
     format!("{schema:#}\n")

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::tls::{CertificateFiles, Certificates};
 
-use super::Wrong;
+use super::InvalidValue;
 
 /// A second public port, for clients with TLS. They may speak HTTP/2.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -37,12 +37,15 @@ pub struct CertificateEntry {
 }
 
 impl TlsEntry {
-    pub(super) fn wrong(&self) -> Option<Wrong> {
-        let hsts = self.hsts.as_ref()?;
+    pub(super) fn validate(&self) -> Result<(), InvalidValue> {
+        let Some(hsts) = &self.hsts else { return Ok(()) };
         let age = hsts.strip_prefix("max-age=").and_then(|rest| rest.split(';').next());
         let is_good = age.is_some_and(|age| age.trim_ascii().parse::<u32>().is_ok())
             && !hsts.contains(char::is_control);
-        (!is_good).then(|| Wrong::at("hsts", "must begin with max-age= and a number of seconds"))
+        match is_good {
+            true => Ok(()),
+            false => Err(InvalidValue::at("hsts", "must begin with max-age= and a number of seconds")),
+        }
     }
 
     /// Reads the files; `folder` is that of `gateway.toml`.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use gateway::routing::{File, schema};
+use gateway::routing::{GatewayConfig, schema};
 use serde_json::Value;
 use shared::testing::{Api, eventually};
 
@@ -55,7 +55,7 @@ fn keys_in(table: &toml::Table, path: &str, keys: &mut Vec<(String, Value)>) {
 
 #[test]
 fn the_example_has_every_key_with_its_default_and_no_other() {
-    File::parse(&example()).unwrap();
+    GatewayConfig::parse(&example()).unwrap();
     let (mut documented, mut known) = (Vec::new(), Vec::new());
     keys_in(&example().parse().unwrap(), "", &mut documented);
     // These names are not keys, but versions.

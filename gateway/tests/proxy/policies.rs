@@ -105,7 +105,7 @@ async fn every_origin_may_read_only_what_needs_no_credentials() {
     assert_eq!(header(&said, "access-control-allow-origin"), ["*"]);
     assert!(header(&said, "access-control-allow-credentials").is_empty(), "{said}");
     let both = route("[routes.cors]\norigins = [\"*\"]\ncredentials = true");
-    let refused = gateway::routing::File::parse(&both).unwrap_err();
+    let refused = gateway::routing::GatewayConfig::parse(&both).unwrap_err();
     assert!(refused.starts_with("line 8, column 1: routes.0.cors.credentials: "), "{refused}");
 }
 
