@@ -315,7 +315,7 @@ fn failed(service: &str, error: UpstreamError, mut picked: PickedReplica) -> End
         }
         UpstreamError::Local(why) => {
             metrics::local_failure(service, &why.to_string());
-            (RequestOutcome::OwnFault, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
+            (RequestOutcome::CallerFault, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
         }
         UpstreamError::Stale => (RequestOutcome::StaleConnection, Failure::Reset, StatusCode::BAD_GATEWAY),
         UpstreamError::Reset(_) | UpstreamError::Unanswered => {

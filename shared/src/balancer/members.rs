@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::Instance;
 use super::ejection::Ejection;
 use super::picker::Picker;
-use super::replica::{CheckResult, Maintenance, Member, ReplicaKey, RequestOutcome};
+use super::replica::{CheckResult, Maintenance, ReplicaKey, ReplicaState, RequestOutcome};
 
 /// The health checks that decide whether a replica gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,16 +37,16 @@ const MEAN_CAP: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Members {
     /// Sorted by key, that is, by time of registration.
-    replicas: Vec<Member>,
+    replicas: Vec<ReplicaState>,
     next_key: u64,
 }
 
 impl Members {
-    pub(super) fn all(&self) -> impl Iterator<Item = &Member> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &ReplicaState> {
         self.replicas.iter()
     }
 
-    pub(super) fn get(&mut self, key: ReplicaKey) -> Option<&mut Member> {
+    pub(super) fn get(&mut self, key: ReplicaKey) -> Option<&mut ReplicaState> {
         self.replicas.iter_mut().find(|replica| replica.key == key)
     }
 
@@ -66,10 +66,10 @@ impl Members {
             return;
         }
         let trusted = health_source == HealthSource::Registry;
-        let slow_start = trusted && self.has_settled(now);
+        let slow_start = trusted && self.has_established(now);
         let key = ReplicaKey(self.next_key);
         self.next_key += 1;
-        let mut replica = Member::new(key, Arc::new(instance.clone()), trusted, now);
+        let mut replica = ReplicaState::new(key, Arc::new(instance.clone()), trusted, now);
         if slow_start {
             replica.begin_slow_start(now);
         }
@@ -91,7 +91,7 @@ impl Members {
     }
 
     pub(super) fn report_check(&mut self, id: &str, report: CheckResult, now: Instant) {
-        let slow_start = self.has_settled(now);
+        let slow_start = self.has_established(now);
         for replica in self.replicas.iter_mut().filter(|replica| replica.instance.id == id) {
             let was_available = replica.is_available();
             replica.report(report);
@@ -108,7 +108,7 @@ impl Members {
         maintenance: Option<Maintenance>,
         now: Instant,
     ) -> bool {
-        let slow_start = self.has_settled(now);
+        let slow_start = self.has_established(now);
         let mut found = false;
         for replica in self.replicas.iter_mut().filter(|one| one.instance.id == id && !one.leaving) {
             found = true;
@@ -132,7 +132,7 @@ impl Members {
     }
 
     pub(super) fn apply_registry_checks(&mut self, failing: &BTreeSet<String>, now: Instant) {
-        let slow_start = self.has_settled(now);
+        let slow_start = self.has_established(now);
         for replica in &mut self.replicas {
             let was_available = replica.is_available();
             replica.apply_registry_check(failing.contains(&replica.instance.id));
@@ -167,9 +167,9 @@ impl Members {
     /// The replicas of the first group that is not empty: available replicas that do not push back, available replicas
     /// that do, all others except those of last resort, those of last resort. In a panicking pool, the first two groups
     /// are empty.
-    fn candidates(&self, excluded: &[ReplicaKey], now: Instant) -> SmallVec<[&Member; 8]> {
+    fn candidates(&self, excluded: &[ReplicaKey], now: Instant) -> SmallVec<[&ReplicaState; 8]> {
         let is_panicking = self.is_panicking();
-        let group = |one: &Member| match (one.is_available() && !is_panicking, one.is_last_resort()) {
+        let group = |one: &ReplicaState| match (one.is_available() && !is_panicking, one.is_last_resort()) {
             (true, _) => usize::from(one.is_pushing_back(now)),
             (false, false) => 2,
             (false, true) => 3,
@@ -201,7 +201,7 @@ impl Members {
         now: Instant,
     ) -> bool {
         let (ejected, most) = self.ejected();
-        let slow_start = self.has_settled(now);
+        let slow_start = self.has_established(now);
         // A replica that fails fast must not look fast, so an error counts as ten times the mean latency. Errors raise
         // this mean, so it needs a cap.
         let least = match outcome.is_failure() {
@@ -218,7 +218,7 @@ impl Members {
     }
 
     pub(super) fn health_check_passed(&mut self, key: ReplicaKey, now: Instant) {
-        let slow_start = self.has_settled(now);
+        let slow_start = self.has_established(now);
         let Some(replica) = self.get(key) else { return };
         replica.ejection.probe_passed(now);
         if slow_start {
@@ -241,13 +241,13 @@ impl Members {
         self.replicas.retain(|replica| !replica.leaving || replica.in_flight > 0);
     }
 
-    fn registered(&self) -> impl Iterator<Item = &Member> {
+    fn registered(&self) -> impl Iterator<Item = &ReplicaState> {
         self.replicas.iter().filter(|replica| !replica.leaving)
     }
 
     /// Whether another replica can carry the load during a slow start.
-    fn has_settled(&self, now: Instant) -> bool {
-        self.replicas.iter().any(|replica| replica.is_settled(now))
+    fn has_established(&self, now: Instant) -> bool {
+        self.replicas.iter().any(|replica| replica.is_established(now))
     }
 
     fn mean_latency(&self, now: Instant) -> Duration {

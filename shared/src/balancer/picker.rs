@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::replica::{Member, ReplicaKey};
+use super::replica::{ReplicaKey, ReplicaState};
 use super::ring::hash;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -69,7 +69,7 @@ impl Picker {
     /// Picks one of `candidates`, which must be sorted by key; `None` if there are none.
     pub(super) fn pick(
         &self,
-        candidates: &[&Member],
+        candidates: &[&ReplicaState],
         affinity: Option<&str>,
         now: Instant,
     ) -> Option<ReplicaKey> {
@@ -98,7 +98,11 @@ impl Picker {
 
 impl Turn {
     /// The next candidate in turn for which `accepts` is true; if there is none, the next candidate.
-    fn next(&self, candidates: &[&Member], accepts: impl Fn(&Member) -> bool) -> Option<ReplicaKey> {
+    fn next(
+        &self,
+        candidates: &[&ReplicaState],
+        accepts: impl Fn(&ReplicaState) -> bool,
+    ) -> Option<ReplicaKey> {
         let start = candidates.partition_point(|one| Some(one.key) <= self.last);
         let (before, after) = candidates.split_at(start);
         let mut ordered = after.iter().chain(before);
@@ -106,14 +110,14 @@ impl Turn {
         ordered.find(|one| accepts(one)).or(next).map(|one| one.key)
     }
 
-    fn fewest(&self, candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
-        let load = |one: &Member| (one.in_flight + 1) as f64 / one.weight(now);
+    fn fewest(&self, candidates: &[&ReplicaState], now: Instant) -> Option<ReplicaKey> {
+        let load = |one: &ReplicaState| (one.in_flight + 1) as f64 / one.weight(now);
         let least = candidates.iter().map(|one| load(one)).min_by(f64::total_cmp)?;
         // Replicas with equal load take turns. Otherwise the first would get every request of sequential traffic.
         self.next(candidates, |one| load(one) <= least)
     }
 
-    fn weighted(&mut self, candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
+    fn weighted(&mut self, candidates: &[&ReplicaState], now: Instant) -> Option<ReplicaKey> {
         let mut total = 0.0;
         self.credits.retain(|key, _| candidates.iter().any(|one| one.key == *key));
         for one in candidates {
@@ -127,7 +131,7 @@ impl Turn {
     }
 }
 
-fn random(candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
+fn random(candidates: &[&ReplicaState], now: Instant) -> Option<ReplicaKey> {
     let total: f64 = candidates.iter().map(|one| one.weight(now)).sum();
     let mut point = rand::random::<f64>() * total;
     let hit = candidates.iter().find(|one| {
@@ -137,20 +141,20 @@ fn random(candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
     hit.or(candidates.last()).map(|one| one.key)
 }
 
-fn better_of_two(candidates: &[&Member], now: Instant) -> Option<ReplicaKey> {
+fn better_of_two(candidates: &[&ReplicaState], now: Instant) -> Option<ReplicaKey> {
     let first = rand::random_range(0..candidates.len());
     let second = (first + rand::random_range(1..candidates.len())) % candidates.len();
     let (first, second) = (candidates[first], candidates[second]);
     let (one, other) = (first.ewma.seconds(now), second.ewma.seconds(now));
     // A newcomer has no latency yet: it counts as equally fast, not as infinitely fast.
     let [one, other] = [one.or(other), other.or(one)].map(|seconds| seconds.unwrap_or_default() + 1e-6);
-    let load = |one: &Member, seconds: f64| seconds * (one.in_flight + 1) as f64 / one.weight(now);
+    let load = |one: &ReplicaState, seconds: f64| seconds * (one.in_flight + 1) as f64 / one.weight(now);
     let (one, other) = (load(first, one), load(second, other));
     Some(if other < one { second.key } else { first.key })
 }
 
 /// The owner of the first point at or after `key`, around the ring.
-fn on_ring(candidates: &[&Member], key: u64) -> Option<ReplicaKey> {
+fn on_ring(candidates: &[&ReplicaState], key: u64) -> Option<ReplicaKey> {
     let distances =
         candidates.iter().flat_map(|one| one.points.iter().map(|point| (point.wrapping_sub(key), one.key)));
     distances.min().map(|(_, owner)| owner)

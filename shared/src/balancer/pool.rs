@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::Instance;
 use super::members::{HealthSource, Members, PickError};
 use super::picker::Picker;
-use super::replica::{CheckResult, Health, Maintenance, Member, ReplicaKey, RequestOutcome, Snapshot};
+use super::replica::{CheckResult, Health, Maintenance, ReplicaKey, ReplicaState, RequestOutcome, Snapshot};
 use crate::metrics::Readings;
 use crate::tls::{PeerTls, Tls};
 
@@ -134,7 +134,7 @@ impl Pool {
 
     /// Whether at least one replica passes its checks, and is neither ejected nor in maintenance.
     pub fn is_available(&self) -> bool {
-        self.lock_members().all().any(Member::is_available)
+        self.lock_members().all().any(ReplicaState::is_available)
     }
 
     /// Waits until [`Self::is_available`], for at most `timeout`.
@@ -198,7 +198,7 @@ impl Pool {
         Some(self.picked(replica, true, now))
     }
 
-    fn picked(self: &Arc<Self>, replica: &Member, probing: bool, now: Instant) -> PickedReplica {
+    fn picked(self: &Arc<Self>, replica: &ReplicaState, probing: bool, now: Instant) -> PickedReplica {
         PickedReplica {
             pool: self.clone(),
             key: replica.key,

@@ -236,7 +236,7 @@ fn a_new_replica_starts_slowly_only_beside_an_established_one() {
 fn only_failures_of_a_replica_count_against_it() {
     let now = Instant::now();
     let pool = pool(2, now);
-    fail(&pool, "0", RequestOutcome::OwnFault, 50, now);
+    fail(&pool, "0", RequestOutcome::CallerFault, 50, now);
     fail(&pool, "0", RequestOutcome::StaleConnection, 50, now);
     assert_eq!(health(&pool, "0", now), Health::Healthy);
     assert_eq!(pool.snapshot(now)[0].latency, Duration::ZERO);
@@ -317,7 +317,7 @@ fn an_inconclusive_probe_is_repeated() {
     drop(pool.pick(&picker, None, &[], later).unwrap());
     let mut again = pool.pick(&picker, None, &[], later).unwrap();
     assert!(again.probing);
-    again.record(RequestOutcome::OwnFault, later);
+    again.record(RequestOutcome::CallerFault, later);
     drop(again);
     assert!(pool.pick(&picker, None, &[], later).unwrap().probing);
 }
@@ -454,7 +454,7 @@ fn event() -> impl proptest::strategy::Strategy<Value = Step> {
         RequestOutcome::Unreachable,
         RequestOutcome::Reset,
         RequestOutcome::TimedOut,
-        RequestOutcome::OwnFault,
+        RequestOutcome::CallerFault,
         answered(StatusCode::BAD_GATEWAY),
         answered(StatusCode::TOO_MANY_REQUESTS),
         ok(),

@@ -29,7 +29,7 @@ pub enum RequestOutcome {
     /// The server had closed the idle connection. This says nothing about the replica's health.
     StaleConnection,
     /// The caller caused the failure: it disconnected, left too little time, or sent a bad request.
-    OwnFault,
+    CallerFault,
 }
 
 /// Result of an active health check.
@@ -107,7 +107,7 @@ const DEFAULT_PUSHBACK: Duration = Duration::from_secs(1);
 const MAX_PUSHBACK: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct ReplicaState {
     pub(super) key: ReplicaKey,
     pub(super) instance: Arc<Instance>,
     pub(super) in_flight: usize,
@@ -141,7 +141,7 @@ enum CheckState {
     Draining,
 }
 
-impl Member {
+impl ReplicaState {
     pub(super) fn new(key: ReplicaKey, instance: Arc<Instance>, trusted: bool, now: Instant) -> Self {
         Self {
             key,
@@ -164,7 +164,7 @@ impl Member {
 
     /// Whether the replica is available and was registered at least [`SLOW_START`] ago. It can then carry the load
     /// while others start slowly.
-    pub(super) fn is_settled(&self, now: Instant) -> bool {
+    pub(super) fn is_established(&self, now: Instant) -> bool {
         self.is_available() && now.saturating_duration_since(self.since) >= SLOW_START
     }
 
@@ -275,7 +275,7 @@ impl Member {
             RequestOutcome::Answered { .. } => Verdict::Good,
             RequestOutcome::Unreachable => Verdict::Unreachable,
             RequestOutcome::Reset | RequestOutcome::TimedOut => Verdict::Bad,
-            RequestOutcome::StaleConnection | RequestOutcome::OwnFault => return false,
+            RequestOutcome::StaleConnection | RequestOutcome::CallerFault => return false,
         };
         self.ejection.record(verdict, sent, may_eject, now)
     }
@@ -320,12 +320,12 @@ impl RequestOutcome {
     pub fn within(self, time: Duration) -> Self {
         let timed_out =
             matches!(self, Self::TimedOut | Self::Answered { status: StatusCode::GATEWAY_TIMEOUT, .. });
-        if timed_out && time < MIN_FAIR_TIME { Self::OwnFault } else { self }
+        if timed_out && time < MIN_FAIR_TIME { Self::CallerFault } else { self }
     }
 
     /// Whether this outcome says anything about the replica's health.
     pub fn is_conclusive(self) -> bool {
-        !matches!(self, Self::StaleConnection | Self::OwnFault)
+        !matches!(self, Self::StaleConnection | Self::CallerFault)
     }
 
     pub fn is_failure(self) -> bool {

@@ -35,7 +35,7 @@ pub(super) fn outcome(exchanged: &Result<Response, ExchangeError>, time: Duratio
         Err(ExchangeError::Unreachable(_)) => RequestOutcome::Unreachable,
         Err(ExchangeError::Broken(_)) => RequestOutcome::Reset,
         Err(ExchangeError::TimedOut) => RequestOutcome::TimedOut,
-        Err(ExchangeError::Local(_) | ExchangeError::TooLarge) => RequestOutcome::OwnFault,
+        Err(ExchangeError::Local(_) | ExchangeError::TooLarge) => RequestOutcome::CallerFault,
     };
     outcome.within(time)
 }
