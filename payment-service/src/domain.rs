@@ -21,6 +21,6 @@ pub use payment::{
     Change, NetworkRequest, NetworkResponse, Notice, Payment, PaymentRecord, Purchase, Reaction, Refusal,
     Timeouts,
 };
-pub use reconciliation::{Amount, Charge, Difference, Figure};
+pub use reconciliation::{Amount, AmountKind, Charge, Difference};
 pub use refund::{Refund, RefundStatus};
 pub use state::{Intent, State, Status, Transition, Trigger};

@@ -29,7 +29,7 @@ use uuid::Uuid;
 use self::rows::{Inserted, Updated};
 use crate::config::ORDERS;
 use crate::domain::{
-    Change, Difference, Figure, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal,
+    AmountKind, Change, Difference, Intent, Money, Notice, Payment, Purchase, Reaction, Refund, Refusal,
 };
 use crate::error::Error;
 use crate::metrics;
@@ -65,7 +65,7 @@ pub enum Recorded {
     /// Nothing is left to do.
     Settled,
     /// The payment is due again at this time.
-    More(OffsetDateTime),
+    DueAgain(OffsetDateTime),
     /// The payment has a newer version: the response was not recorded.
     Fenced,
 }
@@ -169,7 +169,7 @@ impl Store {
             Updated::Stale => return Ok(Recorded::Fenced),
             Updated::Written => self.write_parts(tx, change, job.traceparent.as_deref()).await?,
         }
-        Ok(due.map_or(Recorded::Settled, Recorded::More))
+        Ok(due.map_or(Recorded::Settled, Recorded::DueAgain))
     }
 
     /// Whether [`Store::claim_due`] would find work. Takes no lock.
@@ -220,7 +220,7 @@ impl Store {
     pub async fn resolve_differences(
         &self,
         tx: &mut Tx,
-        gone: &BTreeSet<(String, Figure)>,
+        gone: &BTreeSet<(String, AmountKind)>,
     ) -> Result<(), DbError> {
         for (key, figure) in gone {
             differences::resolve(tx, key, *figure).await?;
@@ -238,7 +238,7 @@ impl Store {
         differences::list(&self.db, is_open, after, limit).await
     }
 
-    pub async fn open_differences(&self) -> Result<BTreeSet<(String, Figure)>, DbError> {
+    pub async fn open_differences(&self) -> Result<BTreeSet<(String, AmountKind)>, DbError> {
         differences::open(&self.db).await
     }
 

@@ -18,7 +18,7 @@ pub struct Charge {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Figure {
+pub enum AmountKind {
     /// Authorized, and neither captured nor voided.
     Held,
     Captured,
@@ -28,7 +28,7 @@ pub enum Figure {
 /// A figure that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    pub figure: Figure,
+    pub figure: AmountKind,
     pub ours: Amount,
     pub theirs: Amount,
 }
@@ -45,8 +45,12 @@ impl Charge {
         if self.voided || self.captured != 0 { 0 } else { self.authorized }
     }
 
-    fn figures(&self) -> [(Figure, i64); 3] {
-        [(Figure::Held, self.held()), (Figure::Captured, self.captured), (Figure::Refunded, self.refunded)]
+    fn figures(&self) -> [(AmountKind, i64); 3] {
+        [
+            (AmountKind::Held, self.held()),
+            (AmountKind::Captured, self.captured),
+            (AmountKind::Refunded, self.refunded),
+        ]
     }
 
     /// The differences of a charge that our books do not have.
@@ -68,12 +72,14 @@ impl Payment {
             voided: false,
         };
         let charge = charge.unwrap_or(&nothing);
-        let differs = |(figure, theirs): (Figure, i64)| {
+        let differs = |(figure, theirs): (AmountKind, i64)| {
             let allowed = self.allowed(figure);
             let is_possible = match figure {
-                Figure::Held | Figure::Captured => [*allowed.start(), *allowed.end()].contains(&theirs),
+                AmountKind::Held | AmountKind::Captured => {
+                    [*allowed.start(), *allowed.end()].contains(&theirs)
+                }
                 // Refunds are carried out one after the other.
-                Figure::Refunded => allowed.contains(&theirs),
+                AmountKind::Refunded => allowed.contains(&theirs),
             };
             let is_same = is_possible && (theirs == 0 || charge.currency == currency.as_str());
             let ours = if theirs < *allowed.start() { *allowed.start() } else { *allowed.end() };
@@ -83,20 +89,20 @@ impl Payment {
     }
 
     /// The values that agree with our books: from the value before the pending operation to the value after it.
-    fn allowed(&self, figure: Figure) -> RangeInclusive<i64> {
+    fn allowed(&self, figure: AmountKind) -> RangeInclusive<i64> {
         use Intent::{Capture, Void};
         use Status::*;
         let all = self.amount.amount();
         let (no, perhaps, yes) = (0..=0, 0..=all, all..=all);
         match (figure, self.state.status, self.state.intent) {
-            (Figure::Held, Authorizing | Unknown, _) => perhaps,
-            (Figure::Held, Authorized, None) => yes,
-            (Figure::Held, Authorized | Declined, Some(_)) => perhaps,
-            (Figure::Held, _, _) => no,
-            (Figure::Captured, Captured | Refunding | PartiallyRefunded | Refunded, _) => yes,
-            (Figure::Captured, Authorized | Unknown, Some(Capture | Void)) => perhaps,
-            (Figure::Captured, _, _) => no,
-            (Figure::Refunded, _, _) => {
+            (AmountKind::Held, Authorizing | Unknown, _) => perhaps,
+            (AmountKind::Held, Authorized, None) => yes,
+            (AmountKind::Held, Authorized | Declined, Some(_)) => perhaps,
+            (AmountKind::Held, _, _) => no,
+            (AmountKind::Captured, Captured | Refunding | PartiallyRefunded | Refunded, _) => yes,
+            (AmountKind::Captured, Authorized | Unknown, Some(Capture | Void)) => perhaps,
+            (AmountKind::Captured, _, _) => no,
+            (AmountKind::Refunded, _, _) => {
                 let refunded = self.refunded.amount();
                 refunded..=refunded + self.refund_pending.amount()
             }
@@ -105,7 +111,7 @@ impl Payment {
 }
 
 fn difference(
-    figure: Figure,
+    figure: AmountKind,
     ours: i64,
     our_currency: &str,
     theirs: i64,
@@ -115,7 +121,7 @@ fn difference(
     Difference { figure, ours: amount(ours, our_currency), theirs: amount(theirs, their_currency) }
 }
 
-impl Figure {
+impl AmountKind {
     pub const ALL: [Self; 3] = [Self::Held, Self::Captured, Self::Refunded];
 
     /// The name in the API and in the database.
@@ -202,7 +208,7 @@ mod tests {
         let moved = payment(Status::PartiallyRefunded, None, 300, 0);
         assert_eq!(found(&moved, None), [("captured", 1000, 0), ("refunded", 300, 0)]);
         let unknown = charge(1000, 0, 0, false).differences_without_payment();
-        assert_eq!(unknown, [difference(Figure::Held, 0, "EUR", 1000, "EUR")]);
+        assert_eq!(unknown, [difference(AmountKind::Held, 0, "EUR", 1000, "EUR")]);
         assert_eq!(charge(0, 0, 0, false).differences_without_payment(), []);
     }
 
@@ -226,6 +232,6 @@ mod tests {
     fn another_currency_is_another_amount() {
         let dollars = Charge { currency: "USD".to_owned(), ..charge(1000, 1000, 0, false) };
         let differences = payment(Status::Captured, None, 0, 0).differences(Some(&dollars));
-        assert_eq!(differences, [difference(Figure::Captured, 1000, "EUR", 1000, "USD")]);
+        assert_eq!(differences, [difference(AmountKind::Captured, 1000, "EUR", 1000, "USD")]);
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use shared::auth::Admin;
 use shared::request::Params;
 
-use crate::domain::Figure;
+use crate::domain::AmountKind;
 use crate::error::Error;
 use crate::store::{Position, Store};
 use crate::views::DifferenceView;
@@ -44,7 +44,7 @@ impl std::str::FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (figure, key) = text.split_once(':').ok_or(())?;
-        let figure = Figure::named(figure).ok_or(())?;
+        let figure = AmountKind::named(figure).ok_or(())?;
         Ok(Self(Position { key: key.to_owned(), figure }))
     }
 }

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::rows::unknown;
-use crate::domain::{Amount, Difference, Figure};
+use crate::domain::{Amount, AmountKind, Difference};
 
 /// A difference that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +27,12 @@ pub struct FoundDifference {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     pub key: String,
-    pub figure: Figure,
+    pub figure: AmountKind,
 }
 
 /// The differences that a transaction has found. Their order is that in which every transaction locks the rows.
 #[derive(Default)]
-struct Found(BTreeMap<(String, Figure), (Option<Uuid>, Difference)>);
+struct Found(BTreeMap<(String, AmountKind), (Option<Uuid>, Difference)>);
 
 /// Writes a difference at the end of `tx`, or updates the figures of a known one.
 pub(super) fn write_last(tx: &mut Tx, key: &str, payment_id: Option<Uuid>, difference: &Difference) {
@@ -83,7 +83,7 @@ async fn write(
 }
 
 /// Marks a difference that is gone.
-pub(super) async fn resolve(tx: &mut Tx, key: &str, figure: Figure) -> Result<(), DbError> {
+pub(super) async fn resolve(tx: &mut Tx, key: &str, figure: AmountKind) -> Result<(), DbError> {
     log::info!(key, figure = figure.as_str(); "the card network agrees with our books again");
     query("UPDATE differences SET resolved_at = $3 WHERE key = $1 AND figure = $2 AND resolved_at IS NULL")
         .bind(key)
@@ -100,7 +100,7 @@ pub(super) async fn count_open(db: &Db) -> Result<i64, DbError> {
 }
 
 /// Key and figure of the open ones.
-pub(super) async fn open(db: &Db) -> Result<BTreeSet<(String, Figure)>, DbError> {
+pub(super) async fn open(db: &Db) -> Result<BTreeSet<(String, AmountKind)>, DbError> {
     let rows = query("SELECT key, figure FROM differences WHERE resolved_at IS NULL").fetch_all(db).await?;
     rows.iter().map(|row| Ok((row.get("key")?, figure(row)?))).collect()
 }
@@ -141,7 +141,7 @@ fn found(row: &Row) -> Result<FoundDifference, DbError> {
     })
 }
 
-fn figure(row: &Row) -> Result<Figure, DbError> {
+fn figure(row: &Row) -> Result<AmountKind, DbError> {
     let name: String = row.get("figure")?;
-    Figure::named(&name).ok_or_else(|| unknown(&name))
+    AmountKind::named(&name).ok_or_else(|| unknown(&name))
 }

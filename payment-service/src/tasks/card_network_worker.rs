@@ -13,7 +13,8 @@
 //! Meanwhile, other responses are recorded.
 //!
 //! A job may run twice: if its lease expires before its response is recorded, another replica takes over. The card
-//! network recognises both requests by their idempotency key, and only one of the two responses is recorded.
+//! network recognises the second request by its idempotency key. (A void has none, because it is idempotent.) Only one
+//! of the two responses is recorded.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -222,7 +223,7 @@ fn not_recorded(write: &Write, why: &dyn Display) {
 
 /// When the first payment is due again.
 fn when_due(store: &Store, recorded: &[Recorded]) -> Option<Instant> {
-    let due = |recorded: &Recorded| if let Recorded::More(due) = recorded { Some(*due) } else { None };
+    let due = |recorded: &Recorded| if let Recorded::DueAgain(due) = recorded { Some(*due) } else { None };
     recorded.iter().filter_map(due).min().map(|due| instant_of(due - store.db().now()))
 }
 

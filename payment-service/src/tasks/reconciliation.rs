@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clients::card_network::{CardNetwork, StatementError, charge_key, payment_of};
-use crate::domain::{Charge, Difference, Figure, Payment};
+use crate::domain::{AmountKind, Charge, Difference, Payment};
 use crate::store::Store;
 
 const PAGE: usize = 500;
@@ -123,7 +123,7 @@ pub async fn reconcile(store: &Store, network: &CardNetwork, page: usize) -> Res
         }
         (last_payment, last_key) = (before.last().map(|payment| payment.id).or(last_payment), end);
     }
-    let gone: BTreeSet<(String, Figure)> =
+    let gone: BTreeSet<(String, AmountKind)> =
         known.difference(&found).filter(|(key, _)| !skipped.contains(key)).cloned().collect();
     if !gone.is_empty() {
         store.db().transaction(async |tx| store.resolve_differences(tx, &gone).await).await?;

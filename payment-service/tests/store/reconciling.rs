@@ -7,7 +7,7 @@ use futures_util::future::join;
 use payment_service::card_network;
 use payment_service::card_network::store::AuthorizationRequest;
 use payment_service::clients::card_network::{CardNetwork, charge_key};
-use payment_service::domain::{Amount, Difference, Figure};
+use payment_service::domain::{Amount, AmountKind, Difference};
 use payment_service::tasks::reconciliation::{Progress, reconcile, run as run_task};
 use serde_json::json;
 use shared::db::{Db, DbError, Tx};
@@ -24,7 +24,7 @@ async fn no_difference_is_hidden_between_two_pages_or_before_or_after_all() {
         for _ in 0..5 {
             // The card network never heard of it.
             let payment = replica.captured().await;
-            expected.insert((charge_key(payment.id), Figure::Captured));
+            expected.insert((charge_key(payment.id), AmountKind::Captured));
             strangers.push(format!("{}-b", payment.id));
         }
         for key in strangers {
@@ -32,7 +32,7 @@ async fn no_difference_is_hidden_between_two_pages_or_before_or_after_all() {
                 "key": key, "order_id": "o", "amount": 500, "currency": "EUR", "token": "tok_visa"
             });
             network.post("/authorizations", charge).await.expect(201);
-            expected.insert((key, Figure::Held));
+            expected.insert((key, AmountKind::Held));
         }
         reconcile(&replica.store, &client, 2).await.unwrap();
         assert_eq!(replica.store.open_differences().await.unwrap(), expected);
@@ -90,7 +90,7 @@ async fn a_comparison_ends_immediately_when_the_service_stops() {
 async fn find(replica: &Replica, first: &str, second: &str, both: &Barrier) -> Result<(), DbError> {
     let amount = |amount| Amount { amount, currency: "EUR".to_owned() };
     let found = |key: &str| {
-        let difference = Difference { figure: Figure::Captured, ours: amount(0), theirs: amount(500) };
+        let difference = Difference { figure: AmountKind::Captured, ours: amount(0), theirs: amount(500) };
         [(key.to_owned(), None, difference)]
     };
     let found = async |tx: &mut Tx| {

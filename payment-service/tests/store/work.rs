@@ -116,7 +116,7 @@ async fn a_request_without_a_response_leads_to_a_status_query_and_is_not_repeate
         let purchase = purchase();
         replica.authorize(&purchase).await.unwrap();
         let job = replica.job().unwrap();
-        assert!(matches!(replica.respond(&job, NetworkResponse::Missing).await, Recorded::More(_)));
+        assert!(matches!(replica.respond(&job, NetworkResponse::Missing).await, Recorded::DueAgain(_)));
         assert_eq!(replica.status(purchase.id).await, "unknown");
         let again = replica.claim(10).await.remove(0);
         assert_eq!(again.payment.next_request(), Some(NetworkRequest::Status));
