@@ -30,11 +30,11 @@ pub async fn edge(
     }
     let policies = policies_of(&request, &gateway);
     let Some(policies) = policies else { return proxy::proxy(request, payload, gateway, engine, log).await };
-    Box::pin(with(&policies, request, payload, gateway, engine, log)).await
+    Box::pin(serve_with_policies(&policies, request, payload, gateway, engine, log)).await
 }
 
 /// Serves a request of a route with policies.
-async fn with(
+async fn serve_with_policies(
     policies: &Policies,
     request: HttpRequest,
     payload: Payload,

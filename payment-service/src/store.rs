@@ -101,7 +101,7 @@ impl Store {
         match rows::insert(tx, &payment, due, traceparent).await? {
             Inserted::New => self.dispatch(tx, payment, None, due, traceparent),
             Inserted::Exists => {
-                let payment = locked(tx, payment.id).await?;
+                let payment = lock(tx, payment.id).await?;
                 self.notify(tx, &payment, payment.settled_outcome(), traceparent);
             }
         }
@@ -148,7 +148,7 @@ impl Store {
         reason: &str,
         traceparent: Option<&str>,
     ) -> Result<Refund, Error> {
-        let payment = locked(tx, id).await?;
+        let payment = lock(tx, id).await?;
         let version = payment.version;
         let (change, refund) = payment.refund(amount, reason, tx.now())?;
         self.write(tx, version, change, traceparent).await?;
@@ -192,7 +192,7 @@ impl Store {
     }
 
     pub async fn payment(&self, id: Uuid) -> Result<Option<Payment>, DbError> {
-        rows::one(&self.db, id).await
+        rows::by_id(&self.db, id).await
     }
 
     /// A page, newest first, and one payment more.
@@ -202,11 +202,11 @@ impl Store {
 
     /// The first `limit` payments above `after`, in the order of their ids.
     pub async fn payments_after(&self, after: Option<Uuid>, limit: usize) -> Result<Vec<Payment>, DbError> {
-        rows::after(&self.db, after, limit as i64).await
+        rows::page_after(&self.db, after, limit as i64).await
     }
 
     pub async fn payments_of(&self, ids: &BTreeSet<Uuid>) -> Result<Vec<Payment>, DbError> {
-        rows::of(&self.db, ids).await
+        rows::by_ids(&self.db, ids).await
     }
 
     /// Records at the end of `tx` where the card network contradicts the books: key of the charge, payment, difference.
@@ -262,7 +262,7 @@ impl Store {
         traceparent: Option<&str>,
         command: impl FnOnce(Payment, OffsetDateTime) -> Result<Reaction, Refusal>,
     ) -> Result<(), Error> {
-        let payment = locked(tx, id).await?;
+        let payment = lock(tx, id).await?;
         match command(payment.clone(), tx.now())? {
             Reaction::Changed(change) => self.write(tx, payment.version, *change, traceparent).await?,
             Reaction::Unchanged(notice) => self.notify(tx, &payment, notice, traceparent),
@@ -334,8 +334,8 @@ impl Store {
     }
 }
 
-async fn locked(tx: &mut Tx, id: Uuid) -> Result<Payment, Error> {
-    rows::locked(tx, id).await?.ok_or(Error::NotFound)
+async fn lock(tx: &mut Tx, id: Uuid) -> Result<Payment, Error> {
+    rows::lock(tx, id).await?.ok_or(Error::NotFound)
 }
 
 async fn next_refund(tx: &mut Tx, payment: &Payment) -> Result<Option<Refund>, DbError> {

@@ -88,12 +88,12 @@ fn bind_changing(query: Query, payment: &Payment, due: Option<OffsetDateTime>) -
 }
 
 /// The row is locked until the end of `tx`.
-pub(super) async fn locked(tx: &mut Tx, id: Uuid) -> Result<Option<Payment>, DbError> {
+pub(super) async fn lock(tx: &mut Tx, id: Uuid) -> Result<Option<Payment>, DbError> {
     let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id = $1 FOR UPDATE")).bind(id);
     select.fetch_optional(tx).await?.as_ref().map(payment).transpose()
 }
 
-pub(super) async fn one<'c>(conn: impl Into<Conn<'c>>, id: Uuid) -> Result<Option<Payment>, DbError> {
+pub(super) async fn by_id<'c>(conn: impl Into<Conn<'c>>, id: Uuid) -> Result<Option<Payment>, DbError> {
     let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id = $1")).bind(id);
     select.fetch_optional(conn).await?.as_ref().map(payment).transpose()
 }
@@ -115,13 +115,13 @@ pub(super) async fn list(db: &Db, filter: Filter, paging: &Paging) -> Result<Vec
     select.bind(paging.fetch()).fetch_all(db).await?.iter().map(payment).collect()
 }
 
-pub(super) async fn after(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<Payment>, DbError> {
+pub(super) async fn page_after(db: &Db, after: Option<Uuid>, limit: i64) -> Result<Vec<Payment>, DbError> {
     let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id > $1 ORDER BY id LIMIT $2"));
     let rows = select.bind(after.unwrap_or(Uuid::nil())).bind(limit).fetch_all(db).await?;
     rows.iter().map(payment).collect()
 }
 
-pub(super) async fn of(db: &Db, ids: &BTreeSet<Uuid>) -> Result<Vec<Payment>, DbError> {
+pub(super) async fn by_ids(db: &Db, ids: &BTreeSet<Uuid>) -> Result<Vec<Payment>, DbError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
