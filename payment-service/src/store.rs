@@ -212,7 +212,7 @@ impl Store {
     /// Records at the end of `tx` where the card network contradicts the books: key of the charge, payment, difference.
     pub fn write_differences(&self, tx: &mut Tx, differences: &[(String, Option<Uuid>, Difference)]) {
         for (key, payment_id, difference) in differences {
-            differences::write_last(tx, key, *payment_id, difference);
+            differences::defer(tx, key, *payment_id, difference);
         }
     }
 
@@ -300,7 +300,7 @@ impl Store {
             refunds::write(tx, refund).await?;
         }
         if let Some(transfer) = &change.transfer {
-            ledger::write_last(tx, change.payment.id, transfer, change.payment.updated_at);
+            ledger::defer(tx, change.payment.id, transfer, change.payment.updated_at);
         }
         tx.on_commit(metrics::count_on_commit(change));
         self.notify(tx, &change.payment, change.notice.clone(), traceparent);

@@ -19,8 +19,8 @@ mod commit_delay; // group commit
 mod connect; // DATABASE_URL, migrations
 #[cfg(feature = "postgres")]
 mod connections; // connections to PostgreSQL, kept between their uses
+mod deferred; // writes at the end of a transaction
 mod error; // errors a service handles
-mod last; // writes at the end of a transaction
 #[cfg(feature = "postgres")]
 mod migrate; // PostgreSQL, while other programs use it
 #[cfg(feature = "postgres")]
@@ -33,17 +33,17 @@ mod span; // of a transaction
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(test, feature = "testing"))]
+mod test_hooks;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(feature = "sqlite")]
 mod text; // SQLite's text representations
 mod value; // types of parameters and columns
-#[cfg(any(test, feature = "testing"))]
-mod watched;
 
 pub use commit_delay::CommitDelay;
 pub use connect::{DbConfig, Migrations, OpenError};
+pub use deferred::DeferredWrite;
 pub use error::DbError;
-pub use last::LastWrite;
 #[cfg(test)]
 pub(crate) use prune::BATCH;
 pub use prune::Retention;
@@ -58,7 +58,7 @@ use std::sync::{
 use std::time::Duration;
 
 use clock::Clock;
-use last::LastWrites;
+use deferred::DeferredWrites;
 use span::TxSpan;
 use time::OffsetDateTime;
 
@@ -123,8 +123,8 @@ impl Db {
             Pools::Postgres { connections, .. } => TxInner::Postgres(connections.begin(lock_timeout).await?),
         };
         span.begun(since);
-        let last = LastWrites::default();
-        Ok(Tx { inner, clock: self.1.clone(), last, on_commit: Vec::new(), span, has_failed: false })
+        let deferred = DeferredWrites::default();
+        Ok(Tx { inner, clock: self.1.clone(), deferred, on_commit: Vec::new(), span, has_failed: false })
     }
 
     /// Like [`Db::begin`]; until it ends, others wait: on SQLite all that write, on PostgreSQL those that claim an
@@ -276,7 +276,7 @@ fn measure(name: &str, (used, idle, most): (usize, usize, u32), readings: &mut R
 /// Hook for tests: records each statement, and can crash the program before it.
 fn about_to(run: &str) {
     #[cfg(any(test, feature = "testing"))]
-    watched::about_to(run);
+    test_hooks::about_to(run);
     #[cfg(not(any(test, feature = "testing")))]
     let _ = run;
 }
@@ -285,7 +285,7 @@ fn about_to(run: &str) {
 pub struct Tx {
     inner: TxInner,
     clock: Clock,
-    last: LastWrites,
+    deferred: DeferredWrites,
     on_commit: Vec<Box<dyn FnOnce() + Send>>,
     span: TxSpan,
     /// A statement has failed.
@@ -336,14 +336,14 @@ impl Tx {
     }
 
     /// The write of type `T` at the end of this transaction; empty at first.
-    pub fn last<T: LastWrite + Default>(&mut self) -> &mut T {
-        self.last.get()
+    pub fn deferred<T: DeferredWrite + Default>(&mut self) -> &mut T {
+        self.deferred.get()
     }
 
-    /// Runs the [last writes](Tx::last) now, for a caller that treats their errors unlike those of the commit.
-    pub async fn write_last(&mut self) -> Result<(), DbError> {
+    /// Runs the [deferred writes](Tx::deferred) now, for a caller that treats their errors unlike those of the commit.
+    pub async fn write_deferred(&mut self) -> Result<(), DbError> {
         loop {
-            let writes = self.last.take();
+            let writes = self.deferred.take();
             if writes.is_empty() {
                 return Ok(());
             }
@@ -353,11 +353,11 @@ impl Tx {
         }
     }
 
-    /// Runs the last writes, commits, and runs the `on_commit` actions. After an error it is unknown whether the
+    /// Runs the deferred writes, commits, and runs the `on_commit` actions. After an error it is unknown whether the
     /// transaction is committed. A transaction with a failed statement is rolled back: PostgreSQL would answer its
     /// `COMMIT` with a rollback that looks like a success.
     pub async fn commit(mut self) -> Result<(), DbError> {
-        self.write_last().await?;
+        self.write_deferred().await?;
         if self.has_failed {
             let why = "a statement of this transaction has failed".to_owned();
             return Err(DbError::Refused(sqlx::Error::Protocol(why)));

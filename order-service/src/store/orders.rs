@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::client::Context;
-use shared::db::{DbError, LastWrite, Query, Tx, placeholders, query};
+use shared::db::{DbError, DeferredWrite, Query, Tx, placeholders, query};
 use shared::trace::SpanKind;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -156,7 +156,7 @@ impl Store {
             span.set("saga.cause", cause.name);
             span.set("saga.attempt", cause.attempt);
         });
-        tx.last::<NewTimelineEntries>().0.push(NewTimelineEntry {
+        tx.deferred::<NewTimelineEntries>().0.push(NewTimelineEntry {
             order_id: order.id,
             version: order.version(),
             at: order.updated_at(),
@@ -185,7 +185,7 @@ impl Store {
         }
         if reserves {
             // The rows of the stock are locked until the commit, so everything else is written before.
-            tx.write_last().await?;
+            tx.write_deferred().await?;
             reserve(tx, &order.lines).await?;
         }
         let (notifier, order) = (self.notifier.clone(), order.clone());
@@ -215,7 +215,7 @@ struct NewTimelineEntry {
 struct NewTimelineEntries(Vec<NewTimelineEntry>);
 
 #[async_trait(?Send)]
-impl LastWrite for NewTimelineEntries {
+impl DeferredWrite for NewTimelineEntries {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let insert = query(format!(
             "INSERT INTO order_events (order_id, version, at, from_status, to_status, reason, cause, \

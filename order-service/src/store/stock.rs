@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use shared::db::{DbError, LastWrite, Tx, query};
+use shared::db::{DbError, DeferredWrite, Tx, query};
 use uuid::Uuid;
 
 use super::{Store, rows};
@@ -61,7 +61,7 @@ pub(super) async fn reserve(tx: &mut Tx, lines: &[Line]) -> Result<(), Error> {
 
 /// Moves the quantities of `lines` between two columns at the end of the transaction. The order already holds them.
 pub(super) fn move_at_end(tx: &mut Tx, lines: &[Line], from: StockColumn, to: StockColumn) {
-    let moves = tx.last::<Moves>();
+    let moves = tx.deferred::<Moves>();
     for line in lines {
         *moves.0.entry(Move { product_id: line.product_id, from, to }).or_default() += line.quantity.get();
     }
@@ -91,7 +91,7 @@ impl Move {
 }
 
 #[async_trait(?Send)]
-impl LastWrite for Moves {
+impl DeferredWrite for Moves {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let Self(moves) = *self;
         for (change, quantity) in moves {

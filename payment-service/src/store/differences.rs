@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use shared::db::{Db, DbError, LastWrite, Row, Tx, query};
+use shared::db::{Db, DbError, DeferredWrite, Row, Tx, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -35,13 +35,13 @@ pub struct Position {
 struct Found(BTreeMap<(String, AmountKind), (Option<Uuid>, Difference)>);
 
 /// Writes a difference at the end of `tx`, or updates the figures of a known one.
-pub(super) fn write_last(tx: &mut Tx, key: &str, payment_id: Option<Uuid>, difference: &Difference) {
+pub(super) fn defer(tx: &mut Tx, key: &str, payment_id: Option<Uuid>, difference: &Difference) {
     let found = (payment_id, difference.clone());
-    tx.last::<Found>().0.insert((key.to_owned(), difference.figure), found);
+    tx.deferred::<Found>().0.insert((key.to_owned(), difference.figure), found);
 }
 
 #[async_trait(?Send)]
-impl LastWrite for Found {
+impl DeferredWrite for Found {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let Self(found) = *self;
         for ((key, _), (payment_id, difference)) in &found {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use shared::db::{Db, DbError, LastWrite, Row, Tx, placeholders, query};
+use shared::db::{Db, DbError, DeferredWrite, Row, Tx, placeholders, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -42,10 +42,10 @@ pub struct Balance {
 }
 
 /// Writes both entries of `transfer`, and adds them to the totals, at the end of `tx`.
-pub(super) fn write_last(tx: &mut Tx, payment_id: Uuid, transfer: &Transfer, at: OffsetDateTime) {
-    tx.last::<NewTransfers>().0.push((payment_id, *transfer, at));
+pub(super) fn defer(tx: &mut Tx, payment_id: Uuid, transfer: &Transfer, at: OffsetDateTime) {
+    tx.deferred::<NewTransfers>().0.push((payment_id, *transfer, at));
     let currency = transfer.amount.currency();
-    let totals = tx.last::<Totals>();
+    let totals = tx.deferred::<Totals>();
     totals.slot = (payment_id.as_u128() % SLOTS) as i64;
     for (account, amount) in transfer.entries() {
         let change = totals.changes.entry((account, currency)).or_default();
@@ -59,7 +59,7 @@ pub(super) fn write_last(tx: &mut Tx, payment_id: Uuid, transfer: &Transfer, at:
 struct NewTransfers(Vec<(Uuid, Transfer, OffsetDateTime)>);
 
 #[async_trait(?Send)]
-impl LastWrite for NewTransfers {
+impl DeferredWrite for NewTransfers {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let insert = query(format!(
             "INSERT INTO ledger_entries (payment_id, cause, account, amount, currency, at) VALUES {}",
@@ -80,7 +80,7 @@ impl LastWrite for NewTransfers {
 }
 
 #[async_trait(?Send)]
-impl LastWrite for Totals {
+impl DeferredWrite for Totals {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let Self { slot, changes } = *self;
         // The rows are locked in the order in which they are listed.

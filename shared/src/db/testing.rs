@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-pub use super::watched::{OF_A_TEST, crash_at, multiply, query_plans, sequential_scans, whole_table_reads};
+pub use super::test_hooks::{
+    OF_A_TEST, crash_at, multiply, query_plans, sequential_scans, whole_table_reads,
+};
 use super::{Db, DbConfig, Migrations};
 
 thread_local! {

@@ -143,7 +143,7 @@ impl Inbox {
             return Ok(Received::Duplicate);
         }
         let handled = match self.handle(&mut tx, event, delivery).await {
-            Ok(()) => write_last(&mut tx).await,
+            Ok(()) => write_deferred(&mut tx).await,
             failed => failed,
         };
         match handled {
@@ -164,7 +164,7 @@ impl Inbox {
     /// Handles a dead letter. Its id is in the inbox already.
     pub(super) async fn replay(&self, tx: &mut Tx, event: &Event) -> Result<(), HandleError> {
         self.handle(tx, event, Delivery { attempt: 1 }).await?;
-        write_last(tx).await
+        write_deferred(tx).await
     }
 
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError> {
@@ -224,9 +224,9 @@ impl Inbox {
     }
 }
 
-/// Runs the last writes of the handlers of `tx`.
-async fn write_last(tx: &mut Tx) -> Result<(), HandleError> {
-    let written = unless_panics(async { Ok(tx.write_last().await?) });
+/// Runs the deferred writes of the handlers of `tx`.
+async fn write_deferred(tx: &mut Tx) -> Result<(), HandleError> {
+    let written = unless_panics(async { Ok(tx.write_deferred().await?) });
     written.await.map_err(|error| match error {
         HandleError::Db(DbError::Contradiction(why)) => HandleError::Rejected(why),
         error => error,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 
 use super::Event;
-use crate::db::{DbError, LastWrite, Tx, placeholders, query};
+use crate::db::{DbError, DeferredWrite, Tx, placeholders, query};
 use crate::resilience::Backoff;
 
 /// The duration of a relay's claim on an event. After it, another relay may send the event. Sending an event twice is
@@ -66,7 +66,7 @@ impl Outbox {
     /// events of the subject are unsent, the event stays unclaimed until they are sent. Concurrent writers of events
     /// with one subject must hold a common lock. Otherwise, the order of their events is undefined.
     pub fn put(&self, tx: &mut Tx, destination: &str, event: Event) {
-        let new = tx.last::<NewEvents>();
+        let new = tx.deferred::<NewEvents>();
         new.outbox.get_or_insert_with(|| self.clone());
         new.events.push((destination.to_owned(), event));
     }
@@ -80,7 +80,7 @@ struct NewEvents {
 }
 
 #[async_trait(?Send)]
-impl LastWrite for NewEvents {
+impl DeferredWrite for NewEvents {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let Self { outbox: Some(Outbox { relay, committed }), events } = *self else { return Ok(()) };
         let now = tx.now();

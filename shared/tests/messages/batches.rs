@@ -81,7 +81,7 @@ async fn an_event_whose_predecessor_was_sent_before_its_commit_does_not_wait_for
         put(&sender, &other, event("thing.done.v1", &subject, 1)).await;
         let mut tx = sender.begin().await.unwrap();
         outbox.put(&mut tx, "receiver", event("thing.done.v1", &subject, 2));
-        tx.write_last().await.unwrap();
+        tx.write_deferred().await.unwrap();
         let sent = query("UPDATE outbox SET sent_at = created_at WHERE subject = $1");
         sent.bind(subject.as_str()).execute(&sender).await.unwrap();
         let begun = Instant::now();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shared::auth::{Authenticator, Calls};
 use shared::config::Variable as _;
 use shared::db::testing::{databases, sqlite_url};
-use shared::db::{Db, DbConfig, DbError, LastWrite, Migrations, Tx, query};
+use shared::db::{Db, DbConfig, DbError, DeferredWrite, Migrations, Tx, query};
 use shared::messages::{
     Delivery, Event, HandleError, Handler, HttpTransport, Messages, MessagesUrl, Nats, Outbox, Outgoing,
     Relay, SendError, Transport, Upcast,
@@ -107,16 +107,16 @@ impl Handler for RecordingHandler {
     }
 }
 
-/// A last write that fails.
+/// A deferred write that fails.
 #[derive(Default)]
 struct BadEnd {
     panics: bool,
 }
 
 #[async_trait(?Send)]
-impl LastWrite for BadEnd {
+impl DeferredWrite for BadEnd {
     async fn write(self: Box<Self>, _: &mut Tx) -> Result<(), DbError> {
-        assert!(!self.panics, "a mistake in a last write");
+        assert!(!self.panics, "a mistake in a deferred write");
         Err(DbError::Contradiction("less than nothing".to_owned()))
     }
 }

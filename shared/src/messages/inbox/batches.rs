@@ -1,4 +1,4 @@
-//! Group commit: one transaction for up to 32 events that have arrived while the last one ran.
+//! Group commit: while a transaction runs, new events wait. The next transaction handles all of them, at most 32.
 //!
 //! ```text
 //! receive ──► waiting ──► at most 32 in one transaction ──► answers
@@ -21,7 +21,7 @@ use futures_util::stream;
 use prometheus::{Histogram, register_histogram};
 use tokio::sync::oneshot;
 
-use super::{Delivery, HandleError, Inbox, Received, write_last};
+use super::{Delivery, HandleError, Inbox, Received, write_deferred};
 use crate::db::{CommitDelay, DbError};
 use crate::messages::Event;
 use crate::trace::Current;
@@ -236,7 +236,7 @@ impl Inbox {
                 received.push(Received::Duplicate);
             }
         }
-        write_last(&mut tx).await?;
+        write_deferred(&mut tx).await?;
         tx.commit().await?;
         Ok(received)
     }

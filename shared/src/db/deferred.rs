@@ -13,7 +13,7 @@ use super::{DbError, Tx};
 
 /// Changes that a transaction writes at its end. Until then, its own reads do not see them.
 #[async_trait(?Send)]
-pub trait LastWrite: Any + Send {
+pub trait DeferredWrite: Any + Send {
     /// To prevent deadlocks, every transaction must lock the rows in the same order. A
     /// [contradiction](DbError::Contradiction) means for the inbox that its event can never be handled.
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError>;
@@ -26,18 +26,18 @@ pub trait LastWrite: Any + Send {
 
 /// At most one write of each type, in the order of the types' names: the same in every build of the program.
 #[derive(Default)]
-pub(super) struct LastWrites(BTreeMap<(&'static str, TypeId), Box<dyn LastWrite>>);
+pub(super) struct DeferredWrites(BTreeMap<(&'static str, TypeId), Box<dyn DeferredWrite>>);
 
-impl LastWrites {
+impl DeferredWrites {
     #[allow(clippy::expect_used, reason = "the key is the type of the value")]
-    pub(super) fn get<T: LastWrite + Default>(&mut self) -> &mut T {
+    pub(super) fn get<T: DeferredWrite + Default>(&mut self) -> &mut T {
         let write =
             self.0.entry((type_name::<T>(), TypeId::of::<T>())).or_insert_with(|| Box::new(T::default()));
         let write: &mut dyn Any = write.as_mut();
         write.downcast_mut().expect("the key is the type of the value")
     }
 
-    pub(super) fn take(&mut self) -> Vec<Box<dyn LastWrite>> {
+    pub(super) fn take(&mut self) -> Vec<Box<dyn DeferredWrite>> {
         let mut writes: Vec<_> = std::mem::take(&mut self.0).into_values().collect();
         writes.sort_by_key(|write| write.locks_contended_rows());
         writes
