@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 use architecture::cycles::{Crate, code};
 
-/// The rooms of a service, in the order of `lib.rs`. A missing room means "does not do this".
-const ROOMS: [&str; 12] = [
+/// The modules of a service, in the order of `lib.rs`. A missing module means "does not do this".
+const MODULES: [&str; 12] = [
     "config", "app", "routes", "views", "domain", "checkout", "store", "messages", "clients", "tasks",
     "error", "metrics",
 ];
 
 /// What only one service has.
-const MORE_ROOMS: [(&str, &str); 3] =
+const MORE_MODULES: [(&str, &str); 3] =
     [("user-service", "passwords"), ("user-service", "tokens"), ("payment-service", "card_network")];
 
 fn root() -> PathBuf {
@@ -155,22 +155,26 @@ fn no_service_depends_on_another() {
 }
 
 #[test]
-fn every_service_has_the_same_rooms_in_the_same_order() {
+fn every_service_has_the_same_modules_in_the_same_order() {
     for service in services() {
         let lib = format!("{service}/src/lib.rs");
         let text = text(&lib);
-        let rooms = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.split(';').next());
-        let own = |room: &&str| MORE_ROOMS.contains(&(service.as_str(), *room));
-        let rooms: Vec<&str> = rooms.filter(|room| !own(room)).collect();
-        for room in &rooms {
-            assert!(ROOMS.contains(room), "{lib}: {room} is no room of a service");
+        let modules = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.split(';').next());
+        let own = |module: &&str| MORE_MODULES.contains(&(service.as_str(), *module));
+        let modules: Vec<&str> = modules.filter(|module| !own(module)).collect();
+        for module in &modules {
+            assert!(
+                MODULES.contains(module),
+                "{lib}: {module} is not one of the modules that a service may have"
+            );
         }
-        let in_order: Vec<&str> = ROOMS.into_iter().filter(|room| rooms.contains(room)).collect();
-        assert_eq!(rooms, in_order, "{lib}: the order of the rooms");
+        let in_order: Vec<&str> = MODULES.into_iter().filter(|module| modules.contains(module)).collect();
+        assert_eq!(modules, in_order, "{lib}: the order of the modules");
         for file in sources_of(&service) {
             let path = file.strip_prefix(root().join(&service).join("src")).unwrap();
-            let room = path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-            let is_known = rooms.contains(&room) || own(&room) || ["lib", "main", "bin"].contains(&room);
+            let module = path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+            let is_known =
+                modules.contains(&module) || own(&module) || ["lib", "main", "bin"].contains(&module);
             assert!(is_known, "{}: not in {lib}", name(&file));
         }
     }
