@@ -23,7 +23,8 @@
 //!
 //! A stuck saga waits for a late event or an admin. If the order was cancelled during step 4, the saga continues to wait
 //! for the result of the capture. When its deadline passes, it voids the payment instead of becoming stuck. The saga
-//! cannot repeat `Authorize`, because the payment token is not stored.
+//! cannot create `Authorize` a second time, because the order does not store the payment token. (The token is in the
+//! command's row of the outbox until that row is pruned.)
 //!
 //! This module is pure. The store locks the order, calls [`handle`], and writes the changed order, its saga
 //! and the effects in one transaction.

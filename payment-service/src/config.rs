@@ -1,4 +1,4 @@
-//! The configuration.
+//! Environment variables, and the time limits, which are constants.
 
 use std::time::Duration;
 

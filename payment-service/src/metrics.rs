@@ -1,4 +1,4 @@
-//! Metrics of this service.
+//! Counts the outcomes of payments and refunds, and the money that moved.
 
 use std::sync::LazyLock;
 

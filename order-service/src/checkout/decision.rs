@@ -41,7 +41,8 @@ pub enum Trigger {
 /// A command to payment-service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Hold the money. The token is not stored, so this command is sent only once.
+    /// Hold the money. The order does not store the token, so the saga creates this command only once. The relay may
+    /// deliver it more than once.
     Authorize(PaymentToken),
     /// Take the money that is held.
     Capture,

@@ -1,4 +1,4 @@
-//! The configuration.
+//! Environment variables of the simulated card network.
 
 use shared::config::{ConfigError, Vars};
 use shared::db::DbConfig;

@@ -1,7 +1,8 @@
 //! The HTTP client of the card network.
 //!
-//! The idempotency key of an operation is derived from the payment, so repeating a request never charges
-//! twice. A missing response is not a refusal: a status query finds out what happened.
+//! Each authorization, capture and refund has an idempotency key, so a repeated request moves no money twice. A void
+//! needs no key: it is idempotent. A missing response is not a refusal. After an authorization or a capture, a status
+//! query finds out what happened. A void or a refund is sent again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -20,7 +20,7 @@ pub struct Payment(PaymentRecord);
 /// The data of a payment, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentRecord {
-    /// Chosen by order-service. The idempotency keys at the card network are derived from it.
+    /// Chosen by order-service. The idempotency keys of the authorization and the capture are derived from it.
     pub id: Uuid,
     pub order_id: Uuid,
     pub customer_id: Uuid,
@@ -30,7 +30,7 @@ pub struct PaymentRecord {
     pub refund_pending: Money,
     /// Whether order-service wants everything refunded. It gets an event when that is done.
     pub refund_all: bool,
-    /// Stands for the card at the card network. Deleted after the authorization.
+    /// Stands for the card at the card network. Deleted when the authorization has a result, or is given up.
     pub token: Option<String>,
     pub state: State,
     pub decline_code: Option<String>,

@@ -30,7 +30,8 @@ pub enum Status {
     Refunding,
     PartiallyRefunded,
     Refunded,
-    /// The card network did not respond to a request; a status query will find out what it did.
+    /// The card network did not respond to an authorization or a capture. A status query, or the response to a void,
+    /// shows what it did.
     Unknown,
 }
 
@@ -90,9 +91,10 @@ pub enum Trigger {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
     To(State),
-    /// It has happened already, or a stronger operation is running.
+    /// The state stays the same. A command gets the known outcome once more, if there is one. A void or a refund
+    /// without a response is sent again.
     Ignored,
-    /// The command came too early, or the card network contradicts itself.
+    /// The state does not allow the command, or contradicts the response of the card network.
     Invalid,
 }
 
@@ -151,7 +153,7 @@ impl State {
             },
             Trigger::NoResponse => match intent {
                 Some(intent @ (Authorize | Capture)) => to(Unknown, intent),
-                // A void or a refund is safe to repeat under the same key.
+                // A void is idempotent, and a refund has its own idempotency key. So both can be repeated.
                 Some(Void | Refund) => Ignored,
                 None => Invalid,
             },

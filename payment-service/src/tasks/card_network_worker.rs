@@ -8,9 +8,9 @@
 //!   └─► request to the card network ─► apply the response to the payment ─► record, unless fenced
 //! ```
 //!
-//! One transaction records all responses that have arrived while the last one ran. If it fails, each response is
-//! recorded alone: again and again while the database is unavailable or the row is locked, until the lease has expired.
-//! Meanwhile, other responses are recorded.
+//! While a transaction records responses, new responses wait. The next transaction records all of them. If it fails,
+//! each response is recorded alone: again and again while the database is unavailable or the row is locked, until the
+//! lease has expired. Meanwhile, other responses are recorded.
 //!
 //! A job may run twice: if its lease expires before its response is recorded, another replica takes over. The card
 //! network recognises the second request by its idempotency key. (A void has none, because it is idempotent.) Only one
@@ -38,8 +38,8 @@ use crate::config::Timing;
 use crate::domain::{Change, Difference};
 use crate::store::{Job, Recorded, Store};
 
-/// Jobs of one replica: those that a claim may bring, that run, or whose responses wait to be recorded. The responses of
-/// the transaction that runs come on top.
+/// At most this many jobs of a replica at a time: reserved for the running claim, running, or with a response that
+/// waits to be recorded. Responses that a shared transaction is recording do not count.
 const MAX_CONCURRENT: usize = 64;
 /// Jobs of one claim. A claim may have to wait for the database; meanwhile, there is room for jobs that are leased to this
 /// replica.

@@ -1,4 +1,4 @@
-//! Hides secrets in the payloads that admins see: a payment token, for example, is deleted with its payment's decision.
+//! Payloads may contain secrets, such as payment tokens. They are masked before an admin sees them.
 
 use serde_json::Value;
 
