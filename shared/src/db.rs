@@ -71,7 +71,10 @@ const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A pool of connections to a database; clones share it.
 #[derive(Clone, Debug)]
-pub struct Db(Pools, Clock);
+pub struct Db {
+    pools: Pools,
+    clock: Clock,
+}
 
 #[derive(Clone, Debug)]
 enum Pools {
@@ -87,14 +90,17 @@ impl Db {
     pub async fn open(config: &DbConfig, migrations: Migrations) -> Result<Self, OpenError> {
         let db = match config.url.split(':').next().unwrap_or_default() {
             #[cfg(feature = "sqlite")]
-            "sqlite" => Self(Pools::Sqlite(sqlite::open(config, migrations.sqlite).await?), Clock::Process),
+            "sqlite" => {
+                let connections = sqlite::open(config, migrations.sqlite).await?;
+                Self { pools: Pools::Sqlite(connections), clock: Clock::Process }
+            }
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
                 let (pool, timeout) = postgres::open(config, migrations.postgres).await?;
                 let connections = connections::Connections::new(pool, config.acquire_timeout, timeout);
                 let clock = Clock::of(&connections).await?;
                 let (max_skew, ahead) = (config.max_clock_skew, Arc::default());
-                Self(Pools::Postgres { connections, max_skew, ahead }, clock)
+                Self { pools: Pools::Postgres { connections, max_skew, ahead }, clock }
             }
             _ => return Err(OpenError::Scheme),
         };
@@ -116,7 +122,7 @@ impl Db {
         #[cfg(not(feature = "postgres"))]
         let _ = lock_timeout;
         let (mut span, since) = TxSpan::begin(self.system());
-        let inner = match &self.0 {
+        let inner = match &self.pools {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite(connections) => TxInner::Sqlite(connections.begin().await?),
             #[cfg(feature = "postgres")]
@@ -124,7 +130,7 @@ impl Db {
         };
         span.begun(since);
         let deferred = DeferredWrites::default();
-        Ok(Tx { inner, clock: self.1.clone(), deferred, on_commit: Vec::new(), span, has_failed: false })
+        Ok(Tx { inner, clock: self.clock.clone(), deferred, on_commit: Vec::new(), span, has_failed: false })
     }
 
     /// Like [`Db::begin`]; until it ends, others wait: on SQLite all that write, on PostgreSQL those that claim an
@@ -160,7 +166,7 @@ impl Db {
 
     /// The database's time: for whatever another replica compares.
     pub fn now(&self) -> OffsetDateTime {
-        self.1.now()
+        self.clock.now()
     }
 
     /// How far this process's clock is ahead of the database's, in seconds.
@@ -169,7 +175,7 @@ impl Db {
     }
 
     fn pretended_skew(&self) -> f64 {
-        match &self.0 {
+        match &self.pools {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite(_) => 0.0,
             #[cfg(feature = "postgres")]
@@ -181,7 +187,7 @@ impl Db {
 
     /// Lets this process's clock seem to be a minute ahead of the server's. `false` without a server. For the lab.
     pub(crate) fn pretend_ahead(&self, is_ahead: bool) -> bool {
-        match &self.0 {
+        match &self.pools {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite(_) => {
                 let _ = is_ahead;
@@ -197,7 +203,7 @@ impl Db {
 
     /// Fails, with a reason, if the clocks differ too much: tokens are checked by this process's clock.
     pub fn check_clock(&self) -> Result<(), String> {
-        match &self.0 {
+        match &self.pools {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite(_) => Ok(()),
             #[cfg(feature = "postgres")]
@@ -207,11 +213,11 @@ impl Db {
 
     /// Asks the database for its time, from which [`Db::now`] counts on.
     pub async fn correct_clock(&self) -> Result<(), DbError> {
-        match &self.0 {
+        match &self.pools {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite(_) => Ok(()),
             #[cfg(feature = "postgres")]
-            Pools::Postgres { connections, .. } => Ok(self.1.correct(connections).await?),
+            Pools::Postgres { connections, .. } => Ok(self.clock.correct(connections).await?),
         }
     }
 
@@ -221,7 +227,7 @@ impl Db {
 
     /// OpenTelemetry's name of the database.
     fn system(&self) -> &'static str {
-        match &self.0 {
+        match &self.pools {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite(_) => "sqlite",
             #[cfg(feature = "postgres")]
@@ -232,7 +238,7 @@ impl Db {
     /// `sqlite` or `postgres`.
     #[cfg(any(test, feature = "testing"))]
     pub fn kind(&self) -> &'static str {
-        match &self.0 {
+        match &self.pools {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite(_) => "sqlite",
             #[cfg(feature = "postgres")]
@@ -242,7 +248,7 @@ impl Db {
 
     /// Adds gauges for used, idle and allowed connections.
     pub fn measure(&self, readings: &mut Readings) {
-        match &self.0 {
+        match &self.pools {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite(connections) => {
                 measure("readers", connections.readers.counts(), readings);
@@ -254,7 +260,7 @@ impl Db {
     }
 
     pub async fn close(&self) {
-        match &self.0 {
+        match &self.pools {
             #[cfg(feature = "sqlite")]
             Pools::Sqlite(connections) => connections.close().await,
             #[cfg(feature = "postgres")]

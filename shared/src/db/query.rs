@@ -91,11 +91,11 @@ impl Query {
         about_to(&self.sql);
         Ok(match Conn::counted(conn.into()) {
             #[cfg(feature = "sqlite")]
-            Conn::Pool(Db(Pools::Sqlite(connections), _)) => {
+            Conn::Pool(Db { pools: Pools::Sqlite(connections), .. }) => {
                 connections.execute(self.sql, self.values).await?
             }
             #[cfg(feature = "postgres")]
-            Conn::Pool(Db(Pools::Postgres { connections, .. }, _)) => {
+            Conn::Pool(Db { pools: Pools::Postgres { connections, .. }, .. }) => {
                 connections.execute(self.sql, self.values).await?
             }
             Conn::Tx(tx) => {
@@ -120,12 +120,12 @@ impl Query {
         about_to(&self.sql);
         Ok(match Conn::counted(conn.into()) {
             #[cfg(feature = "sqlite")]
-            Conn::Pool(Db(Pools::Sqlite(connections), _)) => {
+            Conn::Pool(Db { pools: Pools::Sqlite(connections), .. }) => {
                 let rows = connections.fetch_all(self.sql, self.values).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             #[cfg(feature = "postgres")]
-            Conn::Pool(Db(Pools::Postgres { connections, .. }, _)) => {
+            Conn::Pool(Db { pools: Pools::Postgres { connections, .. }, .. }) => {
                 let rows = connections.fetch_all(self.sql, self.values).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
