@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::address::text_of;
 use crate::engine::{Ended, Outcome};
 
-/// Why a request was not served, in Envoy's letters where it has them.
+/// Why a request was not served, in Envoy's letters where it has them. `LF`, `SC`, `BL` and `DR` are our own.
 pub mod flags {
     pub const NO_ROUTE: &str = "NR";
     /// No replica is healthy.
@@ -42,7 +42,7 @@ pub mod flags {
     pub const RATE_LIMITED: &str = "RL";
     /// No token, a bad one, or not the role that the route wants.
     pub const UNAUTHORIZED: &str = "UAEX";
-    /// No descriptors or ports are left here. Envoy has no letters for this and the next two.
+    /// No connection can be made here: no descriptor or port is left, or the name has no address.
     pub const LOCAL_FAILURE: &str = "LF";
     /// The client sent its body too slowly.
     pub const SLOW_CLIENT: &str = "SC";

@@ -34,7 +34,7 @@ pub struct Request {
     pub is_head: bool,
     /// The client waits for a 100 before it sends the body, so the replica decides about a body that streams.
     pub awaits_continue: bool,
-    /// Time to the head of the response. Restarts with every byte sent or received.
+    /// Longest time without a byte sent or received, until the head of the response is complete.
     pub head_timeout: Duration,
     /// The client's connection, for informational responses; `None` for HTTP/1.0, which has no such responses.
     pub client: Option<Rc<Exchange>>,

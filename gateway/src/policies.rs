@@ -1,5 +1,5 @@
-//! The policies of a route around the proxy: CORS, compression, a limit of the body. A route without any of them
-//! has no [`Policies`], and its requests pay nothing.
+//! The policies of a route. CORS, compression and the limit of the body act around the proxy. A route without any of
+//! these three has no [`Policies`], and its requests pay nothing. [`versions`] and [`websocket`] act inside the proxy.
 
 pub mod compression; // negotiates br, zstd or gzip
 pub mod cors; // answers preflights, names the allowed origins

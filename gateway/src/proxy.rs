@@ -1,6 +1,7 @@
 //! The reverse proxy: the life of a request, from the client to a replica and back.
 //!
-//! 1. [`path`]: refuse an ambiguous request (request smuggling, path traversal).
+//! 1. [`path`]: refuse an ambiguous path, host or header name (path traversal, request smuggling). The connection has
+//!    already refused a request whose end is ambiguous.
 //! 2. [`rate`](crate::rate): count a request with a token, by the address of the client.
 //! 3. [`identity`](crate::identity): verify the token. A request without one passes; the services decide.
 //! 4. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token.
@@ -9,10 +10,11 @@
 //! 7. [`cached`]: if the cache has a response, the request ends here.
 //! 8. [`body`]: read a small body. Then take a place in the queue of the service. Uploads, event streams and requests
 //!    that wait have limits of their own ([`concurrency`](crate::concurrency)).
-//! 9. Choose the version of the service, and send a copy of the request to the [`mirror`].
+//! 9. Choose the version of the service. [`headers`]: build the head for the replica, without hop-by-hop headers and
+//!    with those of a proxy. Send a copy of the request to the [`mirror`].
 //! 10. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
-//! 11. [`headers`]: drop hop-by-hop headers, and add those of a proxy, in both directions. After a 101, [`upgrade`]
-//!     passes on bytes as they arrive.
+//! 11. [`headers`]: change the headers of the response in the same way. After a 101, [`upgrade`] passes on bytes as
+//!     they arrive.
 //!
 //! Steps 1 to 5 are in this file (2 to 4 in `Gateway::admit`, 5 in `route`), the others begin in [`routed`].
 
@@ -89,11 +91,11 @@ impl Gateway {
         client_address(request, table)
     }
 
-    /// Verifies the token of a request, and applies the rate limits. The request counts although its token is bad.
+    /// Verifies the token of a request, and applies the rate limits. A request with a bad token counts, too: against
+    /// the client's address.
     async fn admit(&self, request: &HttpRequest, client: IpAddr) -> Result<Admitted, Problem> {
         self.rates.check_token(client, request)?;
         let caller = self.identity.caller(request).await;
-        // A request with a bad token counts too, against the client's address.
         let rate = self.rates.check(caller.as_ref().ok().and_then(Option::as_ref), client, request)?;
         Ok(Admitted { caller, rate })
     }
@@ -118,7 +120,6 @@ pub async fn proxy(
     let client = gateway.client_of(&request, &table);
     let path = match path::checked(&request) {
         Ok(path) => path,
-        // An HTTP/2 connection stays open.
         Err(problem) => {
             return gateway.rates.check(None, client, &request).map(|_| refuse_and_close(&problem));
         }
@@ -128,7 +129,7 @@ pub async fn proxy(
         Ok(routed) => routed.respond(payload, &engine).await,
         Err(problem) => Err(problem),
     };
-    // A refusal counts toward the limit, too.
+    // A refusal has the `RateLimit` headers, too.
     let mut response = answered.unwrap_or_else(|problem| ResponseError::error_response(&problem));
     rate.add_headers(response.headers_mut());
     Ok(response)
@@ -154,7 +155,8 @@ fn route<'a>(
     Ok(Routed { gateway, table, route, request, path, client, caller, exchange, log })
 }
 
-/// Closes the connection after an ambiguous request, because it is unknown where the next request begins.
+/// Closes an HTTP/1.1 connection after a refused request, because its client is broken or hostile. An HTTP/2 connection
+/// stays open, because other requests share it.
 fn refuse_and_close(problem: &Problem) -> HttpResponse {
     let mut response = ResponseError::error_response(problem);
     response.head_mut().set_connection_type(ConnectionType::Close);

@@ -2,7 +2,7 @@
 //!
 //! An awc client belongs to one thread, so each thread has its own, and one more for each service over TLS. These
 //! defaults are changed: no redirects, no decompression, no Nagle's algorithm (with delayed acknowledgements it
-//! costs 40 ms), and idle connections are closed before servers close them.
+//! costs 40 ms), and a connection that was idle for long is not reused, because its server may close it.
 
 use std::cell::RefCell;
 use std::io;
@@ -27,7 +27,7 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Part of the time to connect.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
-/// How long idle connections are kept. Servers keep them for 75 s.
+/// A connection that was idle for longer is not reused. Servers close theirs after 75 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest response body, in bytes.
 const RESPONSE_LIMIT: usize = 2 * 1024 * 1024;

@@ -17,12 +17,13 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::task::coop::unconstrained;
 use tokio_util::io::poll_read_buf;
 
-/// Servers keep idle connections for 75 s. The gateway closes them earlier, so that it never sends on a
-/// connection that is being closed.
+/// A connection that was idle for this long is not reused. Servers close theirs after 75 s, so they rarely close a
+/// connection while a request is sent on it. If that happens, the result is `UpstreamError::Stale`.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections of a thread per replica: as many as the replica may have requests in flight.
 const MAX_IDLE: usize = 256;
-/// Bytes per read, and of a body that fills the buffer. With 32 KiB, an answer of 1 MiB takes a tenth more.
+/// Bytes per read, and per read of a body that fills the buffer. With 32 KiB instead of 64 KiB, a response of 1 MiB
+/// costs about 10 % more processor time.
 const READ_SIZE: usize = 16 * 1024;
 const LARGE_READ_SIZE: usize = 64 * 1024;
 /// Buffers that are kept for the next requests.
@@ -142,7 +143,7 @@ impl ReplicaConnections {
         }
         self.buffers.put(read);
         let (mut idle, now) = (self.idle.borrow_mut(), Instant::now());
-        // The first ones are not used any more when there are fewer requests than before.
+        // The connections that were idle longest are at the front.
         while idle.front().is_some_and(|(.., since)| now - *since >= IDLE_TIMEOUT) {
             idle.pop_front();
         }

@@ -53,7 +53,6 @@ pub struct Plan {
 /// A response, and the replica that gives it.
 type Answer = (Response, PickedReplica);
 
-/// Result of one attempt.
 enum Ended {
     Answered(Answer),
     /// The retry policy decides. If there is no retry, the client gets the response, if any, or the problem.
@@ -252,7 +251,6 @@ fn pick(route: &Route, plan: &Plan, tried: &[ReplicaKey], now: Instant) -> Resul
     pool.pick_without_probe(picker, affinity, tried, now)
 }
 
-/// The span of an attempt.
 fn start_span(request: &Request, service: &str, instance: &Instance, previous: &Previous<'_>) -> Span {
     let mut span = Span::child(SpanKind::Client, "HTTP");
     span.record(|span| {

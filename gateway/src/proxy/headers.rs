@@ -232,8 +232,8 @@ struct Held {
     picked: Option<PickedReplica>,
     stop: Option<LocalBoxFuture<'static, ()>>,
     exchange: Option<Rc<Exchange>>,
-    /// The error that ends the body, and the number of flushes before it. The error waits until the bytes before it have
-    /// reached the client, because actix discards encoded bytes when a body fails.
+    /// The error that ends the body, and the number of flushes before it. The error waits until the bytes before it
+    /// have reached the client, because actix discards encoded bytes when a body fails.
     failed: Option<(UpstreamError, u64)>,
     _stream: Option<Place>,
 }

@@ -40,7 +40,7 @@ pub struct Routed<'a> {
     pub table: &'a Table,
     pub route: &'a Route,
     pub request: &'a HttpRequest,
-    /// The normalized path.
+    /// As the client sent it. [`path::checked`](super::path::checked) has accepted it.
     pub path: &'a str,
     pub client: IpAddr,
     pub caller: Option<Caller>,
@@ -91,7 +91,7 @@ impl<'a> Routed<'a> {
         let Received { body, memory, upload } = self.receive(&mut payload).await?;
         let arrived = Instant::now();
         let lasts_long = matches!(body, Body::Streaming(..)) || matches!(wait, Wait::Granted { .. });
-        // Before the plan: a refused request should cost little, and take no turn of a version.
+        // Before `plan`, so that a refused request builds no head and does not advance the turns of the versions.
         let _place = if lasts_long { None } else { Some(self.enter().await?) };
         let plan = self.plan(&wait, &body, (began, arrived), socket.is_some());
         if let Some(copy) = self.split().filter(|_| !plan.is_upgrade).and_then(Split::copy) {
@@ -112,7 +112,8 @@ impl<'a> Routed<'a> {
                 None => self.pass_on(answer, picked),
             },
             Err(problem) => {
-                // After a mistake of the client, the next request asks the service.
+                // The service has failed: the requests that wait for this one go to it on their own. After an error of
+                // the client, the leader is only dropped, and the next waiting request takes its place.
                 if let Some(leader) = leader
                     && ResponseError::status_code(&problem).is_server_error()
                 {

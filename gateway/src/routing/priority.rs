@@ -11,8 +11,8 @@ use super::MAX_IN_FLIGHT;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Up to four fifths of the places. The default of a list, which is a GET of exactly the route's prefix: it costs
-    /// most, and is missed least.
+    /// Up to four fifths of the places. The default of a GET of exactly the route's prefix, because it usually is a
+    /// list: a list costs most, and is missed least.
     Low,
     /// Up to nine tenths. The default of any other read, which its client can repeat.
     Normal,

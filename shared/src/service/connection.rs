@@ -68,8 +68,8 @@ pub struct ClientLimits {
     pub grace: Duration,
 }
 
-/// How long a connection may stay without a request. Longer than clients keep idle connections (30 s), so that
-/// clients close first.
+/// How long a connection may stay without a request. Our own clients reuse connections that were idle for less than
+/// 30 s. So this side rarely closes a connection on which a client sends a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long the rest of a body is read after its response.
 const REST_TIMEOUT: Duration = Duration::from_secs(2);
