@@ -85,8 +85,8 @@ impl Handler for RecordingHandler {
             "thing.spoilt.v1" => return Err(HandleError::Rejected("spoilt".to_owned())),
             "thing.deadly.v1" => panic!("a mistake in the handler"),
             "thing.broken.v1" => drop(query("INSERT INTO nowhere VALUES (1)").execute(&mut *tx).await?),
-            "thing.contradicted.v1" => *tx.last() = BadEnd { panics: false },
-            "thing.deadly_end.v1" => *tx.last() = BadEnd { panics: true },
+            "thing.contradicted.v1" => *tx.deferred() = BadEnd { panics: false },
+            "thing.deadly_end.v1" => *tx.deferred() = BadEnd { panics: true },
             "thing.counted.v1" => {
                 let count = query("UPDATE counts SET number = number + 1 WHERE subject = $1");
                 count.bind(event.subject.as_str()).execute(&mut *tx).await?;
