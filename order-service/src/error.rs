@@ -23,10 +23,10 @@ pub enum Error {
     NotFound,
     #[error("the sku is taken")]
     SkuTaken,
-    /// The indexes of the lines.
+    /// The positions of these lines in the cart, from 0.
     #[error("some products do not exist")]
     UnknownProduct(Vec<usize>),
-    /// The indexes of the lines.
+    /// The positions of these lines in the cart, from 0.
     #[error("there is not enough in stock")]
     OutOfStock(Vec<usize>),
     #[error("there is not that much on hand")]

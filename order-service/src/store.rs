@@ -3,9 +3,10 @@
 //! A method that writes takes the transaction of its caller, because the idempotency key or the inbox row of
 //! the request belongs to the same transaction. The chassis commits it. A method that only reads uses the pool.
 //!
-//! - An order changes only by [`Store::apply_trigger`]. [`crate::checkout`] makes the decision. Then the order, its
-//!   saga, its stock, the outgoing messages and the timeline entry are written together. After a crash, either all of
-//!   these writes exist or none.
+//! - After an order is placed, it changes only by [`Store::apply_trigger`]. (The exception is [`Store::postpone`]: it
+//!   delays a timer and changes nothing else.) [`crate::checkout`] makes the decision. Then the order, its saga, its
+//!   stock, the outgoing messages and the timeline entry are written together. After a crash, either all of these
+//!   writes exist or none.
 //! - Locks are always taken in the same order: the customer's row (only when an order is placed), the order's
 //!   row, then stock rows by product id.
 //! - Optimistic locking: an update names the version that was read. A stale writer updates no row and gets

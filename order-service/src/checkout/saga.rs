@@ -71,7 +71,6 @@ impl Saga {
         self.progress() == Progress::Stuck
     }
 
-    /// Whether the timer has expired.
     pub fn is_due(&self, now: OffsetDateTime) -> bool {
         self.wake_at.is_some_and(|at| at <= now)
     }

@@ -46,9 +46,9 @@ pub(crate) async fn place_order(
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
-    // The call to user-service comes before the transaction, because a transaction must not wait for another
-    // service. A repeated request (same idempotency key) makes this call, too. For it, `once` returns the stored response
-    // and does not run the closure.
+    // user-service is called before the transaction, because a transaction must not wait for another service. The
+    // result is checked inside `once`, which does not run the closure for a repeated request (same idempotency key). So
+    // a repeated request gets its stored response even if user-service is down.
     let customer_check = users.must_be_active(caller.id, &context).await;
     let placing = claim.once(store.db(), created_response, async |tx| {
         customer_check?;

@@ -141,7 +141,6 @@ impl Store {
         Ok(row.get("on_hand")?)
     }
 
-    /// The stock of all products.
     pub async fn stock(&self) -> Result<Vec<Stock>, DbError> {
         let rows = query(
             "SELECT product_id, on_hand, reserved, sold, initial, adjusted FROM stock ORDER BY product_id",

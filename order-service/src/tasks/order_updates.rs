@@ -9,7 +9,7 @@ use shared::stop::Stop;
 
 use crate::store::Store;
 
-/// On an idle system, a checkout takes less than half of this time, so the first query usually finds its result.
+/// The pause after a new subscription or a change. After each query that finds no change, the pause doubles.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// The pause is at least this long for each order that has subscribers: then one query finds several changes.
 const PAUSE_PER_ORDER: Duration = Duration::from_millis(2);

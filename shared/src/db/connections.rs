@@ -318,7 +318,7 @@ impl Lent {
 
 const THERE: &str = "the connection has no other owner yet";
 
-#[allow(clippy::expect_used, reason = "see the text")]
+#[allow(clippy::expect_used, reason = "the connection has no other owner yet")]
 impl Deref for Lent {
     type Target = PgConnection;
 
@@ -327,7 +327,7 @@ impl Deref for Lent {
     }
 }
 
-#[allow(clippy::expect_used, reason = "see the text")]
+#[allow(clippy::expect_used, reason = "the connection has no other owner yet")]
 impl DerefMut for Lent {
     fn deref_mut(&mut self) -> &mut PgConnection {
         self.connection.as_deref_mut().expect(THERE)

@@ -15,8 +15,9 @@ use super::connect::{OpenError, in_order};
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
-/// The timeout of the lock with which only one program migrates. Shorter than PostgreSQL's `deadlock_timeout`,
-/// because a program that waits for the lock and `CREATE INDEX CONCURRENTLY` wait for each other.
+/// An advisory lock lets only one program migrate at a time. A program that waits for this lock has an open statement,
+/// and `CREATE INDEX CONCURRENTLY` of the program that has the lock waits for the end of that statement: a deadlock. So
+/// the waiting program gives up before PostgreSQL's `deadlock_timeout` (1 s), and tries again.
 const TURN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Rows of these tables are written by the login that migrates; others read them.

@@ -88,7 +88,6 @@ impl Backlog {
     }
 }
 
-/// The unsent events.
 pub(super) async fn outbox(db: &Db) -> Result<Waiting, DbError> {
     waiting(db, "SELECT COUNT(*) AS count, MIN(created_at) AS oldest FROM outbox WHERE sent_at IS NULL").await
 }

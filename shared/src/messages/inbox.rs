@@ -49,7 +49,7 @@ pub enum HandleError {
     Rejected(String),
     /// The event cannot be handled now, for example after an optimistic lock conflict. It is redelivered within a
     /// second.
-    #[error("it lost a race and is tried again")]
+    #[error("it cannot be handled now, and will be redelivered")]
     Retry,
     #[error(transparent)]
     Db(#[from] DbError),

@@ -11,7 +11,7 @@
 //! | one effect per event | the receiver's inbox; the stream also drops duplicates within two minutes |
 //! | order per subject | a subject maps to one partition, a partition to one consumer, and a consumer delivers one event at a time |
 //! | replicas share the work | they pull from the same durable consumers |
-//! | a bad event does not block others | it becomes a dead letter of the receiver, after the retries in `nats/consumer.rs` |
+//! | a bad event blocks its partition for a limited time | it becomes a dead letter of the receiver, after ten failures (`nats/consumer.rs`) |
 //!
 //! A replayed dead letter arrives after later events of its subject. So receivers must check their own
 //! state, and not rely on the order alone.

@@ -32,9 +32,9 @@ impl Limiter {
         Self { running: Arc::new(Semaphore::new(running)), waiting: Arc::default(), queue, timeout }
     }
 
-    /// Enters at once while more than `reserve` places are free. Below that, only a request without a reserve waits,
-    /// and the others are refused: priorities, the higher the smaller its reserve. Requests that enter at the same
-    /// moment may see the same free places, so a reserve is approximate.
+    /// Succeeds immediately if more than `reserve` permits are free. Otherwise it fails immediately, unless `reserve`
+    /// is 0: then the request waits in the queue. A higher priority has a smaller reserve. Requests that enter at the
+    /// same moment may see the same free permits, so a reserve is approximate.
     pub async fn enter_above(&self, reserve: usize) -> Result<Permit, Busy> {
         if reserve == 0 {
             return self.enter().await;

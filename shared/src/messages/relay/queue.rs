@@ -10,8 +10,9 @@ use super::{Finished, Sending, Wanted};
 use crate::messages::SendError;
 use crate::messages::outbox::Outgoing;
 
-/// Concurrent requests, and the events in them. With more events, a slow receiver would not be done with them in time.
+/// Concurrent requests.
 pub(super) const MAX_IN_FLIGHT: usize = 32;
+/// Events in all concurrent requests. With more, a slow receiver would not finish before the claims expire.
 const MAX_EVENTS_IN_FLIGHT: usize = 128;
 /// How long events wait for the answer to an earlier request to their destination.
 pub(super) const GATHER_TIME: Duration = Duration::from_millis(50);
