@@ -12,8 +12,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use arc_swap::ArcSwap;
 use futures_util::stream;
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 use shared::client::ServiceClient;
+use shared::digest;
 use shared::problem::Problem;
 use shared::request::is_known;
 use shared::service::resource;
@@ -42,9 +42,8 @@ struct Document {
 
 impl Document {
     fn new(bytes: Bytes) -> Self {
-        let digest: String =
-            Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { bytes, etag: format!("\"{digest}\"") }
+        let etag = digest::etag(&bytes);
+        Self { bytes, etag }
     }
 
     /// The document, or 304 if the client already has it.

@@ -61,9 +61,10 @@ fn default_roles() -> String {
 /// How often keys are fetched.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
 /// How often they are fetched at most, however many tokens have unknown keys.
-const MIN_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a request with an unknown key waits for the next set.
-const KEY_WAIT: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a request with an unknown key waits for the next set of keys. Longer than [`MIN_INTERVAL`], so that a new key
+/// counts from its first token on.
+const KEY_WAIT: Duration = Duration::from_secs(3);
 /// Keys of an issuer.
 const MAX_KEYS: usize = 32;
 /// Clocks may differ by so much.
@@ -118,7 +119,8 @@ impl Oidc {
         issued.is_ok_and(|issued| issued.iss.as_ref() == Some(&self.entry.issuer))
     }
 
-    /// Verifies a token. If its key is unknown, waits for the next set of keys.
+    /// Verifies a token. If its key is unknown, waits for the next set of keys. Without one, nobody can know whether the
+    /// token is good: [`TokenError::KeysUnavailable`].
     pub async fn person(&self, token: &str) -> Result<Caller, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
         let kid = header.kid.ok_or(TokenError::Invalid)?;
@@ -128,11 +130,10 @@ impl Oidc {
                 let changed = self.changed.notified();
                 self.wanted.notify_one();
                 let changed = tokio::time::timeout(KEY_WAIT, changed).await;
-                let key = self.key(&kid);
-                if key.is_none() && changed.is_err() && self.is_empty() {
-                    return Err(TokenError::KeysUnavailable);
-                }
-                key.ok_or(TokenError::Invalid)?
+                self.key(&kid).ok_or(match changed {
+                    Ok(()) => TokenError::Invalid,
+                    Err(_) => TokenError::KeysUnavailable,
+                })?
             }
         };
         self.verify(token, header.alg, &key)

@@ -18,8 +18,8 @@ use actix_web::HttpRequest;
 use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use shared::balancer::{Picker, Pool, Strategy};
+use shared::digest;
 use shared::metrics::Readings;
 use shared::resilience::{Budget, Busy, Limiter, Permit};
 use shared::stop::{Stop, Stopper};
@@ -31,7 +31,7 @@ use crate::oidc::OidcEntry;
 use crate::policies::Policies;
 use crate::policies::cors::Cors;
 use crate::policies::versions::{Split, State, Versions};
-use crate::policies::websocket::WebSocket;
+use crate::policies::websocket::{self, WebSocket};
 use crate::registrations::is_name;
 
 /// `gateway.toml`.
@@ -249,26 +249,31 @@ pub struct Route {
     /// `None` if the versions of the service have no shares. The state of a canary survives a reload.
     pub split: Option<Arc<Split>>,
     /// `None` if the route asks for nothing beyond the proxy.
-    pub policies: Option<Arc<Policies>>,
+    pub policies: Option<Policies>,
 }
 
 /// Permission to send a request.
 #[derive(Debug)]
 pub struct Admission {
     _route: Option<Permit>,
-    _service: Permit,
+    _service: Option<Permit>,
 }
 
 impl Route {
-    /// Takes a place in the route's own limit, and one in the queue of the service.
-    pub async fn enter(&self, request: &HttpRequest) -> Result<Admission, Busy> {
+    /// Takes a place in the route's own limit, and one in the limit of the service. A request that `lasts_long` takes
+    /// none of the service, because there it would block the requests of other routes.
+    pub async fn enter(&self, request: &HttpRequest, lasts_long: bool) -> Result<Admission, Busy> {
         let route = match &self.limiter {
             Some(limiter) => Some(limiter.enter().await?),
             None => None,
         };
-        let priority = self.entry.priority.unwrap_or_else(|| Priority::of(request, &self.entry.prefix));
-        let service = self.service_limits.limiter.enter_above(priority.reserve()).await?;
+        let service = if lasts_long { None } else { Some(self.enter_service(request).await?) };
         Ok(Admission { _route: route, _service: service })
+    }
+
+    async fn enter_service(&self, request: &HttpRequest) -> Result<Permit, Busy> {
+        let priority = self.entry.priority.unwrap_or_else(|| Priority::of(request, &self.entry));
+        self.service_limits.limiter.enter_above(priority.reserve()).await
     }
 }
 
@@ -293,8 +298,6 @@ const QUEUE_TIMEOUT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Table {
     pub config: GatewayConfig,
-    /// Whether any route has policies.
-    pub has_policies: bool,
     /// Short hash of the file's text.
     pub hash: String,
     /// Sorted by length of prefix, longest first.
@@ -407,6 +410,11 @@ impl RouteEntry {
         ]
     }
 
+    /// `None` if the request asks for no WebSocket, or the route has none.
+    pub fn websocket_for(&self, request: &HttpRequest) -> Option<&WebSocket> {
+        self.websocket.as_ref().filter(|_| websocket::is_wanted(request))
+    }
+
     /// Whether a WebSocket of the `former` route could be opened on this one, too.
     fn continues(&self, former: &Self) -> bool {
         let identity =
@@ -453,22 +461,20 @@ impl Table {
                 service_limits: limits(&entry.service),
                 label: entry.prefix.as_str().into(),
                 limiter: entry.max_in_flight.map(|max| Limiter::new(max, entry.max_queue, QUEUE_TIMEOUT)),
-                policies: Policies::new(entry.cors.clone(), entry.compress, entry.body_limit_kib)
-                    .map(Arc::new),
+                policies: Policies::new(entry.cors.clone(), entry.compress, entry.body_limit_kib),
                 split: entry.versions.clone().map(|versions| Arc::new(Split::new(versions, now))),
                 entry: entry.clone(),
             })
             .collect();
         routes.sort_by_key(|route| std::cmp::Reverse(route.entry.prefix.len()));
-        let digest = Sha256::digest(text);
-        let hash = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        let has_policies = routes.iter().any(|route| route.policies.is_some());
-        Ok(Self { config, has_policies, hash, routes, replaced: Stop::pair() })
+        let hash = digest::sha256(text.as_bytes())[..12].to_owned();
+        Ok(Self { config, hash, routes, replaced: Stop::pair() })
     }
 
     /// Whether `peer` is a proxy in front of the gateway, so that its `X-Forwarded-For` is trusted.
     pub fn is_trusted(&self, peer: &IpAddr) -> bool {
-        self.config.trusted_proxies.iter().any(|network| network.contains(peer))
+        let peer = peer.to_canonical();
+        self.config.trusted_proxies.iter().any(|network| network.contains(&peer))
     }
 
     /// The route with the longest prefix of `path`.
@@ -481,12 +487,13 @@ impl Table {
     }
 
     /// Keeps the strategies that an admin has switched in the table `before`, and the state of its canaries, unless the
-    /// file's have changed.
+    /// file's have changed or the route has another service.
     pub fn take_switches_of(&mut self, before: &Self) {
         for route in &mut self.routes {
-            let Some(same) = before.routes.iter().find(|same| same.entry.id == route.entry.id) else {
-                continue;
+            let is_same = |other: &RouteEntry| {
+                other.id == route.entry.id && other.service == route.entry.service
             };
+            let Some(same) = before.routes.iter().find(|other| is_same(&other.entry)) else { continue };
             if same.entry.strategy == route.entry.strategy {
                 route.picker.switch(same.picker.strategy());
             }
@@ -640,6 +647,21 @@ mod tests {
         let mut changed = table(&other).unwrap();
         changed.take_switches_of(&before);
         assert_eq!(strategy(&changed), Strategy::Random);
+    }
+
+    #[test]
+    fn a_route_that_has_another_service_after_a_reload_begins_its_canary_anew() {
+        let canary = "versions = { weights = { v1 = 1 }, canary = { version = \"v2\" } }\n";
+        let file = text(&["/a"]) + canary;
+        let state = |table: &Table| table.routes[0].split.as_ref().and_then(|split| split.seen());
+        let before = table(&file).unwrap();
+        assert!(before.routes[0].split.as_ref().unwrap().set(70));
+        let mut same = table(&file).unwrap();
+        same.take_switches_of(&before);
+        assert_eq!(state(&same), Some(State::Set(70)));
+        let mut other = table(&file.replace("service = \"s\"", "service = \"other\"")).unwrap();
+        other.take_switches_of(&before);
+        assert_eq!(state(&other).map(State::as_str), Some("step"));
     }
 
     #[test]

@@ -21,11 +21,11 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder, web};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use time::Duration;
 use uuid::Uuid;
 
 use crate::db::{Db, DbError, Retention, Tx, query};
+use crate::digest;
 use crate::problem::{Problem, codes};
 
 const LIFETIME: Duration = Duration::hours(24);
@@ -118,8 +118,7 @@ impl IdempotencyKey {
         if !self.running.enter(&scope, &key) {
             return Err(in_progress());
         }
-        let digest = Sha256::digest(bytes);
-        let fingerprint = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = digest::sha256(bytes);
         Ok(Claim(Some(Keyed { scope, key, fingerprint, running: self.running })))
     }
 }

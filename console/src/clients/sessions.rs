@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use shared::auth::Authenticator;
 use shared::client::{Context, ServiceClient};
+use shared::digest;
 use shared::http::Response;
 use shared::problem::Problem;
 use shared::trace::Current;
@@ -108,7 +109,7 @@ impl Sessions {
             return Err(Error::NotAdmin.into());
         }
         let person = Person { id: caller.id, email: email.to_owned(), logged_in_at: shared::db::now() };
-        let key: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = digest::hex(&rand::random::<[u8; 32]>());
         let session = Session { person: person.clone(), until: end_of(&tokens), tokens };
         let now = Instant::now();
         let entry = Entry { opened: now, used: now, session: Arc::new(tokio::sync::Mutex::new(session)) };

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
-use sha2::{Digest as _, Sha256};
+use shared::digest;
 
 /// Name and content of each file in `assets/`, by name.
 const FILES: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/assets.rs"));
@@ -18,10 +18,9 @@ const POLICY: &str =
 /// The response with the file `name`; `None` if there is no such file.
 pub fn response(name: &str) -> Option<HttpResponse> {
     let bytes = file(name)?;
-    let digest: String = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let mut response = HttpResponse::Ok();
     response
-        .insert_header((header::ETAG, format!("\"{digest}\"")))
+        .insert_header((header::ETAG, digest::etag(&bytes)))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "same-origin"))

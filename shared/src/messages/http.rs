@@ -154,6 +154,7 @@ pub(super) fn problem(error: &HandleError) -> Problem {
             rejected("The event cannot be handled.").because(error)
         }
         HandleError::Retry => Problem::unavailable(1).because(error),
+        HandleError::Timeout => Problem::internal().because(error),
         HandleError::Db(error) => error.problem(),
     }
 }

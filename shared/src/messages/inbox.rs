@@ -5,6 +5,7 @@ mod batches; // group commit
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::FutureExt as _;
@@ -17,6 +18,9 @@ use self::batches::Batches;
 use super::{Event, Upcast, dead_letters, tracing};
 use crate::db::{Db, DbError, Tx, query};
 use crate::trace::{Current, SpanContext, Traceparent};
+
+/// How long a handler may take. Then its event has failed, so that the events behind it are handled.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A service's event handler.
 #[async_trait(?Send)]
@@ -51,6 +55,9 @@ pub enum HandleError {
     /// second.
     #[error("it cannot be handled now, and will be redelivered")]
     Retry,
+    /// The handler did not end within 20 s.
+    #[error("the handler took too long")]
+    Timeout,
     #[error(transparent)]
     Db(#[from] DbError),
 }
@@ -62,6 +69,7 @@ impl HandleError {
             Self::UnknownType => "unknown_type",
             Self::Rejected(_) => "rejected",
             Self::Retry => "retry",
+            Self::Timeout => "timeout",
             Self::Db(_) => "database",
         }
     }
@@ -177,7 +185,7 @@ impl Inbox {
             }
             self.handler.handle(tx, &newest, delivery).await
         };
-        unless_panics(handling).await
+        bounded(handling).await
     }
 
     /// Stores the event as a dead letter with the error `why`.
@@ -233,8 +241,31 @@ async fn write_deferred(tx: &mut Tx) -> Result<(), HandleError> {
     })
 }
 
+/// A handler that hangs must not hold up its replica.
+async fn bounded(handling: impl Future<Output = Result<(), HandleError>>) -> Result<(), HandleError> {
+    let handled = tokio::time::timeout(HANDLER_TIMEOUT, unless_panics(handling)).await;
+    handled.unwrap_or(Err(HandleError::Timeout))
+}
+
 /// An event that makes its handler panic must not crash one replica after the other.
 async fn unless_panics(handling: impl Future<Output = Result<(), HandleError>>) -> Result<(), HandleError> {
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
     handled.unwrap_or_else(|_| Err(HandleError::Rejected("the handler panicked".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_hangs_fails_and_a_slow_one_does_not() {
+        assert!(matches!(bounded(pending()).await, Err(HandleError::Timeout)));
+        let slow = async {
+            tokio::time::sleep(HANDLER_TIMEOUT / 2).await;
+            Ok(())
+        };
+        assert!(bounded(slow).await.is_ok());
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Bytes;
-use sha2::{Digest as _, Sha256};
+use shared::digest;
 
 use super::texts;
 use crate::domain::Language;
@@ -63,14 +63,14 @@ impl Default for Assets {
 
 impl Asset {
     pub fn new(kind: &'static str, bytes: Bytes) -> Self {
-        let etag = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let etag = digest::etag(&bytes);
         Self { kind, bytes, etag }
     }
 
     /// The browser asks for it each time (304 if it has it), because replicas of two versions may serve one page.
     pub fn response(&self) -> HttpResponse {
         HttpResponse::Ok()
-            .insert_header((header::ETAG, format!("\"{}\"", self.etag)))
+            .insert_header((header::ETAG, self.etag.as_str()))
             .insert_header((header::CACHE_CONTROL, "no-cache"))
             .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
             // An image may be opened by itself.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | success, or a duplicate | acknowledge |
 //! | `Retry`, or the database is unavailable | redeliver within a second, without limit |
-//! | any other database error | redeliver with backoff; a dead letter at the tenth such failure |
+//! | any other database error, or the handler took too long | redeliver with backoff; a dead letter at the tenth such failure |
 //! | rejected, or the event cannot be parsed | a dead letter immediately |
 //!
 //! If a replica dies, the broker redelivers its unacknowledged events after [`outbox::LEASE`]. A replica that still
@@ -33,8 +33,7 @@ use crate::trace::{self, Current, SpanContext};
 
 /// The pause between attempts to create the consumers.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// The maximum number of progress reports for one event. After them, the broker redelivers the event: its handler
-/// probably hangs.
+/// The maximum number of progress reports for one event. After them, the broker redelivers the event.
 const MAX_PROGRESS_REPORTS: u32 = 12;
 
 impl Nats {
@@ -153,7 +152,7 @@ impl Nats {
             HandleError::Retry | HandleError::Db(DbError::Unavailable(_) | DbError::Locked(_)) => {
                 redeliver(UNAVAILABLE, attempt)
             }
-            HandleError::Db(_) => match count_failure(inbox, event.id).await {
+            HandleError::Db(_) | HandleError::Timeout => match count_failure(inbox, event.id).await {
                 Ok(failures) if failures < MAX_ATTEMPTS => redeliver(self.retry, failures),
                 Ok(failures) => store_dead_letter(inbox, &event, failures, &error).await,
                 Err(_) => redeliver(UNAVAILABLE, attempt),
