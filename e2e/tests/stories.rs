@@ -1,4 +1,4 @@
-//! The README's story, with the real programs.
+//! Orders as in the README, with the real programs.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
