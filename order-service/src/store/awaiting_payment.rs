@@ -22,12 +22,12 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
-        let count = query("SELECT COUNT(*) AS orders FROM orders WHERE customer_id = $1 AND status = $2")
-            .bind(customer_id)
-            .bind(Status::AwaitingPayment.as_str())
-            .fetch_one(tx)
-            .await?;
-        let open: i64 = count.get("orders")?;
+        // The index `orders_awaiting_payment` is used only if the status is part of the statement.
+        let count = query(format!(
+            "SELECT COUNT(*) AS orders FROM orders WHERE customer_id = $1 AND status = '{}'",
+            Status::AwaitingPayment.as_str()
+        ));
+        let open: i64 = count.bind(customer_id).fetch_one(tx).await?.get("orders")?;
         if open < i64::from(max) { Ok(()) } else { Err(Error::TooManyAwaitPayment) }
     }
 }

@@ -77,3 +77,28 @@ async fn on_postgresql_no_query_reads_a_whole_table_in_which_everything_is_settl
     let scans = testing::sequential_scans(&db, &tables.map(|(table, _)| table)).await;
     assert!(scans.is_empty(), "{scans:#?}");
 }
+
+#[actix_web::test]
+async fn the_unpaid_orders_of_a_customer_are_counted_by_their_own_index() {
+    for world in worlds().await {
+        let tea = world.product(10).await;
+        world.customer().place(&tea, 1).await;
+        let db = Db::open(&DbConfig::at(&world.database), Migrations::none()).await.unwrap();
+        if db.kind() == "postgres" {
+            testing::multiply(
+                &db,
+                "orders",
+                5_000,
+                "'id', gen_random_uuid(), 'customer_id', gen_random_uuid()",
+            )
+            .await;
+        }
+        let plans = testing::query_plans(&db).await.into_iter();
+        let reads: Vec<_> = plans
+            .filter(|(step, sql)| sql.starts_with("SELECT COUNT(*) AS orders") && step.contains(" orders"))
+            .map(|(step, _)| step)
+            .collect();
+        let is_own = |step: &String| step.contains("orders_awaiting_payment");
+        assert!(!reads.is_empty() && reads.iter().all(is_own), "{}: {reads:?}", db.kind());
+    }
+}

@@ -27,13 +27,21 @@ pub async fn whole_table_reads(db: &Db) -> Vec<String> {
     steps.map(|(step, sql)| format!("{step}: {sql}")).collect()
 }
 
-/// Each step of SQLite's plan for each statement run so far, with the statement.
+/// Each step of the plan for each statement run so far, with the statement. Those of PostgreSQL are the plans for
+/// unknown values, which it keeps for prepared statements.
 pub async fn query_plans(db: &Db) -> Vec<(String, String)> {
+    if db.kind() == "postgres" {
+        query(GENERIC_PLAN).execute(db).await.unwrap_or_else(|why| panic!("{why}"));
+    }
     let mut steps = Vec::new();
     let seen = seen().clone();
     for sql in seen.iter().filter(|run| run.contains(' ') && !run.contains("COMMIT")) {
+        let plan = match db.kind() {
+            "postgres" => query("SELECT generic_plan($1) AS detail").bind(sql.as_str()),
+            _ => query(format!("EXPLAIN QUERY PLAN {sql}")),
+        };
         // A statement of another database may not fit this one.
-        let Ok(plan) = query(format!("EXPLAIN QUERY PLAN {sql}")).fetch_all(db).await else { continue };
+        let Ok(plan) = plan.fetch_all(db).await else { continue };
         for step in plan {
             let step: String = step.get("detail").unwrap_or_else(|why| panic!("{sql}: {why}"));
             steps.push((step, sql.clone()));
@@ -48,26 +56,17 @@ const GENERIC_PLAN: &str = "CREATE OR REPLACE FUNCTION generic_plan(sql text) RE
     'BEGIN RETURN QUERY EXECUTE ''EXPLAIN (GENERIC_PLAN, COSTS OFF) '' || sql; END'";
 
 /// The statements run so far for which PostgreSQL reads one of `tables` from beginning to end, each with the step of its
-/// plan. The plans are those for unknown values, which PostgreSQL keeps for prepared statements.
+/// plan.
 pub async fn sequential_scans(db: &Db, tables: &[&str]) -> Vec<String> {
-    query(GENERIC_PLAN).execute(db).await.unwrap_or_else(|why| panic!("{why}"));
-    let seen = seen().clone();
-    let (mut plans, mut scans) = (0, Vec::new());
-    for sql in &seen {
-        let plan = query("SELECT generic_plan($1) AS step").bind(sql.as_str()).fetch_all(db).await;
-        // A statement of another database may not fit this one.
-        let Ok(plan) = plan else { continue };
-        plans += 1;
-        for step in plan {
-            let step: String = step.get("step").unwrap_or_else(|why| panic!("{sql}: {why}"));
-            let mut words = step.split_whitespace().skip_while(|word| *word != "Seq").skip(3);
-            if words.next().is_some_and(|table| tables.contains(&table)) {
-                scans.push(format!("{}: {sql}", step.trim()));
-            }
-        }
-    }
-    assert!(plans > 20, "{plans} of {} statements have a plan", seen.len());
-    scans
+    let plans = query_plans(db).await;
+    let planned: BTreeSet<_> = plans.iter().map(|(_, sql)| sql).collect();
+    assert!(planned.len() > 20, "{} of {} statements have a plan", planned.len(), seen().len());
+    let is_scan = |step: &str| {
+        let mut words = step.split_whitespace().skip_while(|word| *word != "Seq").skip(3);
+        words.next().is_some_and(|table| tables.contains(&table))
+    };
+    let scans = plans.iter().filter(|(step, _)| is_scan(step));
+    scans.map(|(step, sql)| format!("{}: {sql}", step.trim())).collect()
 }
 
 /// Copies each row of a table `times` times on PostgreSQL, and updates its statistics. `changed` is SQL: the names of columns and their values
