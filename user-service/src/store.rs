@@ -7,6 +7,7 @@
 //! - A login counts only if the user and the password are still the same when its session begins.
 
 mod audit; // what admins did
+mod loader; // reads of one user that share a query
 mod login_attempts; // who may try a password
 mod rows; // rows into users
 mod sessions; // sessions and their refresh tokens
@@ -18,6 +19,8 @@ pub use sessions::Refreshed;
 
 use shared::db::{Db, Migrations, Retention};
 use time::Duration;
+
+use self::loader::Loader;
 
 /// A session goes with its refresh tokens, and a spent token when its answer cannot be lost any more.
 pub const RETENTION: [Retention; 4] = [
@@ -41,6 +44,7 @@ pub const RETENTION: [Retention; 4] = [
 #[derive(Clone)]
 pub struct Store {
     db: Db,
+    loader: Loader,
 }
 
 pub fn migrations() -> Migrations {
@@ -52,7 +56,7 @@ pub fn migrations() -> Migrations {
 
 impl Store {
     pub fn new(db: Db) -> Self {
-        Self { db }
+        Self { loader: Loader::new(db.clone()), db }
     }
 
     /// The database, for transactions and idempotency keys.

@@ -1,6 +1,6 @@
 //! Test hooks: crash at the n-th write, and find statements that read a whole table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -11,13 +11,18 @@ pub const OF_A_TEST: &str = "/* test */ ";
 
 /// Writes until the crash; no crash if it is not above 0.
 static WRITES_LEFT: AtomicI64 = AtomicI64::new(0);
-/// Every statement that was run.
-static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// Every statement that was run, and how often.
+static SEEN: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
 /// Aborts this program at its `write`th write from now on; 0 turns this off. A commit counts as two writes:
 /// the crash may be before or after it.
 pub fn crash_at(write: i64) {
     WRITES_LEFT.store(write, Ordering::SeqCst);
+}
+
+/// How often statements that contain `part` were run so far.
+pub fn runs(part: &str) -> usize {
+    seen().iter().filter(|(sql, _)| sql.contains(part)).map(|(_, times)| times).sum()
 }
 
 /// The statements run so far for which SQLite scans a whole table without an index, each prefixed by the step
@@ -35,7 +40,7 @@ pub async fn query_plans(db: &Db) -> Vec<(String, String)> {
     }
     let mut steps = Vec::new();
     let seen = seen().clone();
-    for sql in seen.iter().filter(|run| run.contains(' ') && !run.contains("COMMIT")) {
+    for sql in seen.keys().filter(|run| run.contains(' ') && !run.contains("COMMIT")) {
         let plan = match db.kind() {
             "postgres" => query("SELECT generic_plan($1) AS detail").bind(sql.as_str()),
             _ => query(format!("EXPLAIN QUERY PLAN {sql}")),
@@ -90,12 +95,14 @@ pub(super) fn about_to(run: &str) {
         std::process::abort();
     }
     let mut seen = seen();
-    if !run.starts_with(OF_A_TEST) && !seen.contains(run) {
-        seen.insert(run.to_owned());
+    if let Some(times) = seen.get_mut(run) {
+        *times += 1;
+    } else if !run.starts_with(OF_A_TEST) {
+        seen.insert(run.to_owned(), 1);
     }
 }
 
-fn seen() -> MutexGuard<'static, BTreeSet<String>> {
+fn seen() -> MutexGuard<'static, BTreeMap<String, usize>> {
     SEEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

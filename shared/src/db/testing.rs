@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use uuid::Uuid;
 
 pub use super::test_hooks::{
-    OF_A_TEST, crash_at, multiply, query_plans, sequential_scans, whole_table_reads,
+    OF_A_TEST, crash_at, multiply, query_plans, runs, sequential_scans, whole_table_reads,
 };
 use super::{Db, DbConfig, Migrations};
 

@@ -35,10 +35,9 @@ impl Store {
         Ok(found.fetch_optional(&self.db).await?.is_some())
     }
 
+    /// The user as it is now. Concurrent calls share a query: order-service asks for the customer of each new order.
     pub async fn user(&self, id: Uuid) -> Result<User, Error> {
-        let found = query(format!("SELECT {COLUMNS} FROM users WHERE id = $1")).bind(id);
-        let row = found.fetch_optional(&self.db).await?.ok_or(Error::NotFound)?;
-        Ok(user(&row)?)
+        self.loader.user(id).await
     }
 
     /// [`Error::InvalidToken`] unless `id` is an active admin whose `session` has not ended: a token says only what

@@ -1,12 +1,14 @@
-use actix_web::FromRequest as _;
 use actix_web::http::StatusCode;
 use actix_web::test::TestRequest;
-use futures_util::future::join;
+use actix_web::{FromRequest as _, ResponseError as _};
+use futures_util::future::{join, join_all};
+use futures_util::poll;
 use shared::db::query;
 use shared::idempotency::{Claim, IdempotencyKey, StoredResponse};
 use shared::request::{IfMatch, Paging};
 use user_service::domain::{Change, Name, NewUser, Role, Status, User};
 use user_service::error::Error;
+use uuid::Uuid;
 
 use crate::harness::{attempt, change, deactivate, email, log_in, new_user, refresh, register, stores};
 
@@ -117,5 +119,52 @@ async fn a_deactivated_user_cannot_log_in_and_keeps_the_address() {
         assert!(store.login(&attempt("ann@example.com", "here")).await.unwrap().is_none());
         assert!(matches!(refresh(&store, &token).await, Err(Error::InvalidToken)));
         assert!(store.is_taken(&email("ann@example.com")).await.unwrap());
+    }
+}
+
+#[actix_web::test]
+async fn a_user_who_is_deactivated_while_others_are_read_is_seen_deactivated_by_the_next_read() {
+    for store in stores().await {
+        for number in 0..20 {
+            let id = register(&store, &format!("{number}@example.com")).await.unwrap().id;
+            let read_often = async |_| {
+                for _ in 0..20 {
+                    store.user(id).await.unwrap();
+                }
+            };
+            let deactivated = async {
+                deactivate(&store, id).await.unwrap();
+                store.user(id).await.unwrap()
+            };
+            let (_, user) = join(join_all((0..8).map(read_often)), deactivated).await;
+            assert_eq!(user.status, Status::Deactivated);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_read_that_is_cancelled_does_not_end_the_query_of_others() {
+    for store in stores().await {
+        let id = register(&store, "ann@example.com").await.unwrap().id;
+        let mut cancelled = Box::pin(store.user(id));
+        assert!(poll!(&mut cancelled).is_pending());
+        let mut other = Box::pin(store.user(id));
+        assert!(poll!(&mut other).is_pending());
+        drop(cancelled);
+        assert_eq!(other.await.unwrap().id, id);
+    }
+}
+
+#[actix_web::test]
+async fn a_failed_query_fails_each_of_its_reads_and_an_unknown_user_only_its_own() {
+    for store in stores().await {
+        let id = register(&store, "ann@example.com").await.unwrap().id;
+        let (known, unknown) = join(store.user(id), store.user(Uuid::now_v7())).await;
+        assert!(known.is_ok() && matches!(unknown, Err(Error::NotFound)));
+        store.db().close().await;
+        for failed in join_all((0..8).map(|_| store.user(id))).await {
+            let status = failed.unwrap_err().error_response().status();
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        }
     }
 }
