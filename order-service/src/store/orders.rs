@@ -1,5 +1,6 @@
 //! Placing and changing orders, and their timers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use super::stock::{move_at_end, reserve};
 use super::{Store, commands, rows};
 use crate::checkout::{self, Decision, Effect, Saga, Transition, Trigger};
 use crate::config::PAYMENTS;
-use crate::domain::{Cart, Line, Order, PaymentToken, Reason, Status};
+use crate::domain::{Cart, CartLine, Line, Order, PaymentToken, Reason, Status};
 use crate::error::Error;
 use crate::metrics;
 
@@ -246,23 +247,18 @@ impl DeferredWrite for NewTimelineEntries {
 
 /// The lines of the cart at the current prices.
 async fn price(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
-    let ids = placeholders(1, cart.lines().len(), 1);
-    let sql = format!("SELECT {} FROM products WHERE id IN {ids}", rows::PRODUCT);
-    let products = cart.lines().iter().fold(query(sql), |query, line| query.bind(line.product_id));
-    let products = products.fetch_all(tx).await?;
-    let products = products.iter().map(rows::product).collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<_> = cart.lines().iter().map(|line| line.product_id).collect();
+    let products = query("SELECT id, sku, name, price FROM products WHERE id = ANY($1)").bind(ids);
+    let mut products_by_id = BTreeMap::new();
+    for product in products.fetch_all(tx).await? {
+        products_by_id.insert(product.get::<Uuid>("id")?, product);
+    }
     let mut lines = Vec::with_capacity(cart.lines().len());
     let mut unknown = Vec::new();
-    for (index, line) in cart.lines().iter().enumerate() {
-        match products.iter().find(|product| product.id == line.product_id) {
+    for (index, CartLine { product_id, quantity }) in cart.lines().iter().enumerate() {
+        match products_by_id.get(product_id) {
             None => unknown.push(index),
-            Some(product) => lines.push(Line {
-                product_id: product.id,
-                sku: product.sku.as_str().to_owned(),
-                name: product.details.name.as_str().to_owned(),
-                quantity: line.quantity,
-                unit_price: product.details.price.money(),
-            }),
+            Some(product) => lines.push(rows::new_line(product, *quantity)?),
         }
     }
     if unknown.is_empty() { Ok(lines) } else { Err(Error::UnknownProduct(unknown)) }

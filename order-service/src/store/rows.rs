@@ -33,6 +33,17 @@ pub(super) fn lines(lines: &[Line]) -> Value {
     lines.iter().map(row).collect()
 }
 
+/// The line of a new order for the product in `row`, at its current price.
+pub(super) fn new_line(row: &Row, quantity: Quantity) -> Result<Line, DbError> {
+    Ok(Line {
+        product_id: row.get("id")?,
+        sku: row.get("sku")?,
+        name: row.get("name")?,
+        quantity,
+        unit_price: Money::cents(row.get("price")?).map_err(|error| invalid("price", error))?,
+    })
+}
+
 pub(super) fn order(row: &Row) -> Result<Order, DbError> {
     let lines: Vec<LineRow> =
         serde_json::from_value(row.get("lines")?).map_err(|error| invalid("lines", error))?;

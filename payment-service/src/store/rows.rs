@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shared::db::{Conn, Db, DbError, Query, Row, Tx, placeholders, query};
+use shared::db::{Conn, Db, DbError, Query, Row, Tx, query};
 use shared::request::Paging;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -125,9 +125,9 @@ pub(super) async fn by_ids(db: &Db, ids: &BTreeSet<Uuid>) -> Result<Vec<Payment>
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = format!("SELECT {COLUMNS} FROM payments WHERE id IN {}", placeholders(1, ids.len(), 1));
-    let select = ids.iter().fold(query(sql), |query, id| query.bind(*id));
-    select.fetch_all(db).await?.iter().map(payment).collect()
+    let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id = ANY($1)"));
+    let ids: Vec<_> = ids.iter().copied().collect();
+    select.bind(ids).fetch_all(db).await?.iter().map(payment).collect()
 }
 
 /// Leases payments that are due, the longest waiting first, with the trace of each.
