@@ -87,7 +87,7 @@ impl Engine {
             Some(peer) => Cow::from(format!("{}@{authority}", peer.service())),
             None => Cow::from(authority),
         };
-        let replica = self.pool.replica(&key);
+        let replica = self.pool.replica(&key, Instant::now());
         let connection = match replica.take() {
             Some(connection) => connection,
             // Boxed, because most requests reuse a connection. Without the box, the future of every request would be
@@ -103,7 +103,7 @@ impl Engine {
         replica: Rc<ReplicaConnections>,
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
-        let mut sending = Sending::new(request, self.pool.buffers().take());
+        let mut sending = Sending::new(request, self.pool.buffers().take())?;
         let began = Instant::now();
         // The time when the last byte was sent.
         let mut since = began;

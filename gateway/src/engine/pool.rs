@@ -1,6 +1,6 @@
 //! The idle connections of one thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
@@ -67,6 +67,8 @@ impl Connection {
 #[derive(Clone, Default)]
 pub(super) struct IdleConnections {
     by_replica: Rc<RefCell<BTreeMap<String, Rc<ReplicaConnections>>>>,
+    /// The last time when the connections of all replicas were looked at.
+    swept: Rc<Cell<Option<Instant>>>,
     buffers: Buffers,
 }
 
@@ -103,16 +105,28 @@ impl IdleConnections {
     }
 
     /// The connections with this key.
-    pub(super) fn replica(&self, key: &str) -> Rc<ReplicaConnections> {
+    pub(super) fn replica(&self, key: &str, now: Instant) -> Rc<ReplicaConnections> {
+        self.sweep(now);
         let mut replicas = self.by_replica.borrow_mut();
         if let Some(known) = replicas.get(key) {
             return known.clone();
         }
-        // A new replica may replace an old one, so forget replicas without recent connections.
-        replicas.retain(|_, replica| Rc::strong_count(replica) > 1 || replica.is_recent());
         let replica = Rc::new(ReplicaConnections { idle: RefCell::default(), buffers: self.buffers.clone() });
         replicas.insert(key.to_owned(), replica.clone());
         replica
+    }
+
+    /// Closes expired connections, also those to replicas that get no more requests. Their servers have closed them or
+    /// will, and each holds a descriptor here.
+    fn sweep(&self, now: Instant) {
+        if self.swept.get().is_some_and(|swept| now.saturating_duration_since(swept) < IDLE_TIMEOUT) {
+            return;
+        }
+        self.swept.set(Some(now));
+        self.by_replica.borrow_mut().retain(|_, replica| {
+            replica.close_expired(now);
+            Rc::strong_count(replica) > 1 || !replica.idle.borrow().is_empty()
+        });
     }
 }
 
@@ -142,18 +156,20 @@ impl ReplicaConnections {
             return;
         }
         self.buffers.put(read);
-        let (mut idle, now) = (self.idle.borrow_mut(), Instant::now());
-        // The connections that were idle longest are at the front.
-        while idle.front().is_some_and(|(.., since)| now - *since >= IDLE_TIMEOUT) {
-            idle.pop_front();
-        }
+        let now = Instant::now();
+        self.close_expired(now);
+        let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
             idle.push_back((stream, alarm, now));
         }
     }
 
-    fn is_recent(&self) -> bool {
-        self.idle.borrow().back().is_some_and(|(.., since)| since.elapsed() < IDLE_TIMEOUT)
+    fn close_expired(&self, now: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        // The connections that were idle longest are at the front.
+        while idle.front().is_some_and(|(.., since)| now.saturating_duration_since(*since) >= IDLE_TIMEOUT) {
+            idle.pop_front();
+        }
     }
 }
 
@@ -176,4 +192,30 @@ pub(super) fn take(read: &mut BytesMut, length: usize) -> Bytes {
     let taken = Bytes::copy_from_slice(&read[..length]);
     read.advance(length);
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_to_a_replica_without_requests_are_closed_when_another_one_gets_a_request() {
+        let (pool, now) = (IdleConnections::default(), Instant::now());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let connection =
+            Connection::new(Stream::Plain(stream), BytesMut::new(), Alarm::default(), false);
+        pool.replica("used", now);
+        pool.replica("left", now).give_back(connection, BytesMut::new());
+        pool.replica("used", now + IDLE_TIMEOUT / 2);
+        assert_eq!(pool.by_replica.borrow().len(), 2, "the connection may still be used");
+        pool.replica("used", now + 2 * IDLE_TIMEOUT);
+        let closed = tokio::time::timeout(Duration::from_secs(5), server.read(&mut [0])).await;
+        assert_eq!(closed.expect("it is closed").unwrap(), 0);
+        assert!(!pool.by_replica.borrow().contains_key("left"));
+    }
 }

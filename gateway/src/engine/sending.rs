@@ -32,7 +32,7 @@ pub(super) struct Sending {
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Sending {
-    pub(super) fn new(request: &mut Request, mut unwritten: BytesMut) -> Self {
+    pub(super) fn new(request: &mut Request, mut unwritten: BytesMut) -> Result<Self, UpstreamError> {
         unwritten.extend_from_slice(&request.head);
         let mut sending = Self {
             unwritten,
@@ -47,7 +47,9 @@ impl Sending {
             sending.held_until = Some(Instant::now() + CONTINUE_TIMEOUT);
         }
         match std::mem::replace(&mut request.body, Body::Gone) {
-            Body::None | Body::Gone => {
+            // Without its body, this would be another request.
+            Body::Gone => return Err(UpstreamError::Client(PayloadError::Incomplete(None))),
+            Body::None => {
                 sending.text("\r\n");
                 request.body = Body::None;
             }
@@ -65,7 +67,7 @@ impl Sending {
                 sending.payload = Some(payload);
             }
         }
-        sending
+        Ok(sending)
     }
 
     /// The length of the body, and the end of the head.
@@ -205,4 +207,27 @@ fn too_long() -> UpstreamError {
 
 fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_not_sent_again_without_the_body_that_an_earlier_attempt_has_consumed() {
+        let now = Instant::now();
+        let mut request = Request {
+            head: b"POST / HTTP/1.1\r\n".to_vec(),
+            body: Body::Gone,
+            is_upgrade: false,
+            is_head: false,
+            awaits_continue: false,
+            head_timeout: Duration::ZERO,
+            client: None,
+            upload_end: now,
+            end: now,
+        };
+        let sending = Sending::new(&mut request, BytesMut::new());
+        assert!(matches!(sending, Err(UpstreamError::Client(PayloadError::Incomplete(None)))));
+    }
 }

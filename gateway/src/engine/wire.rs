@@ -110,7 +110,8 @@ pub(super) fn take_head(read: &mut BytesMut, is_head: bool) -> Result<Option<Hea
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or_else(|| malformed("no such status"))?;
-    let (mut content_length, mut chunked, mut close) = (None, false, response.version == Some(0));
+    let is_old = response.version == Some(0);
+    let (mut content_length, mut chunked, mut close) = (None, false, is_old);
     let mut kind = None;
     let (mut fields, mut hop_by_hop) = (Vec::with_capacity(response.headers.len()), Vec::new());
     let place = |part: &[u8]| {
@@ -128,9 +129,16 @@ pub(super) fn take_head(read: &mut BytesMut, is_head: bool) -> Result<Option<Hea
                 return Err(malformed("two lengths"));
             }
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+            if chunked {
+                return Err(malformed("two transfer encodings"));
+            }
             chunked = value().trim().eq_ignore_ascii_case("chunked");
             if !chunked {
                 return Err(malformed("an unknown transfer encoding"));
+            }
+            // HTTP/1.0 has no chunks, so a proxy in between may have mixed two messages (RFC 9112 §6.1).
+            if is_old {
+                return Err(malformed("chunks in HTTP/1.0"));
             }
         } else if field.name.eq_ignore_ascii_case("content-type") {
             // If there are several, the first counts.
@@ -193,9 +201,11 @@ mod tests {
             "Content-Length: -1\r\n",
             "Content-Length: +5\r\n",
             "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         ] {
             assert!(head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n")).is_err(), "{headers}");
         }
+        assert!(head("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
         assert!(head("SSH-2.0-OpenSSH\r\n").is_err());
         assert!(head("HTTP/1.1 200 OK\r\nContent-").unwrap().is_none());
     }
