@@ -269,11 +269,12 @@ impl Shop {
             placed.iter().map(|placed| format!("/api/orders/{}", placed["id"].as_str().unwrap())).collect();
         self.until_are(&paths, "confirmed").await;
         self.until("the cancellations are accepted", async |shop| {
-            let cancel = async |path: &String| {
-                let reply = shop.customer.try_send(Method::POST, &format!("{path}/cancel"), None).await;
+            let cancel = async |(path, key): (&String, &String)| {
+                let client = shop.customer.with_key(key);
+                let reply = client.try_send(Method::POST, &format!("{path}/cancel"), None).await;
                 reply.filter(|reply| reply.status == 202).map(drop)
             };
-            all(paths.iter().map(cancel)).await
+            all(paths.iter().zip(&keys).map(cancel)).await
         })
         .await;
         self.until_are(&paths, "refunded").await;

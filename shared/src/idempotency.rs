@@ -63,7 +63,7 @@ struct Keyed {
 /// Result of [`Claim::begin`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// The key is new: do the work, then [`Claim::save`] the response.
+    /// The key is new: do the work, then [`Claim::save`] the response unless the claim has stored it.
     First,
     /// The request succeeded before, with this response.
     Replay(StoredResponse),
@@ -179,11 +179,8 @@ impl Claim {
         E: From<DbError> + From<Problem>,
     {
         let mut tx = db.begin().await?;
-        match self.begin(&mut tx).await? {
-            Claimed::First => {}
-            Claimed::Replay(answer) => return Ok(Outcome::Replayed(answer)),
-            Claimed::OtherBody => return Err(reused().into()),
-            Claimed::InFlight => return Err(in_progress().into()),
+        if let Some(replay) = self.first_or_replay::<E>(&mut tx, None).await? {
+            return Ok(Outcome::Replayed(replay));
         }
         let value = effect(&mut tx).await?;
         let answer = answer(&value);
@@ -192,21 +189,67 @@ impl Claim {
         Ok(Outcome::Done { value, answer })
     }
 
-    /// Claims the key in `tx`. While another replica runs the same request, this waits for its end, up to the
-    /// lock timeout.
-    pub async fn begin(&self, tx: &mut Tx) -> Result<Claimed, DbError> {
+    /// Like [`Claim::once`], for a `value` that is known before its effect. The statement that claims the key stores the
+    /// answer, too. So the locks of the effect's last statement are held only for the commit.
+    ///
+    /// # Errors
+    /// Those of [`Claim::once`]. If `value` is an error, nothing happens; a repeated request does not get that error,
+    /// but its stored response.
+    pub async fn once_with<T, E>(
+        self,
+        db: &Db,
+        value: Result<T, E>,
+        answer: impl FnOnce(&T) -> StoredResponse,
+        effect: impl AsyncFnOnce(&mut Tx, &T) -> Result<(), E>,
+    ) -> Result<Outcome<T>, E>
+    where
+        E: From<DbError> + From<Problem>,
+    {
+        let known = value.map(|value| (answer(&value), value));
+        let mut tx = db.begin().await?;
+        let answer = known.as_ref().ok().map(|(answer, _)| answer);
+        if let Some(replay) = self.first_or_replay::<E>(&mut tx, answer).await? {
+            return Ok(Outcome::Replayed(replay));
+        }
+        let (answer, value) = known?;
+        effect(&mut tx, &value).await?;
+        tx.commit().await?;
+        Ok(Outcome::Done { value, answer })
+    }
+
+    /// Claims the key. Returns the stored response if the request succeeded before.
+    async fn first_or_replay<E>(
+        &self,
+        tx: &mut Tx,
+        answer: Option<&StoredResponse>,
+    ) -> Result<Option<StoredResponse>, E>
+    where
+        E: From<DbError> + From<Problem>,
+    {
+        match self.begin(tx, answer).await? {
+            Claimed::First => Ok(None),
+            Claimed::Replay(stored) => Ok(Some(stored)),
+            Claimed::OtherBody => Err(reused().into()),
+            Claimed::InFlight => Err(in_progress().into()),
+        }
+    }
+
+    /// Claims the key in `tx`, and stores the `answer` if it is known. While another replica runs the same request, this
+    /// waits for its end, up to the lock timeout.
+    pub async fn begin(&self, tx: &mut Tx, answer: Option<&StoredResponse>) -> Result<Claimed, DbError> {
         let Some(Keyed { scope, key, fingerprint, .. }) = &self.0 else { return Ok(Claimed::First) };
         let now = tx.now();
         let claimed = query(
             "INSERT INTO idempotency_keys (scope, key, fingerprint, answer, expires_at) \
-             VALUES ($1, $2, $3, NULL, $4) \
+             VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (scope, key) DO UPDATE \
-             SET fingerprint = excluded.fingerprint, answer = NULL, expires_at = excluded.expires_at \
-             WHERE idempotency_keys.expires_at < $5",
+             SET fingerprint = excluded.fingerprint, answer = excluded.answer, expires_at = excluded.expires_at \
+             WHERE idempotency_keys.expires_at < $6",
         )
         .bind(scope.as_str())
         .bind(key.as_str())
         .bind(fingerprint.as_str())
+        .bind(answer.map(|answer| serde_json::json!(answer)))
         .bind(now + LIFETIME)
         .bind(now)
         .execute(&mut *tx)

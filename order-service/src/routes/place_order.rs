@@ -46,14 +46,20 @@ pub(crate) async fn place_order(
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
-    // user-service is called before the transaction, because a transaction must not wait for another service. The
-    // result is checked inside `once`, which does not run the closure for a repeated request (same idempotency key). So
-    // a repeated request gets its stored response even if user-service is down.
-    let customer_check = users.must_be_active(caller.id, &context).await;
-    let placing = claim.once(store.db(), created_response, async |tx| {
-        customer_check?;
+    // user-service is called before the transaction, because a transaction must not wait for another service. A repeated
+    // request (same idempotency key) gets its stored response even if `order` is an error, such as an inactive customer.
+    let quote = async {
+        users.must_be_active(caller.id, &context).await?;
+        store.quote(caller.id, &cart).await
+    };
+    let order = match quote.await {
+        // Without the database there is no stored response either.
+        Err(Error::Db(error)) => return Err(error.into()),
+        order => order,
+    };
+    let placing = claim.once_with(store.db(), order, created_response, async |tx, order| {
         store.check_awaiting_payment_limit(tx, caller.id).await?;
-        store.place(tx, caller.id, &cart, payment_token, &cause).await
+        store.place(tx, order.clone(), payment_token, &cause).await
     });
     let outcome = placing.await?;
     Ok(prefer_wait::respond(&store, outcome, created_response, wait, &context).await)

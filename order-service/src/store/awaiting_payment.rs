@@ -1,7 +1,7 @@
 //! Limits the orders of one customer that await payment. Each of them reserves stock. Without a limit, one customer
 //! could reserve the whole stock and never pay.
 
-use shared::db::{Tx, query};
+use shared::db::{DbError, Tx, query};
 use uuid::Uuid;
 
 use super::Store;
@@ -17,10 +17,7 @@ impl Store {
     pub async fn check_awaiting_payment_limit(&self, tx: &mut Tx, customer_id: Uuid) -> Result<(), Error> {
         let Some(max) = self.max_awaiting_payment else { return Ok(()) };
         if tx.locks_rows() {
-            query("INSERT INTO customers (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = excluded.id")
-                .bind(customer_id)
-                .execute(&mut *tx)
-                .await?;
+            lock_customer(tx, customer_id).await?;
         }
         // The index `orders_awaiting_payment` is used only if the status is part of the statement.
         let count = query(format!(
@@ -30,4 +27,16 @@ impl Store {
         let open: i64 = count.bind(customer_id).fetch_one(tx).await?.get("orders")?;
         if open < i64::from(max) { Ok(()) } else { Err(Error::TooManyAwaitPayment) }
     }
+}
+
+/// The count must be a later statement: it sees what was committed before it began.
+async fn lock_customer(tx: &mut Tx, id: Uuid) -> Result<(), DbError> {
+    let lock = || query("SELECT id FROM customers WHERE id = $1 FOR UPDATE").bind(id);
+    if lock().fetch_optional(&mut *tx).await?.is_none() {
+        let insert = query("INSERT INTO customers (id) VALUES ($1) ON CONFLICT (id) DO NOTHING");
+        insert.bind(id).execute(&mut *tx).await?;
+        // Perhaps another transaction has inserted the row.
+        lock().fetch_one(tx).await?;
+    }
+    Ok(())
 }

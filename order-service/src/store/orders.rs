@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::client::Context;
-use shared::db::{DbError, DeferredWrite, Query, Tx, placeholders, query};
+use shared::db::{Db, DbError, DeferredWrite, Query, Tx, placeholders, query};
 use shared::trace::SpanKind;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -47,21 +47,22 @@ impl Cause {
 }
 
 impl Store {
-    /// Prices the cart, reserves its stock and sends the command to authorize the payment.
+    /// The order for the cart, at the current prices. It is not placed yet.
+    pub async fn quote(&self, customer_id: Uuid, cart: &Cart) -> Result<Order, Error> {
+        Ok(Order::place(customer_id, price(&self.db, cart).await?, self.db.now())?)
+    }
+
+    /// Places the order: reserves its stock and sends the command to authorize the payment.
     pub async fn place(
         &self,
         tx: &mut Tx,
-        customer_id: Uuid,
-        cart: &Cart,
+        order: Order,
         token: PaymentToken,
         cause: &Cause,
-    ) -> Result<Order, Error> {
-        let now = tx.now();
-        let order = Order::place(customer_id, price(tx, cart).await?, now)?;
-        let transition = checkout::begin(order, token, now);
+    ) -> Result<(), Error> {
+        let transition = checkout::begin(order, token, tx.now());
         insert(tx, &transition, cause.context.traceparent().as_deref()).await?;
-        self.write_effects(tx, None, &transition, cause).await?;
-        Ok(transition.order)
+        self.write_effects(tx, None, &transition, cause).await
     }
 
     /// Locks the order and applies `trigger`. Returns the order after the change.
@@ -246,11 +247,11 @@ impl DeferredWrite for NewTimelineEntries {
 }
 
 /// The lines of the cart at the current prices.
-async fn price(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
+async fn price(db: &Db, cart: &Cart) -> Result<Vec<Line>, Error> {
     let ids: Vec<_> = cart.lines().iter().map(|line| line.product_id).collect();
     let products = query("SELECT id, sku, name, price FROM products WHERE id = ANY($1)").bind(ids);
     let mut products_by_id = BTreeMap::new();
-    for product in products.fetch_all(tx).await? {
+    for product in products.fetch_all(db).await? {
         products_by_id.insert(product.get::<Uuid>("id")?, product);
     }
     let mut lines = Vec::with_capacity(cart.lines().len());

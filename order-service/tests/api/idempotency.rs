@@ -2,6 +2,7 @@
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::harness::*;
 
@@ -63,6 +64,9 @@ async fn a_key_is_valid_for_one_body() {
         let (order_key, adjustment_key) = (key(), key());
         place(&customer, &order_key, cart(&tea, 3)).await.expect(201);
         place(&customer, &order_key, cart(&tea, 4)).await.expect_problem(422, "idempotency_key_reused");
+        let mut unknown = cart(&tea, 3);
+        unknown["lines"][0]["product_id"] = json!(Uuid::now_v7());
+        place(&customer, &order_key, unknown).await.expect_problem(422, "idempotency_key_reused");
         adjust(&admin, &adjustment_key, &tea, 1).await.expect(201);
         adjust(&admin, &adjustment_key, &tea, 2).await.expect_problem(422, "idempotency_key_reused");
         assert_eq!(world.stock(&tea).await, [8, 3, 0]);

@@ -1,6 +1,7 @@
 //! Orders that await payment reserve stock, so their number is limited for each customer.
 
 use serde_json::Value;
+use shared::db::{Db, DbConfig, Migrations, query, testing};
 
 use crate::harness::*;
 
@@ -47,4 +48,18 @@ async fn of_many_concurrent_orders_on_two_replicas_twenty_are_accepted() {
         let listed = customer.get("/api/orders?status=awaiting_payment&limit=100").await.expect(200);
         assert_eq!(listed["orders"].as_array().map(Vec::len), Some(20), "{}", Value::to_string(&listed));
     }
+}
+
+#[actix_web::test]
+async fn on_postgresql_an_order_locks_its_customer_without_writing_the_row_again() {
+    let Some(url) = testing::postgres_url().await else { return };
+    let world = World::start(url).await;
+    let (tea, customer) = (world.product(10).await, world.customer());
+    let db = Db::open(&DbConfig::at(&world.database), Migrations::none()).await.unwrap();
+    let row_version = async || {
+        customer.place(&tea, 1).await;
+        let sql = format!("{}SELECT xmin::text AS version FROM customers", testing::OF_A_TEST);
+        query(sql).fetch_one(&db).await.unwrap().get::<String>("version").unwrap()
+    };
+    assert_eq!(row_version().await, row_version().await);
 }

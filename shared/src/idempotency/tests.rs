@@ -214,6 +214,58 @@ async fn after_a_refused_request_a_concurrent_duplicate_is_executed() {
     }
 }
 
+/// The request of [`happen`], with the answer known before the effect.
+async fn happen_with(db: &Db, claim: Claim, value: Result<(), Failed>) -> Result<StoredResponse, Problem> {
+    let done = claim.once_with(db, value, |()| answer(), async |tx, ()| take_effect(tx).await).await;
+    done.map(Outcome::into_stored).map_err(|Failed(problem)| problem)
+}
+
+#[actix_web::test]
+async fn an_answer_that_is_known_before_the_effect_is_stored_by_the_claim_and_replayed() {
+    for db in databases().await {
+        let key = claim("k", "{}");
+        let first = key.once_with(
+            &db,
+            Ok(()),
+            |()| answer(),
+            async |tx, ()| {
+                let stored = query("SELECT key FROM idempotency_keys WHERE answer IS NOT NULL");
+                assert!(stored.fetch_optional(&mut *tx).await?.is_some(), "before the effect");
+                take_effect(tx).await
+            },
+        );
+        let first = sent(&first.await.unwrap().into_stored()).await;
+        let unknown = || Err(Failed(Problem::not_found()));
+        let replayed = happen_with(&db, claim("k", "{}"), unknown()).await.unwrap();
+        assert!(replayed.is_replayed());
+        assert_eq!(sent(&replayed).await.2, first.2);
+        let refused = happen_with(&db, claim("k", "other"), unknown()).await.unwrap_err();
+        assert_eq!(refused.code(), "idempotency_key_reused");
+        assert_eq!(effects(&db).await, 1);
+    }
+}
+
+#[actix_web::test]
+async fn an_error_before_or_in_the_effect_leaves_the_key_free_and_stores_no_answer() {
+    for db in databases().await {
+        let refused = happen_with(&db, claim("k", "{}"), Err(Failed(Problem::not_found()))).await;
+        assert_eq!(refused.unwrap_err().code(), "not_found");
+        let key = claim("k", "{}");
+        let failed = key.once_with(
+            &db,
+            Ok(()),
+            |()| answer(),
+            async |tx, ()| {
+                take_effect(tx).await?;
+                Err(Failed(Problem::not_found()))
+            },
+        );
+        assert_eq!(failed.await.unwrap_err().0.code(), "not_found");
+        assert_eq!(effects(&db).await, 0);
+        assert!(!happen_with(&db, claim("k", "other"), Ok(())).await.unwrap().is_replayed());
+    }
+}
+
 /// Dropping the future simulates a crash.
 #[actix_web::test]
 async fn a_crash_between_the_claim_and_the_commit_leaves_no_effect_and_the_key_free() {
@@ -233,7 +285,7 @@ async fn a_crash_between_the_claim_and_the_commit_leaves_no_effect_and_the_key_f
             () = reached.notified() => {}
         }
         let (mut tx, crashing) = (db.begin().await.unwrap(), claim("k", "{}"));
-        assert_eq!(crashing.begin(&mut tx).await.unwrap(), Claimed::First);
+        assert_eq!(crashing.begin(&mut tx, None).await.unwrap(), Claimed::First);
         crashing.save(&mut tx, &answer()).await.unwrap();
         drop(tx);
 
@@ -250,7 +302,7 @@ async fn a_request_that_another_replica_is_processing_is_refused_with_retry_afte
         let soon = std::time::Duration::from_millis(200);
         let impatient = open(&DbConfig { acquire_timeout: soon, ..DbConfig::at(&url) }).await;
         let mut tx = busy.begin().await.unwrap();
-        assert_eq!(claim("k", "{}").begin(&mut tx).await.unwrap(), Claimed::First);
+        assert_eq!(claim("k", "{}").begin(&mut tx, None).await.unwrap(), Claimed::First);
 
         let refused = happen(&impatient, claim("k", "{}")).await.unwrap_err();
         // SQLite locks the whole database, and does not report which row.
