@@ -19,7 +19,7 @@ use crate::harness::*;
 /// before it sends a message; the other replicas send its messages at once.
 async fn expire_timers(world: &World, time: Duration) {
     let db = Db::open(&DbConfig::at(&world.database), migrations()).await.unwrap();
-    let (outbox, _) = Relay::new(db.clone(), Rc::new(NoTransport));
+    let (outbox, _) = Relay::new(db.clone(), Rc::new(NoTransport), &[]);
     let store = Store::new(db.clone(), outbox, "replica-2");
     let start = now();
     while timers::advance_due(&store, start + time).await.unwrap().is_some() {}

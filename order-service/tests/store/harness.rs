@@ -37,7 +37,7 @@ pub(crate) async fn stores() -> Vec<Store> {
 /// One more replica of the store at `url`.
 pub(crate) async fn open(url: &str) -> Store {
     let db = Db::open(&DbConfig::at(url), migrations()).await.unwrap();
-    let (outbox, _) = Relay::new(db.clone(), Rc::new(NoTransport));
+    let (outbox, _) = Relay::new(db.clone(), Rc::new(NoTransport), &[]);
     Store::new(db, outbox, "replica-1")
 }
 

@@ -78,7 +78,7 @@ impl Replica {
 
     async fn open(config: DbConfig, lease: Duration) -> Self {
         let db = Db::open(&config, migrations()).await.unwrap();
-        let (outbox, relay) = Relay::new(db.clone(), Rc::new(Nowhere));
+        let (outbox, relay) = Relay::new(db.clone(), Rc::new(Nowhere), &[]);
         let (store, jobs) = Store::new(db.clone(), outbox, lease);
         Self { store, db, url: config.url, jobs, _relay: relay }
     }

@@ -11,12 +11,12 @@
 //! | a `BEGIN` or a `ROLLBACK` has failed, or a `BEGIN` was cancelled | is closed |
 //!
 //! So a kept connection is never inside a transaction. The server may have closed it in the meantime. Therefore a
-//! `BEGIN` and a read that fail on a kept connection are repeated on one that has just answered. Other statements
-//! outside of a transaction may have had their effect, so they run on a tested connection only.
+//! `BEGIN`, a read and an idempotent write that fail on a kept connection are repeated on one that has just answered. Other
+//! statements outside of a transaction may have had their effect, so they run on a tested connection only.
 //!
 //! If the network was cut silently, a kept connection does not answer at all. For this, a `BEGIN` waits half of the time
-//! in which a connection must be found. A read may be slow. If it has no answer after half of this time, a new
-//! connection tests the server; if the test fails, the read fails.
+//! in which a connection must be found. A read or a write may be slow. If it has no answer after half of this time, a new
+//! connection tests the server; if the test fails, the statement fails.
 
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
@@ -122,7 +122,7 @@ impl Connections {
         PgTx::begin(lent, lock_timeout, deadline).await
     }
 
-    /// Runs a statement that only reads.
+    /// Runs a statement that may run twice: it only reads, or it is idempotent.
     pub(super) async fn fetch_all(&self, sql: String, values: Vec<Value>) -> Result<Vec<PgRow>, sqlx::Error> {
         let lent = self.lend(self.deadline()).await?;
         let deadline = self.deadline();
@@ -456,6 +456,21 @@ mod tests {
         assert_eq!(numbers(&db).await, [1]);
         end_session(&other, session(&db).await).await;
         assert_eq!(query("DELETE FROM things").execute(&db).await.unwrap(), 1);
+    }
+
+    #[actix_web::test]
+    async fn an_idempotent_write_is_repeated_after_the_server_has_ended_the_kept_connection() {
+        let Some((db, other)) = one_connection().await else { return };
+        insert(&db, 1).await;
+        let write = async |number: i64| {
+            let update =
+                query("UPDATE things SET number = $1 WHERE number < $1 RETURNING number").bind(number);
+            update.write_idempotent(&db, std::iter::empty()).await.unwrap().len()
+        };
+        let first = session(&db).await;
+        assert_eq!((write(2).await, session(&db).await), (1, first), "on the kept connection");
+        end_session(&other, first).await;
+        assert_eq!((write(3).await, numbers(&other).await), (1, vec![3]));
     }
 
     #[actix_web::test]

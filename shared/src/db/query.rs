@@ -1,6 +1,7 @@
 //! Queries: SQL with `$1` placeholders, and parameters.
 
-use super::{Column, Db, DbError, Pools, Tx, TxInner, Value, about_to};
+use super::{Column, Db, DbError, Pools, Tx, TxInner, TxSpan, Value, about_to};
+use crate::trace::SpanContext;
 
 pub enum Conn<'c> {
     Pool(&'c Db),
@@ -148,6 +149,34 @@ impl Query {
                 tx.fetch_all(self.sql, self.values).await?.into_iter().map(Row::Postgres).collect()
             }
         })
+    }
+
+    /// Runs a statement that writes, in a transaction of its own, and returns its rows. It must be idempotent: if the
+    /// connection is lost, it is repeated, and the rows are those of the second run. Its span is linked to `links`.
+    pub async fn write_idempotent(
+        self,
+        db: &Db,
+        links: impl Iterator<Item = SpanContext>,
+    ) -> Result<Vec<Row>, DbError> {
+        about_to(&self.sql);
+        let (mut span, _) = TxSpan::begin(db.system());
+        span.link(links);
+        span.count_statement();
+        let rows = match &db.pools {
+            #[cfg(feature = "sqlite")]
+            Pools::Sqlite(connections) => {
+                let rows = connections.write(self.sql, self.values).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            #[cfg(feature = "postgres")]
+            Pools::Postgres { connections, .. } => {
+                let rows = connections.fetch_all(self.sql, self.values).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        };
+        span.committed();
+        about_to("go on after COMMIT");
+        Ok(rows)
     }
 
     /// Returns the first row, if any.

@@ -101,6 +101,6 @@ fn json_without_nul(json: Value) -> Value {
     }
 }
 
-fn without_nul(text: &str) -> String {
+pub(super) fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -9,6 +9,10 @@
 //! expires, and `claimed_by` to the relay. After a failed send, the relay updates the row only if both are unchanged.
 //! If one has changed, another claim has replaced this one.
 //!
+//! **Mark.** One statement marks all events that were delivered, and tells whether a later event of one of their subjects
+//! waits. It needs no transaction, because it may run twice. The relay then searches the table only if an event may
+//! wait there: such a later one, one behind a full last claim, or after a failure. Once a second it searches anyway.
+//!
 //! **Batches.** If the transport can, the relay sends several events for one destination in one request. While a
 //! request to a destination has no answer, new events for it gather for the next one, for [`GATHER_TIME`]. So an event
 //! in an idle system is sent immediately and alone. The result of each event is its own. An event that has failed at
@@ -25,7 +29,9 @@
 //! | rejected: the receiver will never accept it | a dead letter immediately |
 //!
 //! **While the [circuit](circuit) of a destination is open**, the relay sends this destination only one event per
-//! second, as a probe. Apart from the probe, the relay claims none of this destination's events from the table.
+//! second, as a probe. Apart from the probe, the relay claims none of this destination's events from the table. While
+//! the circuits of all receivers are open, it searches only for probes, so the work of a poll does not grow with the
+//! backlog. (If one of several receivers is away, a search for the others reads past its events.)
 //! [`Outbox::put`] still claims new events and hands them over. These wait in memory until the circuit closes or their
 //! claims expire. Any result except "unavailable" closes the circuit, even a failure at the receiver. The relay then sends
 //! the events in memory, and claims the others from the table. An event that has failed as a probe waits for
@@ -79,12 +85,15 @@ pub struct Relay {
     name: String,
     db: Db,
     transport: Rc<dyn Transport>,
+    /// The services to which it sends.
+    receivers: Vec<String>,
     outbox: Outbox,
     /// The events of transactions that this process has committed.
     committed: UnboundedReceiver<Committed>,
 }
 
 /// An event that is being sent.
+#[cfg_attr(test, derive(Clone))]
 struct Sending {
     outgoing: Outgoing,
     /// This send tests whether an unavailable destination is available again.
@@ -92,6 +101,7 @@ struct Sending {
 }
 
 /// A send that has succeeded or failed.
+#[cfg_attr(test, derive(Clone))]
 struct Finished {
     sending: Sending,
     result: SendResult,
@@ -100,7 +110,8 @@ struct Finished {
 /// The events that the relay should claim next.
 #[derive(Default)]
 struct Wanted {
-    /// How many heads to claim in total, for the destinations with a closed circuit.
+    /// How many heads to claim in total, for the destinations with a closed circuit. 0 if the queue is full, or if all
+    /// receivers are away.
     heads: usize,
     /// The destinations with an open or half-open circuit: of their events, only probes are claimed.
     blocked: Vec<String>,
@@ -108,13 +119,27 @@ struct Wanted {
     probes: Vec<String>,
 }
 
+/// The result of a search in the table.
+struct Claimed {
+    heads: Vec<Outgoing>,
+    /// Other events may wait.
+    more_wait: bool,
+}
+
+impl Wanted {
+    fn is_any(&self) -> bool {
+        self.heads > 0 || !self.probes.is_empty()
+    }
+}
+
 impl Relay {
-    /// A new outbox, and the relay that gets its events after each commit.
-    pub fn new(db: Db, transport: Rc<dyn Transport>) -> (Outbox, Self) {
+    /// A new outbox, and the relay that gets its events after each commit. It sends them to the services `receivers`.
+    pub fn new(db: Db, transport: Rc<dyn Transport>, receivers: &[&str]) -> (Outbox, Self) {
         let name = Uuid::now_v7().to_string();
         let (sender, committed) = unbounded_channel();
         let outbox = Outbox::new(name.clone(), sender);
-        (outbox.clone(), Self { name, db, transport, outbox, committed })
+        let receivers = receivers.iter().map(|name| (*name).to_owned()).collect();
+        (outbox.clone(), Self { name, db, transport, receivers, outbox, committed })
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -142,16 +167,17 @@ impl Relay {
     /// Sends events until `stop`. Then it claims no more events. It sends those that it has already claimed, unless
     /// their destination is unavailable.
     pub async fn run(self, stop: Stop) {
-        let Self { name, db, transport, mut committed, .. } = self;
+        let Self { name, db, transport, receivers, mut committed, .. } = self;
         let table = Table::new(name, db.clone());
         let (finished_tx, mut finished_rx) = unbounded_channel();
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(receivers);
         let mut poll = tokio::time::interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // At most one transaction runs at a time. While it runs, the relay continues to send events. Their results wait in
         // `unrecorded` for the next transaction. `poll_is_due` starts a transaction without a delay: an event may wait for
-        // an earlier event of its subject.
-        let (mut unrecorded, mut poll_is_due, mut delay) = (Vec::new(), false, CommitDelay::default());
+        // an earlier event of its subject. With `more_wait`, the next one searches the table, too.
+        let (mut unrecorded, mut delay) = (Vec::new(), CommitDelay::default());
+        let (mut poll_is_due, mut more_wait) = (false, false);
         let mut transaction = pin!(Fuse::terminated());
         loop {
             for batch in queue.take(db.now(), |destination| transport.max_batch(destination)) {
@@ -161,7 +187,8 @@ impl Relay {
             if transaction.is_terminated() && (poll_is_due || record) {
                 delay.started(unrecorded.len());
                 let wanted = if stop.is_requested() { Wanted::default() } else { queue.wanted() };
-                transaction.set(table.record_and_claim(std::mem::take(&mut unrecorded), wanted).fuse());
+                let (results, must_search) = (std::mem::take(&mut unrecorded), poll_is_due || more_wait);
+                transaction.set(table.record_and_claim(results, wanted, must_search).fuse());
                 poll_is_due = false;
             }
             // `committed` may still hold events of the last transactions of this process.
@@ -193,9 +220,15 @@ impl Relay {
                 recorded = &mut transaction => {
                     delay.ended();
                     match recorded {
-                        Ok(heads) => heads.into_iter().for_each(|head| queue.push(head)),
+                        Ok(claimed) => {
+                            claimed.heads.into_iter().for_each(|head| queue.push(head));
+                            more_wait = claimed.more_wait;
+                        }
                         // No event is lost: the claims expire, and the events are sent again.
-                        Err(error) => log::warn!(error:%; "the outbox cannot be read or updated"),
+                        Err(error) => {
+                            log::warn!(error:%; "the outbox cannot be read or updated");
+                            more_wait = true;
+                        }
                     }
                 }
                 () = delay.wait(), if transaction.is_terminated() && !unrecorded.is_empty() => {}

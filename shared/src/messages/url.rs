@@ -38,7 +38,7 @@ impl MessagesUrl {
             Self::Http => Rc::new(HttpTransport::new(platform, receivers)),
             Self::Nats(url) => Rc::new(Nats::connect(url, platform.calls().clone()).await?),
         };
-        Ok(Relay::new(db.clone(), transport))
+        Ok(Relay::new(db.clone(), transport, receivers))
     }
 }
 

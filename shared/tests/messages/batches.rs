@@ -49,7 +49,7 @@ async fn of_the_events_of_a_transaction_the_relay_gets_only_the_head_of_each_sub
     for Case { sender, transport: way, .. } in cases().await {
         let url = if way == "http://" { "http://127.0.0.1:9" } else { &way };
         // This relay does not run.
-        let (outbox, _relay) = Relay::new(sender.clone(), transport(url).await);
+        let (outbox, _relay) = Relay::new(sender.clone(), transport(url).await, &["receiver"]);
         let done = |subject, number| event("thing.done.v1", subject, number);
         put_together(&sender, &outbox, [done("a", 1), done("a", 2), done("b", 3)]).await;
         put_together(&sender, &outbox, [done("b", 4), done("c", 5)]).await;
@@ -74,7 +74,7 @@ async fn an_event_whose_predecessor_was_sent_before_its_commit_does_not_wait_for
     let receiver = receiver(&receives, "http://").await;
     let (outbox, _stopper) = relay(&sender, transport(&receiver.url).await);
     // This relay does not run.
-    let (other, _relay) = Relay::new(sender.clone(), transport("http://127.0.0.1:9").await);
+    let (other, _relay) = Relay::new(sender.clone(), transport("http://127.0.0.1:9").await, &["receiver"]);
     let mut waits = Vec::new();
     for round in 0..20 {
         let subject = round.to_string();

@@ -339,7 +339,7 @@ async fn program_to_be_killed() {
     let db = open(&database).await;
     if url.is_empty() {
         // No relay runs: the process is killed between commit and send.
-        let (outbox, _relay) = Relay::new(db.clone(), Rc::new(UnavailableTransport));
+        let (outbox, _relay) = Relay::new(db.clone(), Rc::new(UnavailableTransport), &["receiver"]);
         put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
         kill_this_process();
     } else {

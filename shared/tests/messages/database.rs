@@ -21,7 +21,7 @@ async fn a_relay_continues_after_an_outage_of_its_database() {
     let receives = open(&shared::db::testing::sqlite_url()).await;
     let (outbox, _relay) = relay(&ours, transport(&receiver(&receives, "http://").await.url).await);
     // Another replica, which writes and then crashes.
-    let (dead, _) = Relay::new(theirs.clone(), Rc::new(UnavailableTransport));
+    let (dead, _) = Relay::new(theirs.clone(), Rc::new(UnavailableTransport), &["receiver"]);
     let numbered = |number| event("thing.done.v1", "a", number);
     put(&ours, &outbox, numbered(1)).await;
     assert_eq!(effects(&receives, "a", 1).await, [1]);

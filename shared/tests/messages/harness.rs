@@ -179,7 +179,7 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
         handled: handled.clone(),
         next_version: next_version.clone(),
     };
-    let (outbox, relay) = Relay::new(db.clone(), transport);
+    let (outbox, relay) = Relay::new(db.clone(), transport, &["receiver"]);
     let platform = KEYS.platform(service, CALLS, "static://");
     let server = Service::bind(service, HttpConfig::for_tests())
         .unwrap()
@@ -253,7 +253,7 @@ pub(crate) async fn transport(url: &str) -> Rc<dyn Transport> {
 
 /// Starts a relay on `db`.
 pub(crate) fn relay(db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Stopper) {
-    let (outbox, relay) = Relay::new(db.clone(), transport);
+    let (outbox, relay) = Relay::new(db.clone(), transport, &["receiver"]);
     let (stopper, stop) = Stop::pair();
     actix_web::rt::spawn(relay.run(stop));
     (outbox, stopper)

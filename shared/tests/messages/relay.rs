@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use async_trait::async_trait;
 use serde_json::Value;
-use shared::db::testing::databases;
+use shared::db::testing::{databases, postgres_url};
 use shared::db::{Db, now, query};
 use shared::messages::{Event, Outgoing, Relay, SendError, Transport};
 use shared::stop::Stop;
@@ -39,7 +39,7 @@ async fn a_relay_whose_claim_has_expired_makes_no_dead_letter() {
     for db in databases().await {
         let (rejecter, reject) = Stop::pair();
         let transport = Rc::new(RejectsOnSignal { begun: Notify::new(), reject });
-        let (outbox, paused) = Relay::new(db.clone(), transport.clone());
+        let (outbox, paused) = Relay::new(db.clone(), transport.clone(), &["receiver"]);
         let (stopper, stop) = Stop::pair();
         let paused = actix_web::rt::spawn(paused.run(stop));
         put(&db, &outbox, event("thing.done.v1", "a", 1)).await;
@@ -136,12 +136,111 @@ async fn while_a_destination_is_away_its_rows_stay_as_they_are_and_all_are_sent_
     }
 }
 
+/// Writes `count` events of a replica that has died, each of another subject.
+async fn left_behind(db: &Db, count: i64) {
+    let (dead, _) = Relay::new(db.clone(), Rc::new(UnavailableTransport), &["receiver"]);
+    for first in (0..count).step_by(1000) {
+        let numbers = first..count.min(first + 1000);
+        put_together(db, &dead, numbers.map(|number| event("thing.done.v1", &number.to_string(), number)))
+            .await;
+    }
+    let expire = query("UPDATE outbox SET next_at = created_at WHERE sent_at IS NULL");
+    expire.execute(db).await.unwrap();
+}
+
+#[actix_web::test]
+async fn a_backlog_is_drained_without_waiting_for_polls() {
+    for db in databases().await {
+        left_behind(&db, 1000).await;
+        let transport = Rc::new(Intermittent::default());
+        transport.is_back.set(true);
+        let begun = Instant::now();
+        let (_outbox, _relay) = relay(&db, transport.clone());
+        drained(&db).await;
+        // A poll claims 32 events, so polls alone would take half a minute.
+        assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+        assert_eq!(transport.sends.get(), 1000, "each is sent once");
+    }
+}
+
+/// How many rows of the outbox PostgreSQL has read.
+async fn rows_read(db: &Db) -> i64 {
+    let read =
+        "SELECT seq_tup_read + idx_tup_fetch AS rows FROM pg_stat_user_tables WHERE relname = 'outbox'";
+    query(read).fetch_one(db).await.unwrap().get("rows").unwrap()
+}
+
+#[actix_web::test]
+async fn while_the_only_receiver_is_away_the_work_of_a_poll_does_not_grow_with_the_backlog() {
+    const BACKLOG: i64 = 5000;
+    let Some(url) = postgres_url().await else { return };
+    let db = open(&url).await;
+    left_behind(&db, BACKLOG).await;
+    query("VACUUM ANALYZE outbox").execute(&db).await.unwrap();
+    let transport = Rc::new(Intermittent::default());
+    let (_outbox, _relay) = relay(&db, transport.clone());
+    let is_away = || async { (transport.sends.get() >= 8).then_some(()) };
+    eventually("the circuit is open, and a probe was sent", is_away).await;
+    let (sends, before, begun) = (transport.sends.get(), rows_read(&db).await, Instant::now());
+    eventually("it polls", || async { (begun.elapsed() > WATCHED).then_some(()) }).await;
+    let probes = i64::from(transport.sends.get() - sends);
+    let read = rows_read(&db).await - before;
+    assert!(probes >= 3, "{probes} probes in {WATCHED:?}");
+    assert!(read < BACKLOG, "{read} reads of {BACKLOG} rows for {probes} probes");
+
+    transport.is_back.set(true);
+    drained(&db).await;
+    assert_eq!(transport.delivered.borrow().len(), usize::try_from(BACKLOG).unwrap());
+}
+
+#[actix_web::test]
+async fn an_event_of_another_replica_is_claimed_with_the_mark_of_its_predecessor_and_not_by_a_poll() {
+    for db in databases().await {
+        let (gate, transport) = (Rc::new(Notify::new()), Rc::new(Intermittent::default()));
+        transport.is_back.set(true);
+        let held = Rc::new(HoldsFirst { gate: gate.clone(), inner: transport.clone() });
+        let (outbox, _relay) = relay(&db, held);
+        // Its relay does not run.
+        let (other, _other) = Relay::new(db.clone(), Rc::new(UnavailableTransport), &["receiver"]);
+        let mut waits = Vec::new();
+        for round in 0..20 {
+            let subject = round.to_string();
+            put(&db, &outbox, event("thing.done.v1", &subject, 1)).await;
+            put(&db, &other, event("thing.done.v1", &subject, 2)).await;
+            let begun = Instant::now();
+            gate.notify_one();
+            let both = || async { (transport.delivered.borrow().len() == 2 * (round + 1)).then_some(()) };
+            eventually("both are delivered", both).await;
+            waits.push(begun.elapsed());
+        }
+        waits.sort();
+        // The relay polls once a second, so half of the events would wait for longer than half a second.
+        assert!(waits[10] < Duration::from_millis(300), "{waits:?}");
+    }
+}
+
+/// Sends the first event of each subject after a signal.
+struct HoldsFirst {
+    gate: Rc<Notify>,
+    inner: Rc<Intermittent>,
+}
+
+#[async_trait(?Send)]
+impl Transport for HoldsFirst {
+    async fn send(&self, outgoing: &Outgoing) -> Result<(), SendError> {
+        if outgoing.event.data["number"] == 1 {
+            self.gate.notified().await;
+        }
+        self.inner.send(outgoing).await
+    }
+}
+
 #[actix_web::test]
 async fn a_relay_that_stops_sends_all_events_that_it_has_claimed() {
     for db in databases().await {
         let transport = Rc::new(Intermittent::default());
         transport.is_back.set(true);
-        let (outbox, relay) = Relay::new(db.clone(), transport.clone());
+        let (outbox, relay) = Relay::new(db.clone(), transport.clone(), &["receiver"]);
         let (stopper, stop) = Stop::pair();
         for number in 0..100 {
             put(&db, &outbox, event("thing.done.v1", &number.to_string(), number)).await;
@@ -170,7 +269,7 @@ impl Transport for RefusesSome {
 async fn events_whose_receiver_is_always_busy_do_not_hold_up_others() {
     for db in databases().await {
         // Written by a replica that died: the relay finds them in the database, the bad ones first.
-        let (dead, _) = Relay::new(db.clone(), Rc::new(UnavailableTransport));
+        let (dead, _) = Relay::new(db.clone(), Rc::new(UnavailableTransport), &["receiver"]);
         for number in 0..5 {
             put(&db, &dead, event("thing.done.v1", &format!("bad {number}"), 0)).await;
         }

@@ -95,6 +95,25 @@ impl Connections {
         self.readers.lend(Instant::now() + self.timeout).await?.fetch_all(sql, values).await
     }
 
+    /// Runs a statement that writes, in a transaction of its own, and returns its rows. The thread of the connection is
+    /// asked once, not for BEGIN and COMMIT too.
+    pub(in crate::db) async fn write(
+        &self,
+        sql: String,
+        values: Vec<Value>,
+    ) -> Result<Vec<SqliteRow>, sqlx::Error> {
+        let deadline = Instant::now() + self.timeout;
+        let mut lent = self.writer.lend(deadline).await?;
+        loop {
+            match lent.fetch_all(sql.clone(), values.clone()).await {
+                Err(error) if is_busy(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                written => return written,
+            }
+        }
+    }
+
     /// Waits until none is in use, and closes all.
     pub(in crate::db) async fn close(&self) {
         self.readers.close().await;
@@ -297,5 +316,19 @@ mod tests {
         futures_util::join!(write(&db), write(&other));
         let kept = query("SELECT COUNT(*) AS count FROM things").fetch_one(&db).await.unwrap();
         assert_eq!(kept.get::<i64>("count").unwrap(), 100);
+    }
+
+    #[actix_web::test]
+    async fn an_idempotent_write_waits_for_other_processes_and_is_committed() {
+        let url = testing::sqlite_url();
+        let (db, other) = (open(&url).await, open(&url).await);
+        query("CREATE TABLE things (id INTEGER PRIMARY KEY)").execute(&db).await.unwrap();
+        let holder = other.begin().await.unwrap();
+        let insert = query("INSERT INTO things VALUES (1), (2) RETURNING id");
+        let mut write = std::pin::pin!(insert.write_idempotent(&db, std::iter::empty()));
+        tokio::time::timeout(Duration::from_millis(50), &mut write).await.expect_err("the file is locked");
+        holder.commit().await.unwrap();
+        assert_eq!(write.await.unwrap().len(), 2);
+        assert_eq!(query("SELECT id FROM things").fetch_all(&other).await.unwrap().len(), 2);
     }
 }

@@ -19,6 +19,8 @@ pub(super) const GATHER_TIME: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 pub(super) struct Queue {
+    /// The services to which this service sends.
+    receivers: Vec<String>,
     circuits: Circuits,
     /// Events that are sent when [`MAX_IN_FLIGHT`] allows it.
     waiting: VecDeque<Outgoing>,
@@ -34,6 +36,10 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    pub(super) fn new(receivers: Vec<String>) -> Self {
+        Self { receivers, ..Self::default() }
+    }
+
     /// Adds an event that this relay has claimed.
     pub(super) fn push(&mut self, outgoing: Outgoing) {
         let is_closed = self.circuits.is_closed(&outgoing.destination);
@@ -122,11 +128,14 @@ impl Queue {
         !self.gathering.is_empty() && !self.waiting.is_empty()
     }
 
-    /// The events to claim: as many as the queue has room for, and the missing probes.
+    /// The events to claim: as many as the queue has room for, and the missing probes. While all receivers are away, only
+    /// probes: a search for other events would read all that wait, and find none.
     pub(super) fn wanted(&self) -> Wanted {
         let has_none = |destination: &&String| self.held.iter().all(|held| held.destination != **destination);
+        let is_any_there = self.receivers.iter().any(|receiver| self.circuits.is_closed(receiver));
+        let room = MAX_IN_FLIGHT.saturating_sub(self.in_flight + self.waiting.len());
         Wanted {
-            heads: MAX_IN_FLIGHT.saturating_sub(self.in_flight + self.waiting.len()),
+            heads: if is_any_there { room } else { 0 },
             blocked: self.circuits.blocked(),
             probes: self.probing.iter().filter(has_none).cloned().collect(),
         }
@@ -157,7 +166,8 @@ mod tests {
 
     impl Sender {
         fn new() -> Self {
-            Self { queue: Queue::default(), now: crate::db::now() }
+            let receivers = ["a", "b", "old"].map(str::to_owned).to_vec();
+            Self { queue: Queue::new(receivers), now: crate::db::now() }
         }
 
         fn push(&mut self, destination: &str, attempts: i64) {
@@ -237,6 +247,20 @@ mod tests {
         }
         let batches = sender.take();
         assert_eq!(Sender::sizes(&batches), [("a", 2), ("a", 1), ("old", 1), ("old", 1), ("a", 1)]);
+    }
+
+    #[test]
+    fn while_all_receivers_are_away_only_probes_are_wanted_from_the_table() {
+        let mut queue = Queue::new(["a", "b"].map(str::to_owned).to_vec());
+        assert_eq!(queue.wanted().heads, MAX_IN_FLIGHT);
+        for (destination, heads) in [("a", MAX_IN_FLIGHT), ("b", 0)] {
+            (0..TRIP_AFTER).for_each(|_| queue.circuits.unavailable(destination));
+            assert_eq!(queue.wanted().heads, heads);
+        }
+        queue.allow_probes();
+        assert_eq!(queue.wanted().probes, ["a", "b"]);
+        queue.circuits.answered("a");
+        assert_eq!(queue.wanted().heads, MAX_IN_FLIGHT);
     }
 
     #[test]
