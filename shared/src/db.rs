@@ -21,6 +21,7 @@ mod connect; // DATABASE_URL, migrations
 mod connections; // connections to PostgreSQL, kept between their uses
 mod deferred; // writes at the end of a transaction
 mod error; // errors a service handles
+mod loader; // reads that share a query
 #[cfg(feature = "postgres")]
 mod migrate; // PostgreSQL, while other programs use it
 #[cfg(feature = "postgres")]
@@ -44,6 +45,7 @@ pub use commit_delay::CommitDelay;
 pub use connect::{DbConfig, Migrations, OpenError};
 pub use deferred::DeferredWrite;
 pub use error::DbError;
+pub use loader::Loader;
 #[cfg(test)]
 pub(crate) use prune::BATCH;
 pub use prune::Retention;

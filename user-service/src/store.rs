@@ -7,7 +7,6 @@
 //! - A login counts only if the user and the password are still the same when its session begins.
 
 mod audit; // what admins did
-mod loader; // reads of one user that share a query
 mod login_attempts; // who may try a password
 mod rows; // rows into users
 mod sessions; // sessions and their refresh tokens
@@ -17,10 +16,10 @@ pub use audit::AuditEntry;
 pub use login_attempts::{Login, LoginAttempt};
 pub use sessions::Refreshed;
 
-use shared::db::{Db, Migrations, Retention};
+use shared::db::{Db, Loader, Migrations, Retention};
 use time::Duration;
 
-use self::loader::Loader;
+use self::rows::COLUMNS;
 
 /// A session goes with its refresh tokens, and a spent token when its answer cannot be lost any more.
 pub const RETENTION: [Retention; 4] = [
@@ -44,7 +43,7 @@ pub const RETENTION: [Retention; 4] = [
 #[derive(Clone)]
 pub struct Store {
     db: Db,
-    loader: Loader,
+    users_by_id: Loader,
 }
 
 pub fn migrations() -> Migrations {
@@ -56,7 +55,8 @@ pub fn migrations() -> Migrations {
 
 impl Store {
     pub fn new(db: Db) -> Self {
-        Self { loader: Loader::new(db.clone()), db }
+        let users_by_id = format!("SELECT {COLUMNS} FROM users WHERE id = ANY($1)");
+        Self { users_by_id: Loader::new(db.clone(), users_by_id), db }
     }
 
     /// The database, for transactions and idempotency keys.

@@ -37,7 +37,9 @@ impl Store {
 
     /// The user as it is now. Concurrent calls share a query: order-service asks for the customer of each new order.
     pub async fn user(&self, id: Uuid) -> Result<User, Error> {
-        self.loader.user(id).await
+        let found = self.users_by_id.row(id).await.map_err(|error| error.problem())?;
+        let row = found.ok_or(Error::NotFound)?;
+        Ok(user(&row)?)
     }
 
     /// [`Error::InvalidToken`] unless `id` is an active admin whose `session` has not ended: a token says only what

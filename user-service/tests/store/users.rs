@@ -2,7 +2,6 @@ use actix_web::http::StatusCode;
 use actix_web::test::TestRequest;
 use actix_web::{FromRequest as _, ResponseError as _};
 use futures_util::future::{join, join_all};
-use futures_util::poll;
 use shared::db::query;
 use shared::idempotency::{Claim, IdempotencyKey, StoredResponse};
 use shared::request::{IfMatch, Paging};
@@ -143,20 +142,7 @@ async fn a_user_who_is_deactivated_while_others_are_read_is_seen_deactivated_by_
 }
 
 #[actix_web::test]
-async fn a_read_that_is_cancelled_does_not_end_the_query_of_others() {
-    for store in stores().await {
-        let id = register(&store, "ann@example.com").await.unwrap().id;
-        let mut cancelled = Box::pin(store.user(id));
-        assert!(poll!(&mut cancelled).is_pending());
-        let mut other = Box::pin(store.user(id));
-        assert!(poll!(&mut other).is_pending());
-        drop(cancelled);
-        assert_eq!(other.await.unwrap().id, id);
-    }
-}
-
-#[actix_web::test]
-async fn a_failed_query_fails_each_of_its_reads_and_an_unknown_user_only_its_own() {
+async fn reads_of_users_fail_together_without_the_database_and_an_unknown_user_is_not_found() {
     for store in stores().await {
         let id = register(&store, "ann@example.com").await.unwrap().id;
         let (known, unknown) = join(store.user(id), store.user(Uuid::now_v7())).await;
