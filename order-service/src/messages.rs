@@ -81,6 +81,12 @@ impl Handler for PaymentEventHandler {
         Ok(())
     }
 
+    /// Locks the orders of all events with one statement. The subject of an event is its order's id.
+    async fn prepare(&self, tx: &mut Tx, events: &[&Event]) -> Result<(), HandleError> {
+        let ids = events.iter().filter_map(|event| event.subject.parse().ok()).collect();
+        Ok(self.store.lock_all(tx, ids).await?)
+    }
+
     fn upcasts(&self) -> &[Upcast] {
         &UPCASTS
     }

@@ -13,6 +13,7 @@
 //!   [`Error::Stale`](crate::error::Error::Stale).
 
 mod awaiting_payment; // the limit of a customer's unpaid orders
+mod batch; // the orders of several events in one transaction
 mod commands; // commands to payment-service, as rows of the outbox
 mod notifier; // change notification
 mod orders; // placing, changing, timers
@@ -23,9 +24,10 @@ mod seed; // a few products
 mod stock; // moves between columns, adjustments
 
 pub use notifier::{Notifier, Subscription};
-pub use orders::{Cause, LockedOrder};
+pub use orders::Cause;
 pub use products::CatalogueItem;
 pub use queries::{Filter, SagaRow, TimelineEntry};
+pub use rows::LockedOrder;
 pub use stock::Adjustment;
 
 use std::sync::Arc;

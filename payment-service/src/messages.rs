@@ -91,6 +91,19 @@ impl Handler for CommandHandler {
         }
         Ok(())
     }
+
+    /// Locks the payments of all captures with one statement. Other commands are rare, or create their payment.
+    async fn prepare(&self, tx: &mut Tx, events: &[&Event]) -> Result<(), HandleError> {
+        let captures = events.iter().filter(|event| event.kind == "payment.capture.v1");
+        let ids: Vec<_> = captures
+            .filter_map(|event| event.read::<Capture>().ok())
+            .map(|capture| capture.payment_id)
+            .collect();
+        if ids.len() > 1 {
+            self.store.lock_all(tx, ids).await?;
+        }
+        Ok(())
+    }
 }
 
 impl TryFrom<Terms> for Purchase {

@@ -7,6 +7,7 @@
 //! - Every change and every claim increments the version. A response is [recorded](Store::record) only
 //!   for the version that sent the request: a replica that was paused past its lease overwrites nothing.
 
+mod batch; // the payments of several commands in one transaction
 mod differences;
 mod events;
 mod ledger;
@@ -26,6 +27,7 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
+use self::batch::Batch;
 use self::rows::{Inserted, Updated};
 use crate::config::ORDERS;
 use crate::domain::{
@@ -110,6 +112,12 @@ impl Store {
 
     pub async fn capture(&self, tx: &mut Tx, id: Uuid, traceparent: Option<&str>) -> Result<(), Error> {
         self.command(tx, id, traceparent, Payment::capture).await
+    }
+
+    /// Locks payments, in the order of their orders' ids, until the transaction ends. Commands to them then need no other
+    /// lock, and their changes are written together before the commit.
+    pub async fn lock_all(&self, tx: &mut Tx, ids: Vec<Uuid>) -> Result<(), DbError> {
+        batch::lock_all(tx, ids).await
     }
 
     /// Voids a payment. An unknown one is kept as a tombstone, so that a late authorization is refused.
@@ -279,10 +287,12 @@ impl Store {
         traceparent: Option<&str>,
     ) -> Result<(), DbError> {
         let due = self.lease_end(tx, &change.payment);
-        match rows::update(tx, version, &change.payment, due, traceparent).await? {
-            Updated::Written => {}
-            // Impossible while the row is locked.
-            Updated::Stale => return Err(sqlx::Error::RowNotFound.into()),
+        if !tx.deferred::<Batch>().change(&change.payment, due, traceparent) {
+            match rows::update(tx, version, &change.payment, due, traceparent).await? {
+                Updated::Written => {}
+                // Impossible while the row is locked.
+                Updated::Stale => return Err(sqlx::Error::RowNotFound.into()),
+            }
         }
         self.write_parts(tx, &change, traceparent).await?;
         let refund = next_refund(tx, &change.payment).await?;
@@ -335,7 +345,10 @@ impl Store {
 }
 
 async fn lock(tx: &mut Tx, id: Uuid) -> Result<Payment, Error> {
-    rows::lock(tx, id).await?.ok_or(Error::NotFound)
+    match tx.deferred::<Batch>().get(id) {
+        Some(payment) => Ok(payment.clone()),
+        None => rows::lock(tx, id).await?.ok_or(Error::NotFound),
+    }
 }
 
 async fn next_refund(tx: &mut Tx, payment: &Payment) -> Result<Option<Refund>, DbError> {

@@ -189,24 +189,24 @@ impl Claim {
         Ok(Outcome::Done { value, answer })
     }
 
-    /// Like [`Claim::once`], for a `value` that is known before its effect. The statement that claims the key stores the
-    /// answer, too. So the locks of the effect's last statement are held only for the commit.
+    /// Like [`Claim::once`], for a value that is known before its effect: `value` only reads. The statement that claims
+    /// the key stores the answer, too. So the locks of the effect's last statement are held only for the commit.
     ///
     /// # Errors
-    /// Those of [`Claim::once`]. If `value` is an error, nothing happens; a repeated request does not get that error,
-    /// but its stored response.
+    /// Those of `value` and of [`Claim::once`]. If `value` fails, nothing happens; a repeated request does not get that
+    /// error, but its stored response.
     pub async fn once_with<T, E>(
         self,
         db: &Db,
-        value: Result<T, E>,
+        value: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
         answer: impl FnOnce(&T) -> StoredResponse,
         effect: impl AsyncFnOnce(&mut Tx, &T) -> Result<(), E>,
     ) -> Result<Outcome<T>, E>
     where
         E: From<DbError> + From<Problem>,
     {
-        let known = value.map(|value| (answer(&value), value));
         let mut tx = db.begin().await?;
+        let known = value(&mut tx).await.map(|value| (answer(&value), value));
         let answer = known.as_ref().ok().map(|(answer, _)| answer);
         if let Some(replay) = self.first_or_replay::<E>(&mut tx, answer).await? {
             return Ok(Outcome::Replayed(replay));

@@ -7,6 +7,7 @@ use actix_web::web::Data;
 use shared::auth::Caller;
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::client::Context;
+use shared::db::Tx;
 use shared::idempotency::{IdempotencyKey, StoredResponse};
 use shared::request::{PreferWait, etag};
 use utoipa::ToSchema;
@@ -47,21 +48,18 @@ pub(crate) async fn place_order(
     let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
     // user-service is called before the transaction, because a transaction must not wait for another service. A repeated
-    // request (same idempotency key) gets its stored response even if `order` is an error, such as an inactive customer.
-    let quote = async {
-        users.must_be_active(caller.id, &context).await?;
-        store.quote(caller.id, &cart).await
+    // request (same idempotency key) gets its stored response even if `quote` fails, for example because user-service is
+    // down.
+    let customer_check = users.must_be_active(caller.id, &context).await;
+    let quote = async |tx: &mut Tx| {
+        customer_check?;
+        store.quote(tx, caller.id, &cart).await
     };
-    let order = match quote.await {
-        // Without the database there is no stored response either.
-        Err(Error::Db(error)) => return Err(error.into()),
-        order => order,
-    };
-    let placing = claim.once_with(store.db(), order, created_response, async |tx, order| {
+    let place = async |tx: &mut Tx, order: &Order| {
         store.check_awaiting_payment_limit(tx, caller.id).await?;
         store.place(tx, order.clone(), payment_token, &cause).await
-    });
-    let outcome = placing.await?;
+    };
+    let outcome = claim.once_with(store.db(), quote, created_response, place).await?;
     Ok(prefer_wait::respond(&store, outcome, created_response, wait, &context).await)
 }
 

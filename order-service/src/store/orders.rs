@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::client::Context;
-use shared::db::{Db, DbError, DeferredWrite, Query, Tx, placeholders, query};
+use shared::db::{DbError, DeferredWrite, Tx, placeholders, query};
 use shared::trace::SpanKind;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::batch::Batch;
+use super::rows::{LockedOrder, bind_state};
 use super::stock::StockColumn::{OnHand, Reserved, Sold};
 use super::stock::{move_at_end, reserve};
 use super::{Store, commands, rows};
-use crate::checkout::{self, Decision, Effect, Saga, Transition, Trigger};
+use crate::checkout::{self, Decision, Effect, Transition, Trigger};
 use crate::config::PAYMENTS;
 use crate::domain::{Cart, CartLine, Line, Order, PaymentToken, Reason, Status};
 use crate::error::Error;
@@ -32,14 +34,6 @@ pub struct Cause {
     pub context: Context,
 }
 
-/// An order whose row is locked, and its saga.
-#[derive(Debug)]
-pub struct LockedOrder {
-    pub order: Order,
-    saga: Saga,
-    traceparent: Option<String>,
-}
-
 impl Cause {
     pub fn request(name: &'static str, context: &Context) -> Self {
         Self { name, message_id: None, attempt: 1, context: context.clone() }
@@ -48,8 +42,8 @@ impl Cause {
 
 impl Store {
     /// The order for the cart, at the current prices. It is not placed yet.
-    pub async fn quote(&self, customer_id: Uuid, cart: &Cart) -> Result<Order, Error> {
-        Ok(Order::place(customer_id, price(&self.db, cart).await?, self.db.now())?)
+    pub async fn quote(&self, tx: &mut Tx, customer_id: Uuid, cart: &Cart) -> Result<Order, Error> {
+        Ok(Order::place(customer_id, price(tx, cart).await?, tx.now())?)
     }
 
     /// Places the order: reserves its stock and sends the command to authorize the payment.
@@ -80,13 +74,12 @@ impl Store {
 
     /// Locks an order until the transaction ends.
     pub async fn lock(&self, tx: &mut Tx, id: Uuid) -> Result<LockedOrder, Error> {
+        if let Some(locked) = tx.deferred::<Batch>().get(id) {
+            return Ok(locked.clone());
+        }
         let sql = format!("SELECT {} FROM orders WHERE id = $1 FOR UPDATE", rows::ORDER);
         let row = query(sql).bind(id).fetch_optional(tx).await?.ok_or(Error::NotFound)?;
-        Ok(LockedOrder {
-            order: rows::order(&row)?,
-            saga: rows::saga(&row)?,
-            traceparent: row.get("traceparent")?,
-        })
+        Ok(LockedOrder::of(&row)?)
     }
 
     /// Applies `trigger` to a locked order at the time `now`. Returns the order after the change.
@@ -102,7 +95,9 @@ impl Store {
         match checkout::handle(&order, &saga, trigger, now)? {
             Decision::Ignore => Ok(order),
             Decision::Apply(transition) => {
-                update(tx, &order, &transition).await?;
+                if !tx.deferred::<Batch>().change(&transition.order, &transition.saga) {
+                    update(tx, &order, &transition).await?;
+                }
                 self.write_effects(tx, Some(order.status()), &transition, cause).await?;
                 Ok(transition.order)
             }
@@ -247,11 +242,11 @@ impl DeferredWrite for NewTimelineEntries {
 }
 
 /// The lines of the cart at the current prices.
-async fn price(db: &Db, cart: &Cart) -> Result<Vec<Line>, Error> {
+async fn price(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
     let ids: Vec<_> = cart.lines().iter().map(|line| line.product_id).collect();
     let products = query("SELECT id, sku, name, price FROM products WHERE id = ANY($1)").bind(ids);
     let mut products_by_id = BTreeMap::new();
-    for product in products.fetch_all(db).await? {
+    for product in products.fetch_all(tx).await? {
         products_by_id.insert(product.get::<Uuid>("id")?, product);
     }
     let mut lines = Vec::with_capacity(cart.lines().len());
@@ -279,7 +274,7 @@ async fn insert(tx: &mut Tx, transition: &Transition, traceparent: Option<&str>)
     .bind(order.payment_id)
     .bind(order.created_at)
     .bind(traceparent);
-    bind_state(insert, transition).execute(tx).await?;
+    bind_state(insert, order, &transition.saga).execute(tx).await?;
     Ok(())
 }
 
@@ -291,20 +286,6 @@ async fn update(tx: &mut Tx, before: &Order, transition: &Transition) -> Result<
     )
     .bind(before.id)
     .bind(before.version());
-    let written = bind_state(update, transition).execute(tx).await?;
+    let written = bind_state(update, &transition.order, &transition.saga).execute(tx).await?;
     if written == 1 { Ok(()) } else { Err(Error::Stale) }
-}
-
-/// Binds the columns that change, from `status` to `last_error`, in the order of both statements above.
-fn bind_state(statement: Query, Transition { order, saga, .. }: &Transition) -> Query {
-    statement
-        .bind(order.status().as_str())
-        .bind(order.status().reason().map(Reason::as_str))
-        .bind(order.version())
-        .bind(order.updated_at())
-        .bind(saga.step.as_str())
-        .bind(saga.attempts)
-        .bind(saga.deadline)
-        .bind(saga.wake_at)
-        .bind(saga.last_error.as_deref())
 }

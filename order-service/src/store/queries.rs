@@ -61,12 +61,17 @@ impl Store {
         Ok(rows::order(&row)?)
     }
 
-    /// The orders that have changed. `versions` holds the id and the known version of each order.
+    /// The orders that have changed and no longer await payment: until then, only their sagas change. `versions` holds the
+    /// id and the known version of each order.
     pub async fn newer_than(&self, versions: &[(Uuid, i64)]) -> Result<Vec<Order>, DbError> {
         let Some(least) = versions.iter().map(|(_, version)| *version).min() else { return Ok(Vec::new()) };
         let known: BTreeMap<Uuid, i64> = versions.iter().copied().collect();
         let ids: Vec<_> = known.keys().copied().collect();
-        let sql = format!("SELECT {} FROM orders WHERE id = ANY($1) AND version > $2", rows::ORDER);
+        let sql = format!(
+            "SELECT {} FROM orders WHERE id = ANY($1) AND version > $2 AND status <> '{}'",
+            rows::ORDER,
+            Status::AwaitingPayment.as_str()
+        );
         let mut newer = Vec::new();
         for row in query(sql).bind(ids).bind(least).fetch_all(&self.db).await? {
             if known.get(&row.get("id")?) != Some(&row.get("version")?) {

@@ -2,11 +2,11 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::db::{DbError, Row};
+use shared::db::{DbError, Query, Row};
 use uuid::Uuid;
 
 use crate::checkout::{Saga, Step};
-use crate::domain::{Details, Line, Money, Order, Price, Product, Quantity, Status, Stock, Terms};
+use crate::domain::{Details, Line, Money, Order, Price, Product, Quantity, Reason, Status, Stock, Terms};
 
 /// The columns of [`order`] and [`saga`].
 pub(super) const ORDER: &str = "id, customer_id, lines, total, payment_id, created_at, traceparent, \
@@ -14,6 +14,20 @@ pub(super) const ORDER: &str = "id, customer_id, lines, total, payment_id, creat
 
 /// The columns of [`product`].
 pub(super) const PRODUCT: &str = "id, sku, name, description, price, version, created_at, updated_at";
+
+/// An order whose row is locked, and its saga.
+#[derive(Debug, Clone)]
+pub struct LockedOrder {
+    pub order: Order,
+    pub(super) saga: Saga,
+    pub(super) traceparent: Option<String>,
+}
+
+impl LockedOrder {
+    pub(super) fn of(row: &Row) -> Result<Self, DbError> {
+        Ok(Self { order: order(row)?, saga: saga(row)?, traceparent: row.get("traceparent")? })
+    }
+}
 
 /// A line in the JSON of the column `lines`; the price is in cents.
 #[derive(Deserialize)]
@@ -69,6 +83,20 @@ pub(super) fn saga(row: &Row) -> Result<Saga, DbError> {
         wake_at: row.get("wake_at")?,
         last_error: row.get("last_error")?,
     })
+}
+
+/// Binds the columns that change, from `status` to `last_error`, in the order of every statement that writes them.
+pub(super) fn bind_state(statement: Query, order: &Order, saga: &Saga) -> Query {
+    statement
+        .bind(order.status().as_str())
+        .bind(order.status().reason().map(Reason::as_str))
+        .bind(order.version())
+        .bind(order.updated_at())
+        .bind(saga.step.as_str())
+        .bind(saga.attempts)
+        .bind(saga.deadline)
+        .bind(saga.wake_at)
+        .bind(saga.last_error.as_deref())
 }
 
 pub(super) fn status(name: &str, reason: Option<String>) -> Result<Status, DbError> {

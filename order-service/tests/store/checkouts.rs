@@ -4,6 +4,7 @@ use order_service::checkout::{Refusal, Trigger};
 use order_service::domain::{Reason, Status};
 use order_service::error::Error;
 use shared::db::{DbError, now, query, testing};
+use uuid::Uuid;
 
 use crate::harness::*;
 
@@ -230,5 +231,42 @@ async fn an_order_keeps_the_prices_it_was_placed_at() {
         let kept = store.order(order.id).await.unwrap();
         assert_eq!((kept.total.amount(), kept.lines[0].name.as_str()), (700, "Green tea"));
         assert_eq!(kept, order);
+    }
+}
+
+#[actix_web::test]
+async fn an_order_that_awaits_payment_is_not_read_for_those_that_wait_until_its_status_changes() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let order = place(&store, &[(&tea, 1)]).await.unwrap();
+        let known = [(order.id, order.version())];
+        let order = apply(&store, &order, Trigger::Authorized).await.unwrap();
+        assert_eq!(order.status(), Status::AwaitingPayment);
+        assert_eq!(store.newer_than(&known).await.unwrap(), []);
+        let order = apply(&store, &order, Trigger::Captured).await.unwrap();
+        assert_eq!(store.newer_than(&known).await.unwrap(), [order]);
+    }
+}
+
+#[actix_web::test]
+async fn the_orders_of_a_batch_are_written_at_its_end_with_all_changes_of_each() {
+    for store in stores().await {
+        let tea = product(&store, 10).await;
+        let (one, other) =
+            (place(&store, &[(&tea, 1)]).await.unwrap(), place(&store, &[(&tea, 2)]).await.unwrap());
+        let mut tx = store.db().begin().await.unwrap();
+        store.lock_all(&mut tx, vec![one.id, other.id, Uuid::now_v7()]).await.unwrap();
+        let changes =
+            [(&one, Trigger::Authorized), (&other, Trigger::Authorized), (&one, Trigger::Captured)];
+        for (order, trigger) in changes {
+            store.lock_and_apply_trigger(&mut tx, order.id, &trigger, &cause()).await.unwrap();
+        }
+        let stored = query("SELECT COUNT(*) AS orders FROM orders WHERE version = 1").fetch_one(&mut tx).await;
+        assert_eq!(stored.unwrap().get::<i64>("orders").unwrap(), 2, "nothing is written yet");
+        tx.commit().await.unwrap();
+        assert_eq!(store.order(one.id).await.unwrap().status(), Status::Confirmed);
+        assert_eq!(store.order(other.id).await.unwrap().version(), 2);
+        assert_eq!(stock_columns(&store, &tea).await, (7, 2, 1));
+        assert_eq!(commands(&store, &one).await, ["authorize", "capture"]);
     }
 }

@@ -71,20 +71,21 @@ pub(crate) async fn product(store: &Store, stock: i64) -> CatalogueItem {
     added
 }
 
-pub(crate) async fn quote(store: &Store, lines: &[(&CatalogueItem, i64)]) -> Result<Order, Error> {
-    store.quote(Uuid::now_v7(), &cart(lines)).await
-}
-
 /// Places an order without committing.
-pub(crate) async fn place_in(tx: &mut Tx, store: &Store, order: &Order) -> Result<(), Error> {
+pub(crate) async fn place_in(
+    tx: &mut Tx,
+    store: &Store,
+    lines: &[(&CatalogueItem, i64)],
+) -> Result<Order, Error> {
+    let order = store.quote(tx, Uuid::now_v7(), &cart(lines)).await?;
     let token = "tok_visa".to_owned().try_into().unwrap();
-    store.place(tx, order.clone(), token, &cause()).await
+    store.place(tx, order.clone(), token, &cause()).await?;
+    Ok(order)
 }
 
 pub(crate) async fn place(store: &Store, lines: &[(&CatalogueItem, i64)]) -> Result<Order, Error> {
-    let order = quote(store, lines).await?;
     let mut tx = store.db().begin().await?;
-    place_in(&mut tx, store, &order).await?;
+    let order = place_in(&mut tx, store, lines).await?;
     tx.commit().await?;
     Ok(order)
 }

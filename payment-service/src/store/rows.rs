@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shared::db::{Conn, Db, DbError, Query, Row, Tx, query};
+use shared::db::{Conn, Db, DbError, Query, Row, Tx, placeholders, query};
 use shared::request::Paging;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -23,6 +23,15 @@ pub(super) enum Updated {
     Written,
     /// The row has another version.
     Stale,
+}
+
+/// A payment to be updated, with the columns that are not part of it.
+#[derive(Debug)]
+pub(super) struct ChangedPayment {
+    pub(super) latest: Payment,
+    pub(super) stored_version: i64,
+    pub(super) due: Option<OffsetDateTime>,
+    pub(super) traceparent: Option<String>,
 }
 
 pub(super) async fn insert(
@@ -70,6 +79,32 @@ pub(super) async fn update(
     Ok(if updated == 1 { Updated::Written } else { Updated::Stale })
 }
 
+/// Writes the columns that may change of several payments, if their rows still have the stored versions. Returns the number
+/// of updated rows.
+pub(super) async fn update_all(tx: &mut Tx, changed: &[ChangedPayment]) -> Result<u64, DbError> {
+    let Some(last) = changed.last() else { return Ok(0) };
+    // The last row is repeated, so that there are few different statements: a connection keeps a limited number prepared.
+    let rows = changed.len().next_power_of_two();
+    let update = query(format!(
+        "WITH new (refunded, refund_pending, refund_all, token, status, intent, decline_code, intended_at, attempts, \
+            stuck, version, updated_at, due_at, traceparent, id, stored_version) AS (VALUES {}) \
+         UPDATE payments SET refunded = new.refunded, refund_pending = new.refund_pending, \
+            refund_all = new.refund_all, token = new.token, status = new.status, intent = new.intent, \
+            decline_code = new.decline_code, intended_at = new.intended_at, attempts = new.attempts, \
+            stuck = new.stuck, version = new.version, updated_at = new.updated_at, due_at = new.due_at, \
+            traceparent = COALESCE(new.traceparent, payments.traceparent) \
+         FROM new WHERE payments.id = new.id AND payments.version = new.stored_version",
+        placeholders(1, 16, rows)
+    ));
+    let padded = changed.iter().chain(std::iter::repeat(last)).take(rows);
+    let update =
+        padded.fold(update, |update, ChangedPayment { latest, stored_version, due, traceparent }| {
+            let update = bind_changing(update, latest, *due).bind(traceparent.as_deref());
+            update.bind(latest.id).bind(*stored_version)
+        });
+    update.execute(tx).await
+}
+
 fn bind_changing(query: Query, payment: &Payment, due: Option<OffsetDateTime>) -> Query {
     query
         .bind(payment.refunded.amount())
@@ -91,6 +126,13 @@ fn bind_changing(query: Query, payment: &Payment, due: Option<OffsetDateTime>) -
 pub(super) async fn lock(tx: &mut Tx, id: Uuid) -> Result<Option<Payment>, DbError> {
     let select = query(format!("SELECT {COLUMNS} FROM payments WHERE id = $1 FOR UPDATE")).bind(id);
     select.fetch_optional(tx).await?.as_ref().map(payment).transpose()
+}
+
+/// The rows are locked until the end of `tx`, in the order of the orders' ids.
+pub(super) async fn lock_all(tx: &mut Tx, ids: Vec<Uuid>) -> Result<Vec<Payment>, DbError> {
+    let select =
+        query(format!("SELECT {COLUMNS} FROM payments WHERE id = ANY($1) ORDER BY order_id FOR UPDATE"));
+    select.bind(ids).fetch_all(tx).await?.iter().map(payment).collect()
 }
 
 pub(super) async fn by_id<'c>(conn: impl Into<Conn<'c>>, id: Uuid) -> Result<Option<Payment>, DbError> {

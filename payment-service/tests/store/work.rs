@@ -1,8 +1,9 @@
 //! Commands, leases, fencing.
 
-use payment_service::domain::{NetworkRequest, NetworkResponse, Purchase};
+use payment_service::domain::{Intent, NetworkRequest, NetworkResponse, Purchase};
 use payment_service::error::Error;
 use payment_service::store::Recorded;
+use shared::db::query;
 
 use crate::harness::{purchase, replicas};
 
@@ -174,5 +175,34 @@ async fn a_capture_of_what_is_not_authorized_is_refused() {
         assert!(matches!(replica.capture(purchase.id).await, Err(Error::NotFound)));
         replica.authorize(&purchase).await.unwrap();
         assert!(matches!(replica.capture(purchase.id).await, Err(Error::Refused(_))));
+    }
+}
+
+#[actix_web::test]
+async fn the_payments_of_a_batch_are_written_at_its_end_with_all_changes_of_each() {
+    for mut replica in replicas().await {
+        let (one, other) = (purchase(), purchase());
+        for purchase in [&one, &other] {
+            replica.authorize(purchase).await.unwrap();
+            let job = replica.job().unwrap();
+            assert_eq!(replica.respond(&job, NetworkResponse::Approved).await, Recorded::Settled);
+        }
+        let mut tx = replica.db.begin().await.unwrap();
+        replica.store.lock_all(&mut tx, vec![one.id, other.id, purchase().id]).await.unwrap();
+        for id in [one.id, other.id] {
+            replica.store.capture(&mut tx, id, None).await.unwrap();
+        }
+        replica.store.void(&mut tx, other.clone(), None).await.unwrap();
+        let intents = query("SELECT COUNT(*) AS number FROM payments WHERE intent IS NOT NULL");
+        let intents: i64 = intents.fetch_one(&mut tx).await.unwrap().get("number").unwrap();
+        assert_eq!(intents, 0, "nothing is written yet");
+        tx.commit().await.unwrap();
+        let intents = [replica.payment(one.id).await, replica.payment(other.id).await]
+            .map(|payment| payment.state.intent);
+        assert_eq!(intents, [Some(Intent::Capture), Some(Intent::Void)]);
+        let job = replica.job().unwrap();
+        assert_eq!((job.payment.id, job.payment.next_request()), (one.id, Some(NetworkRequest::Capture)));
+        assert_eq!(replica.respond(&job, NetworkResponse::Captured).await, Recorded::Settled);
+        assert!(replica.claim(10).await.is_empty(), "all work is leased");
     }
 }

@@ -15,12 +15,14 @@ use super::connect::{DbConfig, OpenError};
 use super::migrate::migrate;
 use super::value::Value;
 
+/// Prepared statements that a connection keeps. Statements for 1 to 32 rows differ, so a service may have over a hundred.
+const PREPARED_STATEMENTS: usize = 500;
 /// The time limit for the ping of a released connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Returns the pool and the client-side timeout of every statement.
 pub(super) async fn open(config: &DbConfig, migrations: Migrator) -> Result<(PgPool, Duration), OpenError> {
-    let options = PgConnectOptions::from_str(&config.url)?;
+    let options = PgConnectOptions::from_str(&config.url)?.statement_cache_capacity(PREPARED_STATEMENTS);
     let pool = |connections: u32| {
         PgPoolOptions::new().max_connections(connections).acquire_timeout(config.acquire_timeout)
     };

@@ -216,7 +216,8 @@ async fn after_a_refused_request_a_concurrent_duplicate_is_executed() {
 
 /// The request of [`happen`], with the answer known before the effect.
 async fn happen_with(db: &Db, claim: Claim, value: Result<(), Failed>) -> Result<StoredResponse, Problem> {
-    let done = claim.once_with(db, value, |()| answer(), async |tx, ()| take_effect(tx).await).await;
+    let done =
+        claim.once_with(db, async |_| value, |()| answer(), async |tx, ()| take_effect(tx).await).await;
     done.map(Outcome::into_stored).map_err(|Failed(problem)| problem)
 }
 
@@ -226,7 +227,7 @@ async fn an_answer_that_is_known_before_the_effect_is_stored_by_the_claim_and_re
         let key = claim("k", "{}");
         let first = key.once_with(
             &db,
-            Ok(()),
+            async |_| Ok(()),
             |()| answer(),
             async |tx, ()| {
                 let stored = query("SELECT key FROM idempotency_keys WHERE answer IS NOT NULL");
@@ -253,7 +254,7 @@ async fn an_error_before_or_in_the_effect_leaves_the_key_free_and_stores_no_answ
         let key = claim("k", "{}");
         let failed = key.once_with(
             &db,
-            Ok(()),
+            async |_| Ok(()),
             |()| answer(),
             async |tx, ()| {
                 take_effect(tx).await?;

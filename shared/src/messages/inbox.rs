@@ -29,6 +29,12 @@ pub trait Handler {
     /// `tx` and do it later. The inbox removes duplicates, but events may be late or out of order.
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError>;
 
+    /// Runs before [`Handler::handle`] if several events share `tx`. May read and lock the rows of all of them with one
+    /// statement. If it fails, each event is handled in its own transaction.
+    async fn prepare(&self, _tx: &mut Tx, _events: &[&Event]) -> Result<(), HandleError> {
+        Ok(())
+    }
+
     /// Conversions of old event versions, oldest first.
     fn upcasts(&self) -> &[Upcast] {
         &[]

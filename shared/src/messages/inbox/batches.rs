@@ -21,7 +21,7 @@ use futures_util::stream;
 use prometheus::{Histogram, register_histogram};
 use tokio::sync::oneshot;
 
-use super::{Delivery, HandleError, Inbox, Received, write_deferred};
+use super::{Delivery, HandleError, Inbox, Received, bounded, write_deferred};
 use crate::db::{CommitDelay, DbError};
 use crate::messages::Event;
 use crate::trace::Current;
@@ -199,7 +199,12 @@ impl Inbox {
             }
             waiting.answer.send(handled).unwrap_or_default();
         };
-        stream::iter(batch).for_each_concurrent(MAX_ALONE, handle).await;
+        let handle_all = async |events| {
+            for waiting in events {
+                handle(waiting).await;
+            }
+        };
+        stream::iter(by_subject(batch)).for_each_concurrent(MAX_ALONE, handle_all).await;
         locked.into_inner()
     }
 
@@ -226,6 +231,11 @@ impl Inbox {
         tx.link(traces.map(|current| current.context().clone()));
         let ids: BTreeSet<_> = batch.iter().map(|waiting| waiting.event.id).collect();
         let mut new = self.record_all(&mut tx, ids).await?;
+        let events: Vec<_> =
+            batch.iter().map(|waiting| &*waiting.event).filter(|event| new.contains(&event.id)).collect();
+        if events.len() > 1 {
+            bounded(self.handler.prepare(&mut tx, &events)).await?;
+        }
         let mut received = Vec::with_capacity(batch.len());
         for Waiting { event, delivery, current, .. } in batch {
             // An event may be in the batch twice.
@@ -239,5 +249,38 @@ impl Inbox {
         write_deferred(&mut tx).await?;
         tx.commit().await?;
         Ok(received)
+    }
+}
+
+/// The events of each subject, in their order. The events of `batch` are sorted by subject.
+fn by_subject(batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let mut subjects: Vec<Vec<Waiting>> = Vec::new();
+    for waiting in batch {
+        let is_same = |last: &Waiting| last.event.subject == waiting.event.subject;
+        match subjects.last_mut().filter(|events| events.last().is_some_and(is_same)) {
+            Some(events) => events.push(waiting),
+            None => subjects.push(vec![waiting]),
+        }
+    }
+    subjects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::SpanContext;
+
+    #[test]
+    fn events_of_one_subject_stay_together_and_in_order() {
+        let waiting = |(subject, number): (&str, i64)| {
+            let event = Arc::new(Event::new("sender", "thing.done.v1", subject, number));
+            let current = Current::new(None, SpanContext::NONE);
+            Waiting { event, delivery: Delivery { attempt: 1 }, current, answer: oneshot::channel().0 }
+        };
+        let batch = [("a", 1), ("b", 2), ("b", 3), ("c", 4)].into_iter().map(waiting).collect();
+        let numbers =
+            |events: Vec<Waiting>| events.iter().map(|waiting| waiting.event.data.as_i64()).collect();
+        let subjects: Vec<Vec<_>> = by_subject(batch).into_iter().map(numbers).collect();
+        assert_eq!(subjects, [vec![Some(1)], vec![Some(2), Some(3)], vec![Some(4)]]);
     }
 }
