@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Payload};
+use shared::http::seconds;
 use shared::service::Exchange;
 
 /// A request to a replica.
@@ -55,6 +56,12 @@ pub enum Body {
     Gone,
 }
 
+impl Body {
+    pub fn is_streamed(&self) -> bool {
+        matches!(self, Self::Streaming(..))
+    }
+}
+
 /// A response: its head, and its body as a stream.
 pub struct Response {
     pub status: StatusCode,
@@ -62,6 +69,16 @@ pub struct Response {
     pub headers: Headers,
     pub is_event_stream: bool,
     pub body: ResponseBody,
+}
+
+impl Response {
+    /// The value of `Retry-After`, if the response is not successful.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if self.status.is_success() {
+            return None;
+        }
+        seconds(self.headers.get("retry-after")?)
+    }
 }
 
 /// Why there is no response, or only a part of it.

@@ -35,7 +35,11 @@ pub struct ResponseBody {
     end: Option<Instant>,
     /// Since when the body waits for the next byte, and until when it must arrive. Set while the body waits.
     waits: Option<(Instant, Instant)>,
+    on_end: Option<OnEnd>,
 }
+
+/// Gets the error that ends the body, or `None` at its proper end.
+type OnEnd = Box<dyn FnOnce(Option<&UpstreamError>)>;
 
 enum Left {
     Nothing,
@@ -52,11 +56,16 @@ impl ResponseBody {
             Framing::Chunked => Left::Chunks(Chunks::default()),
             Framing::Close => Left::UntilClose,
         };
-        let mut body = Self { receiving: Some(receiving), size, left, end, waits: None };
+        let mut body = Self { receiving: Some(receiving), size, left, end, waits: None, on_end: None };
         if matches!(body.left, Left::Nothing) {
             body.finish();
         }
         body
+    }
+
+    /// Calls `on_end` at the end of the body, unless the body is dropped before.
+    pub fn on_end(&mut self, on_end: impl FnOnce(Option<&UpstreamError>) + 'static) {
+        self.on_end = Some(Box::new(on_end));
     }
 
     /// Whether the whole body was received.
@@ -164,6 +173,16 @@ impl MessageBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
-        self.poll_bytes(cx)
+        let polled = self.poll_bytes(cx);
+        let error = match &polled {
+            Poll::Ready(Some(Err(error))) => Some(error),
+            _ => None,
+        };
+        if (error.is_some() || self.is_over())
+            && let Some(on_end) = self.on_end.take()
+        {
+            on_end(error);
+        }
+        polled
     }
 }

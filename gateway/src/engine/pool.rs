@@ -207,8 +207,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
-        let connection =
-            Connection::new(Stream::Plain(stream), BytesMut::new(), Alarm::default(), false);
+        let connection = Connection::new(Stream::Plain(stream), BytesMut::new(), Alarm::default(), false);
         pool.replica("used", now);
         pool.replica("left", now).give_back(connection, BytesMut::new());
         pool.replica("used", now + IDLE_TIMEOUT / 2);

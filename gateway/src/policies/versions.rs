@@ -66,7 +66,7 @@ pub struct CanaryEntry {
     /// Percent of the requests, one step after the other.
     #[serde(default = "default_steps")]
     pub steps: Vec<u32>,
-    /// Seconds of a step. The next one also needs `min_requests` within the window.
+    /// Seconds of a step. The next one also needs `min_requests` answers since this one began.
     #[serde(default = "default_step")]
     #[schemars(range(min = 1))]
     pub step_s: u64,
@@ -284,6 +284,8 @@ struct Canary {
     window: Window,
     /// Whether each of the last `min_requests` answers was an error. With little traffic, the window holds fewer.
     last: VecDeque<bool>,
+    /// Since the step began.
+    answers: u64,
 }
 
 impl Canary {
@@ -291,7 +293,8 @@ impl Canary {
         let percent = entry.steps.first().copied().unwrap_or(0);
         let window =
             Window { length: Duration::from_secs(entry.window_s), slots: VecDeque::new(), begin: now };
-        Self { entry, state: State::Step { number: 0, percent, since: now }, window, last: VecDeque::new() }
+        let state = State::Step { number: 0, percent, since: now };
+        Self { entry, state, window, last: VecDeque::new(), answers: 0 }
     }
 
     fn share(&self) -> u32 {
@@ -307,6 +310,7 @@ impl Canary {
         }
         let (answers, errors) = self.window.record(is_error, now);
         let enough = self.entry.min_requests;
+        self.answers += 1;
         self.last.push_back(is_error);
         if self.last.len() as u64 > enough.min(MAX_LAST) {
             self.last.pop_front();
@@ -322,12 +326,15 @@ impl Canary {
         if of < enough.min(MAX_LAST) && !is_dead {
             return None;
         }
-        if wrong >= least && wrong * 100 > of * u64::from(self.entry.max_error_percent) {
+        if wrong * 100 > of * u64::from(self.entry.max_error_percent) {
+            if wrong < least {
+                return None;
+            }
             self.state = State::RolledBack;
             self.clear();
             return Some(Change::RolledBack);
         }
-        if answers < enough {
+        if self.answers < enough {
             return None;
         }
         let State::Step { number, since, .. } = self.state else { return None };
@@ -343,6 +350,7 @@ impl Canary {
     fn clear(&mut self) {
         self.window.clear();
         self.last.clear();
+        self.answers = 0;
     }
 }
 
@@ -430,11 +438,12 @@ mod tests {
         let begin = Instant::now();
         let split = split("weights = { v1 = 1 }\n[canary]\nversion = \"v2\"", begin);
         assert!((share(&split, "v2", |_| None) - 1.0).abs() < 0.1);
-        // Two answers a second are too few in ten seconds.
-        for half in 0..400 {
-            assert_eq!(split.record("v2", false, begin + Duration::from_millis(500 * half)), None);
+        // With an answer every ten seconds, the first step lasts until there are fifty.
+        for n in 1..50 {
+            assert_eq!(split.record("v2", false, begin + Duration::from_secs(10 * n)), None);
         }
-        let (mut now, mut steps) = (begin + Duration::from_secs(300), Vec::new());
+        let (mut now, mut steps) = (begin + Duration::from_secs(500), Vec::new());
+        assert_eq!(split.record("v2", false, now), Some(Change::Step(10)));
         for _ in 0..200 * 20 {
             now += Duration::from_millis(50);
             if let Some(Change::Step(percent)) = split.record("v2", false, now) {
@@ -443,7 +452,7 @@ mod tests {
             }
         }
         let percents: Vec<_> = steps.iter().map(|step| step.0).collect();
-        assert_eq!(percents, [10, 50, 100]);
+        assert_eq!(percents, [50, 100]);
         assert!(steps.windows(2).all(|two| two[1].1 - two[0].1 >= 60), "{steps:?}");
     }
 
@@ -509,6 +518,15 @@ mod tests {
         };
         assert!(outcomes(|n| n % 2 == 0));
         assert!(!outcomes(|n| n % 50 < 2 && n < 50));
+    }
+
+    #[test]
+    fn a_canary_above_its_bound_takes_no_step_although_its_errors_are_too_few_to_roll_it_back() {
+        let begin = Instant::now();
+        let split = split("weights = { v1 = 1 }\n[canary]\nversion = \"v2\"", begin);
+        let record = |n: u64| split.record("v2", n < 2, begin + Duration::from_secs(3 * n));
+        assert!((0..50).all(|n| record(n).is_none()));
+        assert_eq!(record(50), Some(Change::Step(10)), "one error in the last 50 is within the bound");
     }
 
     #[test]

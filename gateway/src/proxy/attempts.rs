@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use shared::balancer::{Instance, PickError, PickedReplica, ReplicaKey, RequestOutcome};
 use shared::client::{ATTEMPT_HEADER, describe_attempt, probe, wait_for_retry};
-use shared::http;
 use shared::metrics;
 use shared::problem::Problem;
 use shared::resilience::Deadline;
@@ -15,10 +14,10 @@ use shared::service::Exchange;
 use shared::trace::{Span, SpanKind, Traceparent};
 
 use super::body::broken_body;
-use super::headers;
-use crate::access_log::{AccessLog, flags};
+use super::{canary, headers};
+use crate::access_log::{AccessLog, flag_of_error, flags};
 use crate::engine::{Body, Engine, Request, Response, UpstreamError};
-use crate::policies::versions::{Change, Split};
+use crate::policies::versions::Split;
 use crate::routing::Route;
 
 /// The parts of a request that are equal in every attempt.
@@ -160,7 +159,7 @@ async fn attempt(
     }
     let mut span = start_span(request, &route.entry.service, picked.instance(), &previous);
     add_attempt_headers(&mut request.head, time, previous.attempts, &span);
-    let exchanged = engine.exchange(picked.instance().authority(), picked.peer_tls(), request).await;
+    let mut exchanged = engine.exchange(picked.instance().authority(), picked.peer_tls(), request).await;
     span.record(|span| match &exchanged {
         Ok(answer) => {
             span.set("http.response.status_code", i64::from(answer.status.as_u16()));
@@ -168,19 +167,19 @@ async fn attempt(
                 span.fail(answer.status.as_u16().to_string());
             }
         }
-        Err(error) => span.fail(flag_of(error)),
+        Err(error) => span.fail(flag_of_error(error)),
     });
     drop(span);
     if let Some(log) = &plan.log {
         log.end_attempt();
     }
     if let Some(split) = &route.split {
-        record(split, route, &picked, &exchanged, time);
+        canary::record(split, route, &picked, &mut exchanged, time);
     }
     match exchanged {
         Ok(answer) => {
             let outcome =
-                RequestOutcome::Answered { status: answer.status, retry_after: retry_after(&answer) };
+                RequestOutcome::Answered { status: answer.status, retry_after: answer.retry_after() };
             picked.record(outcome.within(time), Instant::now());
             match answer.status.as_u16() {
                 502..=504 => {
@@ -264,49 +263,9 @@ fn start_span(request: &Request, service: &str, instance: &Instance, previous: &
     span
 }
 
-/// Tells the canary of the route how an attempt ended, unless that says nothing about the version.
-fn record(
-    split: &Split,
-    route: &Route,
-    picked: &PickedReplica,
-    exchanged: &Result<Response, UpstreamError>,
-    time: Duration,
-) {
-    let outcome = match exchanged {
-        // The request asked for what no version can do.
-        Ok(answer) if matches!(answer.status.as_u16(), 501 | 505) => return,
-        Ok(answer) => {
-            RequestOutcome::Answered { status: answer.status, retry_after: retry_after(answer) }.within(time)
-        }
-        Err(UpstreamError::TimedOut(time)) => RequestOutcome::TimedOut.within(*time),
-        Err(
-            UpstreamError::Local(_)
-            | UpstreamError::Stale
-            | UpstreamError::Client(_)
-            | UpstreamError::SlowClient,
-        ) => {
-            return;
-        }
-        Err(_) => RequestOutcome::Reset,
-    };
-    if !outcome.is_conclusive() || outcome.is_pushback() {
-        return;
-    }
-    let is_error = outcome.is_failure();
-    let Some(version) = picked.instance().version() else { return };
-    let route = route.entry.id.as_str();
-    match split.record(version, is_error, Instant::now()) {
-        Some(Change::RolledBack) => {
-            log::warn!(route, version; "the canary is rolled back: it has too many errors")
-        }
-        Some(Change::Step(percent)) => log::info!(route, version, percent; "the canary has the next share"),
-        None => {}
-    }
-}
-
 fn failed(service: &str, error: UpstreamError, mut picked: PickedReplica) -> Ended {
     let instance = picked.instance().id.clone();
-    let flag = flag_of(&error);
+    let flag = flag_of_error(&error);
     let (outcome, failure, status) = match &error {
         UpstreamError::Unreachable(_) => {
             (RequestOutcome::Unreachable, Failure::Unreachable, StatusCode::SERVICE_UNAVAILABLE)
@@ -336,24 +295,4 @@ fn failed(service: &str, error: UpstreamError, mut picked: PickedReplica) -> End
     let problem = Problem::of_status(status).flagged(flag);
     let problem = if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem };
     Ended::Failed(failure, problem, None)
-}
-
-fn flag_of(error: &UpstreamError) -> &'static str {
-    match error {
-        UpstreamError::Unreachable(_) => flags::CONNECT_FAILURE,
-        UpstreamError::Local(_) => flags::LOCAL_FAILURE,
-        UpstreamError::Stale | UpstreamError::Unanswered | UpstreamError::Reset(_) => flags::RESET,
-        UpstreamError::Malformed(_) => flags::MALFORMED_ANSWER,
-        UpstreamError::TimedOut(_) => flags::TIMEOUT,
-        UpstreamError::Client(_) => flags::CLIENT_GONE,
-        UpstreamError::SlowClient => flags::SLOW_CLIENT,
-    }
-}
-
-/// The value of `Retry-After`, if the response is not successful.
-fn retry_after(response: &Response) -> Option<Duration> {
-    if response.status.is_success() {
-        return None;
-    }
-    http::seconds(response.headers.get("retry-after")?)
 }

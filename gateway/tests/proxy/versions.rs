@@ -68,7 +68,10 @@ async fn of_10_000_requests_each_version_gets_its_share_within_one_point() {
 async fn a_person_of_the_sticky_header_stays_with_one_version() {
     let (one, two) = (Upstream::answering(OK).of_version("v1"), Upstream::answering(OK).of_version("v2"));
     let text = routes("weights = { v1 = 1, v2 = 1 }\nsticky_header = \"x-customer\"\n");
-    let gateway = Gateway::in_file(&text, &[&one, &two]).await;
+    let ports = free_ports();
+    let (gateway, _keys) = Gateway::in_file_with_users(&text, ports, &[&one, &two]).await;
+    // A version without a healthy replica leaves its requests to the other.
+    all_healthy(&Api::local(ports[1])).await;
     send(&gateway, 200, |n| format!("x-customer: ann-{}\r\n", n % 20)).await;
     for n in 0..20 {
         let of = |upstream: &Upstream| {
@@ -109,10 +112,10 @@ async fn a_canary_with_errors_is_rolled_back_and_an_admin_tries_again() {
     assert!(metrics.contains("gateway_canary_rolled_back{route_id=\"a\"} 1"), "{metrics}");
     assert!(metrics.contains("gateway_version_share{route_id=\"a\",version=\"v1\"} 1"), "{metrics}");
     // A reload that leaves the canary as it is does not start it again.
-    std::fs::write(gateway.file(), format!("waits_per_client = 51\n{text}")).unwrap();
+    std::fs::write(gateway.file(), format!("strip_headers = [\"x-old\"]\n{text}")).unwrap();
     eventually("the file is read again", Duration::from_secs(10), async || {
         let config = admin.get("/config").await.body;
-        (config["config"]["waits_per_client"] == 51).then_some(())
+        (config["config"]["strip_headers"][0] == "x-old").then_some(())
     })
     .await;
     assert_eq!(shown().await["canary"]["state"], "rolled_back");
@@ -237,4 +240,21 @@ async fn a_mirror_that_hangs_slows_nothing_and_gets_no_more_than_its_bound() {
     assert_eq!(send(&gateway, 100, |_| String::new()).await, (100, 0));
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!((1..=3).contains(&stuck.seen().len()), "{}", stuck.seen().len());
+}
+
+#[actix_web::test]
+async fn a_canary_whose_answers_break_off_is_rolled_back() {
+    let broken = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nok";
+    let one = Upstream::answering(OK).of_version("v1");
+    let two = Upstream::answering_once(broken).of_version("v2");
+    let canary = "weights = { v1 = 1 }\n[routes.versions.canary]\nversion = \"v2\"\nsteps = [50, 100]\n";
+    let ports = free_ports();
+    let (gateway, _keys) = Gateway::in_file_with_users(&routes(canary), ports, &[&one, &two]).await;
+    let admin = Api::local(ports[1]);
+    eventually("it is rolled back", Duration::from_secs(10), async || {
+        raw(&gateway, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
+        let routes = admin.get("/routes").await.body;
+        (routes["routes"][0]["versions"]["canary"]["state"] == "rolled_back").then_some(())
+    })
+    .await;
 }
