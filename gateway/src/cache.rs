@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! absent ──first request──► fetching ──good response──► stored ──lifetime──► absent
-//!                              ├──other response──► hit-for-pass: requests go to the service, for a second ──► absent
-//!                              └──client gone─────► absent: the next one fetches
+//!                              ├──other response────► hit-for-pass: requests go to the service, for a second ──► absent
+//!                              └──5xx, client gone──► absent: one of the waiting requests fetches
 //! ```
 //!
 //! [`rules`] says what may be stored. Stale responses are never served, and nothing is revalidated.
@@ -25,8 +25,6 @@ use tokio::sync::watch;
 
 use self::rules::Vary;
 
-/// How long a request waits for the response to another one.
-const WAIT: Duration = Duration::from_secs(5);
 /// How long equal requests bypass the cache after a response that cannot be stored.
 const HIT_FOR_PASS: Duration = Duration::from_secs(1);
 /// Memory of an entry beside its body and headers, in bytes; roughly.
@@ -83,6 +81,8 @@ pub enum Found {
     Miss(Leader),
     /// Ask the service.
     Bypass,
+    /// Neither the first of the equal requests has a response in time, nor those that took its place.
+    TimedOut,
 }
 
 /// The first of equal requests. Others wait for it until it is dropped.
@@ -101,9 +101,10 @@ impl Cache {
         Arc::new(Self { entries: Mutex::default(), max })
     }
 
-    /// Looks up the request with this `key` and these headers. Waits while an equal request is in progress.
-    pub async fn find(self: &Arc<Self>, key: &str, request: &HeaderMap) -> Found {
-        let deadline = tokio::time::Instant::now() + WAIT;
+    /// Looks up the request with this `key` and these headers. Waits for at most `timeout` while an equal request is in
+    /// progress.
+    pub async fn find(self: &Arc<Self>, key: &str, request: &HeaderMap, timeout: Duration) -> Found {
+        let deadline = tokio::time::Instant::now() + timeout;
         loop {
             let mut fetching = match self.look(key, request, Instant::now()) {
                 Looked::Found(found) => return found,
@@ -111,7 +112,7 @@ impl Cache {
             };
             // An error: the other one is done.
             if tokio::time::timeout_at(deadline, fetching.changed()).await.is_err() {
-                return Found::Bypass;
+                return Found::TimedOut;
             }
         }
     }
@@ -325,7 +326,12 @@ mod tests {
             Found::Miss(leader) => leader,
             Found::Hit(_) => panic!("a hit"),
             Found::Bypass => panic!("a bypass"),
+            Found::TimedOut => panic!("a timeout"),
         }
+    }
+
+    async fn find(cache: &Arc<Cache>, key: &str, request: &HeaderMap) -> Found {
+        cache.find(key, request, Duration::from_secs(5)).await
     }
 
     fn store(leader: Leader, body: usize, vary: Vary) {
@@ -337,7 +343,7 @@ mod tests {
     async fn the_oldest_answers_make_room_and_no_more_memory_is_used() {
         let (cache, none) = (Cache::new(100_000), HeaderMap::new());
         for n in 0..1000 {
-            let found = leader(cache.find(&format!("/{n}"), &none).await);
+            let found = leader(find(&cache, &format!("/{n}"), &none).await);
             if n % 3 == 0 {
                 found.bypass()
             } else {
@@ -345,8 +351,8 @@ mod tests {
             }
             assert!(cache.bytes() <= 100_000);
         }
-        assert!(matches!(cache.find("/998", &none).await, Found::Hit(_)));
-        drop(leader(cache.find("/1", &none).await));
+        assert!(matches!(find(&cache, "/998", &none).await, Found::Hit(_)));
+        drop(leader(find(&cache, "/1", &none).await));
         let entries = cache.entries();
         assert!(entries.resources.len() < 30 && entries.order.len() < 30);
     }
@@ -354,15 +360,23 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_is_dropped_makes_room_for_the_next_one() {
         let (cache, none) = (Cache::new(100_000), HeaderMap::new());
-        let first = leader(cache.find("/", &none).await);
+        let first = leader(find(&cache, "/", &none).await);
         let second = tokio::spawn({
             let cache = cache.clone();
-            async move { matches!(cache.find("/", &HeaderMap::new()).await, Found::Miss(_)) }
+            async move { matches!(find(&cache, "/", &HeaderMap::new()).await, Found::Miss(_)) }
         });
         tokio::task::yield_now().await;
         drop(first);
         assert!(second.await.unwrap());
         assert!(cache.entries().resources.is_empty(), "nothing is left");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_waits_too_long_does_not_ask_the_service() {
+        let (cache, none) = (Cache::new(100_000), HeaderMap::new());
+        let _first = leader(find(&cache, "/", &none).await);
+        let second = cache.find("/", &none, Duration::from_millis(1)).await;
+        assert!(matches!(second, Found::TimedOut));
     }
 
     #[tokio::test]
@@ -372,24 +386,24 @@ mod tests {
             HeaderMap::from_iter([(actix_web::http::header::ACCEPT_LANGUAGE, "de".parse().unwrap())]);
         let french =
             HeaderMap::from_iter([(actix_web::http::header::ACCEPT_LANGUAGE, "fr".parse().unwrap())]);
-        store(leader(cache.find("/", &german).await), 1, Vary::of("accept-language").unwrap());
-        assert!(matches!(cache.find("/", &german).await, Found::Hit(_)));
-        store(leader(cache.find("/", &french).await), 1, Vary::of("accept-language").unwrap());
-        assert!(matches!(cache.find("/", &german).await, Found::Hit(_)));
+        store(leader(find(&cache, "/", &german).await), 1, Vary::of("accept-language").unwrap());
+        assert!(matches!(find(&cache, "/", &german).await, Found::Hit(_)));
+        store(leader(find(&cache, "/", &french).await), 1, Vary::of("accept-language").unwrap());
+        assert!(matches!(find(&cache, "/", &german).await, Found::Hit(_)));
         cache.forget("/");
-        drop(leader(cache.find("/", &german).await));
+        drop(leader(find(&cache, "/", &german).await));
         assert_eq!(cache.bytes(), 0);
     }
 
     #[tokio::test]
     async fn an_answer_that_is_older_than_a_change_of_its_url_is_not_stored() {
         let (cache, none) = (Cache::new(100_000), HeaderMap::new());
-        let old = leader(cache.find("/", &none).await);
+        let old = leader(find(&cache, "/", &none).await);
         cache.forget("/");
-        let new = leader(cache.find("/", &none).await);
+        let new = leader(find(&cache, "/", &none).await);
         store(old, 1, Vary::default());
         store(new, 2, Vary::default());
-        let Found::Hit(answer) = cache.find("/", &none).await else { panic!("the new one is stored") };
+        let Found::Hit(answer) = find(&cache, "/", &none).await else { panic!("the new one is stored") };
         assert_eq!(answer.body.len(), 2);
     }
 
@@ -399,9 +413,9 @@ mod tests {
         let with = |language: &str| {
             HeaderMap::from_iter([(actix_web::http::header::ACCEPT_LANGUAGE, language.parse().unwrap())])
         };
-        store(leader(cache.find("/", &with("de")).await), 1, Vary::of("accept-language").unwrap());
-        leader(cache.find("/", &with("odd")).await).bypass();
-        assert!(matches!(cache.find("/", &with("de")).await, Found::Hit(_)));
+        store(leader(find(&cache, "/", &with("de")).await), 1, Vary::of("accept-language").unwrap());
+        leader(find(&cache, "/", &with("odd")).await).bypass();
+        assert!(matches!(find(&cache, "/", &with("de")).await, Found::Hit(_)));
     }
 
     #[tokio::test]
@@ -412,7 +426,7 @@ mod tests {
             let value = format!("{n}-{}", "x".repeat(10_000));
             let request =
                 HeaderMap::from_iter([(actix_web::http::header::ACCEPT_LANGUAGE, value.parse().unwrap())]);
-            store(leader(cache.find("/", &request).await), 1, vary());
+            store(leader(find(&cache, "/", &request).await), 1, vary());
         }
         let entries = cache.entries();
         assert!(entries.order.len() < 10, "{}", entries.order.len());

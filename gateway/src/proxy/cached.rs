@@ -1,25 +1,30 @@
 //! The proxy's use of the [`cache`](crate::cache).
 
+use std::time::Duration;
+
+use actix_web::HttpResponse;
 use actix_web::body::{BoxBody, to_bytes};
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
-use actix_web::{HttpRequest, HttpResponse};
 use shared::balancer::PickedReplica;
 use shared::problem::Problem;
 
-use super::{Gateway, headers};
+use super::{Arrival, headers};
 use crate::access_log::flags;
 use crate::cache::rules::{self, Kept};
 use crate::cache::{CACHE_STATUS, Found, Leader, MAX_BODY};
 use crate::engine::Response;
 use crate::routing::{Route, Table};
 
-/// What the cache of the route has for a request; `None` if its response must not be shared.
-pub async fn find(request: &HttpRequest, route: &Route, gateway: &Gateway) -> Option<Found> {
+/// What the cache of the route has for a request; `None` if its response must not be shared. An equal request that is
+/// in progress may take as long as `timeout`.
+pub async fn find(arrival: &Arrival<'_>, route: &Route, timeout: Duration) -> Option<Found> {
+    let request = arrival.request;
     if !rules::is_shareable(request) {
         return None;
     }
-    let found = gateway.cache.find(&rules::key(request, route), request.headers()).await;
+    let key = rules::key(request, route, arrival.table);
+    let found = arrival.gateway.cache.find(&key, request.headers(), timeout).await;
     match found {
         Found::Miss(_) if rules::is_conditional(request) => None,
         found => Some(found),
@@ -27,13 +32,15 @@ pub async fn find(request: &HttpRequest, route: &Route, gateway: &Gateway) -> Op
 }
 
 /// Whether and how long the response may be stored. If not, calls [`Leader::bypass`]: waiting requests go to the
-/// service, and so do new ones for a second. A response that varies by a header which the gateway changes is not stored.
+/// service, and so do new ones for a second. But a service that fails (5xx) must not get them all at once: then the
+/// leader is only dropped, and one of them takes its place. A response that varies by a header which the gateway changes
+/// is not stored.
 pub fn storable_or_bypass(
     answer: &Response,
     leader: Option<Leader>,
     table: &Table,
 ) -> Option<(Leader, Kept)> {
-    let leader = leader?;
+    let leader = leader.filter(|_| !answer.status.is_server_error())?;
     let is_as_sent = |kept: &Kept| !kept.vary.names().iter().any(|name| headers::is_changed(name, table));
     match rules::kept(answer, MAX_BODY).filter(is_as_sent) {
         Some(kept) => Some((leader, kept)),
@@ -62,8 +69,8 @@ pub async fn store(
 }
 
 /// Invalidates the URL after a successful unsafe request (RFC 9111, section 4.4).
-pub fn forget(request: &HttpRequest, route: &Route, gateway: &Gateway) {
-    if route.entry.cache && rules::changes(request.method()) {
-        gateway.cache.forget(&rules::key(request, route));
+pub fn forget(arrival: &Arrival<'_>, route: &Route) {
+    if route.entry.cache && rules::changes(arrival.request.method()) {
+        arrival.gateway.cache.forget(&rules::key(arrival.request, route, arrival.table));
     }
 }

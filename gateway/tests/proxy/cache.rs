@@ -53,6 +53,24 @@ async fn an_answer_is_served_again_while_it_is_fresh_with_its_age_and_as_304() {
 }
 
 #[actix_web::test]
+async fn answers_for_another_scheme_or_host_of_a_trusted_proxy_are_other_answers() {
+    let upstream = Upstream::answering(STORED);
+    let trusted = "trusted_proxies = [\"127.0.0.0/8\"]\n".to_owned() + &configuration("") + "cache = true\n";
+    let gateway = Gateway::in_file(&trusted, &[&upstream]).await;
+    for (headers, asked_so_far) in [
+        ("x-forwarded-proto: https\r\n", 1),
+        ("x-forwarded-proto: http\r\n", 2),
+        ("", 2),
+        ("x-forwarded-proto: https\r\nx-forwarded-host: other\r\n", 3),
+        ("x-forwarded-proto: https\r\n", 3),
+    ] {
+        let said = raw(&gateway, &get("/a", headers)).await;
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+        assert_eq!(asked(&upstream, "/a"), asked_so_far, "{headers}");
+    }
+}
+
+#[actix_web::test]
 async fn what_is_not_for_everybody_is_never_served_again() {
     let upstream = Upstream::replying(|request| match request {
         _ if request.contains("/a/private ") => {
@@ -217,4 +235,89 @@ async fn when_the_first_client_leaves_the_next_one_asks_and_all_are_answered() {
         assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
     }
     assert!(count.load(Ordering::Relaxed) <= 2);
+}
+
+#[actix_web::test]
+async fn while_a_service_fails_the_waiting_requests_ask_it_one_after_the_other() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = Upstream::running_at(listener.local_addr().unwrap());
+    let (asked, allowed) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let (count, may) = (asked.clone(), allowed.clone());
+    // Fails twice, and answers when the test allows it.
+    actix_web::rt::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (count, may) = (count.clone(), may.clone());
+            actix_web::rt::spawn(async move {
+                let mut head = [0; 4096];
+                while let Ok(length @ 1..) = stream.read(&mut head).await {
+                    let mut said = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+                    if !head[..length].starts_with(b"GET /a ") || count.fetch_add(1, Ordering::Relaxed) >= 2 {
+                        said = STORED;
+                    }
+                    if head[..length].starts_with(b"GET /a ") {
+                        may.acquire().await.unwrap().forget();
+                    }
+                    stream.write_all(said.as_bytes()).await.unwrap_or_default();
+                }
+            });
+        }
+    });
+    // The service has longer than the test.
+    let text = configuration("").replace("head_timeout_s = 1", "head_timeout_s = 30") + "cache = true\n";
+    let gateway = Gateway::in_file(&text, &[&upstream]).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = TcpStream::connect(gateway.address()).await.unwrap();
+        client.write_all(get("/a", "").as_bytes()).await.unwrap();
+        clients.push(client);
+    }
+    for turn in 1..=3 {
+        eventually("one request asks the service", Duration::from_secs(10), async || {
+            (asked.load(Ordering::Relaxed) == turn).then_some(())
+        })
+        .await;
+        allowed.add_permits(1);
+    }
+    let answers = join_all(clients.into_iter().map(answer)).await;
+    let of = |status: &str| answers.iter().filter(|answered| answered.starts_with(status)).count();
+    assert_eq!((of("HTTP/1.1 500"), of("HTTP/1.1 200")), (2, 3), "{answers:?}");
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
+
+#[actix_web::test]
+async fn the_age_of_an_answer_shortens_its_lifetime() {
+    let upstream = Upstream::replying(|request| match request.contains("/a/stale ") {
+        true => "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nage: 60\r\ncontent-length: 2\r\n\r\nok",
+        false => "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nage: 58\r\ncontent-length: 2\r\n\r\nok",
+    });
+    let gateway = cached(&upstream).await;
+    for _ in 0..2 {
+        raw(&gateway, &get("/a/stale", "")).await;
+    }
+    assert_eq!(asked(&upstream, "/a/stale"), 2);
+    raw(&gateway, &get("/a", "")).await;
+    let second = raw(&gateway, &get("/a", "")).await;
+    assert!(second.contains("; hit\r\n") && second.contains("\r\nage: 5"), "{second}");
+    eventually("it is asked for again", Duration::from_secs(10), async || {
+        raw(&gateway, &get("/a", "")).await;
+        (asked(&upstream, "/a") == 2).then_some(())
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn a_reload_ends_what_is_stored() {
+    let upstream = Upstream::answering(STORED);
+    let gateway = cached(&upstream).await;
+    for _ in 0..2 {
+        raw(&gateway, &get("/a", "")).await;
+    }
+    assert_eq!(asked(&upstream, "/a"), 1);
+    let text = std::fs::read_to_string(gateway.file()).unwrap();
+    std::fs::write(gateway.file(), format!("# Another file.\n{text}")).unwrap();
+    eventually("it is asked for again", Duration::from_secs(10), async || {
+        raw(&gateway, &get("/a", "")).await;
+        (asked(&upstream, "/a") == 2).then_some(())
+    })
+    .await;
 }
