@@ -1,19 +1,15 @@
 //! The handler of every forwarded request: the [`proxy`], and around it the access log and what the
 //! route asks for ([`policies`](crate::policies)).
 
-use std::rc::Rc;
-use std::sync::Arc;
-
 use actix_web::web::{Data, Payload};
 use actix_web::{FromRequest as _, HttpRequest, HttpResponse, ResponseError as _, dev};
 use shared::problem::Problem;
 use shared::request::has_body;
 
-use crate::access_log::AccessLog;
 use crate::engine::Engine;
 use crate::policies::Policies;
 use crate::policies::limit;
-use crate::proxy::{self, Gateway, path};
+use crate::proxy::{self, Arrival, Gateway};
 
 pub async fn edge(
     request: HttpRequest,
@@ -21,54 +17,51 @@ pub async fn edge(
     gateway: Data<Gateway>,
     engine: Data<Engine>,
 ) -> Result<HttpResponse, Problem> {
-    let log = AccessLog::begin(&request);
-    if let Some(log) = &log {
-        log.set_client(gateway.client(&request));
-        if has_body(&request) {
-            payload = as_payload(&request, log.counting(payload.into_inner())).await?;
-        }
+    let table = gateway.table.load_full();
+    let arrival = Arrival::new(&gateway, &table, &request);
+    if let Some(log) = arrival.log.as_ref().filter(|_| has_body(&request)) {
+        payload = as_payload(&request, log.counting(payload.into_inner())).await?;
     }
-    let policies = policies_of(&request, &gateway);
-    let Some(policies) = policies else { return proxy::proxy(request, payload, gateway, engine, log).await };
-    Box::pin(serve_with_policies(&policies, request, payload, gateway, engine, log)).await
+    match arrival.route.and_then(|route| route.policies.as_ref()) {
+        Some(policies) => Box::pin(serve_with_policies(policies, &arrival, payload, &engine)).await,
+        None => proxy::proxy(&arrival, payload, &engine).await,
+    }
 }
 
 /// Serves a request of a route with policies.
 async fn serve_with_policies(
     policies: &Policies,
-    request: HttpRequest,
+    arrival: &Arrival<'_>,
     payload: Payload,
-    gateway: Data<Gateway>,
-    engine: Data<Engine>,
-    log: Option<Rc<AccessLog>>,
+    engine: &Engine,
 ) -> Result<HttpResponse, Problem> {
-    if let Some(answer) = policies.cors.as_ref().and_then(|cors| cors.preflight(&request)) {
-        gateway.check_rate(&request)?;
+    let request = arrival.request;
+    if let Some(answer) = policies.cors.as_ref().and_then(|cors| cors.preflight(request)) {
+        arrival.check_rate()?;
         return Ok(answer);
     }
-    let answered = match policies.body_limit {
-        Some(max) if has_body(&request) => match limit::limited(&request, payload.into_inner(), max) {
-            Ok((payload, exceeded)) => {
-                let payload = as_payload(&request, payload).await?;
-                let answered = proxy::proxy(request.clone(), payload, gateway, engine, log).await;
-                if exceeded.get() { Err(limit::too_large(max)) } else { answered }
-            }
-            Err(problem) => gateway.check_rate(&request).and(Err(problem)),
-        },
-        _ => proxy::proxy(request.clone(), payload, gateway, engine, log).await,
+    let answered = match policies.body_limit.filter(|_| has_body(request)) {
+        Some(max) => serve_with_body_limit(max, arrival, payload, engine).await,
+        None => proxy::proxy(arrival, payload, engine).await,
     };
     let response = answered.unwrap_or_else(|problem| problem.error_response());
-    Ok(policies.finish(&request, response))
+    Ok(policies.finish(request, response))
 }
 
-/// The policies of the route, if the table has any at all.
-fn policies_of(request: &HttpRequest, gateway: &Gateway) -> Option<Arc<Policies>> {
-    let table = gateway.table.load();
-    if !table.has_policies {
-        return None;
+async fn serve_with_body_limit(
+    max: u64,
+    arrival: &Arrival<'_>,
+    payload: Payload,
+    engine: &Engine,
+) -> Result<HttpResponse, Problem> {
+    match limit::limited(arrival.request, payload.into_inner(), max) {
+        Ok((payload, exceeded)) => {
+            let payload = as_payload(arrival.request, payload).await?;
+            let answered = proxy::proxy(arrival, payload, engine).await;
+            if exceeded.get() { Err(limit::too_large(max)) } else { answered }
+        }
+        Err(problem) => arrival.check_rate().and(Err(problem)),
     }
-    // The proxy refuses a path that cannot be read in one way.
-    table.route(path::checked(request).ok()?)?.policies.clone()
 }
 
 async fn as_payload(request: &HttpRequest, mut payload: dev::Payload) -> Result<Payload, Problem> {

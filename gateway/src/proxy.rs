@@ -1,26 +1,31 @@
 //! The reverse proxy: the life of a request, from the client to a replica and back.
 //!
-//! 1. [`path`]: refuse an ambiguous path, host or header name (path traversal, request smuggling). The connection has
+//! 1. [`Arrival`]: determine the client's address, and find the route of the path in the current
+//!    [table](crate::routing). The route counts the request, also if a later step refuses it.
+//! 2. [`path`]: refuse an ambiguous path, host or header name (path traversal, request smuggling). The connection has
 //!    already refused a request whose end is ambiguous.
-//! 2. [`rate`](crate::rate): count a request with a token, by the address of the client.
-//! 3. [`identity`](crate::identity): verify the token. A request without one passes; the services decide.
-//! 4. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token.
-//! 5. [`routing`](crate::routing): find the route of the path, with its timeouts, and check its `access`.
+//! 3. [`rate`](crate::rate): count a request with a token, by the address of the client.
+//! 4. [`identity`](crate::identity): verify the token. A request without one passes; the services decide.
+//! 5. [`rate`](crate::rate): apply the rate limit of the user, or of the address without a token. Then check the
+//!    `access` of the route.
 //! 6. For a WebSocket: check its `Origin`, and take a place among the client's streams.
 //! 7. [`cached`]: if the cache has a response, the request ends here.
 //! 8. [`body`]: read a small body. Then take a place in the queue of the service. Uploads, event streams and requests
 //!    that wait have limits of their own ([`concurrency`](crate::concurrency)).
 //! 9. Choose the version of the service. [`headers`]: build the head for the replica, without hop-by-hop headers and
 //!    with those of a proxy. Send a copy of the request to the [`mirror`].
-//! 10. [`attempts`]: pick a replica, send the request, and retry if the policy allows it.
+//! 10. [`attempts`]: pick a replica, send the request, and retry if the policy allows it. [`canary`]: tell the canary
+//!     how each attempt ended.
 //! 11. [`headers`]: change the headers of the response in the same way. After a 101, [`upgrade`] passes on bytes as
 //!     they arrive.
 //!
-//! Steps 1 to 5 are in this file (2 to 4 in `Gateway::admit`, 5 in `route`), the others begin in [`routed`].
+//! Steps 1 to 5 are in this file (3 to 5 in `Gateway::admit` and `route`), the others begin in [`routed`]. Between 1 and
+//! 2, [`edge`](crate::edge) applies the policies of the route.
 
 pub mod attempts;
 pub mod body;
 pub mod cached;
+pub mod canary;
 pub mod headers;
 pub mod mirror;
 pub mod path;
@@ -31,13 +36,13 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Once};
 
-use actix_web::http::{ConnectionType, header};
-use actix_web::web::{Data, Payload};
+use actix_web::http::{ConnectionType, StatusCode, header};
+use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use arc_swap::ArcSwap;
 use shared::auth::Caller;
 use shared::problem::Problem;
-use shared::service::Exchange;
+use shared::service::{Exchange, is_acceptable};
 use tokio::sync::Semaphore;
 
 use self::routed::Routed;
@@ -48,7 +53,7 @@ use crate::concurrency::Concurrency;
 use crate::engine::Engine;
 use crate::identity::Identity;
 use crate::rate::{Rate, RateLimits};
-use crate::routing::Table;
+use crate::routing::{Route, Table};
 
 /// The state of the proxy, shared by the workers.
 pub struct Gateway {
@@ -101,6 +106,41 @@ impl Gateway {
     }
 }
 
+/// A request as it arrives. The table is loaded once, so that a reload changes nothing for this request.
+pub struct Arrival<'a> {
+    pub gateway: &'a Gateway,
+    pub table: &'a Table,
+    pub request: &'a HttpRequest,
+    pub client: IpAddr,
+    /// A problem if the request is ambiguous. Then it has no route.
+    pub path: Result<&'a str, Problem>,
+    pub route: Option<&'a Route>,
+    /// `None` without a connection, as in a test.
+    pub exchange: Option<Rc<Exchange>>,
+    /// `None` if the log of requests is off.
+    pub log: Option<Rc<AccessLog>>,
+}
+
+impl<'a> Arrival<'a> {
+    /// Counts the request under the label of its route.
+    pub fn new(gateway: &'a Gateway, table: &'a Table, request: &'a HttpRequest) -> Self {
+        let log = AccessLog::of(request);
+        let client = log.as_ref().map_or_else(|| gateway.client_of(request, table), |log| log.client());
+        let path = path::checked(request);
+        let route = path.as_ref().ok().and_then(|path| table.route(path));
+        let exchange = Exchange::of(request);
+        if let (Some(exchange), Some(route)) = (&exchange, route) {
+            exchange.count_under(&route.label);
+        }
+        Self { gateway, table, request, client, path, route, exchange, log }
+    }
+
+    /// Counts the request, without its user, toward the rate limit of its address.
+    pub fn check_rate(&self) -> Result<Rate, Problem> {
+        self.gateway.rates.check(None, self.client, self.request)
+    }
+}
+
 /// A request within the rate limits, which may still be refused.
 struct Admitted {
     /// `None` without a token; a problem if the token is bad.
@@ -110,23 +150,17 @@ struct Admitted {
 
 /// Forwards a request to a replica of the service that the path routes to.
 pub async fn proxy(
-    request: HttpRequest,
+    arrival: &Arrival<'_>,
     payload: Payload,
-    gateway: Data<Gateway>,
-    engine: Data<Engine>,
-    log: Option<Rc<AccessLog>>,
+    engine: &Engine,
 ) -> Result<HttpResponse, Problem> {
-    let table = gateway.table.load_full();
-    let client = gateway.client_of(&request, &table);
-    let path = match path::checked(&request) {
+    let path = match &arrival.path {
         Ok(path) => path,
-        Err(problem) => {
-            return gateway.rates.check(None, client, &request).map(|_| refuse_and_close(&problem));
-        }
+        Err(problem) => return arrival.check_rate().map(|_| refuse_and_close(problem)),
     };
-    let Admitted { caller, rate } = gateway.admit(&request, client).await?;
-    let answered = match route(&gateway, &table, &request, path, client, caller, log) {
-        Ok(routed) => routed.respond(payload, &engine).await,
+    let Admitted { caller, rate } = arrival.gateway.admit(arrival.request, arrival.client).await?;
+    let answered = match route(arrival, path, caller) {
+        Ok(routed) => routed.respond(payload, engine).await,
         Err(problem) => Err(problem),
     };
     // A refusal has the `RateLimit` headers, too.
@@ -135,24 +169,22 @@ pub async fn proxy(
     Ok(response)
 }
 
-/// Finds the route of the path, and checks its `access`.
+/// Checks the `access` of the route, and `Accept`; 404 without a route.
 fn route<'a>(
-    gateway: &'a Gateway,
-    table: &'a Table,
-    request: &'a HttpRequest,
+    arrival: &'a Arrival<'a>,
     path: &'a str,
-    client: IpAddr,
     caller: Result<Option<Caller>, Problem>,
-    log: Option<Rc<AccessLog>>,
 ) -> Result<Routed<'a>, Problem> {
     let caller = caller?;
-    if let Some(log) = &log {
+    if let Some(log) = &arrival.log {
         log.set_person(caller.as_ref().map(|caller| caller.id));
     }
-    let route = table.route(path).ok_or_else(Problem::not_found)?;
+    let route = arrival.route.ok_or_else(Problem::not_found)?;
     route.entry.access.check(caller.as_ref())?;
-    let exchange = Exchange::of(request);
-    Ok(Routed { gateway, table, route, request, path, client, caller, exchange, log })
+    if !is_acceptable(arrival.request) {
+        return Err(Problem::of_status(StatusCode::NOT_ACCEPTABLE));
+    }
+    Ok(Routed { arrival, route, path, caller })
 }
 
 /// Closes an HTTP/1.1 connection after a refused request, because its client is broken or hostile. An HTTP/2 connection

@@ -1,20 +1,17 @@
 //! WebSockets: what follows the 101 of a replica.
 
-use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
 use shared::auth::Caller;
 use shared::balancer::PickedReplica;
 use shared::problem::Problem;
-use shared::service::Exchange;
 use shared::stop::Stop;
 
-use super::{Gateway, headers};
-use crate::access_log::AccessLog;
+use super::{Arrival, headers};
 use crate::concurrency::Place;
 use crate::engine::{Response, Tunnel, TunnelLimits};
 use crate::policies::websocket::WebSocket;
@@ -35,32 +32,22 @@ impl Socket {
     }
 }
 
-/// The client's side of the connection.
-pub struct Client<'a> {
-    pub request: &'a HttpRequest,
-    pub exchange: Option<Rc<Exchange>>,
-    /// The bytes that the client sends after its request.
-    pub payload: Option<Payload>,
-    pub gateway: &'a Gateway,
-    pub log: Option<Rc<AccessLog>>,
-}
-
-/// Answers with the 101 in `answer`, and opens the tunnel.
+/// Answers with the 101 in `answer`, and opens the tunnel. The payload is what the client sends after its request.
 pub fn switch(
     answer: Response,
     mut picked: PickedReplica,
     socket: Option<Socket>,
     route: &Route,
-    client: Client<'_>,
+    (arrival, payload): (&Arrival<'_>, Option<Payload>),
 ) -> Result<HttpResponse, Problem> {
     let (Some(Socket { limits, place }), Some(exchange), Some(payload)) =
-        (socket, client.exchange, client.payload)
+        (socket, arrival.exchange.clone(), payload)
     else {
         return Err(Problem::of_status(StatusCode::BAD_GATEWAY));
     };
     picked.exempt_from_limit();
-    let stop = client.request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
-    let lost = Table::lost(client.gateway.table.clone(), route.entry.clone());
+    let stop = arrival.request.app_data::<Data<Stop>>().map(|stop| stop.get_ref().clone());
+    let lost = Table::lost(arrival.gateway.table.clone(), route.entry.clone());
     let drain = async move {
         let stopped = async {
             match stop {
@@ -75,7 +62,7 @@ pub fn switch(
     };
     let make = |answer| {
         let tunnel = Tunnel::new(answer, payload, limits, drain.boxed_local())?;
-        if let Some(log) = &client.log {
+        if let Some(log) = &arrival.log {
             log.set_tunnel(tunnel.outcome());
         }
         exchange.open_tunnel();

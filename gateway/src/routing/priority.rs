@@ -5,7 +5,7 @@ use actix_web::http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::MAX_IN_FLIGHT;
+use super::{MAX_IN_FLIGHT, RouteEntry};
 
 /// A request enters only while its service has more free places than are kept for those above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,9 +22,10 @@ pub enum Priority {
 }
 
 impl Priority {
-    pub(super) fn of(request: &HttpRequest, prefix: &str) -> Self {
+    pub(super) fn of(request: &HttpRequest, route: &RouteEntry) -> Self {
+        let is_list = request.path().len() == route.prefix.len() && route.websocket_for(request).is_none();
         match *request.method() {
-            Method::GET | Method::HEAD if request.path().len() == prefix.len() => Self::Low,
+            Method::GET | Method::HEAD if is_list => Self::Low,
             Method::GET | Method::HEAD => Self::Normal,
             _ => Self::High,
         }
@@ -48,9 +49,11 @@ mod tests {
 
     #[test]
     fn a_list_gives_way_to_other_reads_and_those_to_everything_else() {
+        let route = "id = \"orders\"\nprefix = \"/api/orders\"\nservice = \"order-service\"";
+        let route: RouteEntry = toml::from_str(route).unwrap();
         let reserve = |method: Method, path: &str| {
             let request = TestRequest::with_uri(path).method(method).to_http_request();
-            Priority::of(&request, "/api/orders").reserve()
+            Priority::of(&request, &route).reserve()
         };
         let list = reserve(Method::GET, "/api/orders?limit=100");
         let read = reserve(Method::GET, "/api/orders/7");

@@ -9,6 +9,7 @@ mod edge;
 mod expect;
 mod harness;
 mod http2;
+mod in_flight;
 mod limits;
 mod oidc;
 mod policies;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_codec::Framed;
 use actix_http::ws::{CloseCode, Codec, Frame, Message, hash_key};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::access_log::{line, record};
 use crate::harness::{Gateway, Upstream, configuration, raw};
+use crate::site::Site;
 
 const ON: &str = "[routes.websocket]\n";
 
@@ -272,14 +273,41 @@ async fn only_pages_of_its_own_origin_and_of_those_in_cors_open_websockets() {
     let gateway = Gateway::in_file(&text, &[&echo.upstream]).await;
     for (origin, status) in [
         ("", "101"),
-        ("origin: https://shop.example\r\n", "101"),
         ("origin: http://shop.example\r\n", "101"),
+        ("origin: https://shop.example\r\n", "403"),
         ("origin: https://other.example\r\n", "101"),
         ("origin: https://evil.example\r\n", "403"),
         ("origin: https://shop.example.evil\r\n", "403"),
         ("origin: null\r\n", "403"),
     ] {
         let answered = raw(&gateway, &handshake(origin)).await;
+        assert!(answered.starts_with(&format!("HTTP/1.1 {status}")), "{origin}: {answered}");
+    }
+}
+
+#[actix_web::test]
+async fn a_page_of_plain_http_opens_no_websocket_with_tls() {
+    let echo = Echo::start().await;
+    let site = Site::new();
+    site.certify("a", &["shop.example"]);
+    site.configure("", &[("a", &["shop.example"])]);
+    let text = std::fs::read_to_string(site.path("gateway.toml")).unwrap();
+    site.write("gateway.toml", &(text + ON));
+    let gateway = site.start([0, 0], &[&echo.upstream]).await.unwrap();
+    for (origin, status) in [("https", "101"), ("http", "403")] {
+        let mut stream = site.connect(gateway.secure(), "shop.example", &[]).await.unwrap();
+        let asked = handshake(&format!("origin: {origin}://shop.example\r\n"));
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        let mut answered = [0; 12];
+        stream.read_exact(&mut answered).await.unwrap();
+        assert_eq!(str::from_utf8(&answered).unwrap(), format!("HTTP/1.1 {status}"), "{origin}");
+    }
+    // The same behind a proxy that has the connection with TLS.
+    let trusted = "trusted_proxies = [\"127.0.0.0/8\"]\n".to_owned() + &configuration("") + ON;
+    let gateway = Gateway::in_file(&trusted, &[&echo.upstream]).await;
+    for (origin, status) in [("https", "101"), ("http", "403")] {
+        let headers = format!("origin: {origin}://shop.example\r\nx-forwarded-proto: https\r\n");
+        let answered = raw(&gateway, &handshake(&headers)).await;
         assert!(answered.starts_with(&format!("HTTP/1.1 {status}")), "{origin}: {answered}");
     }
 }
@@ -304,4 +332,27 @@ async fn a_101_that_nobody_asked_for_is_a_bad_answer() {
     let gateway = Gateway::start(&[&upstream]).await;
     let answered = raw(&gateway, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
     assert!(answered.starts_with("HTTP/1.1 502"), "{answered}");
+}
+
+#[actix_web::test]
+async fn a_websocket_ends_with_1001_when_the_token_expires_with_which_it_was_opened() {
+    record();
+    let echo = Echo::start().await;
+    let text = configuration("") + ON;
+    let (gateway, keys) = Gateway::in_file_with_users(&text, [0, 0], &[&echo.upstream]).await;
+    let bearer = |token: String| format!("Bearer {token}");
+    let plain = bearer(keys.user_token(Uuid::now_v7(), &[]));
+    let plain = format!("GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\nauthorization: {plain}\r\n\r\n");
+    eventually("the keys are known", Duration::from_secs(10), async || {
+        raw(&gateway, &plain).await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    let path = format!("/a/{}", Uuid::now_v7());
+    let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3;
+    let token = bearer(keys.user_token_until(expires, Uuid::now_v7(), &[]));
+    let client = awc::Client::new();
+    let asking = client.ws(format!("http://{}{path}", gateway.address())).set_header("authorization", token);
+    let (_, mut socket) = asking.connect().await.unwrap();
+    assert_eq!(code(&mut socket).await, 1001);
+    assert_eq!(line(&path).await["flag"], "DT");
 }
