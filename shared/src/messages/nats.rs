@@ -193,7 +193,7 @@ impl Nats {
         let mut message = PublishMessage::build()
             .message_id(event.id.to_string())
             .header("content-type", CLOUD_EVENT)
-            .payload(event.to_json().to_string().into());
+            .payload(serde_json::to_vec(event).unwrap_or_default().into());
         // This header names the span of the send. The event itself names the span in which it was written.
         if let Some(span) = Current::span() {
             message = message.header("traceparent", Traceparent::of(&span).as_str());
