@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev;
 use actix_web::error::PayloadError;
-use actix_web::http::{Method, Uri};
 use actix_web::web::Bytes;
 use actix_web::{HttpMessage as _, HttpRequest};
 use futures_util::Stream;
@@ -18,7 +17,7 @@ use shared::service::{End, Field, LogFields, Sent, millis};
 use uuid::Uuid;
 
 use crate::address::text_of;
-use crate::engine::{Ended, Outcome};
+use crate::engine::{Ended, Outcome, UpstreamError};
 
 /// Why a request was not served, in Envoy's letters where it has them. `LF`, `SC`, `BL` and `DR` are our own.
 pub mod flags {
@@ -59,10 +58,7 @@ pub mod flags {
 /// Collects the fields while the request is served.
 #[derive(Debug)]
 pub struct AccessLog {
-    method: Method,
-    uri: Uri,
-    started: Instant,
-    client: Cell<Option<IpAddr>>,
+    client: IpAddr,
     person: Cell<Option<Uuid>>,
     replica: RefCell<String>,
     attempts: Cell<u64>,
@@ -70,36 +66,42 @@ pub struct AccessLog {
     upstream: Cell<Duration>,
     received: Cell<u64>,
     tunnel: RefCell<Option<Rc<Outcome>>>,
-    is_written: Cell<bool>,
+    /// Why the body of the response broke off.
+    broken: Cell<Option<&'static str>>,
 }
 
 impl AccessLog {
     /// `None` if the log of requests is off.
-    pub fn begin(request: &HttpRequest) -> Option<Rc<Self>> {
+    pub fn begin(request: &HttpRequest, client: impl FnOnce() -> IpAddr) -> Option<Rc<dyn LogFields>> {
         if !log::log_enabled!(target: "request", log::Level::Info) {
             return None;
         }
-        let now = Instant::now();
-        let log = Rc::new(Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            started: now,
-            client: Cell::default(),
-            person: Cell::default(),
-            replica: RefCell::default(),
-            attempts: Cell::default(),
-            attempt_since: Cell::new(now),
-            upstream: Cell::default(),
-            received: Cell::default(),
-            tunnel: RefCell::default(),
-            is_written: Cell::default(),
-        });
-        request.extensions_mut().insert::<Rc<dyn LogFields>>(log.clone());
+        let log = Rc::new(Self::of_client(client()));
+        request.extensions_mut().insert(log.clone());
         Some(log)
     }
 
-    pub fn set_client(&self, client: IpAddr) {
-        self.client.set(Some(client));
+    fn of_client(client: IpAddr) -> Self {
+        Self {
+            client,
+            person: Cell::default(),
+            replica: RefCell::default(),
+            attempts: Cell::default(),
+            attempt_since: Cell::new(Instant::now()),
+            upstream: Cell::default(),
+            received: Cell::default(),
+            tunnel: RefCell::default(),
+            broken: Cell::default(),
+        }
+    }
+
+    /// The log that has begun with the request.
+    pub fn of(request: &HttpRequest) -> Option<Rc<Self>> {
+        request.extensions().get::<Rc<Self>>().cloned()
+    }
+
+    pub fn client(&self) -> IpAddr {
+        self.client
     }
 
     pub fn set_person(&self, person: Option<Uuid>) {
@@ -123,6 +125,11 @@ impl AccessLog {
         *self.tunnel.borrow_mut() = Some(outcome);
     }
 
+    /// The body of the response has broken off.
+    pub fn body_broke(&self, error: &UpstreamError) {
+        self.broken.set(Some(flag_of_error(error)));
+    }
+
     /// The same body, counted.
     pub fn counting(self: &Rc<Self>, payload: dev::Payload) -> dev::Payload {
         dev::Payload::Stream { payload: Box::pin(Counting { payload, log: self.clone() }) }
@@ -136,7 +143,7 @@ impl AccessLog {
                 fields.push((name, Field::Text(text)));
             }
         };
-        text("client", self.client.get().map(text_of));
+        text("client", Some(text_of(self.client)));
         text("person", self.person.get().map(|person| person.to_string()));
         text("replica", Some(self.replica.take()).filter(|replica| !replica.is_empty()));
         if self.attempts.get() > 0 {
@@ -151,12 +158,15 @@ impl AccessLog {
 
 impl LogFields for AccessLog {
     fn fields(&self, sent: Sent, problem: Option<&Problem>) -> Vec<(&'static str, Field)> {
-        self.is_written.set(true);
         let mut fields = self.common();
         fields.push(("bytes_out", Field::Number(sent.bytes)));
-        let flag = match &*self.tunnel.borrow() {
-            Some(outcome) => flag_of_tunnel(outcome.ended.get()),
-            None => flag(sent.end, problem),
+        let flag = match (&*self.tunnel.borrow(), sent.end) {
+            (Some(outcome), _) => flag_of_tunnel(outcome.ended.get()),
+            (None, End::ClientGone) => Some(flags::CLIENT_GONE),
+            (None, End::Broken) => Some(self.broken.get().unwrap_or(flags::RESET)),
+            (None, End::Whole) => {
+                problem.and_then(|problem| problem.flag().or_else(|| flag_of_code(problem.code())))
+            }
         };
         if let Some(flag) = flag {
             fields.push(("flag", Field::Name(flag)));
@@ -165,36 +175,15 @@ impl LogFields for AccessLog {
     }
 }
 
-/// Of a client that has left before there was a response.
-impl Drop for AccessLog {
-    fn drop(&mut self) {
-        if self.is_written.get() {
-            return;
-        }
-        let mut fields = vec![
-            ("method", Field::Text(self.method.to_string())),
-            ("path", Field::Text(self.uri.path().to_owned())),
-            ("ms", Field::Millis(millis(self.started.elapsed()))),
-        ];
-        fields.extend(self.common());
-        fields.push(("flag", Field::Name(flags::CLIENT_GONE)));
-        log::logger().log(
-            &log::Record::builder()
-                .target("request")
-                .level(log::Level::Info)
-                .args(format_args!("the client left"))
-                .key_values(&fields)
-                .build(),
-        );
-    }
-}
-
-fn flag(end: End, problem: Option<&Problem>) -> Option<&'static str> {
-    match (end, problem) {
-        (End::ClientGone, _) => Some(flags::CLIENT_GONE),
-        (End::Broken, _) => Some(flags::RESET),
-        (End::Whole, Some(problem)) => problem.flag().or_else(|| flag_of_code(problem.code())),
-        (End::Whole, None) => None,
+pub fn flag_of_error(error: &UpstreamError) -> &'static str {
+    match error {
+        UpstreamError::Unreachable(_) => flags::CONNECT_FAILURE,
+        UpstreamError::Local(_) => flags::LOCAL_FAILURE,
+        UpstreamError::Stale | UpstreamError::Unanswered | UpstreamError::Reset(_) => flags::RESET,
+        UpstreamError::Malformed(_) => flags::MALFORMED_ANSWER,
+        UpstreamError::TimedOut(_) => flags::TIMEOUT,
+        UpstreamError::Client(_) => flags::CLIENT_GONE,
+        UpstreamError::SlowClient => flags::SLOW_CLIENT,
     }
 }
 

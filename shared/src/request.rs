@@ -22,6 +22,11 @@ pub fn has_body(request: &HttpRequest) -> bool {
         || request.headers().get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
+/// Whether `path` is `prefix`, or below it: `/a/b` is below `/a`, and `/ab` is not.
+pub fn is_at_or_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The options in `Connection` (RFC 9110 §7.6.1). Bytes, because a value need not be text.
 pub fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let values = headers.get_all(CONNECTION).map(|value| value.as_bytes());
@@ -287,6 +292,16 @@ mod tests {
         }
         let absent = IfMatch::extract(&TestRequest::default().to_http_request()).into_inner().unwrap();
         assert_eq!(absent.check(3), Ok(()));
+    }
+
+    #[test]
+    fn a_path_is_below_a_prefix_of_whole_segments_only() {
+        for below in ["/a", "/a/", "/a/b"] {
+            assert!(is_at_or_below(below, "/a"), "{below}");
+        }
+        for other in ["/ab", "/", "", "/b/a"] {
+            assert!(!is_at_or_below(other, "/a"), "{other}");
+        }
     }
 
     #[test]

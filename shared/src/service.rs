@@ -34,6 +34,7 @@ pub use connection::{Chunks, ClientLimits, Exchange, Malformed, Piece, Scheme};
 pub use drain::ended_by_signal;
 pub use health::{Check, DRAIN};
 pub use listener::{BindError, HttpConfig, Listener, Replica};
+pub use middleware::is_acceptable;
 pub use resource::{Resource, resource};
 pub use routes::Routes;
 pub use server::{BuildFuture, Server, ServerHandle};
@@ -41,6 +42,7 @@ pub use shares::network;
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::http::header::HeaderValue;
@@ -51,6 +53,7 @@ use self::shares::PerClient;
 use crate::auth::Authenticator;
 use crate::lab::Lab;
 use crate::metrics::Readings;
+use crate::problem::Problem;
 use crate::stop::Stop;
 use crate::tls::{ClientTls, Tls};
 
@@ -77,6 +80,7 @@ struct Parts {
     client_tls: Option<ClientTls>,
     redirect: Option<Arc<middleware::Redirect>>,
     hsts: Option<Arc<middleware::Hsts>>,
+    log_fields: Option<Arc<middleware::BeginFields>>,
     /// The lab; `None` without `LAB=on`.
     lab: Option<Lab>,
     has_lab_calls: bool,
@@ -183,7 +187,8 @@ impl Service {
         self
     }
 
-    /// Ignores the deadlines that clients send. For a program that faces the public: only services send deadlines.
+    /// Ignores the deadlines that clients send, and leaves it to the handlers to refuse what is not [`is_acceptable`].
+    /// For a program that faces the public: only services send deadlines.
     pub fn edge(mut self) -> Self {
         self.parts.edge = true;
         self
@@ -219,10 +224,11 @@ impl Service {
         self
     }
 
-    /// Answers 308 to the requests for which `target` returns a URL. Health is never redirected.
+    /// Answers 308 to the requests for which `target` returns a URL, and refuses those for which it returns a problem.
+    /// Health is never redirected.
     pub fn redirect(
         mut self,
-        target: impl Fn(&HttpRequest) -> Option<String> + Send + Sync + 'static,
+        target: impl Fn(&HttpRequest) -> Result<Option<String>, Problem> + Send + Sync + 'static,
     ) -> Self {
         self.parts.redirect = Some(Arc::new(target));
         self
@@ -231,6 +237,16 @@ impl Service {
     /// Adds `Strict-Transport-Security` to the responses over [`Service::client_tls`] while `value` returns one.
     pub fn hsts(mut self, value: impl Fn() -> Option<HeaderValue> + Send + Sync + 'static) -> Self {
         self.parts.hsts = Some(Arc::new(value));
+        self
+    }
+
+    /// Adds fields to the log line of every request, also of one that no handler sees. `begin` is called when the request
+    /// arrives. The line of a client that leaves before the response is written, too.
+    pub fn log_fields(
+        mut self,
+        begin: impl Fn(&HttpRequest) -> Option<Rc<dyn LogFields>> + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.log_fields = Some(Arc::new(begin));
         self
     }
 

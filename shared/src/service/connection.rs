@@ -33,6 +33,7 @@ pub(super) use idle::IdleConnections;
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -247,6 +248,7 @@ pub(super) struct Connection<T> {
     io: Take<T>,
     limits: ClientLimits,
     service: &'static str,
+    peer: IpAddr,
     exchange: Rc<Exchange>,
     _place: Place,
     /// Bytes that the client has sent and actix has not read.
@@ -282,6 +284,7 @@ enum State {
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     pub(super) fn new(
         io: T,
+        peer: IpAddr,
         scheme: Scheme,
         service: &'static str,
         limits: ClientLimits,
@@ -293,6 +296,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             io: io.take(u64::MAX),
             limits,
             service,
+            peer,
             _place: idle.enter(exchange.clone()),
             exchange,
             input: BytesMut::new(),
@@ -429,7 +433,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     fn refuse(&mut self, problem: &Problem) {
         let is_head = self.input.trim_ascii_start().starts_with(b"HEAD ");
-        self.state = State::Refused(Refusal::new(problem, self.service, is_head));
+        self.state = State::Refused(Refusal::new(problem, self.service, self.peer, is_head));
     }
 
     /// Reads from the socket: a body of known length, or one whole head, straight to actix, everything else into
@@ -664,10 +668,15 @@ mod tests {
         grace: Duration::from_secs(5),
     };
 
+    fn connection<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Connection<T> {
+        let peer = IpAddr::from([127, 0, 0, 1]);
+        Connection::new(io, peer, Scheme::Http, "a-service", LIMITS, &Rc::default())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_closed_75_seconds_after_its_last_response() {
         let (mut client, server) = tokio::io::duplex(1024);
-        let mut connection = Connection::new(server, Scheme::Http, "a-service", LIMITS, &Rc::default());
+        let mut connection = connection(server);
         let mut read = [0; 1024];
         for _ in 0..2 {
             client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -685,7 +694,7 @@ mod tests {
     #[tokio::test]
     async fn the_response_to_a_request_for_another_protocol_is_not_lost_if_more_was_sent() {
         let (mut client, server) = tokio::io::duplex(1024);
-        let mut connection = Connection::new(server, Scheme::Http, "a-service", LIMITS, &Rc::default());
+        let mut connection = connection(server);
         let head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
         client.write_all(head).await.unwrap();
         connection.read_exact(&mut vec![0; head.len()]).await.unwrap();
@@ -709,7 +718,7 @@ mod tests {
         let body = format!("3e8\r\n{}\r\n0\r\n\r\n", "x".repeat(1000));
         let next = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let (mut client, server) = tokio::io::duplex(4096);
-        let mut connection = Connection::new(server, Scheme::Http, "a-service", LIMITS, &Rc::default());
+        let mut connection = connection(server);
         client.write_all([head, &body[..500]].concat().as_bytes()).await.unwrap();
         let mut expect = async |text: &str| {
             let mut read = vec![0; text.len()];
@@ -727,7 +736,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_take_the_encrypted_rest_of_its_response_is_disconnected() {
-        let mut connection = Connection::new(Stuck, Scheme::Http, "a-service", LIMITS, &Rc::default());
+        let mut connection = connection(Stuck);
         let flushed = poll_fn(|cx| Pin::new(&mut connection).poll_flush(cx));
         let flushed = tokio::time::timeout(Duration::from_secs(60), flushed).await;
         assert_eq!(flushed.expect("it waits").unwrap_err().kind(), io::ErrorKind::TimedOut);

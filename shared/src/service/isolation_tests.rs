@@ -17,8 +17,8 @@ use super::connection::Http2;
 use super::drain::Drain;
 use super::middleware::{Middleware, middleware};
 use super::shares::Shares;
-use super::{HttpConfig, Service};
-use crate::problem::PROBLEM_JSON;
+use super::{Field, HttpConfig, LogFields, Sent, Service};
+use crate::problem::{PROBLEM_JSON, Problem};
 use crate::stop::{Stop, Stopper};
 use crate::testing::run;
 use crate::tls::Stream;
@@ -106,7 +106,8 @@ fn configure(app: &mut ServiceConfig, gate: &Data<Gate>) {
 /// A client with one HTTP/2 connection to a service that has at most `max` requests at a time.
 async fn connect(gate: &Data<Gate>, max: usize) -> (SendRequest<Bytes>, Stopper) {
     let (stopper, draining) = Stop::pair();
-    let settings = Data::new(Middleware::new("a-service", Drain::new(draining.clone()), false, None, None));
+    let drain = Drain::new(draining.clone());
+    let settings = Data::new(Middleware::new("a-service", drain, false, None, None, None));
     let gate = gate.clone();
     let app = App::new().app_data(settings).configure(|app| configure(app, &gate)).wrap(from_fn(middleware));
     let http2 = Http2 {
@@ -192,6 +193,37 @@ async fn a_handler_that_panics_answers_500_and_its_message_is_only_in_the_log_un
             "{lines:?}"
         );
     }
+}
+
+/// Adds one field.
+struct Named;
+
+impl LogFields for Named {
+    fn fields(&self, sent: Sent, problem: Option<&Problem>) -> Vec<(&'static str, Field)> {
+        let code = problem.map_or("none", Problem::code);
+        vec![
+            ("person", Field::Name("ann")),
+            ("code", Field::Name(code)),
+            ("bytes_out", Field::Number(sent.bytes)),
+        ]
+    }
+}
+
+#[actix_web::test]
+async fn a_request_whose_handler_panics_has_one_line_with_all_fields() {
+    record();
+    let of_server = Gate::shut();
+    let service = Service::bind("a-service", HttpConfig::for_tests()).unwrap();
+    let service =
+        service.configure(move |app| configure(app, &of_server)).log_fields(|_| Some(Rc::new(Named)));
+    let (api, _server) = run(service.build().unwrap());
+    let reply = api.get("/panics").await;
+    let lines = lines_of(reply.header("x-request-id"));
+    let mut lines = lines.iter().filter(|line| line.contains("method=GET"));
+    let line = lines.next().unwrap();
+    let fields = format!("status=500 person=ann code=internal bytes_out={}", reply.bytes.len());
+    assert!(fields.split(' ').all(|field| line.contains(field)), "{line}");
+    assert_eq!(lines.next(), None);
 }
 
 #[actix_web::test]

@@ -14,17 +14,18 @@ use actix_web::error::InternalError;
 use actix_web::http::header::{self, Accept, Header as _, HeaderName, HeaderValue, Quality};
 use actix_web::http::{ConnectionType, StatusCode, Version};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _, web};
+use actix_web::{Error, HttpRequest, HttpResponse, ResponseError as _, web};
 use futures_util::future::FutureExt as _;
 use time::OffsetDateTime;
 use uuid::Builder;
 
-use super::access_log::{LateLine, Line, LogFields, Seen};
+use super::access_log::{LateLine, Line, LogFields, Seen, Sent, Unanswered};
 use super::conditional::unmodified;
 use super::connection::{Answering, Exchange, Scheme, prepare_body};
 use super::drain::{Drain, InFlight};
 use crate::http;
 use crate::problem::{PROBLEM_JSON, Problem};
+use crate::request::is_at_or_below;
 use crate::resilience::Deadline;
 use crate::trace::{self, Current, Span, SpanKind};
 
@@ -41,13 +42,17 @@ pub(super) struct Middleware {
     edge: bool,
     redirect: Option<Arc<Redirect>>,
     hsts: Option<Arc<Hsts>>,
+    log_fields: Option<Arc<BeginFields>>,
 }
 
 /// The value of `Strict-Transport-Security`.
 pub(super) type Hsts = dyn Fn() -> Option<HeaderValue> + Send + Sync;
 
 /// The URL that a request is redirected to.
-pub(super) type Redirect = dyn Fn(&HttpRequest) -> Option<String> + Send + Sync;
+pub(super) type Redirect = dyn Fn(&HttpRequest) -> Result<Option<String>, Problem> + Send + Sync;
+
+/// Begins to collect the fields of a request; `None` if the log of requests is off.
+pub(super) type BeginFields = dyn Fn(&HttpRequest) -> Option<Rc<dyn LogFields>> + Send + Sync;
 
 fn asks_for_websocket(request: &HttpRequest) -> bool {
     let mut protocols = request.headers().get_all(header::UPGRADE).map(HeaderValue::as_bytes);
@@ -61,19 +66,24 @@ impl Middleware {
         edge: bool,
         redirect: Option<Arc<Redirect>>,
         hsts: Option<Arc<Hsts>>,
+        log_fields: Option<Arc<BeginFields>>,
     ) -> Self {
-        Self { service, drain, edge, redirect, hsts }
+        Self { service, drain, edge, redirect, hsts, log_fields }
     }
 
     /// A response that needs no handler.
-    fn early(&self, request: &ServiceRequest) -> Option<HttpResponse> {
-        if !acceptable(request) {
+    fn early(&self, request: &HttpRequest) -> Option<HttpResponse> {
+        // The handlers of an edge refuse it, because a page of another origin must be able to read the response.
+        if !self.edge && !is_acceptable(request) {
             return Some(Problem::of_status(StatusCode::NOT_ACCEPTABLE).error_response());
         }
-        let target = self.redirect.as_ref()?(request.request())?;
-        let is_health = request.path() == "/health" || request.path().starts_with("/health/");
-        (!is_health)
-            .then(|| HttpResponse::PermanentRedirect().insert_header((header::LOCATION, target)).finish())
+        let redirect = self.redirect.as_ref().filter(|_| !is_at_or_below(request.path(), "/health"))?;
+        match redirect(request) {
+            Ok(target) => target.map(|target| {
+                HttpResponse::PermanentRedirect().insert_header((header::LOCATION, target)).finish()
+            }),
+            Err(problem) => Some(problem.error_response()),
+        }
     }
 }
 
@@ -104,7 +114,9 @@ async fn serve(
     exchange.iter().for_each(|exchange| prepare_body(&mut request, exchange));
     let answering = exchange.clone().map(Exchange::answering);
     let deadline = if middleware.edge { None } else { Deadline::from_headers(request.headers()) };
-    let answered = match (middleware.early(&request), deadline) {
+    let fields = middleware.log_fields.as_ref().and_then(|begin| begin(request.request()));
+    let unanswered = Unanswered::new(&seen, exchange.as_deref(), fields.as_deref());
+    let answered = match (middleware.early(request.request()), deadline) {
         (Some(response), _) => Ok(request.into_response(response)),
         (None, None) => unless_panics(async { next.call(request).await }).await,
         // After its caller's deadline nobody waits for the response any more.
@@ -115,6 +127,7 @@ async fn serve(
                 .unwrap_or_else(|_| Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into()))
         }
     };
+    unanswered.answered();
     seen.is_last |= exchange.as_ref().is_some_and(|exchange| exchange.stop_awaiting_continue());
     // The handler has seen a body that breaks off.
     let is_slow = exchange.as_ref().is_some_and(|exchange| exchange.is_slow());
@@ -124,14 +137,16 @@ async fn serve(
             let (request, response) = answered.into_parts();
             // A response to a part of the body may be a good one.
             let is_error = response.status().is_client_error() || response.status().is_server_error();
-            let response = late.filter(|_| is_error).unwrap_or(response);
+            let response = match late.filter(|_| is_error) {
+                Some(late) => with_headers_for_pages(late, &response),
+                None => response,
+            };
             // What the gateway forwards was answered by a service that has looked at the condition.
             let response = if middleware.edge { response } else { unmodified(&request, response) };
             let label = exchange.as_ref().and_then(|exchange| exchange.take_label());
             let pattern = if label.is_none() { request.match_pattern() } else { None };
             let route = label.as_deref().or(pattern.as_deref()).unwrap_or("-");
             let (mut response, line) = middleware.finish(&mut seen, route, response);
-            let fields = line.as_ref().and_then(|_| request.extensions().get::<Rc<dyn LogFields>>().cloned());
             let late_line = match (line, fields) {
                 (Some(line), Some(fields)) => {
                     Some(Box::new(LateLine::new(line, seen, route, response.body().size(), fields)))
@@ -162,11 +177,30 @@ async fn serve(
         }
         Err(error) => {
             let response = late.unwrap_or_else(|| error.error_response());
-            let (response, line) = middleware.finish(&mut seen, "-", response);
-            line.iter().for_each(|line| line.write(&seen, "-", &[]));
+            let label = exchange.as_ref().and_then(|exchange| exchange.take_label());
+            let route = label.as_deref().unwrap_or("-");
+            let (response, line) = middleware.finish(&mut seen, route, response);
+            if let Some(line) = line {
+                let sent = Sent::whole(response.body().size());
+                let fields = fields.map(|fields| fields.fields(sent, line.problem.as_ref()));
+                line.write(&seen, route, &fields.unwrap_or_default());
+            }
             Err(InternalError::from_response(error, response).into())
         }
     }
+}
+
+/// `late`, with the headers of the response in whose place it is sent that tell a page of another origin whether it may
+/// read it, and those of the rate limit.
+fn with_headers_for_pages(mut late: HttpResponse, response: &HttpResponse<BoxBody>) -> HttpResponse {
+    let is_kept = |name: &HeaderName| {
+        let text = name.as_str();
+        name == header::VARY || text.starts_with("access-control-") || text.starts_with("ratelimit")
+    };
+    for (name, value) in response.headers().iter().filter(|(name, _)| is_kept(name)) {
+        late.headers_mut().append(name.clone(), value.clone());
+    }
+    late
 }
 
 /// A handler that panics must not end the task of its connection: the client would get no response, the log no line, and
@@ -197,7 +231,8 @@ fn see(request: &mut ServiceRequest, edge: bool) -> Seen {
     headers.insert(REQUEST_ID, request_id.clone());
     let parent = trace::from_headers(headers);
     let parent = if edge { parent.as_ref().map(trace::resampled) } else { parent };
-    let span = match is_quiet(request.path()) {
+    let is_quiet = is_quiet(request.path());
+    let span = match is_quiet {
         true => Span::unrecorded(parent),
         false => Span::below(parent.as_ref(), SpanKind::Server, "HTTP"),
     };
@@ -208,6 +243,7 @@ fn see(request: &mut ServiceRequest, edge: bool) -> Seen {
         path: request.path().to_owned(),
         request_id,
         scheme,
+        is_quiet,
         is_last,
         span,
         current,
@@ -216,9 +252,7 @@ fn see(request: &mut ServiceRequest, edge: bool) -> Seen {
 
 /// Whether `path` is one of [`QUIET`] or below it. `/health` is; `/healthy-food` is another route.
 pub(super) fn is_quiet(path: &str) -> bool {
-    let is_below =
-        |quiet| path.strip_prefix(quiet).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    QUIET.into_iter().any(is_below)
+    QUIET.into_iter().any(|quiet| is_at_or_below(path, quiet))
 }
 
 /// Whether a client's id is taken over.
@@ -236,8 +270,8 @@ fn new_request_id() -> HeaderValue {
     HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-/// Whether the client takes JSON, or the event stream that some resources have.
-fn acceptable(request: &ServiceRequest) -> bool {
+/// Whether the client takes JSON, or the event stream that some resources have; if not, it gets 406.
+pub fn is_acceptable(request: &HttpRequest) -> bool {
     const SERVED: [&str; 5] = ["*/*", "application/*", "application/json", PROBLEM_JSON, "text/event-stream"];
     let mut accepts = request.headers().get_all(header::ACCEPT);
     // Without a value it means the same as without the header.
@@ -295,7 +329,7 @@ impl Middleware {
             log::error!(target: "request", error = cause; "what went wrong");
         }
         let is_logged = log::log_enabled!(target: "request", level);
-        (response, is_logged.then_some(Line { level, status, problem }))
+        (response, is_logged.then_some(Line { level, status: Some(status), problem }))
     }
 
     /// Turns every error into a problem document, also those of actix itself.

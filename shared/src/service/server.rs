@@ -151,8 +151,15 @@ impl Server {
 
 /// Makes the server of a worker, which has an app of its own.
 fn make_serve(parts: Parts, replica: &Replica, draining: &Drain, clients: Clients) -> Arc<MakeServe> {
-    let Parts { configure, checks, sources, openapi, edge, redirect, hsts, lab, has_lab_calls, .. } = parts;
-    let middleware = middleware::Middleware::new(clients.service, draining.clone(), edge, redirect, hsts);
+    let Parts { configure, checks, sources, openapi, edge, lab, has_lab_calls, .. } = parts;
+    let middleware = middleware::Middleware::new(
+        clients.service,
+        draining.clone(),
+        edge,
+        parts.redirect,
+        parts.hsts,
+        parts.log_fields,
+    );
     let middleware = web::Data::new(middleware);
     let health = web::Data::new(health::Health {
         replica: replica.clone(),
@@ -344,7 +351,7 @@ where
             match clients.accept(stream, scheme).await {
                 Ok((stream, true)) => Box::pin(http2.serve(stream, peer)).await,
                 Ok((stream, false)) => {
-                    let connection = Connection::new(stream, scheme, service, limits, &idle);
+                    let connection = Connection::new(stream, peer.ip(), scheme, service, limits, &idle);
                     // It ends with an error when the client closes in the middle of something.
                     let _ = http1.call((connection, Protocol::Http1, Some(peer))).await;
                 }

@@ -296,7 +296,7 @@ where
         let _share = match self.requests.enter(peer.ip()) {
             Ok(share) => share,
             Err(full) => {
-                response::refuse(&too_many(full), self.service, respond);
+                response::refuse(&too_many(full), self.service, peer.ip(), respond);
                 return match full {
                     // All places of the server are taken, perhaps by other clients. So this is not misuse.
                     Full::All => Ended::Answered,
@@ -309,7 +309,7 @@ where
         let request = match request::of(request, peer, self.limits) {
             Ok(request) => request,
             Err(problem) => {
-                response::refuse(&problem, self.service, respond);
+                response::refuse(&problem, self.service, peer.ip(), respond);
                 return Ended::Refused;
             }
         };

@@ -1,6 +1,7 @@
 //! The response to a request that actix never sees. The connection closes after it, because it is unknown
 //! where the next request begins.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,19 +26,20 @@ pub(super) struct Refusal {
     linger: Linger,
 }
 
-/// The id of the request, and the response's body. Logs and counts the request, too.
-pub(super) fn document(problem: &Problem, service: &str) -> (String, Vec<u8>) {
+/// The id of the request, and the response's body. Logs and counts the request of `peer`, too.
+pub(super) fn document(problem: &Problem, service: &str, peer: IpAddr) -> (String, Vec<u8>) {
     let (id, status) = (Uuid::now_v7().to_string(), problem.status().as_u16());
     crate::metrics::request("-", "-", status, Duration::ZERO);
-    log::info!(target: "request", status, request_id = id; "{}", problem.code());
+    let client = peer.to_canonical().to_string();
+    log::info!(target: "request", status, request_id = id, client; "{}", problem.code());
     let body = problem.document(service, &id, OffsetDateTime::now_utc());
     (id, body)
 }
 
 impl Refusal {
     /// The response to HEAD has no body (RFC 9110 §9.3.2).
-    pub(super) fn new(problem: &Problem, service: &str, is_head: bool) -> Self {
-        let (id, mut body) = document(problem, service);
+    pub(super) fn new(problem: &Problem, service: &str, peer: IpAddr, is_head: bool) -> Self {
+        let (id, mut body) = document(problem, service, peer);
         let status = problem.status();
         let head = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nx-request-id: {id}\r\n\

@@ -1,6 +1,7 @@
 //! Sends a response: the head, then the body as the client takes it.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::task::{Poll, ready};
 use std::time::SystemTime;
@@ -22,8 +23,8 @@ use crate::service::connection::pace::Pace;
 use crate::service::connection::refusal;
 
 /// Responds to a request that actix never sees.
-pub(super) fn refuse(problem: &Problem, service: &str, mut respond: SendResponse<Bytes>) {
-    let (id, document) = refusal::document(problem, service);
+pub(super) fn refuse(problem: &Problem, service: &str, peer: IpAddr, mut respond: SendResponse<Bytes>) {
+    let (id, document) = refusal::document(problem, service, peer);
     let mut head = Response::new(());
     set_status(&mut head, problem.status());
     head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
