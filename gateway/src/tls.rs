@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::HeaderValue;
 use actix_web::web::Data;
 use arc_swap::ArcSwap;
+use shared::problem::Problem;
 use shared::service::Scheme;
 use shared::stop::Stop;
 use shared::tls::ClientTls;
 
+use crate::address::{host, scheme};
 use crate::admin::Console;
 use crate::routing::Table;
 use crate::watch::Watch;
@@ -50,20 +52,18 @@ pub async fn watch(
     }
 }
 
-/// Where a request without TLS is redirected to.
-pub fn redirect(request: &HttpRequest, table: &Table) -> Option<String> {
-    let port = table.config.tls.as_ref()?.redirect_port?;
-    if Scheme::of(request) == Scheme::Https || is_forwarded_https(request, table) {
-        return None;
-    }
-    let host = request.headers().get(header::HOST)?.to_str().ok()?;
+/// Where a request without TLS is redirected to; 400 if it has no `Host`, so that there is no such place.
+pub fn redirect(request: &HttpRequest, table: &Table) -> Result<Option<String>, Problem> {
+    let port = table.config.tls.as_ref().and_then(|tls| tls.redirect_port);
+    let Some(port) = port.filter(|_| scheme(request, table) == Scheme::Http) else { return Ok(None) };
+    let host = host(request, table).ok_or_else(|| Problem::malformed("The Host header is missing."))?;
     // The colons of an IPv6 address do not count.
     let name = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    match port {
-        443 => Some(format!("https://{name}{target}")),
-        port => Some(format!("https://{name}:{port}{target}")),
-    }
+    Ok(Some(match port {
+        443 => format!("https://{name}{target}"),
+        port => format!("https://{name}:{port}{target}"),
+    }))
 }
 
 /// `Strict-Transport-Security`.
@@ -71,29 +71,23 @@ pub fn hsts(table: &Table) -> Option<HeaderValue> {
     HeaderValue::try_from(table.config.tls.as_ref()?.hsts.as_ref()?).ok()
 }
 
-/// Whether a proxy in front of the gateway had the request with TLS.
-fn is_forwarded_https(request: &HttpRequest, table: &Table) -> bool {
-    let is_trusted = request.peer_addr().is_some_and(|peer| table.is_trusted(&peer.ip()));
-    is_trusted && request.headers().get(header::X_FORWARDED_PROTO).is_some_and(|proto| proto == "https")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::routing::ServiceLimits;
+    use actix_web::http::header;
     use actix_web::test::TestRequest;
     use shared::balancer::{Pool, Settings};
     use std::time::Instant;
 
-    fn redirected(host: &str, target: &str, port: u16) -> Option<String> {
+    fn redirected(request: TestRequest, port: u16) -> Option<String> {
         let text = format!(
             "trusted_proxies = [\"10.0.0.0/8\"]\n[tls]\nport = 8443\nredirect_port = {port}\ncertificates = []\n[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\n"
         );
         let limits = Arc::new(ServiceLimits::new(Instant::now()));
         let table = Table::read(&text, |service| Pool::new(service, Settings::default()), |_| limits.clone())
             .unwrap();
-        let request = TestRequest::with_uri(target).insert_header((header::HOST, host));
-        redirect(&request.to_http_request(), &table)
+        redirect(&request.to_http_request(), &table).unwrap()
     }
 
     #[test]
@@ -104,7 +98,23 @@ mod tests {
             ("[::1]", "/a", 443, "https://[::1]/a"),
             ("[::1]:8080", "/a", 8443, "https://[::1]:8443/a"),
         ] {
-            assert_eq!(redirected(host, target, port).as_deref(), Some(wanted), "{host}");
+            let request = TestRequest::with_uri(target).insert_header((header::HOST, host));
+            assert_eq!(redirected(request, port).as_deref(), Some(wanted), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_a_trusted_proxy_had_with_tls_is_not_redirected() {
+        for (peer, proto, is_redirected) in [
+            ("10.0.0.1:1", "https", false),
+            ("[::ffff:10.0.0.1]:1", "https", false),
+            ("10.0.0.1:1", "http", true),
+            ("192.0.2.1:1", "https", true),
+        ] {
+            let request = TestRequest::default().peer_addr(peer.parse().unwrap());
+            let request = request.insert_header((header::HOST, "shop.example"));
+            let request = request.insert_header((header::X_FORWARDED_PROTO, proto));
+            assert_eq!(redirected(request, 443).is_some(), is_redirected, "{peer} {proto}");
         }
     }
 }

@@ -9,10 +9,10 @@ use actix_web::http::header::{
 };
 use actix_web::http::{Method, StatusCode};
 use shared::request::{connection_options, has_body};
-use shared::service::Scheme;
 
+use crate::address;
 use crate::engine::Response;
-use crate::routing::Route;
+use crate::routing::{Route, Table};
 
 /// The names in `Vary`, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,12 +58,14 @@ impl Vary {
     }
 }
 
-/// The key of a request's URL on its route.
-pub fn key(request: &HttpRequest, route: &Route) -> String {
+/// The key of a request's URL on its route. It has all that the service is told of the scheme and the host.
+pub fn key(request: &HttpRequest, route: &Route, table: &Table) -> String {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.unwrap_or_default().to_ascii_lowercase();
+    let forwarded_host = address::host(request, table).unwrap_or_default().to_ascii_lowercase();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    [route.entry.service.as_str(), " ", Scheme::of(request).as_str(), "://", &host, target].concat()
+    let scheme = address::scheme(request, table).as_str();
+    [route.entry.service.as_str(), " ", &forwarded_host, " ", scheme, "://", &host, target].concat()
 }
 
 /// Whether `request` may get a stored response, and its response may be stored. Not if it has a body, or if

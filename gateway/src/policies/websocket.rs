@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::problem::Problem;
 use shared::request::connection_options;
+use shared::service::Scheme;
 
 use super::cors::Cors;
 
@@ -66,11 +67,13 @@ pub fn is_wanted(request: &HttpRequest) -> bool {
 
 /// 403 for a page of another origin that the route's CORS does not name, or whose cookies it does not accept. A browser
 /// lets every page open a WebSocket to everywhere, with the cookies of the user. Other clients send no `Origin`.
-pub fn check_origin(request: &HttpRequest, cors: Option<&Cors>) -> Result<(), Problem> {
+///
+/// `scheme` is that of the client: everybody on its network can write a page of `http:`, and that is another origin.
+pub fn check_origin(request: &HttpRequest, scheme: Scheme, cors: Option<&Cors>) -> Result<(), Problem> {
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
     let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
     let origin = origin.as_bytes();
-    let own = [&b"https://"[..], b"http://"].iter().find_map(|scheme| origin.strip_prefix(*scheme));
+    let own = origin.strip_prefix(scheme.as_str().as_bytes()).and_then(|own| own.strip_prefix(b"://"));
     let is_own = own.is_some_and(|own| own.eq_ignore_ascii_case(host));
     let has_cookies = request.headers().contains_key(header::COOKIE);
     if is_own || cors.is_some_and(|cors| cors.allows(origin) && (cors.credentials || !has_cookies)) {

@@ -16,10 +16,11 @@ use shared::balancer::PickedReplica;
 use shared::client::ATTEMPT_HEADER;
 use shared::request::connection_options;
 use shared::resilience::Deadline;
-use shared::service::{Exchange, Scheme};
+use shared::service::Exchange;
 use shared::stop::Stop;
 
-use crate::address::{peer_address, text_of};
+use crate::access_log::AccessLog;
+use crate::address::{self, peer_address, scheme, text_of};
 use crate::concurrency::Place;
 use crate::engine::{Response, ResponseBody, Tunnel, UpstreamError};
 use crate::routing::Table;
@@ -41,12 +42,13 @@ const HOP_BY_HOP: [&str; 11] = [
 
 /// Marks a copy of a request for a mirror. Clients cannot set it.
 pub const MIRRORED: &str = "x-mirrored";
-/// Headers of a request that are not copied: the gateway writes them itself, or leaves them out.
+/// Headers of a request that are not copied, beside those of [`FORWARDED`]: the gateway writes them itself, or leaves
+/// them out. Some frameworks take the URL of a request from `x-original-url` and its like.
 const NOT_FROM_CLIENTS: [&str; 15] = [
     "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
     "x-real-ip",
     "x-served-by",
     "via",
@@ -59,6 +61,9 @@ const NOT_FROM_CLIENTS: [&str; 15] = [
     "traceparent",
     "tracestate",
 ];
+
+/// How the headers of proxies begin: `X-Forwarded-Port`, `X-Forwarded-Prefix` and so on.
+const FORWARDED: &str = "x-forwarded-";
 
 const VIA: &str = "1.1 gateway";
 
@@ -92,7 +97,8 @@ pub fn request_head(
 
 /// Whether the gateway removes this header of a client, or sets it itself.
 pub fn is_changed(name: &HeaderName, table: &Table) -> bool {
-    HOP_BY_HOP.iter().chain(&NOT_FROM_CLIENTS).any(|drop| *drop == name.as_str())
+    name.as_str().starts_with(FORWARDED)
+        || HOP_BY_HOP.iter().chain(&NOT_FROM_CLIENTS).any(|drop| *drop == name.as_str())
         || table.config.strip_headers.iter().any(|stripped| name.as_str().eq_ignore_ascii_case(stripped))
 }
 
@@ -113,8 +119,8 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     };
     let peer_text = text_of(peer);
     let real = if client == peer { Cow::from(&peer_text) } else { Cow::from(text_of(client)) };
-    let proto = earlier(&header::X_FORWARDED_PROTO).next();
-    let proto = proto.unwrap_or_else(|| Scheme::of(request).as_str()).as_bytes();
+    let proto = scheme(request, table).as_str().as_bytes();
+    let forwarded_host = address::host(request, table).unwrap_or("gateway").as_bytes();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     // An HTTP/1.0 request may have no Host, but HTTP/1.1, which the next hop uses, requires one.
     if host.is_none() {
@@ -124,7 +130,7 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     let host = host.unwrap_or("gateway").as_bytes();
     list(head, &header::X_FORWARDED_FOR);
     put(head, &[peer_text.as_bytes(), b"\r\nx-real-ip: ", real.as_bytes()]);
-    put(head, &[b"\r\nx-forwarded-proto: ", proto, b"\r\nx-forwarded-host: ", host, b"\r\n"]);
+    put(head, &[b"\r\nx-forwarded-proto: ", proto, b"\r\nx-forwarded-host: ", forwarded_host, b"\r\n"]);
     let (open, close): (&[u8], &[u8]) = if peer.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
     list(head, &header::FORWARDED);
     put(head, &[open, peer_text.as_bytes(), close, b";host=\"", host, b"\";proto=", proto, b"\r\n"]);
@@ -173,9 +179,9 @@ pub fn response_head(answer: &Response, picked: &PickedReplica, service: &str) -
 pub fn response(answer: Response, picked: PickedReplica, service: &str, client: Client) -> HttpResponse {
     let response = response_head(&answer, &picked, service);
     let picked = (!answer.body.is_over()).then_some(picked);
-    let Client { exchange, stop, stream } = client;
+    let Client { exchange, stop, stream, log } = client;
     let stop = stop.map(|stop| async move { stop.requested().await }.boxed_local());
-    let held = Held { body: answer.body, picked, stop, exchange, failed: None, _stream: stream };
+    let held = Held { body: answer.body, picked, stop, exchange, failed: None, log, _stream: stream };
     response.set_body(BoxBody::new(held))
 }
 
@@ -223,6 +229,7 @@ pub struct Client {
     pub stop: Option<Stop>,
     /// The place of an event stream.
     pub stream: Option<Place>,
+    pub log: Option<Rc<AccessLog>>,
 }
 
 struct Held {
@@ -235,6 +242,7 @@ struct Held {
     /// The error that ends the body, and the number of flushes before it. The error waits until the bytes before it
     /// have reached the client, because actix discards encoded bytes when a body fails.
     failed: Option<(UpstreamError, u64)>,
+    log: Option<Rc<AccessLog>>,
     _stream: Option<Place>,
 }
 
@@ -257,6 +265,9 @@ impl MessageBody for Held {
             let polled = ready!(Pin::new(&mut this.body).poll_next(cx));
             if this.body.is_over() {
                 this.picked = None;
+            }
+            if let (Some(Err(error)), Some(log)) = (&polled, &this.log) {
+                log.body_broke(error);
             }
             match (polled, &this.exchange) {
                 (Some(Err(error)), Some(exchange)) => this.failed = Some((error, exchange.flushes())),

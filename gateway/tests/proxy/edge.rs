@@ -110,6 +110,42 @@ async fn headers_that_a_service_might_believe_do_not_reach_it() {
 }
 
 #[actix_web::test]
+async fn what_a_client_says_of_its_address_scheme_and_url_reaches_a_service_only_from_a_trusted_proxy() {
+    let said = "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: shop.example\r\n";
+    let never = [
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-server",
+        "x-forwarded-ssl",
+        "x-original-url",
+        "x-original-host",
+        "x-rewrite-url",
+    ];
+    let forged: String = never.iter().map(|name| format!("{name}: forged\r\n")).collect();
+    for (policies, expected) in [
+        ("", ["x-forwarded-for: 127.0.0.1\r", "x-forwarded-proto: http\r", "x-forwarded-host: h\r"]),
+        (
+            "trusted_proxies = [\"127.0.0.0/8\"]",
+            [
+                "x-forwarded-for: 192.0.2.9, 127.0.0.1\r",
+                "x-forwarded-proto: https\r",
+                "x-forwarded-host: shop.example\r",
+            ],
+        ),
+    ] {
+        let upstream = Upstream::answering(OK);
+        let gateway = Gateway::with(policies, &[&upstream]).await;
+        let answered = raw(&gateway, &get("/a", &format!("{said}{forged}"))).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+        let seen = upstream.seen().remove(0).to_lowercase();
+        assert!(!seen.contains("forged"), "{seen}");
+        for line in expected {
+            assert_eq!(seen.matches(line).count(), 1, "{line}: {seen}");
+        }
+    }
+}
+
+#[actix_web::test]
 async fn a_body_that_there_is_no_memory_for_streams_and_is_not_retried() {
     let bad = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n";
     let post = "POST /a HTTP/1.1\r\nhost: h\r\nidempotency-key: k\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi";

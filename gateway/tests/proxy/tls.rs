@@ -196,6 +196,22 @@ async fn a_request_without_tls_is_redirected_to_https_unless_it_asks_for_health(
 }
 
 #[actix_web::test]
+async fn a_request_without_tls_and_without_a_host_is_refused_if_all_are_redirected() {
+    let (site, upstream) = (Site::new(), Upstream::answering(OK));
+    site.certify("a", &["a.example"]);
+    site.configure("redirect_port = 443", &[A]);
+    let gateway = site.start([0, 0], &[&upstream]).await.unwrap();
+    let answered = raw(&gateway, "GET /a HTTP/1.0\r\n\r\n").await;
+    assert!(answered.starts_with("HTTP/1.0 400") && answered.contains("malformed_request"), "{answered}");
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    let answered = raw(&gateway, "GET /health/live HTTP/1.0\r\n\r\n").await;
+    assert!(answered.starts_with("HTTP/1.0 200"), "{answered}");
+    let mut stream = site.connect(gateway.secure(), "a.example", &[]).await.unwrap();
+    let answered = ask(&mut stream, "GET /a HTTP/1.0\r\n\r\n").await.unwrap();
+    assert!(answered.starts_with("HTTP/1.0 200"), "{answered}");
+}
+
+#[actix_web::test]
 async fn answers_with_tls_tell_browsers_to_use_https_if_the_file_says_so() {
     let (site, upstream) = (Site::new(), Upstream::answering(OK));
     site.certify("a", &["a.example"]);
