@@ -4,10 +4,10 @@
 //! stream whose parts must not wait for each other. The encoders are those of actix.
 
 use actix_http::encoding::Encoder;
-use actix_web::body::{BodySize, BoxBody, MessageBody as _};
+use actix_web::body::{self, BodySize, BoxBody, MessageBody as _};
 use actix_web::http::header::{
     self, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ContentEncoding, ETAG, HeaderMap,
-    HeaderValue, VARY,
+    HeaderValue, IF_NONE_MATCH, VARY,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
@@ -22,11 +22,12 @@ pub fn compress(request: &HttpRequest, mut response: HttpResponse) -> HttpRespon
         return response;
     }
     let encoding = negotiate(request.headers()).filter(|_| !says_no_transform(request.headers()));
-    if encoding.is_some() {
+    let encoding = encoding.filter(|_| !is_unmodified);
+    // A client with a weak tag has a compressed body. It is unknown whether another one would be compressed, and a weak
+    // tag would be of no use in its `If-Match`.
+    if encoding.is_some() || (is_unmodified && has_weak_tag(request.headers(), response.headers())) {
         weaken(response.headers_mut());
     }
-    // A response without a body has the headers that it would have with one, as far as they are known.
-    let encoding = encoding.filter(|_| !is_unmodified && request.method() != Method::HEAD);
     let Some(encoding) = encoding else {
         response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
         return response;
@@ -34,6 +35,13 @@ pub fn compress(request: &HttpRequest, mut response: HttpResponse) -> HttpRespon
     response.headers_mut().remove(header::CONTENT_LENGTH);
     // Ranges count bytes of the body that the service has.
     response.headers_mut().remove(header::ACCEPT_RANGES);
+    if request.method() == Method::HEAD {
+        // The headers of the GET, whose length is unknown.
+        let headers = response.headers_mut();
+        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.as_str()));
+        return response.set_body(BoxBody::new(body::None::new()));
+    }
     let (mut response, body) = response.into_parts();
     // It adds `Content-Encoding` and `Vary`.
     let body = Encoder::response(encoding, response.head_mut(), body);
@@ -71,6 +79,13 @@ fn says_no_transform(headers: &HeaderMap) -> bool {
     values
         .flat_map(|value| value.split(','))
         .any(|directive| directive.trim().eq_ignore_ascii_case("no-transform"))
+}
+
+/// Whether `If-None-Match` has the weak form of the response's tag.
+fn has_weak_tag(request: &HeaderMap, response: &HeaderMap) -> bool {
+    let Some(tag) = response.get(ETAG).and_then(|tag| tag.to_str().ok()) else { return false };
+    let known = request.get_all(IF_NONE_MATCH).filter_map(|tags| tags.to_str().ok());
+    known.flat_map(|tags| tags.split(',')).any(|known| known.trim().strip_prefix("W/") == Some(tag))
 }
 
 /// A compressed body is not the same bytes as the service's, so its tag is not a strong one any more.

@@ -187,6 +187,85 @@ async fn events_pictures_and_what_is_short_encoded_or_not_to_be_transformed_stay
 }
 
 #[actix_web::test]
+async fn a_304_keeps_its_strong_tag_unless_the_client_has_the_weak_one_of_a_compressed_body() {
+    let upstream = Upstream::answering("HTTP/1.1 304 Not Modified\r\netag: \"7\"\r\n\r\n");
+    let gateway = Gateway::with(&route("compress = true"), &[&upstream]).await;
+    for (known, tag) in [
+        ("\"7\"", "\"7\""),
+        ("W/\"7\"", "w/\"7\""),
+        ("\"1\", W/\"7\"", "w/\"7\""),
+        ("W/\"1\", \"7\"", "\"7\""),
+        ("*", "\"7\""),
+    ] {
+        let headers = format!("accept-encoding: gzip\r\nif-none-match: {known}\r\n");
+        let said = raw(&gateway, &request("GET", "/b", &headers)).await;
+        assert_eq!((head_of(&said), header(&said, "etag")), (304, vec![tag.to_owned()]), "{known}: {said}");
+        assert_eq!(header(&said, "vary"), ["accept-encoding"], "{said}");
+    }
+}
+
+#[actix_web::test]
+async fn a_head_says_what_a_get_would_say_and_no_length_if_that_is_compressed() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\netag: \"7\"\r\naccept-ranges: bytes\r\ncontent-length: 4000\r\n\r\n",
+    );
+    let gateway = Gateway::with(&route("compress = true"), &[&upstream]).await;
+    let said = raw(&gateway, &request("HEAD", "/b", "accept-encoding: gzip\r\n")).await;
+    assert_eq!((head_of(&said), header(&said, "content-encoding")), (200, vec!["gzip".to_owned()]), "{said}");
+    assert_eq!(
+        (header(&said, "etag"), header(&said, "vary")),
+        (vec!["w/\"7\"".to_owned()], vec!["accept-encoding".to_owned()])
+    );
+    for absent in ["content-length", "transfer-encoding", "accept-ranges"] {
+        assert!(header(&said, absent).is_empty(), "{absent}: {said}");
+    }
+    assert!(said.ends_with("\r\n\r\n"), "{said}");
+    let said = raw(&gateway, &request("HEAD", "/b", "")).await;
+    assert_eq!(
+        (header(&said, "content-length"), header(&said, "etag")),
+        (vec!["4000".to_owned()], vec!["\"7\"".to_owned()])
+    );
+    assert_eq!(header(&said, "accept-ranges"), ["bytes"]);
+}
+
+#[actix_web::test]
+async fn a_part_of_a_body_and_what_the_client_wants_as_it_is_are_not_compressed() {
+    let part = long("content-type: application/json\r\netag: \"7\"\r\ncontent-range: bytes 0-3999/9000\r\n");
+    let part: &str = Box::leak(part.replace("200 OK", "206 Partial Content").into_boxed_str());
+    let upstream = Upstream::replying(move |request| match request.contains("range: ") {
+        true => part,
+        false => long("content-type: application/json\r\netag: \"7\"\r\n"),
+    });
+    let gateway = Gateway::with(&route("compress = true"), &[&upstream]).await;
+    for (wanted, status) in [("range: bytes=0-3999\r\n", 206), ("cache-control: x, no-transform\r\n", 200)] {
+        let said = raw(&gateway, &request("GET", "/b", &format!("accept-encoding: gzip\r\n{wanted}"))).await;
+        assert_eq!((head_of(&said), header(&said, "etag")), (status, vec!["\"7\"".to_owned()]), "{said}");
+        assert!(header(&said, "content-encoding").is_empty() && said.ends_with("0123456789"), "{said}");
+    }
+}
+
+#[actix_web::test]
+async fn a_page_may_read_that_its_body_was_too_slow_or_that_its_accept_cannot_be_met() {
+    let upstream = Upstream::answering(OK);
+    let cors = route("[routes.cors]\norigins = [\"https://shop.example\"]");
+    // The connection refuses the body before the engine does.
+    let cors = cors.replace("\"/b\"", "\"/api/b\"").replace("head_timeout_s = 5", "head_timeout_s = 60");
+    let gateway = Gateway::with(&cors, &[&upstream]).await;
+    let slow = request("POST", "/api/b", &format!("{SHOP}content-length: 70000\r\n")) + "x";
+    let picky = request("GET", "/api/b", &format!("{SHOP}accept: text/html\r\n"));
+    for (asked, status) in [(slow, 408), (picky, 406)] {
+        let mut client = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut client, asked.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut client, &mut said).await.unwrap();
+        assert_eq!(head_of(&said), status, "{said}");
+        assert_eq!(header(&said, "access-control-allow-origin"), ["https://shop.example"], "{said}");
+        assert_eq!(header(&said, "vary"), ["origin"], "{said}");
+        assert_eq!(header(&said, "ratelimit").len(), 1, "a refusal counts: {said}");
+    }
+}
+
+#[actix_web::test]
 async fn a_body_above_the_limit_of_its_route_gets_413_whether_it_says_its_length_or_not() {
     let upstream = Upstream::answering(OK);
     let gateway = Gateway::with(&route("body_limit_kib = 1"), &[&upstream]).await;
