@@ -1,8 +1,9 @@
 //! Wires the gateway: the public server and the admin server, with their shared state and background tasks.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Instant;
@@ -20,11 +21,12 @@ use shared::tls::{Certificates, ClientTls};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
+use crate::access_log::AccessLog;
 use crate::admin::{self, Console};
 use crate::cache::Cache;
 use crate::checks;
 use crate::concurrency::Concurrency;
-use crate::config::Config;
+use crate::config::{Config, folder_of};
 use crate::docs::{self, Docs};
 use crate::edge;
 use crate::engine::Engine;
@@ -33,7 +35,7 @@ use crate::oidc::Oidc;
 use crate::proxy::Gateway;
 use crate::rate::RateLimits;
 use crate::registrations::{Registrations, settings};
-use crate::routing::{ServiceLimits, Table};
+use crate::routing::{GatewayConfig, ServiceLimits, Table};
 use crate::tls;
 use crate::watch::Watch;
 
@@ -56,7 +58,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
     });
     let networks = Networks::default();
     let platform = Platform::within(networks.clone(), listener.replica(), config.platform, settings);
-    let folder = config.config_file.parent().unwrap_or(Path::new("")).to_owned();
+    let folder = folder_of(&config.config_file).to_owned();
     let tables = Rc::new(Tables {
         file: config.config_file,
         folder: folder.clone(),
@@ -64,8 +66,9 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
         registrations: registrations.clone(),
         networks,
         limits: Mutex::default(),
+        at_start: OnceCell::new(),
     });
-    let (table, certificates) = tables.read(None).map_err(anyhow::Error::msg)?;
+    let (table, certificates) = tables.read().map_err(anyhow::Error::msg)?;
     let secure = match (&table.config.tls, certificates) {
         (Some(entry), Some(certificates)) => {
             let http = HttpConfig { port: entry.port, ..public };
@@ -161,6 +164,7 @@ fn public_service(
 ) -> Service {
     let (redirects, secured) = (gateway.table.clone(), gateway.table.clone());
     let (table, served, proxies) = (gateway.table.clone(), gateway.table.clone(), gateway.table.clone());
+    let logged = gateway.clone();
     let max = if limits { table.load().config.connections_per_client } else { usize::MAX };
     let start = Arc::new(Start::default());
     let service = match secure {
@@ -172,6 +176,7 @@ fn public_service(
     };
     service
         .edge()
+        .log_fields(move |request| AccessLog::begin(request, || logged.client(request)))
         .limit_clients(max, move |client| proxies.load().is_trusted(&client))
         .check("start", move || ready(named(start.awaited(&unserved(&table.load())))))
         .advisory("routes", move || ready(named(unserved(&served.load()))))
@@ -220,21 +225,23 @@ struct Tables {
     /// `instance_networks` of the file, for the registries other than the one in memory.
     networks: Networks,
     limits: Mutex<BTreeMap<String, Arc<ServiceLimits>>>,
+    /// The first file that was read.
+    at_start: OnceCell<GatewayConfig>,
 }
 
 impl Tables {
-    /// `current` is the table that is replaced, unless it is the first.
-    fn read(&self, current: Option<&Table>) -> Result<(Table, Option<Certificates>), String> {
-        let file = self.file.display();
-        let text = std::fs::read_to_string(&self.file).map_err(|error| format!("{file}: {error}"))?;
-        let table = Table::read(&text, |service| self.pool(service), |service| self.limits(service));
-        let table = table.map_err(|why| format!("{file}: {why}"))?;
-        let port = |table: &Table| table.config.tls.as_ref().map(|tls| tls.port);
-        if current.is_some_and(|current| port(current) != port(&table)) {
-            return Err(format!("{file}: the port of [tls] changes only at a restart"));
+    /// A file that changes a key which is read only at the start is refused.
+    fn read(&self) -> Result<(Table, Option<Certificates>), String> {
+        let in_file = |why: String| format!("{}: {why}", self.file.display());
+        let text = std::fs::read_to_string(&self.file).map_err(|error| in_file(error.to_string()))?;
+        let config = GatewayConfig::parse(&text).map_err(in_file)?;
+        if let Some(at_start) = self.at_start.get() {
+            config.check_unchanged(at_start, &text).map_err(in_file)?;
         }
-        let certificates = table.config.tls.as_ref().map(|entry| entry.read(&self.folder)).transpose()?;
-        self.networks.store(Arc::new(table.config.instance_networks.clone()));
+        let certificates = config.read_files(&self.folder).map_err(in_file)?;
+        self.at_start.get_or_init(|| config.clone());
+        self.networks.store(Arc::new(config.instance_networks.clone()));
+        let table = Table::new(config, &text, |service| self.pool(service), |service| self.limits(service));
         Ok((table, certificates))
     }
 
@@ -287,7 +294,7 @@ async fn reload(
             () = watch.changed() => {}
             () = stop.requested() => return,
         }
-        let refused = match tables.read(Some(&table.load())) {
+        let refused = match tables.read() {
             Ok((mut new, certificates)) => {
                 log::info!(hash = new.hash; "the routes were reloaded");
                 new.take_switches_of(&table.load());

@@ -1,6 +1,6 @@
 //! Environment variables. Routes and policies are in `gateway.toml`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shared::config::{ConfigError, Vars};
@@ -9,6 +9,11 @@ use shared::service::HttpConfig;
 use url::Url;
 
 use crate::routing::{GatewayConfig, schema};
+
+/// The folder of `gateway.toml`. Paths of certificates are relative to it.
+pub fn folder_of(config_file: &Path) -> &Path {
+    config_file.parent().unwrap_or(Path::new(""))
+}
 
 /// The permitted calls and events (`calls.txt`).
 pub const CALLS: &str = include_str!("../../calls.txt");
@@ -45,9 +50,9 @@ impl Config {
             "CHECK_CONFIG",
             "a flag without a value: checks CONFIG_FILE, and exits with 0 or 1",
             || {
-                GatewayConfig::read(&config_file).map(|config| {
-                    format!("{}: good, with {} routes", config_file.display(), config.routes.len())
-                })
+                let (config, file) = (GatewayConfig::read(&config_file)?, config_file.display());
+                config.read_files(folder_of(&config_file)).map_err(|why| format!("{file}: {why}"))?;
+                Ok(format!("{file}: good, with {} routes", config.routes.len()))
             },
         );
         vars.answer("CONFIG_SCHEMA", "a flag without a value: prints the JSON schema of CONFIG_FILE", || {

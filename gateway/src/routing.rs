@@ -2,8 +2,10 @@
 //! segments.
 
 pub mod access; // who may use a route
+pub mod path; // paths that can be read in one way only
 mod place; // the line and column of what is wrong with the file
 pub mod priority; // which requests a busy service refuses first
+mod restart; // keys that are read only at the start
 pub mod schema; // the JSON schema of the file, for editors
 pub mod tls; // the port for clients with TLS
 
@@ -15,14 +17,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
+use actix_web::http::header::HeaderName;
 use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::balancer::{Picker, Pool, Strategy};
 use shared::digest;
 use shared::metrics::Readings;
+use shared::request::is_at_or_below;
 use shared::resilience::{Budget, Busy, Limiter, Permit};
 use shared::stop::{Stop, Stopper};
+use shared::tls::Certificates;
 
 use self::access::Access;
 use self::priority::Priority;
@@ -321,12 +326,22 @@ impl GatewayConfig {
         Ok(config)
     }
 
+    /// Reads the certificates and keys that the file names, and checks that those of the issuer's authorities can be read.
+    /// `folder` is that of the file.
+    pub fn read_files(&self, folder: &Path) -> Result<Option<Certificates>, String> {
+        self.oidc.as_ref().map_or(Ok(()), OidcEntry::check_ca_file)?;
+        self.tls.as_ref().map(|tls| tls.read(folder)).transpose()
+    }
+
     /// Finds the first value that has the right type and yet cannot be used.
     fn validate(&self) -> Result<(), InvalidValue> {
         if self.routes.is_empty() {
             return Err(InvalidValue::at("routes", "there must be a route"));
         }
         check_ranges(&self.limits())?;
+        if !self.strip_headers.iter().all(|name| is_header_name(name)) {
+            return Err(InvalidValue::at("strip_headers", "must be names of headers"));
+        }
         if let Some(oidc) = &self.oidc {
             oidc.validate().map_err(|(key, why)| InvalidValue::at(key, why).below(&["oidc"]))?;
         }
@@ -360,6 +375,12 @@ impl GatewayConfig {
     }
 }
 
+const NO_HEADER_NAME: &str = "must be the name of a header";
+
+fn is_header_name(name: &str) -> bool {
+    name.parse::<HeaderName>().is_ok()
+}
+
 /// A number in the file: its key, its value, and the range in which it can be used.
 type Limit = (&'static str, u64, RangeInclusive<u64>);
 
@@ -375,14 +396,15 @@ fn check_ranges(limits: &[Limit]) -> Result<(), InvalidValue> {
 
 impl RouteEntry {
     fn validate(&self) -> Result<(), InvalidValue> {
-        if !self.prefix.starts_with('/') || (self.prefix.ends_with('/') && self.prefix != "/") {
-            return Err(InvalidValue::at("prefix", "must begin with / and not end with it"));
-        }
+        path::check_prefix(&self.prefix).map_err(|why| InvalidValue::at("prefix", why))?;
         if !is_name(&self.service) {
             let why = "must be 1 to 128 letters (A to Z), digits, -, _ or .";
             return Err(InvalidValue::at("service", why));
         }
         check_ranges(&self.limits())?;
+        if !self.hash_header.as_deref().is_none_or(is_header_name) {
+            return Err(InvalidValue::at("hash_header", NO_HEADER_NAME));
+        }
         if let Some(cors) = &self.cors {
             cors.validate().map_err(|(key, why)| InvalidValue::at(key, why).below(&["cors"]))?;
         }
@@ -393,6 +415,9 @@ impl RouteEntry {
             if self.cache {
                 let why = "a cached answer of one version would go to the clients of all";
                 return Err(InvalidValue::at("cache", why));
+            }
+            if !versions.sticky_header.as_deref().is_none_or(is_header_name) {
+                return Err(InvalidValue::at("sticky_header", NO_HEADER_NAME).below(&["versions"]));
             }
             versions.validate().map_err(|(key, why)| InvalidValue::at(key, why).below(&["versions"]))?;
         }
@@ -447,10 +472,19 @@ impl Table {
     /// Parses `text`, and makes a table with the `pool` and the `limits` of each service.
     pub fn read(
         text: &str,
+        pool: impl FnMut(&str) -> Arc<Pool>,
+        limits: impl FnMut(&str) -> Arc<ServiceLimits>,
+    ) -> Result<Self, String> {
+        GatewayConfig::parse(text).map(|config| Self::new(config, text, pool, limits))
+    }
+
+    /// The same for a `text` that is already parsed.
+    pub fn new(
+        config: GatewayConfig,
+        text: &str,
         mut pool: impl FnMut(&str) -> Arc<Pool>,
         mut limits: impl FnMut(&str) -> Arc<ServiceLimits>,
-    ) -> Result<Self, String> {
-        let config = GatewayConfig::parse(text)?;
+    ) -> Self {
         let now = Instant::now();
         let mut routes: Vec<Route> = config
             .routes
@@ -468,7 +502,7 @@ impl Table {
             .collect();
         routes.sort_by_key(|route| std::cmp::Reverse(route.entry.prefix.len()));
         let hash = digest::sha256(text.as_bytes())[..12].to_owned();
-        Ok(Self { config, hash, routes, replaced: Stop::pair() })
+        Self { config, hash, routes, replaced: Stop::pair() }
     }
 
     /// Whether `peer` is a proxy in front of the gateway, so that its `X-Forwarded-For` is trusted.
@@ -481,8 +515,7 @@ impl Table {
     pub fn route(&self, path: &str) -> Option<&Route> {
         self.routes.iter().find(|route| {
             let prefix = route.entry.prefix.as_str();
-            path.strip_prefix(prefix)
-                .is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && prefix != "/"))
+            is_at_or_below(path, prefix) && (prefix != "/" || path == "/")
         })
     }
 
@@ -490,9 +523,8 @@ impl Table {
     /// file's have changed or the route has another service.
     pub fn take_switches_of(&mut self, before: &Self) {
         for route in &mut self.routes {
-            let is_same = |other: &RouteEntry| {
-                other.id == route.entry.id && other.service == route.entry.service
-            };
+            let is_same =
+                |other: &RouteEntry| other.id == route.entry.id && other.service == route.entry.service;
             let Some(same) = before.routes.iter().find(|other| is_same(&other.entry)) else { continue };
             if same.entry.strategy == route.entry.strategy {
                 route.picker.switch(same.picker.strategy());

@@ -7,6 +7,8 @@ use actix_web::http::{Method, StatusCode, header};
 use shared::problem::Problem;
 use shared::request::connection_options;
 
+use crate::routing::path::is_plain;
+
 /// The longest path with query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 const MAX_CONNECTION_OPTIONS: usize = 10;
@@ -49,77 +51,6 @@ fn connection_names_end_to_end_header(headers: &HeaderMap) -> bool {
         .any(|name| END_TO_END.iter().any(|header| name.eq_ignore_ascii_case(header.as_bytes())))
 }
 
-/// Whether the path has no dot segments, no empty segments except the last, and no encoded characters that have a
-/// special meaning when decoded.
-fn is_plain(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    let Some((b'/', rest)) = bytes.split_first() else { return false };
-    let mut segments = rest.split(|byte| *byte == b'/').peekable();
-    while let Some(segment) = segments.next() {
-        let is_dots = matches!(segment, b"." | b"..");
-        if is_dots || (segment.is_empty() && segments.peek().is_some()) {
-            return false;
-        }
-    }
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            0..=b' ' | 0x7f | b'\\' => return false,
-            b'%' => match bytes.get(at + 1..at + 3) {
-                Some(digits) if is_harmless(digits) => at += 2,
-                _ => return false,
-            },
-            _ => {}
-        }
-        at += 1;
-    }
-    true
-}
-
-/// Whether the two digits after `%` are hexadecimal, and stand for a character that means the same when it is decoded.
-/// Letters and digits need no encoding. A service would decode them, but the limits of a route apply to the path as it
-/// is written.
-fn is_harmless(digits: &[u8]) -> bool {
-    let is_hexadecimal = digits.iter().all(u8::is_ascii_hexdigit);
-    let byte = str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    is_hexadecimal && byte.is_some_and(|byte| !byte.is_ascii_alphanumeric() && !b"-._~/\\%\0".contains(&byte))
-}
-
 fn ambiguous(detail: &str) -> Problem {
     Problem::malformed(detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ambiguous_path_is_refused() {
-        for good in ["/", "/api/users/7", "/api/a%20b", "/api/users/", "/a.b/c..d"] {
-            assert!(is_plain(good), "{good}");
-        }
-        for bad in [
-            "api",
-            "/a/../b",
-            "/a/./b",
-            "/..",
-            "//a",
-            "/a//b",
-            "/a%2fb",
-            "/a%2Fb",
-            "/%2e%2e/a",
-            "/a\\b",
-            "/a%5cb",
-            "/a%00",
-            "/a%252f",
-            "/a%",
-            "/a%zz",
-            "/sessio%6e",
-            "/a%7Eb",
-            "/a b",
-            "/a\u{7f}",
-        ] {
-            assert!(!is_plain(bad), "{bad}");
-        }
-    }
 }

@@ -16,6 +16,7 @@ pub struct TlsEntry {
     pub port: u16,
     /// Requests without TLS are redirected to `https:` at this port; absent, they are served.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub redirect_port: Option<u16>,
     /// The value of `Strict-Transport-Security` in answers with TLS, such as `max-age=31536000; includeSubDomains`. None
     /// by default, because it cannot be taken back: for so long, browsers use no plain HTTP for the host, at any port.
@@ -38,6 +39,9 @@ pub struct CertificateEntry {
 
 impl TlsEntry {
     pub(super) fn validate(&self) -> Result<(), InvalidValue> {
+        if self.redirect_port == Some(0) {
+            return Err(InvalidValue::at("redirect_port", "must be 1 to 65535"));
+        }
         let Some(hsts) = &self.hsts else { return Ok(()) };
         let age = hsts.strip_prefix("max-age=").and_then(|rest| rest.split(';').next());
         let is_good = age.is_some_and(|age| age.trim_ascii().parse::<u32>().is_ok())

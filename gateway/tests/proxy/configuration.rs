@@ -12,6 +12,7 @@ use shared::testing::{Api, eventually};
 
 use crate::OK;
 use crate::harness::{CONSOLE, Gateway, Upstream, configuration, free_ports, raw, raw_at};
+use crate::site::Site;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 const GET: &str = "GET /b HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
@@ -106,6 +107,9 @@ fn check_config_exits_with_0_for_a_good_file_and_with_1_and_the_place_for_a_bad_
         let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
         (output.status.code(), said.concat())
     };
+    let route = |prefix: &str, keys: &str| {
+        format!("[[routes]]\nid = \"b\"\nprefix = \"{prefix}\"\nservice = \"b\"\n{keys}")
+    };
     let (status, said) = checked(&configuration(""));
     assert!(status == Some(0) && said.contains("good, with 1 routes"), "{status:?} {said}");
     for (policies, place) in [
@@ -119,6 +123,19 @@ fn check_config_exits_with_0_for_a_good_file_and_with_1_and_the_place_for_a_bad_
         ),
         ("[[routes]]\nid = \"b\"\nprefix = \"b\"\nservice = \"b\"", "line 3, column 1: routes.0.prefix: "),
         ("[[routes]]\nid = \"b\"\nprefix = \"/b\"", "line 1, column 1: missing field `service`"),
+        ("strip_headers = [\"x user\"]", "line 1, column 1: strip_headers: must be names of headers"),
+        ("[tls]\nport = 1\nredirect_port = 0\ncertificates = []", "line 3, column 1: tls.redirect_port: "),
+        (
+            "[oidc]\nissuer = \"i\"\naudience = \"a\"\njwks_url = \"https://id.example/\"\nca_file = \"/nowhere.pem\"",
+            "oidc.ca_file: /nowhere.pem: ",
+        ),
+        (&route("/docs/b", ""), "line 3, column 1: routes.0.prefix: no request reaches it"),
+        (&route("/b//c", ""), "line 3, column 1: routes.0.prefix: no request has it"),
+        (&route("/b", "hash_header = \"x y\""), "line 5, column 1: routes.0.hash_header: "),
+        (
+            &route("/b", "[routes.versions]\nweights = { v1 = 1 }\nsticky_header = \"x y\""),
+            "line 7, column 1: routes.0.versions.sticky_header: ",
+        ),
     ] {
         let (status, said) = checked(&configuration(policies));
         assert!(status == Some(1) && said.contains(place), "{policies}: {status:?} {said}");
@@ -126,6 +143,74 @@ fn check_config_exits_with_0_for_a_good_file_and_with_1_and_the_place_for_a_bad_
     }
     fs::remove_file(&file).unwrap();
     assert_eq!(check_config(&file).status.code(), Some(1), "there is no file");
+}
+
+#[test]
+fn check_config_reads_the_certificates_as_the_start_does() {
+    let site = Site::new();
+    let checked = || {
+        let output = check_config(&site.path("gateway.toml"));
+        (
+            output.status.code(),
+            [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat(),
+        )
+    };
+    site.certify("a", &["a.example"]);
+    site.configure("", &[("a", &["a.example"])]);
+    let (status, said) = checked();
+    assert!(status == Some(0) && said.contains("good, with 1 routes"), "{status:?} {said}");
+    site.configure("", &[("a", &["other.example"])]);
+    let of_another_name = checked();
+    site.configure("", &[("none", &["a.example"])]);
+    let missing = checked();
+    site.configure("", &[("a", &["a.example"])]);
+    let key = fs::read_to_string(site.path("a.key")).unwrap();
+    site.certify("a", &["a.example"]);
+    site.write("a.key", &key);
+    let of_another_key = checked();
+    site.configure("", &[]);
+    for ((status, said), why) in [
+        (of_another_name, "it is not for other.example"),
+        (missing, "none.pem"),
+        (of_another_key, "it is not the key of"),
+        (checked(), "certificates"),
+    ] {
+        assert!(status == Some(1) && said.contains(why) && said.contains("gateway.toml"), "{why}: {said}");
+    }
+}
+
+#[actix_web::test]
+async fn a_reload_that_changes_a_key_of_the_start_is_refused_and_the_file_of_before_stays_in_force() {
+    let upstream = Upstream::answering(OK);
+    let ports = free_ports();
+    let gateway = Gateway::start_with("", ports, &[&upstream]).await.unwrap();
+    let (admin, routed) =
+        (Api::local(ports[1]), "[[routes]]\nid = \"b\"\nprefix = \"/b\"\nservice = \"a\"\n");
+    let oidc = "[oidc]\nissuer = \"i\"\naudience = \"a\"\njwks_url = \"http://127.0.0.1:1/\"\n";
+    assert!(raw(&gateway, GET).await.starts_with("HTTP/1.1 404"), "it serves, and watches the file");
+    for (policies, why) in [
+        (format!("rate_per_second = 7\n{routed}"), "line 1, column 1: rate_per_second: "),
+        (format!("{oidc}{routed}"), "line 1, column 2: oidc: "),
+        (format!("{routed}post_rate_per_second = 1\n"), "line 5, column 1: routes.0.post_rate_per_second: "),
+    ] {
+        fs::write(gateway.file(), configuration(&policies)).unwrap();
+        let config = eventually("it is refused", Duration::from_secs(10), async || {
+            let config = admin.get("/config").await.body;
+            config["last_refused"].as_str().is_some_and(|said| said.contains(why)).then_some(config)
+        })
+        .await;
+        let said = config["last_refused"].as_str().unwrap();
+        assert!(said.ends_with("changes only at a restart"), "{said}");
+        let shown = &config["config"];
+        assert_eq!((&shown["rate_per_second"], &shown["oidc"]), (&200.into(), &Value::Null));
+        assert!(raw(&gateway, GET).await.starts_with("HTTP/1.1 404"), "{policies}");
+    }
+    fs::write(gateway.file(), configuration(routed)).unwrap();
+    eventually("the new route answers", Duration::from_secs(10), async || {
+        raw(&gateway, GET).await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    assert_eq!(admin.get("/config").await.body["last_refused"], Value::Null);
 }
 
 #[actix_web::test]
