@@ -65,6 +65,8 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a request with an unknown key waits for the next set of keys. Longer than [`MIN_INTERVAL`], so that a new key
 /// counts from its first token on.
 const KEY_WAIT: Duration = Duration::from_secs(3);
+/// How long the next fetch waits at most, after some that have failed: a key may have been revoked meanwhile.
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Keys of an issuer.
 const MAX_KEYS: usize = 32;
 /// Clocks may differ by so much.
@@ -91,6 +93,16 @@ impl OidcEntry {
             true => Ok(()),
             false => Err(("jwks_url", "must be https:, or http: with a loopback address")),
         }
+    }
+
+    /// Checks that the certificates of the authorities can be read, if they are needed.
+    pub fn check_ca_file(&self) -> Result<(), String> {
+        if !self.jwks_url.starts_with("https:") {
+            return Ok(());
+        }
+        let pem = std::fs::read(&self.ca_file).map_err(|error| error.to_string());
+        let roots = pem.and_then(|pem| fetch::roots(&pem)).map(drop);
+        roots.map_err(|why| format!("oidc.ca_file: {}: {why}", self.ca_file.display()))
     }
 }
 
@@ -180,24 +192,36 @@ impl Oidc {
     /// Fetches the keys at the start, regularly, and when an unknown one is wanted, until `stop`. While the issuer is
     /// away, the known keys stay.
     pub async fn follow(self: Arc<Self>, stop: Stop) {
+        let mut failures = 0;
         while !stop.is_requested() {
             let fetched = Instant::now();
             match fetch::jwks(&self.entry.jwks_url, &self.entry.ca_file).await {
                 Ok(jwks) => {
+                    failures = 0;
                     *self.keys.write().unwrap_or_else(PoisonError::into_inner) = usable(&jwks);
                     self.changed.notify_waiters();
                 }
                 Err(why) => {
+                    failures += 1;
                     log::warn!(error = why, url = self.entry.jwks_url; "the keys of the issuer cannot be fetched")
                 }
             }
-            let until = fetched + if self.is_empty() { MIN_INTERVAL } else { REFRESH_INTERVAL };
+            let until = fetched + interval(failures, self.is_empty());
             tokio::select! {
                 () = tokio::time::sleep_until(until) => {}
                 () = self.wanted.notified() => tokio::time::sleep_until(fetched + MIN_INTERVAL).await,
                 () = stop.requested() => {}
             }
         }
+    }
+}
+
+/// The time between two fetches, after so many that have failed one after the other.
+fn interval(failures: u32, has_no_keys: bool) -> Duration {
+    match failures.checked_sub(1) {
+        Some(earlier) => MAX_RETRY_INTERVAL.min(MIN_INTERVAL * 2_u32.saturating_pow(earlier.min(10))),
+        None if has_no_keys => MIN_INTERVAL,
+        None => REFRESH_INTERVAL,
     }
 }
 
@@ -255,6 +279,15 @@ mod tests {
         assert_eq!(ann.id, other.id);
         assert_ne!(ann.id, caller("bob", json!([])).unwrap().id);
         assert!(caller("", json!([])).is_none());
+    }
+
+    #[test]
+    fn after_a_fetch_that_failed_the_next_one_comes_within_a_minute() {
+        assert_eq!(interval(0, false), REFRESH_INTERVAL);
+        assert_eq!(interval(1, false), MIN_INTERVAL);
+        assert_eq!(interval(2, true), 2 * MIN_INTERVAL);
+        assert!((1..100).all(|failures| interval(failures, false) <= Duration::from_secs(60)));
+        assert!((2..100).all(|failures| interval(failures, false) >= interval(failures - 1, false)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tokens of an external issuer, which is a real HTTP server here.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,10 +10,16 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use rcgen::KeyPair;
 use serde_json::{Value, json};
+use shared::testing::eventually;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, Stream};
 use uuid::Uuid;
 
 use crate::OK;
 use crate::harness::{Gateway, Upstream, free_ports, raw};
+use crate::site::Site;
 
 const ISSUER: &str = "https://id.example/realms/shop";
 
@@ -27,18 +33,42 @@ struct Issuer {
 
 impl Issuer {
     fn start() -> Self {
+        Self::serving("http", |stream, said| {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(said.as_bytes());
+        })
+    }
+
+    /// With this certificate of the site.
+    fn with_tls(site: &Site, certificate: &str) -> Self {
+        let file = |kind: &str| site.path(&format!("{certificate}.{kind}"));
+        let chain = CertificateDer::pem_file_iter(file("pem")).unwrap().map(Result::unwrap).collect();
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, PrivateKeyDer::from_pem_file(file("key")).unwrap());
+        let config = Arc::new(config.unwrap());
+        Self::serving("https", move |stream, said| {
+            let mut connection = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = Stream::new(&mut connection, stream);
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(said.as_bytes());
+        })
+    }
+
+    /// Calls `answer` with each connection and the response.
+    fn serving(scheme: &str, answer: impl Fn(&mut TcpStream, &str) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let url = format!("{scheme}://{}/keys", listener.local_addr().unwrap());
         let (fetched, published) = <(Arc<AtomicUsize>, Arc<Mutex<String>>)>::default();
         let (count, keys) = (fetched.clone(), published.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let _ = stream.read(&mut [0; 4096]);
-                count.fetch_add(1, Ordering::Relaxed);
                 let body = keys.lock().unwrap().clone();
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-                let _ = stream.write_all((head + &body).as_bytes());
+                answer(&mut stream.unwrap(), &(head + &body));
+                count.fetch_add(1, Ordering::Relaxed);
             }
         });
         let key = Mutex::new(("old".to_owned(), KeyPair::generate().unwrap()));
@@ -153,4 +183,43 @@ async fn a_new_key_is_fetched_when_a_token_has_it_and_unknown_keys_ask_the_issue
     }
     let fetched = issuer.fetched.load(Ordering::Relaxed) - fetched;
     assert!(fetched as u64 <= began.elapsed().as_secs() + 1, "{fetched} in {:?}", began.elapsed());
+}
+
+#[actix_web::test]
+async fn the_keys_of_an_issuer_with_tls_are_fetched_if_an_authority_of_the_ca_file_vouches_for_it() {
+    let (site, other, upstream) = (Site::new(), Site::new(), Upstream::answering(OK));
+    site.certify("id", &["127.0.0.1"]);
+    let issuer = Issuer::with_tls(&site, "id");
+    for (authority, statuses) in [(&site, &["200"][..]), (&other, &["503 unavailable", ""])] {
+        let ca_file = format!("[oidc]\nca_file = {:?}\n", authority.path("ca.pem"));
+        let text = configuration(&issuer).replace("[oidc]\n", &ca_file);
+        let gateway = Gateway::in_file(&text, &[&upstream]).await;
+        // Without keys, the answer may take longer than the client waits.
+        let status = status(&gateway, "/user", &issuer.token("ann", json!({}))).await;
+        assert!(statuses.contains(&status.as_str()), "{status}");
+    }
+}
+
+#[actix_web::test]
+async fn keys_that_cannot_be_fetched_are_fetched_again_soon_although_no_token_asks_for_them() {
+    let (issuer, upstream) = (Issuer::start(), Upstream::answering(OK));
+    let gateway = Gateway::in_file(&configuration(&issuer), &[&upstream]).await;
+    let old = issuer.token("ann", json!({}));
+    assert_eq!(status(&gateway, "/user", &old).await, "200");
+    issuer.rotate("new");
+    let new = issuer.token("ann", json!({}));
+    let keys = std::mem::replace(&mut *issuer.published.lock().unwrap(), "no keys".to_owned());
+    // It asks for the new key, once.
+    assert_ne!(status(&gateway, "/user", &new).await, "200");
+    let fetched = issuer.fetched.load(Ordering::Relaxed);
+    eventually("they are fetched two more times", Duration::from_secs(15), async || {
+        (issuer.fetched.load(Ordering::Relaxed) >= fetched + 2).then_some(())
+    })
+    .await;
+    assert_eq!(status(&gateway, "/user", &old).await, "200", "the known keys stay");
+    *issuer.published.lock().unwrap() = keys;
+    eventually("the new key is known", Duration::from_secs(20), async || {
+        (status(&gateway, "/user", &new).await == "200").then_some(())
+    })
+    .await;
 }
