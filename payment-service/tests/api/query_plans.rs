@@ -62,9 +62,11 @@ async fn on_postgresql_no_query_reads_a_whole_table_in_which_everything_is_settl
     let tables = [
         (
             "payments",
-            "'id', gen_random_uuid(), 'order_id', gen_random_uuid(), 'customer_id', gen_random_uuid()",
+            "'id', md5(one.id::text || number)::uuid, 'order_id', gen_random_uuid(), \
+             'customer_id', gen_random_uuid()",
         ),
-        ("ledger_entries", "'cause', one.cause || number"),
+        // The entries of the copies.
+        ("ledger_entries", "'payment_id', md5(one.payment_id::text || number)::uuid"),
         ("outbox", sent),
         ("inbox", "'id', gen_random_uuid()"),
     ];
