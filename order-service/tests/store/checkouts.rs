@@ -256,12 +256,12 @@ async fn the_orders_of_a_batch_are_written_at_its_end_with_all_changes_of_each()
             (place(&store, &[(&tea, 1)]).await.unwrap(), place(&store, &[(&tea, 2)]).await.unwrap());
         let mut tx = store.db().begin().await.unwrap();
         store.lock_all(&mut tx, vec![one.id, other.id, Uuid::now_v7()]).await.unwrap();
-        let changes =
-            [(&one, Trigger::Authorized), (&other, Trigger::Authorized), (&one, Trigger::Captured)];
+        let changes = [(&one, Trigger::Authorized), (&other, Trigger::Authorized), (&one, Trigger::Captured)];
         for (order, trigger) in changes {
             store.lock_and_apply_trigger(&mut tx, order.id, &trigger, &cause()).await.unwrap();
         }
-        let stored = query("SELECT COUNT(*) AS orders FROM orders WHERE version = 1").fetch_one(&mut tx).await;
+        let stored =
+            query("SELECT COUNT(*) AS orders FROM orders WHERE version = 1").fetch_one(&mut tx).await;
         assert_eq!(stored.unwrap().get::<i64>("orders").unwrap(), 2, "nothing is written yet");
         tx.commit().await.unwrap();
         assert_eq!(store.order(one.id).await.unwrap().status(), Status::Confirmed);
