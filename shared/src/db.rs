@@ -227,6 +227,15 @@ impl Db {
         query("SELECT 1 AS one").fetch_one(self).await.map(drop)
     }
 
+    fn shortest_commit_delay(&self) -> Duration {
+        match &self.pools {
+            #[cfg(feature = "sqlite")]
+            Pools::Sqlite(_) => commit_delay::SHORTEST_ON_SQLITE,
+            #[cfg(feature = "postgres")]
+            Pools::Postgres { .. } => commit_delay::SHORTEST_ON_POSTGRES,
+        }
+    }
+
     /// OpenTelemetry's name of the database.
     fn system(&self) -> &'static str {
         match &self.pools {

@@ -73,7 +73,7 @@ impl CardNetworkWorker {
         let mut recording = pin!(Fuse::terminated());
         let (permits, is_given_up) = (Semaphore::new(MAX_ALONE), Cell::new(false));
         let mut recording_alone = FuturesUnordered::new();
-        let (mut next_poll, mut delay) = (Instant::now() + timing.poll, CommitDelay::default());
+        let (mut next_poll, mut delay) = (Instant::now() + timing.poll, CommitDelay::new(store.db()));
         loop {
             if recording.is_terminated() && !answered.is_empty() && (delay.is_over() || stop.is_requested()) {
                 delay.started(answered.len());

@@ -176,7 +176,7 @@ impl Relay {
         // At most one transaction runs at a time. While it runs, the relay continues to send events. Their results wait in
         // `unrecorded` for the next transaction. `poll_is_due` starts a transaction without a delay: an event may wait for
         // an earlier event of its subject. With `more_wait`, the next one searches the table, too.
-        let (mut unrecorded, mut delay) = (Vec::new(), CommitDelay::default());
+        let (mut unrecorded, mut delay) = (Vec::new(), CommitDelay::new(&db));
         let (mut poll_is_due, mut more_wait) = (false, false);
         let mut transaction = pin!(Fuse::terminated());
         loop {

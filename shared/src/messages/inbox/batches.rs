@@ -147,7 +147,8 @@ impl Inbox {
     ) -> Result<Received, HandleError> {
         let (answer, answered) = oneshot::channel();
         if self.batches.add(Waiting { event, delivery, current, answer }) {
-            Leader { inbox: self.clone(), delay: CommitDelay::default(), is_over: false }.start();
+            let delay = CommitDelay::new(&self.db);
+            Leader { inbox: self.clone(), delay, is_over: false }.start();
         }
         answered.await.unwrap_or(Err(HandleError::Retry))
     }
