@@ -238,7 +238,11 @@ impl Tables {
         if let Some(at_start) = self.at_start.get() {
             config.check_unchanged(at_start, &text).map_err(in_file)?;
         }
-        let certificates = config.read_files(&self.folder).map_err(in_file)?;
+        let certificates = match self.at_start.get() {
+            None => config.read_files(&self.folder),
+            Some(_) => config.read_certificates(&self.folder),
+        };
+        let certificates = certificates.map_err(in_file)?;
         self.at_start.get_or_init(|| config.clone());
         self.networks.store(Arc::new(config.instance_networks.clone()));
         let table = Table::new(config, &text, |service| self.pool(service), |service| self.limits(service));

@@ -59,7 +59,7 @@ struct Resource {
 }
 
 enum State {
-    Fetching { done: watch::Receiver<()>, serial: u64 },
+    Fetching { failed: watch::Receiver<bool>, serial: u64 },
     Stored { answer: Arc<Stored>, serial: u64 },
     HitForPass { until: Instant, serial: u64 },
 }
@@ -81,11 +81,14 @@ pub enum Found {
     Miss(Leader),
     /// Ask the service.
     Bypass,
-    /// Neither the first of the equal requests has a response in time, nor those that took its place.
+    /// The service failed for an equal request, which came first.
+    Failed,
+    /// An equal request, which came first, has no response in time.
     TimedOut,
 }
 
-/// The first of equal requests. Others wait for it until it is dropped.
+/// The first of equal requests. Others wait for it until it is dropped. If it is dropped without a result, because its
+/// client left, one of them takes its place.
 pub struct Leader {
     cache: Arc<Cache>,
     key: String,
@@ -93,7 +96,7 @@ pub struct Leader {
     values: Vec<u8>,
     /// The state that this request may end. If another request has changed the resource meanwhile, that state is gone.
     serial: u64,
-    _waiting: watch::Sender<()>,
+    failed: watch::Sender<bool>,
 }
 
 impl Cache {
@@ -110,9 +113,11 @@ impl Cache {
                 Looked::Found(found) => return found,
                 Looked::Fetching(receiver) => receiver,
             };
-            // An error: the other one is done.
-            if tokio::time::timeout_at(deadline, fetching.changed()).await.is_err() {
-                return Found::TimedOut;
+            match tokio::time::timeout_at(deadline, fetching.wait_for(|failed| *failed)).await {
+                Ok(Ok(_)) => return Found::Failed,
+                // The other one is done.
+                Ok(Err(_)) => {}
+                Err(_) => return Found::TimedOut,
             }
         }
     }
@@ -140,18 +145,18 @@ impl Cache {
         let resource = entries.resources.entry(key.to_owned()).or_default();
         let values = resource.vary.values(request);
         match resource.by_values.get(&values) {
-            Some(State::Fetching { done, .. }) => return Looked::Fetching(done.clone()),
+            Some(State::Fetching { failed, .. }) => return Looked::Fetching(failed.clone()),
             Some(State::Stored { answer, .. }) if now < answer.until => {
                 return Looked::Found(Found::Hit(answer.clone()));
             }
             Some(State::HitForPass { until, .. }) if now < *until => return Looked::Found(Found::Bypass),
             _ => {}
         }
-        let (waiting, done) = watch::channel(());
-        let serial = entries.put(key, values.clone(), |serial| State::Fetching { done, serial });
+        let (failed, receiver) = watch::channel(false);
+        let serial = entries.put(key, values.clone(), |serial| State::Fetching { failed: receiver, serial });
         drop(entries);
         let (cache, key, request) = (self.clone(), key.to_owned(), request.clone());
-        Looked::Found(Found::Miss(Leader { cache, key, request, values, serial, _waiting: waiting }))
+        Looked::Found(Found::Miss(Leader { cache, key, request, values, serial, failed }))
     }
 
     /// Ends the fetching of `leader` with what `make` makes of a serial number. With `vary`, these headers choose
@@ -180,7 +185,7 @@ impl Cache {
 
 enum Looked {
     Found(Found),
-    Fetching(watch::Receiver<()>),
+    Fetching(watch::Receiver<bool>),
 }
 
 impl Entries {
@@ -281,6 +286,11 @@ impl Leader {
         self.cache.end(&self, Some(kept.vary), |serial| State::Stored { answer, serial });
     }
 
+    /// The service failed: the requests that wait fail, too. The next one asks the service.
+    pub fn fail(self) {
+        self.failed.send_replace(true);
+    }
+
     /// The response cannot be stored: equal requests go to the service for a while, each on its own.
     pub fn bypass(self) {
         let until = Instant::now() + HIT_FOR_PASS;
@@ -369,6 +379,20 @@ mod tests {
         drop(first);
         assert!(second.await.unwrap());
         assert!(cache.entries().resources.is_empty(), "nothing is left");
+    }
+
+    #[tokio::test]
+    async fn the_requests_that_wait_for_a_failure_fail_and_the_next_one_asks_the_service() {
+        let (cache, none) = (Cache::new(100_000), HeaderMap::new());
+        let first = leader(find(&cache, "/", &none).await);
+        let second = tokio::spawn({
+            let cache = cache.clone();
+            async move { matches!(find(&cache, "/", &HeaderMap::new()).await, Found::Failed) }
+        });
+        tokio::task::yield_now().await;
+        first.fail();
+        assert!(second.await.unwrap());
+        drop(leader(find(&cache, "/", &none).await));
     }
 
     #[tokio::test]

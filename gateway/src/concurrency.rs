@@ -1,7 +1,8 @@
 //! Limits of long requests: event streams, requests that wait with `Prefer: wait`, and requests whose body has not
 //! arrived yet. Each kind has a limit for one user and one for one address. Meanwhile they take no place in the
-//! concurrency limit of the service, so they cannot block other requests. Exception: until the head of its response, an
-//! event stream takes one, because nobody knows before that it is a stream.
+//! concurrency limit of the service, so they cannot block other requests. Exceptions: until the head of its response, an
+//! event stream takes one, because nobody knows before that it is a stream. And a limit of a route (`max_in_flight`)
+//! counts all its requests.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};

@@ -207,9 +207,10 @@ impl Oidc {
                 }
             }
             let until = fetched + interval(failures, self.is_empty());
+            let earliest = if failures == 0 { fetched + MIN_INTERVAL } else { until };
             tokio::select! {
                 () = tokio::time::sleep_until(until) => {}
-                () = self.wanted.notified() => tokio::time::sleep_until(fetched + MIN_INTERVAL).await,
+                () = self.wanted.notified() => tokio::time::sleep_until(earliest).await,
                 () = stop.requested() => {}
             }
         }

@@ -330,6 +330,10 @@ impl GatewayConfig {
     /// `folder` is that of the file.
     pub fn read_files(&self, folder: &Path) -> Result<Option<Certificates>, String> {
         self.oidc.as_ref().map_or(Ok(()), OidcEntry::check_ca_file)?;
+        self.read_certificates(folder)
+    }
+
+    pub fn read_certificates(&self, folder: &Path) -> Result<Option<Certificates>, String> {
         self.tls.as_ref().map(|tls| tls.read(folder)).transpose()
     }
 
@@ -508,7 +512,13 @@ impl Table {
     /// Whether `peer` is a proxy in front of the gateway, so that its `X-Forwarded-For` is trusted.
     pub fn is_trusted(&self, peer: &IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.config.trusted_proxies.iter().any(|network| network.contains(&peer))
+        // A network of IPv4 addresses may be written in their mapped form.
+        let mapped = match peer {
+            IpAddr::V4(peer) => IpAddr::from(peer.to_ipv6_mapped()),
+            IpAddr::V6(_) => peer,
+        };
+        let networks = &self.config.trusted_proxies;
+        networks.iter().any(|network| network.contains(&peer) || network.contains(&mapped))
     }
 
     /// The route with the longest prefix of `path`.

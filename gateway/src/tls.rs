@@ -56,7 +56,7 @@ pub async fn watch(
 pub fn redirect(request: &HttpRequest, table: &Table) -> Result<Option<String>, Problem> {
     let port = table.config.tls.as_ref().and_then(|tls| tls.redirect_port);
     let Some(port) = port.filter(|_| scheme(request, table) == Scheme::Http) else { return Ok(None) };
-    let host = host(request, table).ok_or_else(|| Problem::malformed("The Host header is missing."))?;
+    let host = host(request).ok_or_else(|| Problem::malformed("The Host header is missing."))?;
     // The colons of an IPv6 address do not count.
     let name = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());

@@ -54,6 +54,12 @@ struct Capture {
     payment_id: Uuid,
 }
 
+/// What every command has.
+#[derive(Deserialize)]
+struct PaymentId {
+    payment_id: Uuid,
+}
+
 #[derive(Deserialize)]
 struct Refund {
     payment_id: Uuid,
@@ -92,17 +98,15 @@ impl Handler for CommandHandler {
         Ok(())
     }
 
-    /// Locks the payments of all captures with one statement. Other commands are rare, or create their payment.
+    /// Locks the payments of all commands with one statement, in the order of their orders' ids. An authorization creates
+    /// its payment.
     async fn prepare(&self, tx: &mut Tx, events: &[&Event]) -> Result<(), HandleError> {
-        let captures = events.iter().filter(|event| event.kind == "payment.capture.v1");
-        let ids: Vec<_> = captures
-            .filter_map(|event| event.read::<Capture>().ok())
-            .map(|capture| capture.payment_id)
-            .collect();
-        if ids.len() > 1 {
-            self.store.lock_all(tx, ids).await?;
+        if events.iter().all(|event| event.kind == "payment.authorize.v1") {
+            return Ok(());
         }
-        Ok(())
+        let ids = events.iter().filter_map(|event| event.read::<PaymentId>().ok());
+        let ids = ids.map(|PaymentId { payment_id }| payment_id).collect();
+        Ok(self.store.lock_all(tx, ids).await?)
     }
 }
 

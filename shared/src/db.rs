@@ -342,6 +342,11 @@ impl Tx {
         }
     }
 
+    /// Whether a statement has failed, so that the transaction can only be rolled back.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// Runs `action` right after the commit; never after a rollback.
     pub fn on_commit(&mut self, action: impl FnOnce() + Send + 'static) {
         self.on_commit.push(Box::new(action));

@@ -193,8 +193,8 @@ impl Claim {
     /// the key stores the answer, too. So the locks of the effect's last statement are held only for the commit.
     ///
     /// # Errors
-    /// Those of `value` and of [`Claim::once`]. If `value` fails, nothing happens; a repeated request does not get that
-    /// error, but its stored response.
+    /// Those of `value` and of [`Claim::once`]. If `value` fails, nothing happens. A repeated request does not get that
+    /// error, but its stored response, unless the database has failed.
     pub async fn once_with<T, E>(
         self,
         db: &Db,
@@ -207,6 +207,11 @@ impl Claim {
     {
         let mut tx = db.begin().await?;
         let known = value(&mut tx).await.map(|value| (answer(&value), value));
+        let known = match known {
+            // PostgreSQL runs no other statement after one that has failed.
+            Err(error) if tx.has_failed() => return Err(error),
+            known => known,
+        };
         let answer = known.as_ref().ok().map(|(answer, _)| answer);
         if let Some(replay) = self.first_or_replay::<E>(&mut tx, answer).await? {
             return Ok(Outcome::Replayed(replay));

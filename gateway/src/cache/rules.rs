@@ -58,14 +58,12 @@ impl Vary {
     }
 }
 
-/// The key of a request's URL on its route. It has all that the service is told of the scheme and the host.
+/// The key of a request's URL on its route. It has the scheme and the host that the service is told.
 pub fn key(request: &HttpRequest, route: &Route, table: &Table) -> String {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.unwrap_or_default().to_ascii_lowercase();
-    let forwarded_host = address::host(request, table).unwrap_or_default().to_ascii_lowercase();
+    let host = address::host(request).unwrap_or_default().to_ascii_lowercase();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let scheme = address::scheme(request, table).as_str();
-    [route.entry.service.as_str(), " ", &forwarded_host, " ", scheme, "://", &host, target].concat()
+    [route.entry.service.as_str(), " ", scheme, "://", &host, target].concat()
 }
 
 /// Whether `request` may get a stored response, and its response may be stored. Not if it has a body, or if

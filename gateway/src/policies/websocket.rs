@@ -68,12 +68,15 @@ pub fn is_wanted(request: &HttpRequest) -> bool {
 /// 403 for a page of another origin that the route's CORS does not name, or whose cookies it does not accept. A browser
 /// lets every page open a WebSocket to everywhere, with the cookies of the user. Other clients send no `Origin`.
 ///
-/// `scheme` is that of the client: everybody on its network can write a page of `http:`, and that is another origin.
+/// `scheme` is that of the client. If it is `https`, a page of `http:` is of another origin: everybody on the client's
+/// network can write one. A page of `https:` opens only WebSockets with TLS. So if this one has none, a proxy has it that
+/// the gateway does not know.
 pub fn check_origin(request: &HttpRequest, scheme: Scheme, cors: Option<&Cors>) -> Result<(), Problem> {
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
     let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
     let origin = origin.as_bytes();
-    let own = origin.strip_prefix(scheme.as_str().as_bytes()).and_then(|own| own.strip_prefix(b"://"));
+    let of_http = || origin.strip_prefix(b"http://").filter(|_| scheme == Scheme::Http);
+    let own = origin.strip_prefix(b"https://").or_else(of_http);
     let is_own = own.is_some_and(|own| own.eq_ignore_ascii_case(host));
     let has_cookies = request.headers().contains_key(header::COOKIE);
     if is_own || cors.is_some_and(|cors| cors.allows(origin) && (cors.credentials || !has_cookies)) {

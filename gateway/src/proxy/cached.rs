@@ -10,7 +10,7 @@ use shared::balancer::PickedReplica;
 use shared::problem::Problem;
 
 use super::{Arrival, headers};
-use crate::access_log::flags;
+use crate::access_log::flag_of_error;
 use crate::cache::rules::{self, Kept};
 use crate::cache::{CACHE_STATUS, Found, Leader, MAX_BODY};
 use crate::engine::Response;
@@ -32,15 +32,18 @@ pub async fn find(arrival: &Arrival<'_>, route: &Route, timeout: Duration) -> Op
 }
 
 /// Whether and how long the response may be stored. If not, calls [`Leader::bypass`]: waiting requests go to the
-/// service, and so do new ones for a second. But a service that fails (5xx) must not get them all at once: then the
-/// leader is only dropped, and one of them takes its place. A response that varies by a header which the gateway changes
-/// is not stored.
+/// service, and so do new ones for a second. But a service that fails (5xx) must not get them all at once: then they fail,
+/// too ([`Leader::fail`]). A response that varies by a header which the gateway changes is not stored.
 pub fn storable_or_bypass(
     answer: &Response,
     leader: Option<Leader>,
     table: &Table,
 ) -> Option<(Leader, Kept)> {
-    let leader = leader.filter(|_| !answer.status.is_server_error())?;
+    let leader = leader?;
+    if answer.status.is_server_error() {
+        leader.fail();
+        return None;
+    }
     let is_as_sent = |kept: &Kept| !kept.vary.names().iter().any(|name| headers::is_changed(name, table));
     match rules::kept(answer, MAX_BODY).filter(is_as_sent) {
         Some(kept) => Some((leader, kept)),
@@ -59,10 +62,14 @@ pub async fn store(
     (leader, kept): (Leader, Kept),
 ) -> Result<HttpResponse, Problem> {
     let mut response = headers::response_head(&answer, &picked, &route.entry.service);
-    let body = to_bytes(answer.body).await.map_err(|error| {
-        log::warn!(instance = picked.instance().id, error:%; "a response for the cache broke off");
-        Problem::of_status(StatusCode::BAD_GATEWAY).flagged(flags::RESET)
-    })?;
+    let body = match to_bytes(answer.body).await {
+        Ok(body) => body,
+        Err(error) => {
+            leader.fail();
+            log::warn!(instance = picked.instance().id, error:%; "a response for the cache broke off");
+            return Err(Problem::of_status(StatusCode::BAD_GATEWAY).flagged(flag_of_error(&error)));
+        }
+    };
     leader.store(&response, body.clone(), kept);
     response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static("gateway; fwd=uri-miss; stored"));
     Ok(response.set_body(BoxBody::new(body)))

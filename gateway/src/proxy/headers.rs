@@ -120,8 +120,7 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     let peer_text = text_of(peer);
     let real = if client == peer { Cow::from(&peer_text) } else { Cow::from(text_of(client)) };
     let proto = scheme(request, table).as_str().as_bytes();
-    let forwarded_host = address::host(request, table).unwrap_or("gateway").as_bytes();
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = address::host(request);
     // An HTTP/1.0 request may have no Host, but HTTP/1.1, which the next hop uses, requires one.
     if host.is_none() {
         line(head, "host", b"gateway");
@@ -130,7 +129,7 @@ fn forwarded(head: &mut Vec<u8>, request: &HttpRequest, client: IpAddr, table: &
     let host = host.unwrap_or("gateway").as_bytes();
     list(head, &header::X_FORWARDED_FOR);
     put(head, &[peer_text.as_bytes(), b"\r\nx-real-ip: ", real.as_bytes()]);
-    put(head, &[b"\r\nx-forwarded-proto: ", proto, b"\r\nx-forwarded-host: ", forwarded_host, b"\r\n"]);
+    put(head, &[b"\r\nx-forwarded-proto: ", proto, b"\r\nx-forwarded-host: ", host, b"\r\n"]);
     let (open, close): (&[u8], &[u8]) = if peer.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
     list(head, &header::FORWARDED);
     put(head, &[open, peer_text.as_bytes(), close, b";host=\"", host, b"\";proto=", proto, b"\r\n"]);

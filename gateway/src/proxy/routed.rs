@@ -79,6 +79,7 @@ impl<'a> Routed<'a> {
             match Box::pin(cached::find(self.arrival, self.route, self.timeout())).await {
                 Some(Found::Hit(stored)) => return Ok(stored.response(self.arrival.request.headers())),
                 Some(Found::Miss(new)) => leader = Some(new),
+                Some(Found::Failed) => return Err(Problem::unavailable(1).flagged(flags::RESET)),
                 Some(Found::TimedOut) => {
                     return Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).flagged(flags::TIMEOUT));
                 }
@@ -98,8 +99,16 @@ impl<'a> Routed<'a> {
         }
         let answered = attempts::run(engine, self.route, plan, body).await;
         drop(upload);
-        // After a failure, the leader is dropped, and one of the requests that wait for it takes its place.
-        let (answer, picked) = answered?;
+        let (answer, picked) = match answered {
+            Ok(answered) => answered,
+            Err(problem) => {
+                // After a mistake of the client, one of the requests that wait takes its place.
+                if let Some(leader) = leader.filter(|_| problem.status().is_server_error()) {
+                    leader.fail();
+                }
+                return Err(problem);
+            }
+        };
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             return upgrade::switch(answer, picked, socket, self.route, (self.arrival, payload));
         }

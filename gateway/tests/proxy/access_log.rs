@@ -244,19 +244,19 @@ fn lines_with(field: &str, value: &str) -> Vec<Line> {
 async fn a_quiet_route_has_one_line_if_a_request_fails_and_else_none() {
     record();
     let upstream = Upstream::replying(|request| match request.contains("/bad ") {
-        true => "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
+        true => "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n",
         false => OK,
     });
     let prefix = path("/.well-known");
     let route = format!("[[routes]]\nid = \"keys\"\nprefix = \"{prefix}\"\nservice = \"a\"\n");
     let gateway = Gateway::with(&route, &[&upstream]).await;
     let (good, bad) = (format!("{prefix}/good"), format!("{prefix}/bad"));
-    for (path, status) in [(&good, 200), (&bad, 500)] {
+    for (path, status) in [(&good, 200), (&bad, 429)] {
         let said = raw(&gateway, &post(path, "")).await;
         assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{said}");
     }
     let line = line(&bad).await;
-    assert_eq!((line["status"].as_str(), line["client"].as_str()), ("500", "127.0.0.1"), "{line:?}");
+    assert_eq!((line["status"].as_str(), line["client"].as_str()), ("429", "127.0.0.1"), "{line:?}");
     assert_eq!(lines_with("path", &bad).len(), 1);
     assert_eq!(lines_with("path", &good), Vec::<Line>::new());
 }

@@ -129,7 +129,7 @@ async fn what_a_client_says_of_its_address_scheme_and_url_reaches_a_service_only
             [
                 "x-forwarded-for: 192.0.2.9, 127.0.0.1\r",
                 "x-forwarded-proto: https\r",
-                "x-forwarded-host: shop.example\r",
+                "x-forwarded-host: h\r",
             ],
         ),
     ] {

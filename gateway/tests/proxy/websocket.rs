@@ -274,7 +274,7 @@ async fn only_pages_of_its_own_origin_and_of_those_in_cors_open_websockets() {
     for (origin, status) in [
         ("", "101"),
         ("origin: http://shop.example\r\n", "101"),
-        ("origin: https://shop.example\r\n", "403"),
+        ("origin: https://shop.example\r\n", "101"),
         ("origin: https://other.example\r\n", "101"),
         ("origin: https://evil.example\r\n", "403"),
         ("origin: https://shop.example.evil\r\n", "403"),

@@ -252,21 +252,28 @@ async fn an_order_that_awaits_payment_is_not_read_for_those_that_wait_until_its_
 async fn the_orders_of_a_batch_are_written_at_its_end_with_all_changes_of_each() {
     for store in stores().await {
         let tea = product(&store, 10).await;
-        let (one, other) =
-            (place(&store, &[(&tea, 1)]).await.unwrap(), place(&store, &[(&tea, 2)]).await.unwrap());
+        let place = async |quantity| place(&store, &[(&tea, quantity)]).await.unwrap();
+        let (one, other, third) = (place(1).await, place(2).await, place(3).await);
         let mut tx = store.db().begin().await.unwrap();
-        store.lock_all(&mut tx, vec![one.id, other.id, Uuid::now_v7()]).await.unwrap();
-        let changes = [(&one, Trigger::Authorized), (&other, Trigger::Authorized), (&one, Trigger::Captured)];
+        store.lock_all(&mut tx, vec![one.id, other.id, third.id, Uuid::now_v7()]).await.unwrap();
+        let changes = [
+            (&one, Trigger::Authorized),
+            (&other, Trigger::Authorized),
+            (&third, Trigger::Authorized),
+            (&one, Trigger::Captured),
+        ];
         for (order, trigger) in changes {
             store.lock_and_apply_trigger(&mut tx, order.id, &trigger, &cause()).await.unwrap();
         }
         let stored =
             query("SELECT COUNT(*) AS orders FROM orders WHERE version = 1").fetch_one(&mut tx).await;
-        assert_eq!(stored.unwrap().get::<i64>("orders").unwrap(), 2, "nothing is written yet");
+        assert_eq!(stored.unwrap().get::<i64>("orders").unwrap(), 3, "nothing is written yet");
         tx.commit().await.unwrap();
         assert_eq!(store.order(one.id).await.unwrap().status(), Status::Confirmed);
-        assert_eq!(store.order(other.id).await.unwrap().version(), 2);
-        assert_eq!(stock_columns(&store, &tea).await, (7, 2, 1));
+        for order in [&other, &third] {
+            assert_eq!(store.order(order.id).await.unwrap().version(), 2);
+        }
+        assert_eq!(stock_columns(&store, &tea).await, (4, 5, 1));
         assert_eq!(commands(&store, &one).await, ["authorize", "capture"]);
     }
 }

@@ -181,15 +181,15 @@ async fn a_capture_of_what_is_not_authorized_is_refused() {
 #[actix_web::test]
 async fn the_payments_of_a_batch_are_written_at_its_end_with_all_changes_of_each() {
     for mut replica in replicas().await {
-        let (one, other) = (purchase(), purchase());
-        for purchase in [&one, &other] {
+        let (one, other, third) = (purchase(), purchase(), purchase());
+        for purchase in [&one, &other, &third] {
             replica.authorize(purchase).await.unwrap();
             let job = replica.job().unwrap();
             assert_eq!(replica.respond(&job, NetworkResponse::Approved).await, Recorded::Settled);
         }
         let mut tx = replica.db.begin().await.unwrap();
-        replica.store.lock_all(&mut tx, vec![one.id, other.id, purchase().id]).await.unwrap();
-        for id in [one.id, other.id] {
+        replica.store.lock_all(&mut tx, vec![one.id, other.id, third.id, purchase().id]).await.unwrap();
+        for id in [one.id, other.id, third.id] {
             replica.store.capture(&mut tx, id, None).await.unwrap();
         }
         replica.store.void(&mut tx, other.clone(), None).await.unwrap();
@@ -197,9 +197,10 @@ async fn the_payments_of_a_batch_are_written_at_its_end_with_all_changes_of_each
         let intents: i64 = intents.fetch_one(&mut tx).await.unwrap().get("number").unwrap();
         assert_eq!(intents, 0, "nothing is written yet");
         tx.commit().await.unwrap();
-        let intents = [replica.payment(one.id).await, replica.payment(other.id).await]
-            .map(|payment| payment.state.intent);
-        assert_eq!(intents, [Some(Intent::Capture), Some(Intent::Void)]);
+        for (id, intent) in [(one.id, Intent::Capture), (other.id, Intent::Void), (third.id, Intent::Capture)]
+        {
+            assert_eq!(replica.payment(id).await.state.intent, Some(intent));
+        }
         let job = replica.job().unwrap();
         assert_eq!((job.payment.id, job.payment.next_request()), (one.id, Some(NetworkRequest::Capture)));
         assert_eq!(replica.respond(&job, NetworkResponse::Captured).await, Recorded::Settled);

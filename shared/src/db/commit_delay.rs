@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// several items:  ├─ transaction ─┤···· pause ····├─ next
 /// ```
 ///
-/// So an item never waits in an idle system. The pause is as long as the transaction took, within the two limits above:
+/// So an item never waits in an idle system. The pause is as long as the transaction took, within these limits:
 /// the slower the database, the more items share a transaction. PostgreSQL's `commit_delay`, together with
 /// `commit_siblings`, is a similar idea.
 #[derive(Debug)]

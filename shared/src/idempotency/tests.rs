@@ -247,6 +247,20 @@ async fn an_answer_that_is_known_before_the_effect_is_stored_by_the_claim_and_re
 }
 
 #[actix_web::test]
+async fn a_database_error_before_the_claim_is_the_error_of_the_request() {
+    for db in databases().await {
+        let value = async |tx: &mut Tx| {
+            query("SELECT key FROM nowhere").fetch_all(tx).await?;
+            Ok(())
+        };
+        let failed = claim("k", "{}").once_with(&db, value, |()| answer(), async |_, ()| Ok(())).await;
+        let Failed(problem) = failed.unwrap_err();
+        let missing = problem.cause().unwrap_or_default().to_owned();
+        assert!(missing.contains("nowhere"), "{missing}");
+    }
+}
+
+#[actix_web::test]
 async fn an_error_before_or_in_the_effect_leaves_the_key_free_and_stores_no_answer() {
     for db in databases().await {
         let refused = happen_with(&db, claim("k", "{}"), Err(Failed(Problem::not_found()))).await;

@@ -19,7 +19,8 @@ use super::{Event, Upcast, dead_letters, tracing};
 use crate::db::{Db, DbError, Tx, query};
 use crate::trace::{Current, SpanContext, Traceparent};
 
-/// How long a handler may take. Then its event has failed, so that the events behind it are handled.
+/// How long a handler may take. Then its event has failed, so that the events behind it are handled. A sender over HTTP
+/// gives up earlier, and sends the event again.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A service's event handler.
@@ -29,7 +30,7 @@ pub trait Handler {
     /// `tx` and do it later. The inbox removes duplicates, but events may be late or out of order.
     async fn handle(&self, tx: &mut Tx, event: &Event, delivery: Delivery) -> Result<(), HandleError>;
 
-    /// Runs before [`Handler::handle`] if several events share `tx`. May read and lock the rows of all of them with one
+    /// Runs before [`Handler::handle`] if several events share `tx`. They are not upcast yet. May read and lock the rows of all of them with one
     /// statement. If it fails, each event is handled in its own transaction.
     async fn prepare(&self, _tx: &mut Tx, _events: &[&Event]) -> Result<(), HandleError> {
         Ok(())

@@ -308,7 +308,7 @@ impl Middleware {
         let took = seen.started.elapsed();
         crate::metrics::request(seen.method.as_str(), route, status, took);
         // Probes and heartbeats come every few seconds from several sides: they would hide the rest.
-        let quiet = is_quiet(route) && status < 500;
+        let quiet = is_quiet(route) && status < 400;
         let failed = status >= 500 && status != 503;
         let Seen { span, method, path, .. } = seen;
         span.record(|span| {

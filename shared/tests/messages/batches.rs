@@ -34,6 +34,10 @@ async fn events_that_arrive_together_share_a_transaction_with_one_effect_each_in
             assert_eq!(numbers, (0..rounds).collect::<Vec<_>>());
         }
         assert_eq!(receiver.begun.load(Ordering::Relaxed), receiver.handled.load(Ordering::Relaxed));
+        assert!(
+            receiver.prepared.load(Ordering::Relaxed) > 1,
+            "the handler sees all events of a transaction"
+        );
         let text = receiver.admin.text("/metrics").await;
         let value = |name: &str| -> f64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -58,6 +58,7 @@ pub(crate) async fn open(url: &str) -> Db {
 struct RecordingHandler {
     begun: Arc<AtomicUsize>,
     handled: Arc<AtomicUsize>,
+    prepared: Arc<AtomicUsize>,
     next_version: Arc<AtomicBool>,
 }
 
@@ -102,6 +103,12 @@ impl Handler for RecordingHandler {
         Ok(())
     }
 
+    async fn prepare(&self, _: &mut Tx, events: &[&Event]) -> Result<(), HandleError> {
+        assert!(events.len() > 1, "several events");
+        self.prepared.fetch_add(events.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
     fn upcasts(&self) -> &[Upcast] {
         if self.next_version.load(Ordering::Relaxed) { &NEXT_VERSION } else { &[] }
     }
@@ -141,6 +148,8 @@ pub(crate) struct Receiver {
     pub(crate) begun: Arc<AtomicUsize>,
     /// Number of events handled by this replica.
     pub(crate) handled: Arc<AtomicUsize>,
+    /// Number of events that shared a transaction with others.
+    pub(crate) prepared: Arc<AtomicUsize>,
     /// Set to true to behave like the next version.
     pub(crate) next_version: Arc<AtomicBool>,
     pub(crate) handle: ServerHandle,
@@ -172,11 +181,12 @@ pub(crate) async fn sender(db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Re
 }
 
 async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -> (Outbox, Receiver) {
-    let [begun, handled] = [(); 2].map(|()| Arc::<AtomicUsize>::default());
+    let [begun, handled, prepared] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
     let next_version = Arc::<AtomicBool>::default();
     let handler = RecordingHandler {
         begun: begun.clone(),
         handled: handled.clone(),
+        prepared: prepared.clone(),
         next_version: next_version.clone(),
     };
     let (outbox, relay) = Relay::new(db.clone(), transport, &["receiver"]);
@@ -189,7 +199,7 @@ async fn program(service: &'static str, db: &Db, transport: Rc<dyn Transport>) -
         .unwrap();
     let (api, handle) = testing::run(server);
     let admin = api.with_token(KEYS.user_token(ADMIN, &["admin"]));
-    (outbox, Receiver { url: api.base, admin, begun, handled, next_version, handle })
+    (outbox, Receiver { url: api.base, admin, begun, handled, prepared, next_version, handle })
 }
 
 pub(crate) const ADMIN: Uuid = Uuid::max();
