@@ -117,8 +117,7 @@ impl Console {
     }
 
     async fn start_again(settings: Settings, stubs: Arc<Stubs>) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = Config {
+        let config = |port| Config {
             http: HttpConfig::for_tests(),
             otlp: HttpConfig { port, ..HttpConfig::for_tests() },
             platform: settings.keys.platform(SERVICE, CALLS, &settings.registry),
@@ -130,7 +129,15 @@ impl Console {
             card_network: Some(settings.network.parse().unwrap()),
             has_lab: settings.has_lab,
         };
-        let (api, handle) = run(app::build(config).await.unwrap());
+        // Another test may take the port before the console listens to it.
+        let (server, port) = loop {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            match app::build(config(port)).await {
+                Err(error) if error.to_string().contains("Address already in use") => {}
+                built => break (built.unwrap(), port),
+            }
+        };
+        let (api, handle) = run(server);
         Self { api, otlp: Api::local(port), stubs, handle, settings }
     }
 
