@@ -336,6 +336,7 @@ mod tests {
             Found::Miss(leader) => leader,
             Found::Hit(_) => panic!("a hit"),
             Found::Bypass => panic!("a bypass"),
+            Found::Failed => panic!("a failure"),
             Found::TimedOut => panic!("a timeout"),
         }
     }
