@@ -187,7 +187,12 @@ impl Console {
     /// Sends spans, and waits until they can be read.
     pub(crate) async fn keep(&self, admin: &Api, spans: Vec<Value>) {
         let ids: Vec<_> = spans.iter().map(|span| span["traceId"].as_str().unwrap().to_owned()).collect();
-        self.send("/v1/traces", &traces("a-service", spans)).await.expect(200);
+        // While the queue is full, the console refuses spans with 503.
+        eventually("there is room in the queue", SOON, async || {
+            let sent = self.send("/v1/traces", &traces("a-service", spans.clone())).await;
+            (sent.status == 200).then_some(())
+        })
+        .await;
         for id in ids {
             self.kept(admin, &id).await;
         }
