@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::routing::ServiceLimits;
 
-    /// Trusts 10.0.0.0/8 and fd00::/8.
+    /// Trusts 10.0.0.0/8, fd00::/8 and 172.16.0.0/12.
     fn table() -> Table {
         let text = "trusted_proxies = [\"10.0.0.0/8\", \"fd00::/8\", \"::ffff:172.16.0.0/108\"]\n[[routes]]\nid = \"a\"\nprefix = \"/a\"\nservice = \"a\"\n";
         let limits = Arc::new(ServiceLimits::new(Instant::now()));

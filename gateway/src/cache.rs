@@ -4,7 +4,8 @@
 //! ```text
 //! absent ──first request──► fetching ──good response──► stored ──lifetime──► absent
 //!                              ├──other response────► hit-for-pass: requests go to the service, for a second ──► absent
-//!                              └──5xx, client gone──► absent: one of the waiting requests fetches
+//!                              ├──5xx───────────────► absent: the waiting requests fail, too
+//!                              └──client gone───────► absent: one of the waiting requests fetches
 //! ```
 //!
 //! [`rules`] says what may be stored. Stale responses are never served, and nothing is revalidated.

@@ -49,11 +49,6 @@ struct Amount {
     currency: Currency,
 }
 
-#[derive(Deserialize)]
-struct Capture {
-    payment_id: Uuid,
-}
-
 /// What every command has.
 #[derive(Deserialize)]
 struct PaymentId {
@@ -82,7 +77,7 @@ impl Handler for CommandHandler {
                 self.store.authorize(tx, terms.try_into()?, token, trace).await?;
             }
             "payment.capture.v1" => {
-                let Capture { payment_id } = event.read()?;
+                let PaymentId { payment_id } = event.read()?;
                 self.store.capture(tx, payment_id, trace).await?;
             }
             "payment.void.v1" => {

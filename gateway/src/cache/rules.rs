@@ -58,7 +58,8 @@ impl Vary {
     }
 }
 
-/// The key of a request's URL on its route. It has the scheme and the host that the service is told.
+/// The key of a request's URL on its route. The scheme and the host are those of `X-Forwarded-Proto` and
+/// `X-Forwarded-Host` in the request to the service.
 pub fn key(request: &HttpRequest, route: &Route, table: &Table) -> String {
     let host = address::host(request).unwrap_or_default().to_ascii_lowercase();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());

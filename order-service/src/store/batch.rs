@@ -42,12 +42,9 @@ impl Batch {
 
     /// Changes an order if it is one of the batch. Returns whether it is.
     pub(super) fn change(&mut self, order: &Order, saga: &Saga) -> bool {
-        let batched = self.0.get_mut(&order.id);
-        let is_here = batched.is_some();
-        if let Some(BatchedOrder { latest, .. }) = batched {
-            (latest.order, latest.saga) = (order.clone(), saga.clone());
-        }
-        is_here
+        let Some(BatchedOrder { latest, .. }) = self.0.get_mut(&order.id) else { return false };
+        (latest.order, latest.saga) = (order.clone(), saga.clone());
+        true
     }
 }
 
