@@ -176,6 +176,9 @@ async fn while_the_only_receiver_is_away_the_work_of_a_poll_does_not_grow_with_t
     let Some(url) = postgres_url().await else { return };
     let db = open(&url).await;
     left_behind(&db, BACKLOG).await;
+    // A session reports what it has read up to ten seconds later.
+    let are_reported = async || (rows_read(&db).await >= BACKLOG).then_some(());
+    eventually("the reads of the preparation are reported", are_reported).await;
     query("VACUUM ANALYZE outbox").execute(&db).await.unwrap();
     let transport = Rc::new(Intermittent::default());
     let (_outbox, _relay) = relay(&db, transport.clone());
