@@ -4,6 +4,8 @@ mod order_command; // the extractor of cancel, ship, deliver, resume and compens
 mod price; // a price in a request
 mod prefer_wait; // Prefer: wait=N
 
+pub(crate) use place_order::PlaceOrders;
+
 shared::routes! {
     api:
         list_products,

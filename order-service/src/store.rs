@@ -7,8 +7,8 @@
 //!   delays a timer and changes nothing else.) [`crate::checkout`] makes the decision. Then the order, its saga, its
 //!   stock, the outgoing messages and the timeline entry are written together. After a crash, either all of these
 //!   writes exist or none.
-//! - Locks are always taken in the same order: the customer's row (only when an order is placed), the order's
-//!   row, then stock rows by product id.
+//! - Locks are always taken in the same order: the customers' rows (only when orders are placed), the orders' rows, then
+//!   stock rows; each in the order of their ids.
 //! - Optimistic locking: an update names the version that was read. A stale writer updates no row and gets
 //!   [`Error::Stale`](crate::error::Error::Stale).
 
@@ -24,7 +24,7 @@ mod seed; // a few products
 mod stock; // moves between columns, adjustments
 
 pub use notifier::{Notifier, Subscription};
-pub use orders::Cause;
+pub use orders::{Cause, NewOrder};
 pub use products::CatalogueItem;
 pub use queries::{Filter, SagaRow, TimelineEntry};
 pub use rows::LockedOrder;

@@ -12,6 +12,7 @@
 //!
 //! Every store runs its contract tests on both.
 
+pub(crate) mod batching; // requests that share a query or a transaction
 #[cfg(test)]
 mod changes_tests; // docs/expand-and-contract
 mod clock; // the database's time
@@ -67,6 +68,8 @@ use time::OffsetDateTime;
 use crate::metrics::Readings;
 use crate::trace::SpanContext;
 
+/// Prepared statements that a connection keeps. Statements for 1 to 32 rows differ, so a service may have over a hundred.
+const PREPARED_STATEMENTS: usize = 500;
 /// The lock timeout of [`Db::begin_with_short_lock_timeout`]. In a healthy system, rows that many orders
 /// change are locked for a far shorter time.
 const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(500);

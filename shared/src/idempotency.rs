@@ -9,8 +9,11 @@
 //!                     └──rollback──► no row
 //! ```
 
+mod group_commit; // requests that share a transaction
 #[cfg(test)]
 mod tests;
+
+pub use group_commit::{GroupCommit, Operation, Values};
 
 use std::collections::BTreeSet;
 use std::future::{Ready, ready};
@@ -24,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use uuid::Uuid;
 
-use crate::db::{Db, DbError, Retention, Tx, query};
+use crate::db::{Db, DbError, Retention, Tx, placeholders, query};
 use crate::digest;
 use crate::problem::{Problem, codes};
 
@@ -189,39 +192,6 @@ impl Claim {
         Ok(Outcome::Done { value, answer })
     }
 
-    /// Like [`Claim::once`], for a value that is known before its effect: `value` only reads. The statement that claims
-    /// the key stores the answer, too. So the locks of the effect's last statement are held only for the commit.
-    ///
-    /// # Errors
-    /// Those of `value` and of [`Claim::once`]. If `value` fails, nothing happens. A repeated request does not get that
-    /// error, but its stored response, unless the database has failed.
-    pub async fn once_with<T, E>(
-        self,
-        db: &Db,
-        value: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
-        answer: impl FnOnce(&T) -> StoredResponse,
-        effect: impl AsyncFnOnce(&mut Tx, &T) -> Result<(), E>,
-    ) -> Result<Outcome<T>, E>
-    where
-        E: From<DbError> + From<Problem>,
-    {
-        let mut tx = db.begin().await?;
-        let known = value(&mut tx).await.map(|value| (answer(&value), value));
-        let known = match known {
-            // PostgreSQL runs no other statement after one that has failed.
-            Err(error) if tx.has_failed() => return Err(error),
-            known => known,
-        };
-        let answer = known.as_ref().ok().map(|(answer, _)| answer);
-        if let Some(replay) = self.first_or_replay::<E>(&mut tx, answer).await? {
-            return Ok(Outcome::Replayed(replay));
-        }
-        let (answer, value) = known?;
-        effect(&mut tx, &value).await?;
-        tx.commit().await?;
-        Ok(Outcome::Done { value, answer })
-    }
-
     /// Claims the key. Returns the stored response if the request succeeded before.
     async fn first_or_replay<E>(
         &self,
@@ -242,33 +212,32 @@ impl Claim {
     /// Claims the key in `tx`, and stores the `answer` if it is known. While another replica runs the same request, this
     /// waits for its end, up to the lock timeout.
     pub async fn begin(&self, tx: &mut Tx, answer: Option<&StoredResponse>) -> Result<Claimed, DbError> {
-        let Some(Keyed { scope, key, fingerprint, .. }) = &self.0 else { return Ok(Claimed::First) };
-        let now = tx.now();
-        let claimed = query(
-            "INSERT INTO idempotency_keys (scope, key, fingerprint, answer, expires_at) \
-             VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (scope, key) DO UPDATE \
-             SET fingerprint = excluded.fingerprint, answer = excluded.answer, expires_at = excluded.expires_at \
-             WHERE idempotency_keys.expires_at < $6",
-        )
-        .bind(scope.as_str())
-        .bind(key.as_str())
-        .bind(fingerprint.as_str())
-        .bind(answer.map(|answer| serde_json::json!(answer)))
-        .bind(now + LIFETIME)
-        .bind(now)
-        .execute(&mut *tx)
-        .await;
-        match claimed {
-            Ok(0) => self.earlier(tx).await,
+        let Some(keyed) = &self.0 else { return Ok(Claimed::First) };
+        match insert_unless_used(tx, &[(keyed, answer)]).await {
+            Ok(claimed) if claimed.is_empty() => keyed.earlier(tx).await,
             Ok(_) => Ok(Claimed::First),
             Err(DbError::Locked(_)) => Ok(Claimed::InFlight),
             Err(error) => Err(error),
         }
     }
 
+    /// Stores `answer` for repeated requests.
+    pub async fn save(&self, tx: &mut Tx, answer: &StoredResponse) -> Result<(), DbError> {
+        let Some(Keyed { scope, key, .. }) = &self.0 else { return Ok(()) };
+        query("UPDATE idempotency_keys SET answer = $3 WHERE scope = $1 AND key = $2")
+            .bind(scope.as_str())
+            .bind(key.as_str())
+            .bind(serde_json::json!(answer))
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Keyed {
+    /// Result of a claim for a key that was used before.
     async fn earlier(&self, tx: &mut Tx) -> Result<Claimed, DbError> {
-        let Some(Keyed { scope, key, fingerprint, .. }) = &self.0 else { return Ok(Claimed::First) };
+        let Self { scope, key, fingerprint, .. } = self;
         let row = query("SELECT fingerprint, answer FROM idempotency_keys WHERE scope = $1 AND key = $2")
             .bind(scope.as_str())
             .bind(key.as_str())
@@ -283,18 +252,49 @@ impl Claim {
             None => Claimed::InFlight,
         })
     }
+}
 
-    /// Stores `answer` for repeated requests.
-    pub async fn save(&self, tx: &mut Tx, answer: &StoredResponse) -> Result<(), DbError> {
-        let Some(Keyed { scope, key, .. }) = &self.0 else { return Ok(()) };
-        query("UPDATE idempotency_keys SET answer = $3 WHERE scope = $1 AND key = $2")
-            .bind(scope.as_str())
-            .bind(key.as_str())
-            .bind(serde_json::json!(answer))
-            .execute(tx)
-            .await?;
-        Ok(())
+/// Claims the keys of several requests, each with its response. Returns for each whether its key was free.
+async fn claim_all(tx: &mut Tx, claims: &[(&Claim, &StoredResponse)]) -> Result<Vec<bool>, DbError> {
+    let keyed = claims.iter().filter_map(|(claim, response)| Some((claim.0.as_ref()?, Some(*response))));
+    let mut free = insert_unless_used(tx, &keyed.collect::<Vec<_>>()).await?;
+    let mut is_free = |(Claim(keyed), _): &(&Claim, _)| match keyed {
+        // At most one request gets it.
+        Some(Keyed { scope, key, .. }) => free.remove(&(scope.clone(), key.clone())),
+        None => true,
+    };
+    Ok(claims.iter().map(&mut is_free).collect())
+}
+
+/// Inserts the rows of the keys, or replaces those that have expired. Returns scope and key of each; the others are in use.
+async fn insert_unless_used(
+    tx: &mut Tx,
+    claims: &[(&Keyed, Option<&StoredResponse>)],
+) -> Result<BTreeSet<(String, String)>, DbError> {
+    if claims.is_empty() {
+        return Ok(BTreeSet::new());
     }
+    // All transactions lock the rows in the same order, so that none deadlock.
+    let mut claims = claims.to_vec();
+    claims.sort_by(|(one, _), (other, _)| (&one.scope, &one.key).cmp(&(&other.scope, &other.key)));
+    let now = tx.now();
+    let insert = query(format!(
+        "INSERT INTO idempotency_keys (scope, key, fingerprint, answer, expires_at) VALUES {} \
+         ON CONFLICT (scope, key) DO UPDATE \
+         SET fingerprint = excluded.fingerprint, answer = excluded.answer, expires_at = excluded.expires_at \
+         WHERE idempotency_keys.expires_at < $1 RETURNING scope, key",
+        placeholders(2, 5, claims.len())
+    ));
+    let insert = claims.into_iter().fold(insert.bind(now), |insert, (keyed, answer)| {
+        insert
+            .bind(keyed.scope.as_str())
+            .bind(keyed.key.as_str())
+            .bind(keyed.fingerprint.as_str())
+            .bind(answer.map(|answer| serde_json::json!(answer)))
+            .bind(now + LIFETIME)
+    });
+    let claimed = insert.fetch_all(tx).await?;
+    claimed.iter().map(|row| Ok((row.get("scope")?, row.get("key")?))).collect()
 }
 
 impl StoredResponse {

@@ -8,6 +8,7 @@ pub mod problem; // errors as RFC 9457 problem documents
 pub mod body; // strict JSON bodies: one response lists every invalid field
 pub mod stop; // the signal that ends background tasks
 pub mod digest; // digests as text
+mod panics; // panics as errors
 pub mod alarm; // a timer for deadlines that move
 pub mod limits; // open files
 pub mod telemetry; // logs

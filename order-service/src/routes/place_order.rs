@@ -4,11 +4,12 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
+use async_trait::async_trait;
 use shared::auth::Caller;
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::client::Context;
 use shared::db::Tx;
-use shared::idempotency::{IdempotencyKey, StoredResponse};
+use shared::idempotency::{GroupCommit, IdempotencyKey, Operation, StoredResponse, Values};
 use shared::request::{PreferWait, etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use crate::clients::users::Users;
 use crate::domain::cart::MAX_LINES;
 use crate::domain::{Cart, CartLine, Order, PaymentToken, Quantity};
 use crate::error::Error;
-use crate::store::{Cause, Store};
+use crate::store::{Cause, NewOrder, Store};
 use crate::views::OrderView;
 
 #[utoipa::path(post, path = "/api/orders", tag = "orders", security(("user" = [])),
@@ -42,25 +43,55 @@ pub(crate) async fn place_order(
     context: Context,
     body: Body<PlaceOrder>,
     users: Data<Users>,
-    store: Data<Store>,
+    orders: Data<GroupCommit<PlaceOrders>>,
 ) -> Result<HttpResponse, Error> {
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
-    let PlaceOrder { cart, payment_token } = body.value;
     let cause = Cause::request("placed", &context);
     // user-service is called before the transaction, because a transaction must not wait for another service. A repeated
-    // request (same idempotency key) gets its stored response even if `quote` fails, for example because user-service is
+    // request (same idempotency key) gets its stored response even if the call fails, for example because user-service is
     // down.
-    let customer_check = users.must_be_active(caller.id, &context).await;
-    let quote = async |tx: &mut Tx| {
-        customer_check?;
-        store.quote(tx, caller.id, &cart).await
+    let outcome = match users.must_be_active(caller.id, &context).await {
+        Ok(()) => orders.once(claim, Placement { customer_id: caller.id, body: body.value, cause }).await?,
+        Err(error) => orders.replay_or(claim, error).await?,
     };
-    let place = async |tx: &mut Tx, order: &Order| {
-        store.check_awaiting_payment_limit(tx, caller.id).await?;
-        store.place(tx, order.clone(), payment_token, &cause).await
-    };
-    let outcome = claim.once_with(store.db(), quote, created_response, place).await?;
-    Ok(prefer_wait::respond(&store, outcome, created_response, wait, &context).await)
+    Ok(prefer_wait::respond(&orders.operation().store, outcome, created_response, wait, &context).await)
+}
+
+/// Places the orders of requests that arrive together in one transaction.
+pub(crate) struct PlaceOrders {
+    pub(crate) store: Store,
+}
+
+/// The request of a customer who is active.
+pub(crate) struct Placement {
+    customer_id: Uuid,
+    body: PlaceOrder,
+    cause: Cause,
+}
+
+#[async_trait(?Send)]
+impl Operation for PlaceOrders {
+    type Request = Placement;
+    type Value = Order;
+    type Error = Error;
+
+    async fn values(&self, tx: &mut Tx, placements: &[&Placement]) -> Values<Self> {
+        let carts: Vec<_> = placements.iter().map(|new| (new.customer_id, &new.body.cart)).collect();
+        Ok(self.store.quote(tx, &carts).await?)
+    }
+
+    fn response(&self, order: &Order) -> StoredResponse {
+        created_response(order)
+    }
+
+    async fn take_effect(&self, tx: &mut Tx, placements: &[(&Placement, &Order)]) -> Result<(), Error> {
+        let placements = placements.iter().map(|(Placement { body, cause, .. }, order)| NewOrder {
+            order,
+            token: &body.payment_token,
+            cause,
+        });
+        self.store.place(tx, placements.collect()).await
+    }
 }
 
 fn created_response(order: &Order) -> StoredResponse {

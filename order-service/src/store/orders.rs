@@ -1,11 +1,11 @@
 //! Placing and changing orders, and their timers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::client::Context;
-use shared::db::{DbError, DeferredWrite, Tx, placeholders, query};
+use shared::db::{DbError, DeferredWrite, Row, Tx, placeholders, query};
 use shared::trace::SpanKind;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -40,23 +40,65 @@ impl Cause {
     }
 }
 
-impl Store {
-    /// The order for the cart, at the current prices. It is not placed yet.
-    pub async fn quote(&self, tx: &mut Tx, customer_id: Uuid, cart: &Cart) -> Result<Order, Error> {
-        Ok(Order::place(customer_id, price(tx, cart).await?, tx.now())?)
-    }
+/// An order to place.
+#[derive(Debug)]
+pub struct NewOrder<'a> {
+    pub order: &'a Order,
+    pub token: &'a PaymentToken,
+    pub cause: &'a Cause,
+}
 
-    /// Places the order: reserves its stock and sends the command to authorize the payment.
-    pub async fn place(
+impl Store {
+    /// The order of each customer and cart, at the current prices. They are not placed yet.
+    ///
+    /// With several carts, an order that [`Store::place`] would refuse after those before it is an error, too: it would fail
+    /// them all.
+    pub async fn quote(
         &self,
         tx: &mut Tx,
-        order: Order,
-        token: PaymentToken,
-        cause: &Cause,
-    ) -> Result<(), Error> {
-        let transition = checkout::begin(order, token, tx.now());
-        insert(tx, &transition, cause.context.traceparent().as_deref()).await?;
-        self.write_effects(tx, None, &transition, cause).await
+        carts: &[(Uuid, &Cart)],
+    ) -> Result<Vec<Result<Order, Error>>, DbError> {
+        let mut offers = offers(tx, carts.iter().flat_map(|(_, cart)| cart.lines())).await?;
+        let customers: Vec<_> = carts.iter().map(|(customer_id, _)| *customer_id).collect();
+        let mut unpaid = if carts.len() > 1 { Some(self.unpaid(tx, &customers).await?) } else { None };
+        let now = tx.now();
+        let mut quote = |(customer_id, cart): &(Uuid, &Cart)| -> Result<Order, Error> {
+            let order = Order::place(*customer_id, price(&offers, cart)?, now)?;
+            if let Some(unpaid) = &mut unpaid {
+                unpaid.check(*customer_id)?;
+                take(&mut offers, &order.lines)?;
+                unpaid.add(*customer_id);
+            }
+            Ok(order)
+        };
+        Ok(carts.iter().map(&mut quote).collect())
+    }
+
+    /// Places orders: reserves their stock and sends the commands to authorize the payments.
+    ///
+    /// # Errors
+    /// [`Error::TooManyAwaitPayment`] and [`Error::OutOfStock`]. With several orders, these are errors of any of them.
+    pub async fn place(&self, tx: &mut Tx, orders: Vec<NewOrder<'_>>) -> Result<(), Error> {
+        let customers: BTreeSet<_> = orders.iter().map(|new| new.order.customer_id).collect();
+        let customers: Vec<_> = customers.into_iter().collect();
+        self.lock_customers(tx, &customers).await?;
+        // After the lock: a statement sees what was committed before it began.
+        let mut unpaid = self.unpaid(tx, &customers).await?;
+        let mut begun = Vec::with_capacity(orders.len());
+        for NewOrder { order, token, cause } in orders {
+            unpaid.check(order.customer_id)?;
+            unpaid.add(order.customer_id);
+            begun.push((checkout::begin(order.clone(), token.clone(), tx.now()), cause));
+        }
+        insert(tx, &begun).await?;
+        for (transition, cause) in &begun {
+            self.write_effects(tx, None, transition, cause);
+        }
+        // The rows of the stock are locked until the commit, so everything else is written before.
+        tx.write_deferred().await?;
+        let reserves = |transition: &&Transition| transition.effects.contains(&Effect::ReserveStock);
+        let transitions = begun.iter().map(|(transition, _)| transition).filter(reserves);
+        reserve(tx, &transitions.flat_map(|transition| &transition.order.lines).collect::<Vec<_>>()).await
     }
 
     /// Locks the order and applies `trigger`. Returns the order after the change.
@@ -98,7 +140,7 @@ impl Store {
                 if !tx.deferred::<Batch>().change(&transition.order, &transition.saga) {
                     update(tx, &order, &transition).await?;
                 }
-                self.write_effects(tx, Some(order.status()), &transition, cause).await?;
+                self.write_effects(tx, Some(order.status()), &transition, cause);
                 Ok(transition.order)
             }
         }
@@ -135,15 +177,15 @@ impl Store {
         Ok(due.fetch_optional(&self.db).await?.is_some())
     }
 
-    /// Writes the timeline entry and the effects of a transition. The rows of the stock, which many orders change, are
-    /// written last. Notifies subscribers after the commit.
-    async fn write_effects(
+    /// Writes the timeline entry and the effects of a transition, at the end of the transaction. The rows of the stock, which
+    /// many orders change, are written last. Notifies subscribers after the commit.
+    fn write_effects(
         &self,
         tx: &mut Tx,
         from: Option<Status>,
         Transition { order, saga, effects }: &Transition,
         cause: &Cause,
-    ) -> Result<(), Error> {
+    ) {
         let mut span = cause.context.start_span(SpanKind::Internal, "saga step");
         span.record(|span| {
             span.set("order.id", order.id.to_string());
@@ -162,7 +204,6 @@ impl Store {
             cause: cause.clone(),
             instance: self.instance.clone(),
         });
-        let mut reserves = false;
         for effect in effects {
             let (from, to) = match effect {
                 Effect::Send(command) => {
@@ -170,20 +211,13 @@ impl Store {
                     self.outbox.put(tx, PAYMENTS, event);
                     continue;
                 }
-                Effect::ReserveStock => {
-                    reserves = true;
-                    continue;
-                }
+                // Only of a new order: `place` reserves.
+                Effect::ReserveStock => continue,
                 Effect::CommitStock => (Reserved, Sold),
                 Effect::ReleaseStock => (Reserved, OnHand),
                 Effect::ReturnStock => (Sold, OnHand),
             };
             move_at_end(tx, &order.lines, from, to);
-        }
-        if reserves {
-            // The rows of the stock are locked until the commit, so everything else is written before.
-            tx.write_deferred().await?;
-            reserve(tx, &order.lines).await?;
         }
         let (notifier, order) = (self.notifier.clone(), order.clone());
         tx.on_commit(move || {
@@ -192,7 +226,6 @@ impl Store {
                 metrics::count_status(&order);
             }
         });
-        Ok(())
     }
 }
 
@@ -241,41 +274,74 @@ impl DeferredWrite for NewTimelineEntries {
     }
 }
 
+/// The offers of the products of `lines`, by id.
+async fn offers(
+    tx: &mut Tx,
+    lines: impl Iterator<Item = &CartLine>,
+) -> Result<BTreeMap<Uuid, Offer>, DbError> {
+    let ids: BTreeSet<_> = lines.map(|line| line.product_id).collect();
+    let products = query(
+        "SELECT id, sku, name, price, on_hand FROM products JOIN stock ON stock.product_id = products.id \
+         WHERE id = ANY($1)",
+    );
+    let rows = products.bind(ids.into_iter().collect::<Vec<_>>()).fetch_all(tx).await?;
+    rows.into_iter().map(|row| Ok((row.get("id")?, Offer { available: row.get("on_hand")?, row }))).collect()
+}
+
+/// A product as it can be ordered now.
+struct Offer {
+    row: Row,
+    available: i64,
+}
+
 /// The lines of the cart at the current prices.
-async fn price(tx: &mut Tx, cart: &Cart) -> Result<Vec<Line>, Error> {
-    let ids: Vec<_> = cart.lines().iter().map(|line| line.product_id).collect();
-    let products = query("SELECT id, sku, name, price FROM products WHERE id = ANY($1)").bind(ids);
-    let mut products_by_id = BTreeMap::new();
-    for product in products.fetch_all(tx).await? {
-        products_by_id.insert(product.get::<Uuid>("id")?, product);
-    }
+fn price(offers: &BTreeMap<Uuid, Offer>, cart: &Cart) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::with_capacity(cart.lines().len());
     let mut unknown = Vec::new();
     for (index, CartLine { product_id, quantity }) in cart.lines().iter().enumerate() {
-        match products_by_id.get(product_id) {
+        match offers.get(product_id) {
             None => unknown.push(index),
-            Some(product) => lines.push(rows::new_line(product, *quantity)?),
+            Some(offer) => lines.push(rows::new_line(&offer.row, *quantity)?),
         }
     }
     if unknown.is_empty() { Ok(lines) } else { Err(Error::UnknownProduct(unknown)) }
 }
 
-async fn insert(tx: &mut Tx, transition: &Transition, traceparent: Option<&str>) -> Result<(), DbError> {
-    let order = &transition.order;
-    let insert = query(
-        "INSERT INTO orders (id, customer_id, lines, total, payment_id, created_at, traceparent, \
-         status, reason, version, updated_at, step, attempts, deadline, wake_at, last_error) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-    )
-    .bind(order.id)
-    .bind(order.customer_id)
-    .bind(rows::lines(&order.lines))
-    .bind(order.total.amount())
-    .bind(order.payment_id)
-    .bind(order.created_at)
-    .bind(traceparent);
-    bind_state(insert, order, &transition.saga).execute(tx).await?;
+/// Takes the quantities from what is available, if there is enough of all.
+fn take(offers: &mut BTreeMap<Uuid, Offer>, lines: &[Line]) -> Result<(), Error> {
+    let is_missing =
+        |line: &Line| offers.get(&line.product_id).is_none_or(|offer| offer.available < line.quantity.get());
+    let missing: Vec<_> =
+        (0..).zip(lines).filter(|(_, line)| is_missing(line)).map(|(index, _)| index).collect();
+    if !missing.is_empty() {
+        return Err(Error::OutOfStock(missing));
+    }
+    for line in lines {
+        if let Some(offer) = offers.get_mut(&line.product_id) {
+            offer.available -= line.quantity.get();
+        }
+    }
     Ok(())
+}
+
+async fn insert(tx: &mut Tx, orders: &[(Transition, &Cause)]) -> Result<(), DbError> {
+    let insert = query(format!(
+        "INSERT INTO orders (id, customer_id, lines, total, payment_id, created_at, traceparent, \
+         status, reason, version, updated_at, step, attempts, deadline, wake_at, last_error) VALUES {}",
+        placeholders(1, 16, orders.len())
+    ));
+    let insert = orders.iter().fold(insert, |insert, (Transition { order, saga, .. }, cause)| {
+        let insert = insert
+            .bind(order.id)
+            .bind(order.customer_id)
+            .bind(rows::lines(&order.lines))
+            .bind(order.total.amount())
+            .bind(order.payment_id)
+            .bind(order.created_at)
+            .bind(cause.context.traceparent());
+        bind_state(insert, order, saga)
+    });
+    insert.execute(tx).await.map(drop)
 }
 
 /// Updates the order if it still has the version of `before`.

@@ -1,9 +1,9 @@
 //! Moves of stock between columns, and adjustments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use shared::db::{DbError, DeferredWrite, Tx, query};
+use shared::db::{DbError, DeferredWrite, Tx, placeholders, query};
 use uuid::Uuid;
 
 use super::{Store, rows};
@@ -37,25 +37,40 @@ impl StockColumn {
     }
 }
 
-/// Moves the quantities of all `lines` to `Reserved`, immediately.
-///
-/// Rows are locked in the order of the products' ids, so that two orders of the same products do not
-/// deadlock.
+/// Moves the quantities of all `lines` from `OnHand` to `Reserved`, immediately and with one statement.
 ///
 /// # Errors
-/// [`Error::OutOfStock`] with the index of each line for which there is too little on hand.
-pub(super) async fn reserve(tx: &mut Tx, lines: &[Line]) -> Result<(), Error> {
-    let mut sorted: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
-    sorted.sort_by_key(|(_, line)| line.product_id);
-    let mut missing = Vec::new();
-    for (index, line) in sorted {
-        let reservation =
-            Move { product_id: line.product_id, from: StockColumn::OnHand, to: StockColumn::Reserved };
-        if !reservation.write(tx, line.quantity.get()).await? {
-            missing.push(index);
-        }
+/// [`Error::OutOfStock`] with the index of each line for whose product there is too little on hand.
+pub(super) async fn reserve(tx: &mut Tx, lines: &[&Line]) -> Result<(), Error> {
+    let mut quantities = BTreeMap::<Uuid, i64>::new();
+    for line in lines {
+        *quantities.entry(line.product_id).or_default() += line.quantity.get();
     }
-    missing.sort_unstable();
+    let ids: Vec<_> = quantities.keys().copied().collect();
+    if ids.len() > 1 && tx.locks_rows() {
+        // In the order of the ids, so that two orders of the same products do not deadlock.
+        let lock =
+            query("SELECT 1 AS one FROM stock WHERE product_id = ANY($1) ORDER BY product_id FOR UPDATE");
+        lock.bind(ids).fetch_all(&mut *tx).await?;
+    }
+    let Some(last) = quantities.last_key_value() else { return Ok(()) };
+    // The last row is repeated, so that there are few different statements: a connection keeps a limited number prepared.
+    let rows = quantities.len().next_power_of_two();
+    let update = query(format!(
+        "WITH wanted (product_id, quantity) AS (VALUES {}) \
+         UPDATE stock SET on_hand = on_hand - quantity, reserved = reserved + quantity \
+         FROM wanted WHERE stock.product_id = wanted.product_id AND on_hand >= quantity \
+         RETURNING stock.product_id",
+        placeholders(1, 2, rows)
+    ));
+    let padded = quantities.iter().chain(std::iter::repeat(last)).take(rows);
+    let update = padded.fold(update, |update, (id, quantity)| update.bind(*id).bind(*quantity));
+    let mut reserved = BTreeSet::new();
+    for row in update.fetch_all(tx).await? {
+        reserved.insert(row.get::<Uuid>("product_id")?);
+    }
+    let missing = (0..).zip(lines).filter(|(_, line)| !reserved.contains(&line.product_id));
+    let missing: Vec<_> = missing.map(|(index, _)| index).collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::OutOfStock(missing)) }
 }
 

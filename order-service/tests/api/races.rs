@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use order_service::checkout::saga;
 use order_service::store::{Store, migrations};
 use order_service::tasks::timers;
@@ -233,6 +234,36 @@ async fn two_buyers_for_the_last_item_one_wins_and_the_other_gets_the_line_that_
         won.expect(201);
         assert_eq!(lost.expect_problem(409, "out_of_stock"), ["lines[1].product_id"]);
         assert_eq!((world.stock(&plenty).await, world.stock(&last).await), ([9, 1, 0], [0, 1, 0]));
+    }
+}
+
+/// Their orders share transactions.
+#[actix_web::test]
+async fn of_forty_buyers_who_come_together_those_for_whom_there_is_stock_win_and_each_other_is_refused() {
+    for world in worlds().await {
+        let (tea, other) = (world.product(25).await, world.another_replica().await);
+        let buyers: Vec<_> = (0..40).map(|_| world.customer()).collect();
+        let buyers = buyers.iter().enumerate();
+        let buyers =
+            buyers.map(|(index, buyer)| if index % 2 == 0 { buyer.clone() } else { buyer.at(&other) });
+        let buyers: Vec<_> = buyers.collect();
+        let orders = buyers.iter().map(|buyer| buyer.post("/api/orders", cart(&tea, 1)));
+        let (won, lost): (Vec<_>, Vec<_>) =
+            join_all(orders).await.into_iter().partition(|reply| reply.status == 201);
+        assert_eq!((won.len(), lost.len()), (25, 15));
+        for reply in lost {
+            assert_eq!(reply.expect_problem(409, "out_of_stock"), ["lines[0].product_id"]);
+        }
+        assert_eq!(world.stock(&tea).await, [0, 25, 0]);
+        for reply in won {
+            world.command(&reply.expect(201), "authorize").await;
+        }
+        let metrics = world.anonymous().text("/metrics").await;
+        let value =
+            |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let (all, alone): (Option<u32>, Option<u32>) =
+            (value("group_commit_requests_count"), value("group_commit_requests_bucket{le=\"1\"}"));
+        assert!(alone < all, "no transaction placed several orders: {all:?}");
     }
 }
 

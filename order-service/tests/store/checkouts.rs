@@ -1,7 +1,7 @@
 //! Orders change together with their stock, commands and timelines.
 
 use order_service::checkout::{Refusal, Trigger};
-use order_service::domain::{Reason, Status};
+use order_service::domain::{Order, Reason, Status};
 use order_service::error::Error;
 use shared::db::{DbError, now, query, testing};
 use uuid::Uuid;
@@ -83,6 +83,58 @@ async fn all_unknown_and_all_out_of_stock_lines_are_named() {
         unknown.product.id = uuid::Uuid::now_v7();
         let refused = place(&store, &[(&few, 1), (&unknown, 1)]).await;
         assert!(matches!(refused, Err(Error::UnknownProduct(lines)) if lines == [1]));
+    }
+}
+
+#[actix_web::test]
+async fn several_orders_are_placed_in_one_transaction_or_none_is() {
+    for store in stores().await {
+        let (tea, milk) = (product(&store, 10).await, product(&store, 4).await);
+        let placed = place_all(&store, &[&[(&tea, 3), (&milk, 1)], &[(&tea, 2)]]).await.unwrap();
+        for order in &placed {
+            assert_eq!(store.order(order.id).await.unwrap(), *order);
+            assert_eq!(store.changes_after(order.id, 0).await.unwrap().len(), 1);
+            assert_eq!(commands(&store, order).await, ["authorize"]);
+        }
+        let before = (stock_columns(&store, &tea).await, stock_columns(&store, &milk).await);
+        assert_eq!(before, ((5, 5, 0), (3, 1, 0)));
+
+        // Each of them alone could be placed.
+        let refused = place_all(&store, &[&[(&tea, 1)], &[(&milk, 2)], &[(&milk, 2)]]).await;
+        assert!(matches!(refused, Err(Error::OutOfStock(lines)) if lines == [1, 2]));
+        assert_eq!((stock_columns(&store, &tea).await, stock_columns(&store, &milk).await), before);
+        assert_eq!(count(&store, "orders").await, 2);
+        assert_eq!(count(&store, "outbox").await, 2);
+    }
+}
+
+#[actix_web::test]
+async fn a_quote_for_several_orders_refuses_only_those_that_could_not_be_placed_together() {
+    for store in stores().await {
+        let store = store.limit_awaiting_payment(Some(2));
+        let (tea, gone) = (product(&store, 8).await, product(&store, 0).await);
+        let mut unknown = tea.clone();
+        unknown.product.id = Uuid::now_v7();
+        let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
+        let carts = [
+            (one, cart(&[(&tea, 6)])),
+            (other, cart(&[(&tea, 1), (&gone, 1)])),
+            (other, cart(&[(&tea, 5)])),
+            (other, cart(&[(&unknown, 1)])),
+            (one, cart(&[(&tea, 1)])),
+            (one, cart(&[(&tea, 1)])),
+            (other, cart(&[(&tea, 1)])),
+        ];
+        let carts: Vec<_> = carts.iter().map(|(customer, cart)| (*customer, cart)).collect();
+        let mut tx = store.db().begin().await.unwrap();
+        let quotes = store.quote(&mut tx, &carts).await.unwrap();
+        let result = |quote: &Result<Order, Error>| match quote {
+            Ok(order) => order.lines.iter().map(|line| line.quantity.get()).sum::<i64>().to_string(),
+            Err(error) => format!("{error:?}"),
+        };
+        let short = |line: usize| format!("OutOfStock([{line}])");
+        let expected = ["6", &short(1), &short(0), "UnknownProduct([0])", "1", "TooManyAwaitPayment", "1"];
+        assert_eq!(quotes.iter().map(result).collect::<Vec<_>>(), expected, "{}", store.db().kind());
     }
 }
 

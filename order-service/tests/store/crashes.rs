@@ -3,7 +3,6 @@
 use order_service::checkout::Trigger;
 use order_service::domain::{Order, Reason, Status};
 use order_service::store::{CatalogueItem, Store};
-use shared::db::query;
 
 use crate::harness::*;
 
@@ -26,11 +25,6 @@ async fn written(store: &Store, order: &Order, tea: &CatalogueItem) -> Written {
         commands: commands(store, order).await,
         changes: store.changes_after(order.id, 0).await.unwrap().len(),
     }
-}
-
-async fn count(store: &Store, table: &str) -> i64 {
-    let row = query(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(store.db()).await.unwrap();
-    row.get("rows").unwrap()
 }
 
 fn stuck() -> Trigger {

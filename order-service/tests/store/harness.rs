@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use order_service::checkout::Trigger;
 use order_service::domain::{Cart, CartLine, Details, Order, Price, Status, Stock};
 use order_service::error::Error;
-use order_service::store::{CatalogueItem, Cause, Store, migrations};
+use order_service::store::{CatalogueItem, Cause, NewOrder, Store, migrations};
 use order_service::tasks::timers;
 use shared::client::Context;
 use shared::db::{Db, DbConfig, Tx, now, query, testing};
@@ -77,10 +77,34 @@ pub(crate) async fn place_in(
     store: &Store,
     lines: &[(&CatalogueItem, i64)],
 ) -> Result<Order, Error> {
-    let order = store.quote(tx, Uuid::now_v7(), &cart(lines)).await?;
-    let token = "tok_visa".to_owned().try_into().unwrap();
-    store.place(tx, order.clone(), token, &cause()).await?;
+    let order = quote(tx, store, lines).await?;
+    place_quoted(tx, store, std::slice::from_ref(&order)).await?;
     Ok(order)
+}
+
+/// Places the orders of several customers in one transaction.
+pub(crate) async fn place_all(
+    store: &Store,
+    carts: &[&[(&CatalogueItem, i64)]],
+) -> Result<Vec<Order>, Error> {
+    let mut tx = store.db().begin().await?;
+    let mut orders = Vec::new();
+    for lines in carts {
+        orders.push(quote(&mut tx, store, lines).await?);
+    }
+    place_quoted(&mut tx, store, &orders).await?;
+    tx.commit().await?;
+    Ok(orders)
+}
+
+async fn quote(tx: &mut Tx, store: &Store, lines: &[(&CatalogueItem, i64)]) -> Result<Order, Error> {
+    store.quote(tx, &[(Uuid::now_v7(), &cart(lines))]).await?.remove(0)
+}
+
+async fn place_quoted(tx: &mut Tx, store: &Store, orders: &[Order]) -> Result<(), Error> {
+    let (token, cause) = ("tok_visa".to_owned().try_into().unwrap(), cause());
+    let new = orders.iter().map(|order| NewOrder { order, token: &token, cause: &cause });
+    store.place(tx, new.collect()).await
 }
 
 pub(crate) async fn place(store: &Store, lines: &[(&CatalogueItem, i64)]) -> Result<Order, Error> {
@@ -141,4 +165,9 @@ pub(crate) async fn expire_timers(store: &Store, time: Duration) -> usize {
 
 pub(crate) fn in_the_future(time: Duration) -> OffsetDateTime {
     now() + time
+}
+
+pub(crate) async fn count(store: &Store, table: &str) -> i64 {
+    let row = query(format!("SELECT COUNT(*) AS rows FROM {table}")).fetch_one(store.db()).await.unwrap();
+    row.get("rows").unwrap()
 }

@@ -1,135 +1,69 @@
 //! Reads of rows by their id: those that arrive while a query runs share the next query (the *DataLoader* pattern).
 //!
-//! ```text
-//! read ──► waiting ──► one query for all that wait ──► each read gets its row
-//! ```
-//!
 //! In an idle system a read does not wait. There is no cache: a query begins after the reads that it answers, so each
-//! sees what was committed before it. A query that takes longer than [`SLOW`] does not hold up the reads behind it: the
-//! next query begins in the meantime.
+//! sees what was committed before it.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{Db, DbError, Row, query};
-
-const SLOW: Duration = Duration::from_millis(100);
+use super::batching::{self, Batched, Queue, Waiting};
+use super::{CommitDelay, Db, DbError, Row, query};
 
 /// The row, if there is one. Several reads may fail with the same error.
 type Answer = Result<Option<Arc<Row>>, Arc<DbError>>;
 
 /// Clones share the waiting reads.
 #[derive(Clone)]
-pub struct Loader {
+pub struct Loader(Arc<Reads>);
+
+struct Reads {
     db: Db,
-    sql: Arc<str>,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: Vec<Read>,
-    /// Whether a task takes the waiting reads.
-    has_leader: bool,
-}
-
-struct Read {
-    id: Uuid,
-    answer: oneshot::Sender<Answer>,
-}
-
-/// The one task that takes the waiting reads.
-struct Leader {
-    loader: Loader,
-    is_over: bool,
+    sql: String,
+    queue: Queue<Uuid, Answer>,
 }
 
 impl Loader {
     /// `sql` selects the rows whose column `id` is `= ANY($1)`.
     pub fn new(db: Db, sql: String) -> Self {
-        Self { db, sql: sql.into(), state: Arc::default() }
+        Self(Arc::new(Reads { db, sql, queue: Queue::default() }))
     }
 
     pub async fn row(&self, id: Uuid) -> Answer {
-        let (answer, answered) = oneshot::channel();
-        if self.add(Read { id, answer }) {
-            Leader { loader: self.clone(), is_over: false }.start();
-        }
-        // The leader's thread has ended.
-        let lost = |_| Err(Arc::new(DbError::Unavailable(sqlx::Error::WorkerCrashed)));
-        answered.await.unwrap_or_else(lost)
+        let lost = || Err(Arc::new(DbError::Unavailable(sqlx::Error::WorkerCrashed)));
+        batching::call(&self.0, id).await.unwrap_or_else(lost)
+    }
+}
+
+impl Batched for Reads {
+    type Request = Uuid;
+    type Answer = Answer;
+
+    const MAX: usize = usize::MAX;
+
+    fn queue(&self) -> &Queue<Uuid, Answer> {
+        &self.queue
     }
 
-    /// Returns whether a leader must be started.
-    fn add(&self, read: Read) -> bool {
-        let mut state = self.state();
-        state.waiting.push(read);
-        !std::mem::replace(&mut state.has_leader, true)
+    fn delay(&self) -> Option<CommitDelay> {
+        None
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Answers all `reads` with one query. If it fails, all of them fail.
-    async fn answer(&self, reads: Vec<Read>) {
-        let rows = self.rows(reads.iter().map(|read| read.id).collect()).await.map_err(Arc::new);
-        for Read { id, answer } in reads {
-            let row = rows.as_ref().map(|rows| rows.get(&id).cloned()).map_err(Arc::clone);
-            // Nobody waits if the client has left.
-            answer.send(row).unwrap_or_default();
+    /// One query for all reads. If it fails, all of them fail.
+    async fn run(&self, reads: Vec<Waiting<Uuid, Answer>>) {
+        let rows = self.rows(reads.iter().map(|read| read.request).collect()).await.map_err(Arc::new);
+        for read in reads {
+            let row = rows.as_ref().map(|rows| rows.get(&read.request).cloned()).map_err(Arc::clone);
+            read.answer(row);
         }
     }
+}
 
+impl Reads {
     async fn rows(&self, ids: Vec<Uuid>) -> Result<BTreeMap<Uuid, Arc<Row>>, DbError> {
         let rows = query(&*self.sql).bind(ids).fetch_all(&self.db).await?;
         rows.into_iter().map(|row| Ok((row.get("id")?, Arc::new(row)))).collect()
-    }
-}
-
-impl Leader {
-    /// Starts a task of its own, because the request of a read is cancelled when its client leaves.
-    fn start(mut self) {
-        actix_web::rt::spawn(async move {
-            let loader = self.loader.clone();
-            while let Some(reads) = self.next() {
-                let mut answering = pin!(loader.answer(reads));
-                tokio::select! {
-                    () = &mut answering => {}
-                    () = tokio::time::sleep(SLOW) => {
-                        self.start();
-                        return answering.await;
-                    }
-                }
-            }
-        });
-    }
-
-    /// The reads that wait now. If there are none, the leader ends.
-    fn next(&mut self) -> Option<Vec<Read>> {
-        let mut state = self.loader.state();
-        if state.waiting.is_empty() {
-            self.is_over = true;
-            state.has_leader = false;
-            return None;
-        }
-        Some(std::mem::take(&mut state.waiting))
-    }
-}
-
-impl Drop for Leader {
-    /// If the thread ends before the leader has ended, the waiting reads fail.
-    fn drop(&mut self) {
-        if !self.is_over {
-            let mut state = self.loader.state();
-            state.waiting.clear();
-            state.has_leader = false;
-        }
     }
 }
 
@@ -163,7 +97,7 @@ mod tests {
             let before = statements();
             let rows = join_all((0..64).map(|number| loader.row(ids[number % 8]))).await;
             let count = statements() - before;
-            assert!((1..20).contains(&count), "{}: {count}", loader.db.kind());
+            assert!((1..20).contains(&count), "{}: {count}", loader.0.db.kind());
             for (number, row) in rows.into_iter().enumerate() {
                 assert_eq!(row.unwrap().unwrap().get::<Uuid>("id").unwrap(), ids[number % 8]);
             }
@@ -186,7 +120,7 @@ mod tests {
     async fn a_failed_query_fails_each_of_its_reads_and_an_unknown_id_has_no_row() {
         for (loader, ids) in loaders().await {
             assert!(loader.row(Uuid::now_v7()).await.unwrap().is_none());
-            loader.db.close().await;
+            loader.0.db.close().await;
             for failed in join_all(ids.iter().map(|id| loader.row(*id))).await {
                 assert!(matches!(&*failed.unwrap_err(), DbError::Unavailable(_)));
             }

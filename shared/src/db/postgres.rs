@@ -11,12 +11,11 @@ use sqlx::query::Query;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres};
 
+use super::PREPARED_STATEMENTS;
 use super::connect::{DbConfig, OpenError};
 use super::migrate::migrate;
 use super::value::Value;
 
-/// Prepared statements that a connection keeps. Statements for 1 to 32 rows differ, so a service may have over a hundred.
-const PREPARED_STATEMENTS: usize = 500;
 /// The time limit for the ping of a released connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, Sql
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Sqlite};
 
 pub(super) use self::connections::{Connections, SqliteTx};
+use super::PREPARED_STATEMENTS;
 use super::connect::{DbConfig, OpenError, in_order};
 use super::text::format_time;
 use super::value::Value;
@@ -27,6 +28,7 @@ pub(super) async fn open(config: &DbConfig, migrations: Migrator) -> Result<Conn
         // Otherwise `INSERT OR REPLACE` would bypass the triggers that protect append-only tables.
         .pragma("recursive_triggers", "on")
         .busy_timeout(config.acquire_timeout)
+        .statement_cache_capacity(PREPARED_STATEMENTS)
         // Except those that are slow.
         .log_statements(LevelFilter::Off);
     let lock = migration_lock(options.get_filename())?;

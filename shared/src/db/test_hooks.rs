@@ -48,18 +48,33 @@ pub async fn query_plans(db: &Db) -> Vec<(String, String)> {
     let mut steps = Vec::new();
     let seen = seen().clone();
     for sql in seen.keys().filter(|run| run.contains(' ') && !run.contains("COMMIT")) {
-        let plan = match db.kind() {
-            "postgres" => query("SELECT generic_plan($1) AS detail").bind(sql.as_str()),
-            _ => query(format!("EXPLAIN QUERY PLAN {sql}")),
+        let plans = match db.kind() {
+            // Without a parameter's value, the type of an array is unknown.
+            "postgres" => ["uuid[]", "bigint[]"]
+                .map(|array| query("SELECT generic_plan($1) AS detail").bind(with_arrays_of(array, sql)))
+                .into(),
+            _ => vec![query(format!("EXPLAIN QUERY PLAN {sql}"))],
         };
-        // A statement of another database may not fit this one.
-        let Ok(plan) = plan.fetch_all(db).await else { continue };
-        for step in plan {
+        let mut steps_of_sql = Vec::new();
+        for plan in plans {
+            // A statement of another database may not fit this one.
+            if let Ok(plan) = plan.fetch_all(db).await {
+                steps_of_sql = plan;
+                break;
+            }
+        }
+        for step in steps_of_sql {
             let step: String = step.get("detail").unwrap_or_else(|why| panic!("{sql}: {why}"));
             steps.push((step, sql.clone()));
         }
     }
     steps
+}
+
+fn with_arrays_of(array: &str, sql: &str) -> String {
+    (1..=3).fold(sql.to_owned(), |sql, number| {
+        sql.replace(&format!("UNNEST(${number})"), &format!("UNNEST(${number}::{array})"))
+    })
 }
 
 /// Where the costs of an index and of the whole table are nearly equal, this plan reads the whole table.

@@ -1,12 +1,17 @@
 //! Tests of idempotency keys on every database. Each claim comes from another replica, unless a test says
 //! otherwise.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
 use actix_web::ResponseError as _;
 use actix_web::body::to_bytes;
 use actix_web::http::header::{HeaderMap, RETRY_AFTER};
 use actix_web::test::TestRequest;
 use actix_web::web::Bytes;
-use futures_util::future::{join, join_all};
+use async_trait::async_trait;
+use futures_util::future::{FutureExt as _, LocalBoxFuture, join, join_all};
+use futures_util::poll;
 use tokio::sync::Notify;
 
 use super::*;
@@ -76,7 +81,8 @@ async fn sent(answer: &StoredResponse) -> (StatusCode, HeaderMap, Bytes) {
     (status, headers, to_bytes(response.into_body()).await.unwrap())
 }
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct Failed(Problem);
 
 impl From<DbError> for Failed {
@@ -214,33 +220,92 @@ async fn after_a_refused_request_a_concurrent_duplicate_is_executed() {
     }
 }
 
+/// What the request of a [`Thing`] does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Does {
+    Succeed,
+    FailBeforeEffect,
+    FailInDatabase,
+    /// After its effect.
+    FailInEffect,
+    Panic,
+}
+
+#[derive(Default)]
+struct Things {
+    /// Transactions with an effect.
+    count: Arc<AtomicUsize>,
+    /// Notified in the effect, which then waits for the other one.
+    reached: Option<(Arc<Notify>, Arc<Notify>)>,
+}
+
+#[async_trait(?Send)]
+impl Operation for Things {
+    type Request = Does;
+    type Value = Does;
+    type Error = Failed;
+
+    async fn values(&self, tx: &mut Tx, requests: &[&Does]) -> Values<Self> {
+        if requests.contains(&&Does::FailInDatabase) {
+            query("SELECT key FROM nowhere").fetch_all(tx).await?;
+        }
+        let value = |does: &&Does| match does {
+            Does::FailBeforeEffect => Err(Failed(Problem::not_found())),
+            other => Ok(**other),
+        };
+        Ok(requests.iter().map(value).collect())
+    }
+
+    fn response(&self, _: &Does) -> StoredResponse {
+        answer()
+    }
+
+    async fn take_effect(&self, tx: &mut Tx, requests: &[(&Does, &Does)]) -> Result<(), Failed> {
+        let stored = query("SELECT key FROM idempotency_keys WHERE answer IS NOT NULL");
+        assert!(stored.fetch_optional(&mut *tx).await?.is_some(), "before the effect");
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if let Some((reached, go_on)) = &self.reached {
+            reached.notify_one();
+            go_on.notified().await;
+        }
+        let rows = vec!["('done')"; requests.len()].join(", ");
+        query(format!("INSERT INTO effects VALUES {rows}")).execute(tx).await?;
+        for (does, _) in requests {
+            match does {
+                Does::FailInEffect => return Err(Failed(Problem::not_found())),
+                Does::Panic => panic!("as the test asks"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The request of [`happen`], with the answer known before the effect.
-async fn happen_with(db: &Db, claim: Claim, value: Result<(), Failed>) -> Result<StoredResponse, Problem> {
-    let done =
-        claim.once_with(db, async |_| value, |()| answer(), async |tx, ()| take_effect(tx).await).await;
+async fn happen_in(
+    things: &GroupCommit<Things>,
+    claim: Claim,
+    does: Does,
+) -> Result<StoredResponse, Problem> {
+    let done = things.once(claim, does).await;
     done.map(Outcome::into_stored).map_err(|Failed(problem)| problem)
+}
+
+async fn groups() -> Vec<(Db, GroupCommit<Things>)> {
+    let group = |db: Db| (db.clone(), GroupCommit::new(db, Things::default()));
+    databases().await.into_iter().map(group).collect()
 }
 
 #[actix_web::test]
 async fn an_answer_that_is_known_before_the_effect_is_stored_by_the_claim_and_replayed() {
-    for db in databases().await {
-        let key = claim("k", "{}");
-        let first = key.once_with(
-            &db,
-            async |_| Ok(()),
-            |()| answer(),
-            async |tx, ()| {
-                let stored = query("SELECT key FROM idempotency_keys WHERE answer IS NOT NULL");
-                assert!(stored.fetch_optional(&mut *tx).await?.is_some(), "before the effect");
-                take_effect(tx).await
-            },
-        );
-        let first = sent(&first.await.unwrap().into_stored()).await;
-        let unknown = || Err(Failed(Problem::not_found()));
-        let replayed = happen_with(&db, claim("k", "{}"), unknown()).await.unwrap();
+    for (db, things) in groups().await {
+        let first = sent(&happen_in(&things, claim("k", "{}"), Does::Succeed).await.unwrap()).await;
+        let replayed = happen_in(&things, claim("k", "{}"), Does::FailBeforeEffect).await.unwrap();
         assert!(replayed.is_replayed());
         assert_eq!(sent(&replayed).await.2, first.2);
-        let refused = happen_with(&db, claim("k", "other"), unknown()).await.unwrap_err();
+        let replayed = things.replay_or(claim("k", "{}"), Failed(Problem::not_found())).await.unwrap();
+        assert!(replayed.into_stored().is_replayed());
+        let refused = happen_in(&things, claim("k", "other"), Does::FailBeforeEffect).await.unwrap_err();
         assert_eq!(refused.code(), "idempotency_key_reused");
         assert_eq!(effects(&db).await, 1);
     }
@@ -248,13 +313,8 @@ async fn an_answer_that_is_known_before_the_effect_is_stored_by_the_claim_and_re
 
 #[actix_web::test]
 async fn a_database_error_before_the_claim_is_the_error_of_the_request() {
-    for db in databases().await {
-        let value = async |tx: &mut Tx| {
-            query("SELECT key FROM nowhere").fetch_all(tx).await?;
-            Ok(())
-        };
-        let failed = claim("k", "{}").once_with(&db, value, |()| answer(), async |_, ()| Ok(())).await;
-        let Failed(problem) = failed.unwrap_err();
+    for (_, things) in groups().await {
+        let problem = happen_in(&things, claim("k", "{}"), Does::FailInDatabase).await.unwrap_err();
         let missing = problem.cause().unwrap_or_default().to_owned();
         assert!(missing.contains("nowhere"), "{missing}");
     }
@@ -262,23 +322,150 @@ async fn a_database_error_before_the_claim_is_the_error_of_the_request() {
 
 #[actix_web::test]
 async fn an_error_before_or_in_the_effect_leaves_the_key_free_and_stores_no_answer() {
-    for db in databases().await {
-        let refused = happen_with(&db, claim("k", "{}"), Err(Failed(Problem::not_found()))).await;
-        assert_eq!(refused.unwrap_err().code(), "not_found");
-        let key = claim("k", "{}");
-        let failed = key.once_with(
-            &db,
-            async |_| Ok(()),
-            |()| answer(),
-            async |tx, ()| {
-                take_effect(tx).await?;
-                Err(Failed(Problem::not_found()))
-            },
-        );
-        assert_eq!(failed.await.unwrap_err().0.code(), "not_found");
+    for (db, things) in groups().await {
+        for does in [Does::FailBeforeEffect, Does::FailInEffect] {
+            let refused = happen_in(&things, claim("k", "{}"), does).await.unwrap_err();
+            assert_eq!(refused.code(), "not_found");
+        }
+        let refused = things.replay_or(claim("k", "{}"), Failed(Problem::internal())).await.unwrap_err();
+        assert_eq!(refused.0.code(), Problem::internal().code());
         assert_eq!(effects(&db).await, 0);
-        assert!(!happen_with(&db, claim("k", "other"), Ok(())).await.unwrap().is_replayed());
+        assert!(!happen_in(&things, claim("k", "other"), Does::Succeed).await.unwrap().is_replayed());
     }
+}
+
+#[actix_web::test]
+async fn sixty_four_requests_that_arrive_together_take_fewer_than_twenty_transactions_with_one_effect_each() {
+    for db in databases().await {
+        let count = Arc::new(AtomicUsize::new(0));
+        let things = GroupCommit::new(db.clone(), Things { count: count.clone(), ..Things::default() });
+        let requests =
+            (0..64).map(|number| happen_in(&things, claim(&number.to_string(), "{}"), Does::Succeed));
+        for response in join_all(requests).await {
+            assert!(!response.unwrap().is_replayed());
+        }
+        let transactions = count.load(Ordering::SeqCst);
+        assert!((1..20).contains(&transactions), "{}: {transactions}", db.kind());
+        assert_eq!(effects(&db).await, 64);
+        let again = (0..64).map(|number| happen_in(&things, claim(&number.to_string(), "{}"), Does::Succeed));
+        assert!(join_all(again).await.into_iter().all(|response| response.unwrap().is_replayed()));
+        assert_eq!(effects(&db).await, 64);
+    }
+}
+
+#[actix_web::test]
+async fn a_request_that_fails_or_is_repeated_does_not_fail_those_that_share_its_transaction() {
+    for does in [Does::FailBeforeEffect, Does::FailInDatabase, Does::FailInEffect, Does::Panic] {
+        for (db, things) in groups().await {
+            happen_in(&things, claim("old", "{}"), Does::Succeed).await.unwrap();
+            let bad = happen_in(&things, claim("bad", "{}"), does);
+            let repeated = happen_in(&things, claim("old", "{}"), Does::Succeed);
+            let reused = happen_in(&things, claim("old", "{ }"), Does::Succeed);
+            let good = |key| happen_in(&things, claim(key, "{}"), Does::Succeed);
+            let requests: [LocalBoxFuture<'_, _>; 6] = [
+                good("1").boxed_local(),
+                good("2").boxed_local(),
+                bad.boxed_local(),
+                repeated.boxed_local(),
+                reused.boxed_local(),
+                good("3").boxed_local(),
+            ];
+            let responses = join_all(requests).await;
+            let [one, two, bad, repeated, reused, three] = responses.try_into().unwrap();
+            for done in [one, two, three] {
+                assert!(!done.unwrap().is_replayed(), "{does:?}");
+            }
+            let status = match does {
+                Does::FailBeforeEffect | Does::FailInEffect => 404,
+                _ => 500,
+            };
+            assert_eq!(bad.unwrap_err().status().as_u16(), status, "{does:?}");
+            assert!(repeated.unwrap().is_replayed());
+            assert_eq!(reused.unwrap_err().code(), "idempotency_key_reused");
+            assert_eq!(effects(&db).await, 4, "{does:?}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_request_whose_client_leaves_before_its_batch_does_not_run_and_later_runs_to_its_end() {
+    for db in databases().await {
+        let (running, reached, go_on) = (Arc::new(Running::default()), Arc::default(), Arc::default());
+        let things =
+            Things { reached: Some((Arc::clone(&reached), Arc::clone(&go_on))), ..Things::default() };
+        let things = GroupCommit::new(db.clone(), things);
+        let once = |name: &str| {
+            let key = Some(name.to_owned());
+            let key = IdempotencyKey { key, target: "POST /api/things".to_owned(), running: running.clone() };
+            happen_in(&things, key.claim(None, b"").unwrap(), Does::Succeed)
+        };
+        let mut taking_effect = Box::pin(once("1"));
+        tokio::select! {
+            _ = &mut taking_effect => panic!("it waits in its effect"),
+            () = Notify::notified(&reached) => {}
+        }
+        let mut waiting = Box::pin(once("2"));
+        assert!(poll!(&mut waiting).is_pending());
+        drop((taking_effect, waiting));
+        Notify::notify_one(&go_on);
+        let repeated =
+            crate::testing::eventually("the key is free", std::time::Duration::from_secs(10), async || {
+                (!running.0.lock().unwrap().iter().any(|(_, key)| key == "1")).then_some(())
+            });
+        repeated.await;
+        assert!(once("1").await.unwrap().is_replayed());
+        let second = once("2");
+        Notify::notify_one(&go_on);
+        assert!(!second.await.unwrap().is_replayed());
+        assert_eq!(effects(&db).await, 2);
+    }
+}
+
+#[actix_web::test]
+async fn in_a_batch_an_expired_key_is_free_and_of_two_equal_keys_only_one_is() {
+    for db in databases().await {
+        let things = GroupCommit::new(db.clone(), Things::default());
+        happen_in(&things, claim("old", "{}"), Does::Succeed).await.unwrap();
+        query("UPDATE idempotency_keys SET expires_at = $1").bind(db.now()).execute(&db).await.unwrap();
+        let request = |key| happen_in(&things, claim(key, "{}"), Does::Succeed);
+        let responses = join_all([request("old"), request("same"), request("same"), request("new")]).await;
+        let replayed = responses.into_iter().filter(|response| response.as_ref().unwrap().is_replayed());
+        assert_eq!(replayed.count(), 1, "{}", db.kind());
+        assert_eq!(effects(&db).await, 4);
+    }
+}
+
+#[actix_web::test]
+async fn a_request_that_another_replica_is_processing_does_not_fail_those_that_share_its_transaction() {
+    // SQLite locks the whole database.
+    let Some(url) = testing::postgres_url().await else { return };
+    let busy = open(&DbConfig::at(&url)).await;
+    query("CREATE TABLE effects (key text)").execute(&busy).await.unwrap();
+    let soon = std::time::Duration::from_secs(1);
+    let impatient = open(&DbConfig { acquire_timeout: soon, ..DbConfig::at(&url) }).await;
+    let things = GroupCommit::new(impatient, Things::default());
+    let mut tx = busy.begin().await.unwrap();
+    assert_eq!(claim("busy", "{}").begin(&mut tx, None).await.unwrap(), Claimed::First);
+    let request = |key| happen_in(&things, claim(key, "{}"), Does::Succeed);
+    let (free, refused) = join(request("free"), request("busy")).await;
+    assert!(!free.unwrap().is_replayed());
+    assert_eq!(refused.unwrap_err().code(), "idempotency_in_progress");
+}
+
+#[actix_web::test]
+async fn without_the_database_the_requests_of_a_batch_wait_only_once() {
+    let Some(url) = testing::postgres_url().await else { return };
+    let gate = crate::testing::Gate::before(&url).await;
+    let wait = std::time::Duration::from_secs(2);
+    let db = open(&DbConfig { acquire_timeout: wait, ..DbConfig::at(&gate.url(&url)) }).await;
+    let things = GroupCommit::new(db, Things::default());
+    gate.stall();
+    let begun = Instant::now();
+    let keys = ["1", "2", "3"];
+    for failed in join_all(keys.map(|key| happen_in(&things, claim(key, "{}"), Does::Succeed))).await {
+        assert_eq!(failed.unwrap_err().status().as_u16(), 503);
+    }
+    assert!(begun.elapsed() < wait * 7 / 4, "after {:?}", begun.elapsed());
 }
 
 /// Dropping the future simulates a crash.

@@ -3,20 +3,19 @@
 mod batches; // group commit
 
 use std::collections::BTreeSet;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::FutureExt as _;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 pub(super) use self::batches::MAX_EVENTS;
 
-use self::batches::Batches;
+use self::batches::WaitingEvents;
 use super::{Event, Upcast, dead_letters, tracing};
 use crate::db::{Db, DbError, Tx, query};
+use crate::panics::unless_panics;
 use crate::trace::{Current, SpanContext, Traceparent};
 
 /// How long a handler may take. Then its event has failed, so that the events behind it are handled. A sender over HTTP
@@ -116,12 +115,12 @@ pub(super) struct Inbox {
     service: &'static str,
     db: Db,
     handler: Arc<dyn Handler + Send + Sync>,
-    batches: Batches,
+    waiting: WaitingEvents,
 }
 
 impl Inbox {
     pub(super) fn new(service: &'static str, db: Db, handler: Arc<dyn Handler + Send + Sync>) -> Self {
-        Self { service, db, handler, batches: Batches::default() }
+        Self { service, db, handler, waiting: WaitingEvents::default() }
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -241,7 +240,7 @@ impl Inbox {
 
 /// Runs the deferred writes of the handlers of `tx`.
 async fn write_deferred(tx: &mut Tx) -> Result<(), HandleError> {
-    let written = unless_panics(async { Ok(tx.write_deferred().await?) });
+    let written = rejected_on_panic(async { Ok(tx.write_deferred().await?) });
     written.await.map_err(|error| match error {
         HandleError::Db(DbError::Contradiction(why)) => HandleError::Rejected(why),
         error => error,
@@ -250,14 +249,16 @@ async fn write_deferred(tx: &mut Tx) -> Result<(), HandleError> {
 
 /// A handler that hangs must not hold up its replica.
 async fn bounded(handling: impl Future<Output = Result<(), HandleError>>) -> Result<(), HandleError> {
-    let handled = tokio::time::timeout(HANDLER_TIMEOUT, unless_panics(handling)).await;
+    let handled = tokio::time::timeout(HANDLER_TIMEOUT, rejected_on_panic(handling)).await;
     handled.unwrap_or(Err(HandleError::Timeout))
 }
 
 /// An event that makes its handler panic must not crash one replica after the other.
-async fn unless_panics(handling: impl Future<Output = Result<(), HandleError>>) -> Result<(), HandleError> {
-    let handled = AssertUnwindSafe(handling).catch_unwind().await;
-    handled.unwrap_or_else(|_| Err(HandleError::Rejected("the handler panicked".to_owned())))
+async fn rejected_on_panic(
+    handling: impl Future<Output = Result<(), HandleError>>,
+) -> Result<(), HandleError> {
+    let handled = unless_panics(handling).await;
+    handled.unwrap_or_else(|panicked| Err(HandleError::Rejected(panicked.to_string())))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The middleware that every request passes before and after its handler.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,7 +14,6 @@ use actix_web::http::header::{self, Accept, Header as _, HeaderName, HeaderValue
 use actix_web::http::{ConnectionType, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError as _, web};
-use futures_util::future::FutureExt as _;
 use time::OffsetDateTime;
 use uuid::Builder;
 
@@ -24,15 +22,11 @@ use super::conditional::unmodified;
 use super::connection::{Answering, Exchange, Scheme, prepare_body};
 use super::drain::{Drain, InFlight};
 use crate::http;
+use crate::panics::{Panicked, unless_panics};
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::request::is_at_or_below;
 use crate::resilience::Deadline;
 use crate::trace::{self, Current, Span, SpanKind};
-
-/// A handler, or the body of its response, has panicked. The text is only for the log.
-#[derive(Debug, thiserror::Error)]
-#[error("the handler panicked: {0}")]
-struct Panicked(String);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -118,10 +112,10 @@ async fn serve(
     let unanswered = Unanswered::new(&seen, exchange.as_deref(), fields.as_deref());
     let answered = match (middleware.early(request.request()), deadline) {
         (Some(response), _) => Ok(request.into_response(response)),
-        (None, None) => unless_panics(async { next.call(request).await }).await,
+        (None, None) => internal_error_on_panic(async { next.call(request).await }).await,
         // After its caller's deadline nobody waits for the response any more.
         (None, Some(deadline)) => {
-            let answering = unless_panics(async { next.call(request).await });
+            let answering = internal_error_on_panic(async { next.call(request).await });
             tokio::time::timeout(deadline.remaining(), answering)
                 .await
                 .unwrap_or_else(|_| Err(Problem::of_status(StatusCode::GATEWAY_TIMEOUT).into()))
@@ -205,19 +199,11 @@ fn with_headers_for_pages(mut late: HttpResponse, response: &HttpResponse<BoxBod
 
 /// A handler that panics must not end the task of its connection: the client would get no response, the log no line, and
 /// over HTTP/2, all other requests of the connection would end with it.
-async fn unless_panics(
+async fn internal_error_on_panic(
     answering: impl Future<Output = Result<ServiceResponse<BoxBody>, Error>>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let answered = AssertUnwindSafe(answering).catch_unwind().await;
-    answered.unwrap_or_else(|panic| Err(Problem::internal().because(&Panicked::of(&*panic)).into()))
-}
-
-impl Panicked {
-    fn of(panic: &(dyn Any + Send)) -> Self {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Self(text.unwrap_or("without a text").to_owned())
-    }
+    let answered = unless_panics(answering).await;
+    answered.unwrap_or_else(|panicked| Err(Problem::internal().because(&panicked).into()))
 }
 
 /// Gives the request its id and trace.

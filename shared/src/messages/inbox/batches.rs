@@ -7,21 +7,18 @@
 //! ```
 //!
 //! An event does not wait if the last transaction has ended and had one event. After a transaction with several events,
-//! there is a [pause](CommitDelay), in which more events arrive. A batch that takes longer than [`SLOW`] does not hold
-//! up the events behind it: they are handled by the next batch in the meantime.
+//! there is a [pause](CommitDelay), in which more events arrive.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
-use std::pin::pin;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use prometheus::{Histogram, register_histogram};
-use tokio::sync::oneshot;
 
 use super::{Delivery, HandleError, Inbox, Received, bounded, write_deferred};
+use crate::db::batching::{self, Batched, Queue};
 use crate::db::{CommitDelay, DbError};
 use crate::messages::Event;
 use crate::trace::Current;
@@ -30,7 +27,6 @@ use crate::trace::Current;
 pub(in crate::messages) const MAX_EVENTS: usize = 32;
 /// Events of a failed batch that are handled at the same time.
 const MAX_ALONE: usize = 4;
-const SLOW: Duration = Duration::from_millis(100);
 
 #[allow(clippy::expect_used, reason = "registered once, under a unique name")]
 static SIZES: LazyLock<Histogram> = LazyLock::new(|| {
@@ -40,22 +36,16 @@ static SIZES: LazyLock<Histogram> = LazyLock::new(|| {
 });
 
 /// The events that wait for a transaction.
-#[derive(Default)]
-pub(super) struct Batches(Mutex<State>);
+pub(super) type WaitingEvents = Queue<ReceivedEvent, Handled>;
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Waiting>,
-    /// Whether a task takes the waiting events.
-    has_leader: bool,
-}
+type Waiting = batching::Waiting<ReceivedEvent, Handled>;
+type Handled = Result<Received, HandleError>;
 
-struct Waiting {
+pub(in crate::messages) struct ReceivedEvent {
     event: Arc<Event>,
     delivery: Delivery,
     /// The trace in which it is handled.
     current: Current,
-    answer: oneshot::Sender<Result<Received, HandleError>>,
 }
 
 /// How long a transaction waits for a row lock.
@@ -65,75 +55,22 @@ enum LockTimeout {
     Usual,
 }
 
-/// The leader of the group commit: the one task that takes the waiting events.
-struct Leader {
-    inbox: Arc<Inbox>,
-    delay: CommitDelay,
-    is_over: bool,
-}
+impl Batched for Inbox {
+    type Request = ReceivedEvent;
+    type Answer = Handled;
 
-impl Batches {
-    /// Adds an event. Returns whether a task must be started that takes it.
-    fn add(&self, waiting: Waiting) -> bool {
-        let mut state = self.state();
-        state.waiting.push_back(waiting);
-        !std::mem::replace(&mut state.has_leader, true)
+    const MAX: usize = MAX_EVENTS;
+
+    fn queue(&self) -> &WaitingEvents {
+        &self.waiting
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Leader {
-    fn start(mut self) {
-        // A task of its own, because the receiver of an event may be cancelled when its client leaves.
-        actix_web::rt::spawn(async move {
-            let inbox = self.inbox.clone();
-            while let Some(batch) = self.next() {
-                self.delay.started(batch.len());
-                let mut handling = pin!(inbox.handle_batch(batch));
-                tokio::select! {
-                    () = &mut handling => {}
-                    () = tokio::time::sleep(SLOW) => {
-                        self.start();
-                        return handling.await;
-                    }
-                }
-                self.delay.ended();
-                if !self.is_full() {
-                    self.delay.wait().await;
-                }
-            }
-        });
+    fn delay(&self) -> Option<CommitDelay> {
+        Some(CommitDelay::new(&self.db))
     }
 
-    fn is_full(&self) -> bool {
-        self.inbox.batches.state().waiting.len() >= MAX_EVENTS
-    }
-
-    /// The events that wait now. If there are none, the leader ends.
-    fn next(&mut self) -> Option<Vec<Waiting>> {
-        let mut state = self.inbox.batches.state();
-        // Nobody waits for the others any more: their sender sends them again.
-        state.waiting.retain(|waiting| !waiting.answer.is_closed());
-        let count = state.waiting.len().min(MAX_EVENTS);
-        if count == 0 {
-            self.is_over = true;
-            state.has_leader = false;
-        }
-        (count > 0).then(|| state.waiting.drain(..count).collect())
-    }
-}
-
-impl Drop for Leader {
-    /// If the thread ends before the leader has ended, the waiting events are refused, and their senders try again.
-    fn drop(&mut self) {
-        if !self.is_over {
-            let mut state = self.inbox.batches.state();
-            state.waiting.clear();
-            state.has_leader = false;
-        }
+    async fn run(&self, batch: Vec<Waiting>) {
+        self.handle_batch(batch).await;
     }
 }
 
@@ -144,13 +81,9 @@ impl Inbox {
         event: Arc<Event>,
         delivery: Delivery,
         current: Current,
-    ) -> Result<Received, HandleError> {
-        let (answer, answered) = oneshot::channel();
-        if self.batches.add(Waiting { event, delivery, current, answer }) {
-            let delay = CommitDelay::new(&self.db);
-            Leader { inbox: self.clone(), delay, is_over: false }.start();
-        }
-        answered.await.unwrap_or(Err(HandleError::Retry))
+    ) -> Handled {
+        let handled = batching::call(self, ReceivedEvent { event, delivery, current }).await;
+        handled.unwrap_or(Err(HandleError::Retry))
     }
 
     async fn handle_batch(&self, mut batch: Vec<Waiting>) {
@@ -158,12 +91,11 @@ impl Inbox {
         if batch.len() > 1 {
             // All transactions lock the rows of aggregates in the same order, so that none deadlock. The events of one
             // subject keep their order.
-            batch.sort_by(|one, other| one.event.subject.cmp(&other.event.subject));
+            batch.sort_by(|one, other| one.request.event.subject.cmp(&other.request.event.subject));
             match self.handle_together(&batch).await {
                 Ok(received) => {
                     for (waiting, received) in batch.into_iter().zip(received) {
-                        // Nobody waits if the client has left.
-                        waiting.answer.send(Ok(received)).unwrap_or_default();
+                        waiting.answer(Ok(received));
                     }
                     return;
                 }
@@ -182,12 +114,12 @@ impl Inbox {
     async fn handle_each(&self, batch: Vec<Waiting>, lock_timeout: LockTimeout) -> Vec<Waiting> {
         let (locked, is_over) = (RefCell::new(Vec::<Waiting>::new()), Cell::new(false));
         let handle = async |waiting: Waiting| {
-            let is_same = |locked: &Waiting| locked.event.subject == waiting.event.subject;
+            let is_same = |locked: &Waiting| locked.request.event.subject == waiting.request.event.subject;
             if locked.borrow().iter().any(is_same) {
                 return locked.borrow_mut().push(waiting);
             }
             let handled = match is_over.get() {
-                false => waiting.current.clone().scope(self.handle_with(lock_timeout, &waiting)).await,
+                false => self.handle_with(lock_timeout, &waiting.request).await,
                 true => Err(HandleError::Retry),
             };
             match (&handled, lock_timeout) {
@@ -198,7 +130,7 @@ impl Inbox {
                 (Err(HandleError::Db(DbError::Locked(_) | DbError::Unavailable(_))), _) => is_over.set(true),
                 _ => {}
             }
-            waiting.answer.send(handled).unwrap_or_default();
+            waiting.answer(handled);
         };
         let handle_all = async |events| {
             for waiting in events {
@@ -209,36 +141,39 @@ impl Inbox {
         locked.into_inner()
     }
 
-    async fn handle_with(
-        &self,
-        lock_timeout: LockTimeout,
-        waiting: &Waiting,
-    ) -> Result<Received, HandleError> {
-        let tx = match lock_timeout {
-            LockTimeout::Short => self.db.begin_with_short_lock_timeout().await?,
-            LockTimeout::Usual => self.db.begin().await?,
+    async fn handle_with(&self, lock_timeout: LockTimeout, received: &ReceivedEvent) -> Handled {
+        let ReceivedEvent { event, delivery, current } = received;
+        let handling = async {
+            let tx = match lock_timeout {
+                LockTimeout::Short => self.db.begin_with_short_lock_timeout().await?,
+                LockTimeout::Usual => self.db.begin().await?,
+            };
+            self.handle_alone(tx, event, *delivery).await
         };
-        self.handle_alone(tx, &waiting.event, waiting.delivery).await
+        current.clone().scope(handling).await
     }
 
     /// Handles all events in one transaction. After an error, none has an effect.
     async fn handle_together(&self, batch: &[Waiting]) -> Result<Vec<Received>, HandleError> {
         // The transaction is in the trace of the first event, and linked to the others.
-        let mut traces = batch.iter().map(|waiting| waiting.current.clone());
+        let mut traces = batch.iter().map(|waiting| waiting.request.current.clone());
         let mut tx = match traces.next() {
             Some(first) => first.scope(self.db.begin_with_short_lock_timeout()).await?,
             None => return Ok(Vec::new()),
         };
         tx.link(traces.map(|current| current.context().clone()));
-        let ids: BTreeSet<_> = batch.iter().map(|waiting| waiting.event.id).collect();
+        let ids: BTreeSet<_> = batch.iter().map(|waiting| waiting.request.event.id).collect();
         let mut new = self.record_all(&mut tx, ids).await?;
-        let events: Vec<_> =
-            batch.iter().map(|waiting| &*waiting.event).filter(|event| new.contains(&event.id)).collect();
+        let events: Vec<_> = batch
+            .iter()
+            .map(|waiting| &*waiting.request.event)
+            .filter(|event| new.contains(&event.id))
+            .collect();
         if events.len() > 1 {
             bounded(self.handler.prepare(&mut tx, &events)).await?;
         }
         let mut received = Vec::with_capacity(batch.len());
-        for Waiting { event, delivery, current, .. } in batch {
+        for ReceivedEvent { event, delivery, current } in batch.iter().map(|waiting| &waiting.request) {
             // An event may be in the batch twice.
             if new.remove(&event.id) {
                 current.clone().scope(self.handle(&mut tx, event, *delivery)).await?;
@@ -257,7 +192,7 @@ impl Inbox {
 fn by_subject(batch: Vec<Waiting>) -> Vec<Vec<Waiting>> {
     let mut subjects: Vec<Vec<Waiting>> = Vec::new();
     for waiting in batch {
-        let is_same = |last: &Waiting| last.event.subject == waiting.event.subject;
+        let is_same = |last: &Waiting| last.request.event.subject == waiting.request.event.subject;
         match subjects.last_mut().filter(|events| events.last().is_some_and(is_same)) {
             Some(events) => events.push(waiting),
             None => subjects.push(vec![waiting]),
@@ -276,11 +211,11 @@ mod tests {
         let waiting = |(subject, number): (&str, i64)| {
             let event = Arc::new(Event::new("sender", "thing.done.v1", subject, number));
             let current = Current::new(None, SpanContext::NONE);
-            Waiting { event, delivery: Delivery { attempt: 1 }, current, answer: oneshot::channel().0 }
+            Waiting::new(ReceivedEvent { event, delivery: Delivery { attempt: 1 }, current }).0
         };
         let batch = [("a", 1), ("b", 2), ("b", 3), ("c", 4)].into_iter().map(waiting).collect();
         let numbers =
-            |events: Vec<Waiting>| events.iter().map(|waiting| waiting.event.data.as_i64()).collect();
+            |events: Vec<Waiting>| events.iter().map(|waiting| waiting.request.event.data.as_i64()).collect();
         let subjects: Vec<Vec<_>> = by_subject(batch).into_iter().map(numbers).collect();
         assert_eq!(subjects, [vec![Some(1)], vec![Some(2), Some(3)], vec![Some(4)]]);
     }
