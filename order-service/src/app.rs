@@ -13,7 +13,7 @@ use crate::clients::users::Users;
 use crate::config::{Config, PAYMENTS, SERVICE, USERS};
 use crate::messages::PaymentEventHandler;
 use crate::metrics;
-use crate::routes::{self, PlaceOrders};
+use crate::routes::{self, PlaceOrderOperation};
 use crate::store::{self, Store};
 use crate::tasks::{order_updates, timers};
 
@@ -37,7 +37,7 @@ async fn wire(config: Config) -> anyhow::Result<Server> {
 
     let service = Service::new(listener)
         .data(store.clone())
-        .data(GroupCommit::new(db.clone(), PlaceOrders { store: store.clone() }))
+        .data(GroupCommit::new(db.clone(), PlaceOrderOperation { store: store.clone() }))
         .data(Users::new(platform.client(USERS)))
         .routes(routes::routes())
         .authenticate(platform.authenticator(platform.user_keys(USERS)))

@@ -4,7 +4,7 @@ mod order_command; // the extractor of cancel, ship, deliver, resume and compens
 mod price; // a price in a request
 mod prefer_wait; // Prefer: wait=N
 
-pub(crate) use place_order::PlaceOrders;
+pub(crate) use place_order::PlaceOrderOperation;
 
 shared::routes! {
     api:

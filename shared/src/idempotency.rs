@@ -13,7 +13,7 @@ mod group_commit; // requests that share a transaction
 #[cfg(test)]
 mod tests;
 
-pub use group_commit::{GroupCommit, Operation, Values};
+pub use group_commit::{GroupCommit, Operation, Plans};
 
 use std::collections::BTreeSet;
 use std::future::{Ready, ready};
@@ -259,7 +259,7 @@ async fn claim_all(tx: &mut Tx, claims: &[(&Claim, &StoredResponse)]) -> Result<
     let keyed = claims.iter().filter_map(|(claim, response)| Some((claim.0.as_ref()?, Some(*response))));
     let mut free = insert_unless_used(tx, &keyed.collect::<Vec<_>>()).await?;
     let mut is_free = |(Claim(keyed), _): &(&Claim, _)| match keyed {
-        // At most one request gets it.
+        // Equal keys get here from tests only, because a process runs one request for each key.
         Some(Keyed { scope, key, .. }) => free.remove(&(scope.clone(), key.clone())),
         None => true,
     };

@@ -5,9 +5,9 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::future::FutureExt as _;
 
-/// The text is only for the log.
+/// Its text goes to the log and into dead letters. No client of the API sees it.
 #[derive(Debug, thiserror::Error)]
-#[error("the handler panicked: {0}")]
+#[error("it panicked: {0}")]
 pub(crate) struct Panicked(String);
 
 impl Panicked {
@@ -18,6 +18,6 @@ impl Panicked {
     }
 }
 
-pub(crate) async fn unless_panics<T>(running: impl Future<Output = T>) -> Result<T, Panicked> {
-    AssertUnwindSafe(running).catch_unwind().await.map_err(|panic| Panicked::of(&*panic))
+pub(crate) async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| Panicked::of(&*panic))
 }

@@ -9,7 +9,7 @@ use shared::auth::Caller;
 use shared::body::{Body, Fields, FromBody, Invalid};
 use shared::client::Context;
 use shared::db::Tx;
-use shared::idempotency::{GroupCommit, IdempotencyKey, Operation, StoredResponse, Values};
+use shared::idempotency::{GroupCommit, IdempotencyKey, Operation, Plans, StoredResponse};
 use shared::request::{PreferWait, etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -43,7 +43,7 @@ pub(crate) async fn place_order(
     context: Context,
     body: Body<PlaceOrder>,
     users: Data<Users>,
-    orders: Data<GroupCommit<PlaceOrders>>,
+    orders: Data<GroupCommit<PlaceOrderOperation>>,
 ) -> Result<HttpResponse, Error> {
     let claim = key.required()?.claim(Some(caller.id), &body.bytes)?;
     let cause = Cause::request("placed", &context);
@@ -51,32 +51,32 @@ pub(crate) async fn place_order(
     // request (same idempotency key) gets its stored response even if the call fails, for example because user-service is
     // down.
     let outcome = match users.must_be_active(caller.id, &context).await {
-        Ok(()) => orders.once(claim, Placement { customer_id: caller.id, body: body.value, cause }).await?,
+        Ok(()) => orders.once(claim, PlaceOrderInput { customer_id: caller.id, body: body.value, cause }).await?,
         Err(error) => orders.replay_or(claim, error).await?,
     };
     Ok(prefer_wait::respond(&orders.operation().store, outcome, created_response, wait, &context).await)
 }
 
-/// Places the orders of requests that arrive together in one transaction.
-pub(crate) struct PlaceOrders {
+/// Requests that arrive together are placed in one transaction.
+pub(crate) struct PlaceOrderOperation {
     pub(crate) store: Store,
 }
 
 /// The request of a customer who is active.
-pub(crate) struct Placement {
+pub(crate) struct PlaceOrderInput {
     customer_id: Uuid,
     body: PlaceOrder,
     cause: Cause,
 }
 
 #[async_trait(?Send)]
-impl Operation for PlaceOrders {
-    type Request = Placement;
-    type Value = Order;
+impl Operation for PlaceOrderOperation {
+    type Request = PlaceOrderInput;
+    type Plan = Order;
     type Error = Error;
 
-    async fn values(&self, tx: &mut Tx, placements: &[&Placement]) -> Values<Self> {
-        let carts: Vec<_> = placements.iter().map(|new| (new.customer_id, &new.body.cart)).collect();
+    async fn plan(&self, tx: &mut Tx, inputs: &[&PlaceOrderInput]) -> Plans<Self> {
+        let carts: Vec<_> = inputs.iter().map(|input| (input.customer_id, &input.body.cart)).collect();
         Ok(self.store.quote(tx, &carts).await?)
     }
 
@@ -84,13 +84,13 @@ impl Operation for PlaceOrders {
         created_response(order)
     }
 
-    async fn take_effect(&self, tx: &mut Tx, placements: &[(&Placement, &Order)]) -> Result<(), Error> {
-        let placements = placements.iter().map(|(Placement { body, cause, .. }, order)| NewOrder {
+    async fn apply(&self, tx: &mut Tx, orders: &[(&PlaceOrderInput, &Order)]) -> Result<(), Error> {
+        let orders = orders.iter().map(|(PlaceOrderInput { body, cause, .. }, order)| NewOrder {
             order,
             token: &body.payment_token,
             cause,
         });
-        self.store.place(tx, placements.collect()).await
+        self.store.place(tx, orders.collect()).await
     }
 }
 

@@ -36,8 +36,8 @@ impl Store {
     pub(super) async fn unpaid(&self, tx: &mut Tx, customer_ids: &[Uuid]) -> Result<Unpaid, DbError> {
         let mut unpaid = Unpaid { max: self.max_awaiting_payment, by_customer: BTreeMap::new() };
         if unpaid.max.is_some() {
-            // The index `orders_awaiting_payment` is used only if the status is part of the statement. SQLite searches it only
-            // for one customer at a time.
+            // Databases use the index `orders_awaiting_payment` only if the status is part of the statement, and SQLite only if
+            // a subquery reads the orders of one customer.
             let count = query(format!(
                 "SELECT value AS customer_id, \
                  (SELECT COUNT(*) FROM orders WHERE customer_id = value AND status = '{}') AS orders \
@@ -60,7 +60,8 @@ impl Store {
         }
         let lock =
             || query("SELECT id FROM customers WHERE id = ANY($1) ORDER BY id FOR UPDATE").bind(ids.to_vec());
-        // The rows of several customers are inserted before any is locked: so all transactions take them in one order.
+        // A customer who has ordered before has a row. With several customers, missing rows are inserted before any is locked,
+        // so that no transaction holds a row while it waits for a new one.
         let are_locked = ids.len() == 1 && !lock().fetch_all(&mut *tx).await?.is_empty();
         if !are_locked {
             let insert = query(

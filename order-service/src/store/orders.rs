@@ -49,10 +49,10 @@ pub struct NewOrder<'a> {
 }
 
 impl Store {
-    /// The order of each customer and cart, at the current prices. They are not placed yet.
+    /// Creates an order for each customer and cart, at the current prices. Writes nothing.
     ///
-    /// With several carts, an order that [`Store::place`] would refuse after those before it is an error, too: it would fail
-    /// them all.
+    /// With several carts, also checks the limit and the stock, in their order, because one refused order would fail all in
+    /// [`Store::place`].
     pub async fn quote(
         &self,
         tx: &mut Tx,
@@ -77,7 +77,7 @@ impl Store {
     /// Places orders: reserves their stock and sends the commands to authorize the payments.
     ///
     /// # Errors
-    /// [`Error::TooManyAwaitPayment`] and [`Error::OutOfStock`]. With several orders, these are errors of any of them.
+    /// [`Error::TooManyAwaitPayment`] and [`Error::OutOfStock`]. With several orders, one that is refused fails all.
     pub async fn place(&self, tx: &mut Tx, orders: Vec<NewOrder<'_>>) -> Result<(), Error> {
         let customers: BTreeSet<_> = orders.iter().map(|new| new.order.customer_id).collect();
         let customers: Vec<_> = customers.into_iter().collect();
@@ -92,13 +92,12 @@ impl Store {
         }
         insert(tx, &begun).await?;
         for (transition, cause) in &begun {
-            self.write_effects(tx, None, transition, cause);
+            self.defer_effects(tx, None, transition, cause);
         }
         // The rows of the stock are locked until the commit, so everything else is written before.
         tx.write_deferred().await?;
-        let reserves = |transition: &&Transition| transition.effects.contains(&Effect::ReserveStock);
-        let transitions = begun.iter().map(|(transition, _)| transition).filter(reserves);
-        reserve(tx, &transitions.flat_map(|transition| &transition.order.lines).collect::<Vec<_>>()).await
+        let lines = begun.iter().flat_map(|(transition, _)| &transition.order.lines);
+        reserve(tx, &lines.collect::<Vec<_>>()).await
     }
 
     /// Locks the order and applies `trigger`. Returns the order after the change.
@@ -140,7 +139,7 @@ impl Store {
                 if !tx.deferred::<Batch>().change(&transition.order, &transition.saga) {
                     update(tx, &order, &transition).await?;
                 }
-                self.write_effects(tx, Some(order.status()), &transition, cause);
+                self.defer_effects(tx, Some(order.status()), &transition, cause);
                 Ok(transition.order)
             }
         }
@@ -177,9 +176,9 @@ impl Store {
         Ok(due.fetch_optional(&self.db).await?.is_some())
     }
 
-    /// Writes the timeline entry and the effects of a transition, at the end of the transaction. The rows of the stock, which
-    /// many orders change, are written last. Notifies subscribers after the commit.
-    fn write_effects(
+    /// Collects the timeline entry and the effects of a transition, which are written at the end of the transaction. The rows
+    /// of the stock, which many orders change, are written last. Notifies subscribers after the commit.
+    fn defer_effects(
         &self,
         tx: &mut Tx,
         from: Option<Status>,
@@ -211,7 +210,7 @@ impl Store {
                     self.outbox.put(tx, PAYMENTS, event);
                     continue;
                 }
-                // Only of a new order: `place` reserves.
+                // Only `checkout::begin` has it, and `place` reserves.
                 Effect::ReserveStock => continue,
                 Effect::CommitStock => (Reserved, Sold),
                 Effect::ReleaseStock => (Reserved, OnHand),

@@ -40,7 +40,7 @@ impl StockColumn {
 /// Moves the quantities of all `lines` from `OnHand` to `Reserved`, immediately and with one statement.
 ///
 /// # Errors
-/// [`Error::OutOfStock`] with the index of each line for whose product there is too little on hand.
+/// [`Error::OutOfStock`] with the index in `lines` of each line for whose product there is too little on hand.
 pub(super) async fn reserve(tx: &mut Tx, lines: &[&Line]) -> Result<(), Error> {
     let mut quantities = BTreeMap::<Uuid, i64>::new();
     for line in lines {

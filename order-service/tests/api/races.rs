@@ -239,7 +239,7 @@ async fn two_buyers_for_the_last_item_one_wins_and_the_other_gets_the_line_that_
 
 /// Their orders share transactions.
 #[actix_web::test]
-async fn of_forty_buyers_who_come_together_those_for_whom_there_is_stock_win_and_each_other_is_refused() {
+async fn of_forty_buyers_who_come_together_those_for_whom_there_is_stock_win_and_the_rest_are_refused() {
     for world in worlds().await {
         let (tea, other) = (world.product(25).await, world.another_replica().await);
         let buyers: Vec<_> = (0..40).map(|_| world.customer()).collect();

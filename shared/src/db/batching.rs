@@ -1,7 +1,7 @@
-//! Batches: while one runs, new requests wait. The next batch takes all that wait.
+//! Batches: while one runs, new requests wait. The next batch takes them, up to a maximum.
 //!
 //! ```text
-//! call ──► waiting ──► one batch of all that wait ──► each call gets its answer
+//! call ──► waiting ──► one batch for all that wait ──► each call gets its answer
 //! ```
 //!
 //! In an idle system a request does not wait. After a batch with several requests, there may be a [pause](CommitDelay), in
@@ -15,16 +15,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::CommitDelay;
+use super::{CommitDelay, DbError};
 
 const SLOW: Duration = Duration::from_millis(100);
 
-/// What answers requests in batches.
+/// Handles requests in batches.
 pub(crate) trait Batched: 'static {
     type Request: Send + 'static;
     type Answer: Send + 'static;
 
-    /// Requests in one batch.
+    /// The most requests in one batch.
     const MAX: usize;
 
     fn queue(&self) -> &Queue<Self::Request, Self::Answer>;
@@ -57,14 +57,16 @@ struct Leader<B: Batched> {
     is_over: bool,
 }
 
-/// Answers the request together with others that have arrived. `None` if its batch has failed, or if the thread of the
-/// batch has ended.
-pub(crate) async fn call<B: Batched>(batched: &Arc<B>, request: B::Request) -> Option<B::Answer> {
+/// Handles the request together with others that have arrived.
+///
+/// # Errors
+/// [`DbError::Unavailable`] if the thread that runs the batch has ended.
+pub(crate) async fn call<B: Batched>(batched: &Arc<B>, request: B::Request) -> Result<B::Answer, DbError> {
     let (waiting, answered) = Waiting::new(request);
     if batched.queue().add(waiting) {
         Leader { batched: batched.clone(), delay: batched.delay(), is_over: false }.start();
     }
-    answered.await.ok()
+    answered.await.map_err(|_| DbError::Unavailable(sqlx::Error::WorkerCrashed))
 }
 
 impl<R, A> Queue<R, A> {
@@ -92,7 +94,7 @@ impl<R, A> Waiting<R, A> {
         (Self { request, answer }, answered)
     }
 
-    /// Drops the request first, so that its caller can repeat it immediately.
+    /// Drops the request first. This frees its idempotency key before the client has the response.
     pub(crate) fn answer(self, answer: A) {
         drop(self.request);
         // Nobody waits if the client has left.
@@ -135,7 +137,7 @@ impl<B: Batched> Leader<B> {
     /// The requests that wait now. If there are none, the leader ends.
     fn next(&mut self) -> Option<Vec<Waiting<B::Request, B::Answer>>> {
         let mut state = self.batched.queue().state();
-        // The clients of the others have left.
+        // Drop requests whose client has left.
         state.waiting.retain(|waiting| !waiting.answer.is_closed());
         let count = state.waiting.len().min(B::MAX);
         if count == 0 {

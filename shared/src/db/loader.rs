@@ -31,8 +31,7 @@ impl Loader {
     }
 
     pub async fn row(&self, id: Uuid) -> Answer {
-        let lost = || Err(Arc::new(DbError::Unavailable(sqlx::Error::WorkerCrashed)));
-        batching::call(&self.0, id).await.unwrap_or_else(lost)
+        batching::call(&self.0, id).await.unwrap_or_else(|lost| Err(Arc::new(lost)))
     }
 }
 

@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! once ──► waiting ──► at most 32 in one transaction ──► responses
-//!                          └── cannot share it, or it failed: each in its own transaction ──► response
+//!                          └── refused, repeated, or the transaction failed: each in its own ──► response
 //! ```
 //!
-//! A request does not wait if the last batch has ended.
+//! A request waits only while a batch runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,7 +19,7 @@ use prometheus::{Histogram, register_histogram};
 use super::{Claim, Outcome, StoredResponse, claim_all};
 use crate::db::batching::{self, Batched, Queue};
 use crate::db::{CommitDelay, Db, DbError, Tx};
-use crate::panics::unless_panics;
+use crate::panics::catch_panic;
 use crate::problem::Problem;
 use crate::trace::{Current, SpanContext};
 
@@ -33,32 +33,28 @@ static SIZES: LazyLock<Histogram> = LazyLock::new(|| {
         .expect("the name is unique")
 });
 
-/// What the requests of an endpoint do, in transactions that they may share. The value of a request is known before its
-/// effect, and with it the response. So one statement claims the keys and stores the responses.
+/// The work of one endpoint. [`Operation::plan`] computes the result of each request, and writes nothing. So the response
+/// is known before [`Operation::apply`], and one statement claims the keys and stores the responses.
 #[async_trait(?Send)]
 pub trait Operation: Send + Sync + 'static {
     type Request: Send + 'static;
-    type Value: Send + 'static;
+    type Plan: Send + 'static;
     type Error: From<DbError> + From<Problem> + Display + Send + 'static;
 
-    /// Reads the value of each request. A request with an error does not share the transaction: it gets one of its own, and
-    /// the error in it, or the stored response if it is a repeated request.
-    async fn values(&self, tx: &mut Tx, requests: &[&Self::Request]) -> Values<Self>;
+    /// A request whose plan fails is planned again in its own transaction. There it gets the stored response if it is
+    /// repeated, and else the error.
+    async fn plan(&self, tx: &mut Tx, requests: &[&Self::Request]) -> Plans<Self>;
 
-    fn response(&self, value: &Self::Value) -> StoredResponse;
+    fn response(&self, plan: &Self::Plan) -> StoredResponse;
 
-    /// Takes the effects of all requests. After an error none has an effect, and if there were several, each gets its own
+    /// Writes the effects of all requests. After an error none has an effect, and if there were several, each gets its own
     /// transaction. The rows that other transactions wait for should be written last.
-    async fn take_effect(
-        &self,
-        tx: &mut Tx,
-        requests: &[(&Self::Request, &Self::Value)],
-    ) -> Result<(), Self::Error>;
+    async fn apply(&self, tx: &mut Tx, plans: &[(&Self::Request, &Self::Plan)]) -> Result<(), Self::Error>;
 }
 
-/// One for each request, in their order.
-pub type Values<O> =
-    Result<Vec<Result<<O as Operation>::Value, <O as Operation>::Error>>, <O as Operation>::Error>;
+/// The plans of the requests, in their order. The inner error is that of one request, the outer one of all.
+pub type Plans<O> =
+    Result<Vec<Result<<O as Operation>::Plan, <O as Operation>::Error>>, <O as Operation>::Error>;
 
 /// Runs an operation at most once for each key. Clones share the transactions.
 pub struct GroupCommit<O: Operation>(Arc<Group<O>>);
@@ -66,18 +62,27 @@ pub struct GroupCommit<O: Operation>(Arc<Group<O>>);
 struct Group<O: Operation> {
     db: Db,
     operation: O,
-    waiting: Queue<Claimed<O>, Answer<O>>,
+    waiting: Queue<Pending<O>, Answer<O>>,
 }
 
-struct Claimed<O: Operation> {
+struct Pending<O: Operation> {
     claim: Claim,
     request: O::Request,
     /// The trace of the request.
     current: Current,
 }
 
-type Answer<O> = Result<Outcome<<O as Operation>::Value>, <O as Operation>::Error>;
-type Waiting<O> = batching::Waiting<Claimed<O>, Answer<O>>;
+/// A request of a batch that can be applied if its key is free.
+struct Planned<'a, O: Operation> {
+    /// Its position in the batch.
+    index: usize,
+    pending: &'a Pending<O>,
+    plan: O::Plan,
+    response: StoredResponse,
+}
+
+type Answer<O> = Result<Outcome<<O as Operation>::Plan>, <O as Operation>::Error>;
+type Waiting<O> = batching::Waiting<Pending<O>, Answer<O>>;
 
 impl<O: Operation> GroupCommit<O> {
     pub fn new(db: Db, operation: O) -> Self {
@@ -93,17 +98,17 @@ impl<O: Operation> GroupCommit<O> {
     ///
     /// # Errors
     /// Those of the operation and of [`Claim::once`].
-    pub async fn once(&self, claim: Claim, request: O::Request) -> Result<Outcome<O::Value>, O::Error> {
+    pub async fn once(&self, claim: Claim, request: O::Request) -> Result<Outcome<O::Plan>, O::Error> {
         let current = Current::with(Clone::clone).unwrap_or_else(|| Current::new(None, SpanContext::NONE));
-        let lost = || Err(DbError::Unavailable(sqlx::Error::WorkerCrashed).into());
-        batching::call(&self.0, Claimed { claim, request, current }).await.unwrap_or_else(lost)
+        batching::call(&self.0, Pending { claim, request, current }).await?
     }
 
-    /// The stored response of a repeated request, or else `error`: it failed before the transaction.
+    /// For a request that has failed before its transaction: the stored response if it is repeated, and else `error`. Does
+    /// not keep the claim.
     ///
     /// # Errors
     /// Also those of the database.
-    pub async fn replay_or(&self, claim: Claim, error: O::Error) -> Result<Outcome<O::Value>, O::Error> {
+    pub async fn replay_or(&self, claim: Claim, error: O::Error) -> Result<Outcome<O::Plan>, O::Error> {
         let mut tx = self.0.db.begin().await?;
         let replay = claim.first_or_replay::<O::Error>(&mut tx, None).await?;
         replay.map(Outcome::Replayed).ok_or(error)
@@ -111,12 +116,12 @@ impl<O: Operation> GroupCommit<O> {
 }
 
 impl<O: Operation> Batched for Group<O> {
-    type Request = Claimed<O>;
+    type Request = Pending<O>;
     type Answer = Answer<O>;
 
     const MAX: usize = MAX_REQUESTS;
 
-    fn queue(&self) -> &Queue<Claimed<O>, Answer<O>> {
+    fn queue(&self) -> &Queue<Pending<O>, Answer<O>> {
         &self.waiting
     }
 
@@ -126,6 +131,7 @@ impl<O: Operation> Batched for Group<O> {
 
     async fn run(&self, batch: Vec<Waiting<O>>) {
         let rest = if batch.len() > 1 { self.run_together(batch).await } else { batch };
+        // At the same time, as if there were no batches. The pool limits the connections.
         join_all(rest.into_iter().map(|waiting| self.run_alone(waiting))).await;
     }
 }
@@ -147,7 +153,7 @@ impl<O: Operation> Group<O> {
         };
         tx.link(traces.map(|current| current.context().clone()));
         let requests: Vec<_> = batch.iter().map(|waiting| &waiting.request).collect();
-        let mut done = match unless_panics(self.together(tx, &requests)).await {
+        let mut done = match catch_panic(self.together(tx, &requests)).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
                 log::info!(count = batch.len(), error:%; "a transaction of several requests failed: each gets its own");
@@ -172,62 +178,68 @@ impl<O: Operation> Group<O> {
     async fn together(
         &self,
         mut tx: Tx,
-        batch: &[&Claimed<O>],
-    ) -> Result<BTreeMap<usize, Outcome<O::Value>>, O::Error> {
-        let requests: Vec<_> = batch.iter().map(|claimed| &claimed.request).collect();
-        let mut wanted = Vec::with_capacity(batch.len());
-        let values = self.operation.values(&mut tx, &requests).await?;
-        for (index, (claimed, value)) in batch.iter().zip(values).enumerate() {
-            if let Ok(value) = value {
-                wanted.push((index, *claimed, self.operation.response(&value), value));
+        batch: &[&Pending<O>],
+    ) -> Result<BTreeMap<usize, Outcome<O::Plan>>, O::Error> {
+        let requests: Vec<_> = batch.iter().map(|pending| &pending.request).collect();
+        let plans = self.operation.plan(&mut tx, &requests).await?;
+        let mut planned = Vec::with_capacity(batch.len());
+        for (index, (pending, plan)) in batch.iter().zip(plans).enumerate() {
+            if let Ok(plan) = plan {
+                planned.push(Planned {
+                    index,
+                    pending: *pending,
+                    response: self.operation.response(&plan),
+                    plan,
+                });
             }
         }
         let claims: Vec<_> =
-            wanted.iter().map(|(_, claimed, response, _)| (&claimed.claim, response)).collect();
-        let mut are_free = claim_all(&mut tx, &claims).await?.into_iter();
-        wanted.retain(|_| are_free.next() == Some(true));
-        if !wanted.is_empty() {
-            let effects: Vec<_> =
-                wanted.iter().map(|(_, claimed, _, value)| (&claimed.request, value)).collect();
-            self.operation.take_effect(&mut tx, &effects).await?;
-            tx.commit().await?;
-            SIZES.observe(wanted.len() as f64);
+            planned.iter().map(|planned| (&planned.pending.claim, &planned.response)).collect();
+        let are_free = claim_all(&mut tx, &claims).await?;
+        let planned = planned.into_iter().zip(are_free).filter(|(_, is_free)| *is_free);
+        let planned: Vec<_> = planned.map(|(planned, _)| planned).collect();
+        if planned.is_empty() {
+            return Ok(BTreeMap::new());
         }
-        let done = |(index, _, answer, value)| (index, Outcome::Done { value, answer });
-        Ok(wanted.into_iter().map(done).collect())
+        let plans: Vec<_> = planned.iter().map(|planned| (&planned.pending.request, &planned.plan)).collect();
+        self.operation.apply(&mut tx, &plans).await?;
+        tx.commit().await?;
+        SIZES.observe(planned.len() as f64);
+        let done =
+            |Planned { index, response, plan, .. }| (index, Outcome::Done { value: plan, answer: response });
+        Ok(planned.into_iter().map(done).collect())
     }
 
     async fn run_alone(&self, waiting: Waiting<O>) {
-        let Claimed { claim, request, current } = &waiting.request;
-        let answer = unless_panics(current.clone().scope(self.alone(claim, request))).await;
-        let panicked = |panicked| Err(Problem::internal().because(&panicked).into());
-        waiting.answer(answer.unwrap_or_else(panicked));
+        let Pending { claim, request, current } = &waiting.request;
+        let answer = catch_panic(current.clone().scope(self.alone(claim, request))).await;
+        waiting.answer(answer.unwrap_or_else(|panicked| Err(Problem::internal().because(&panicked).into())));
     }
 
     async fn alone(&self, claim: &Claim, request: &O::Request) -> Answer<O> {
         let mut tx = self.db.begin().await?;
-        let known = self.operation.values(&mut tx, &[request]).await.and_then(only);
-        let known = match known.map(|value| (self.operation.response(&value), value)) {
+        let plan = self.operation.plan(&mut tx, &[request]).await.and_then(only);
+        let planned = match plan.map(|plan| (self.operation.response(&plan), plan)) {
             // PostgreSQL runs no other statement after one that has failed.
             Err(error) if tx.has_failed() => return Err(error),
-            known => known,
+            planned => planned,
         };
-        let response = known.as_ref().ok().map(|(response, _)| response);
+        let response = planned.as_ref().ok().map(|(response, _)| response);
         if let Some(replay) = claim.first_or_replay::<O::Error>(&mut tx, response).await? {
             return Ok(Outcome::Replayed(replay));
         }
-        let (answer, value) = known?;
-        self.operation.take_effect(&mut tx, &[(request, &value)]).await?;
+        let (answer, plan) = planned?;
+        self.operation.apply(&mut tx, &[(request, &plan)]).await?;
         tx.commit().await?;
         SIZES.observe(1.0);
-        Ok(Outcome::Done { value, answer })
+        Ok(Outcome::Done { value: plan, answer })
     }
 }
 
-/// The value of the only request.
-fn only<T, E: From<DbError>>(values: Vec<Result<T, E>>) -> Result<T, E> {
-    let missing = || Err(DbError::Contradiction("a request has no value".to_owned()).into());
-    values.into_iter().next().unwrap_or_else(missing)
+/// The plan of the only request.
+fn only<T, E: From<DbError>>(plans: Vec<Result<T, E>>) -> Result<T, E> {
+    let missing = || Err(DbError::Contradiction("a request has no plan".to_owned()).into());
+    plans.into_iter().next().unwrap_or_else(missing)
 }
 
 impl<O: Operation> Clone for GroupCommit<O> {

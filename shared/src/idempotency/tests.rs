@@ -242,10 +242,10 @@ struct Things {
 #[async_trait(?Send)]
 impl Operation for Things {
     type Request = Does;
-    type Value = Does;
+    type Plan = Does;
     type Error = Failed;
 
-    async fn values(&self, tx: &mut Tx, requests: &[&Does]) -> Values<Self> {
+    async fn plan(&self, tx: &mut Tx, requests: &[&Does]) -> Plans<Self> {
         if requests.contains(&&Does::FailInDatabase) {
             query("SELECT key FROM nowhere").fetch_all(tx).await?;
         }
@@ -260,7 +260,7 @@ impl Operation for Things {
         answer()
     }
 
-    async fn take_effect(&self, tx: &mut Tx, requests: &[(&Does, &Does)]) -> Result<(), Failed> {
+    async fn apply(&self, tx: &mut Tx, requests: &[(&Does, &Does)]) -> Result<(), Failed> {
         let stored = query("SELECT key FROM idempotency_keys WHERE answer IS NOT NULL");
         assert!(stored.fetch_optional(&mut *tx).await?.is_some(), "before the effect");
         self.count.fetch_add(1, Ordering::SeqCst);
@@ -388,7 +388,8 @@ async fn a_request_that_fails_or_is_repeated_does_not_fail_those_that_share_its_
 }
 
 #[actix_web::test]
-async fn a_request_whose_client_leaves_before_its_batch_does_not_run_and_later_runs_to_its_end() {
+async fn a_request_whose_client_leaves_before_its_batch_does_not_run_and_one_whose_client_leaves_later_does()
+{
     for db in databases().await {
         let (running, reached, go_on) = (Arc::new(Running::default()), Arc::default(), Arc::default());
         let things =

@@ -15,7 +15,7 @@ pub(super) use self::batches::MAX_EVENTS;
 use self::batches::WaitingEvents;
 use super::{Event, Upcast, dead_letters, tracing};
 use crate::db::{Db, DbError, Tx, query};
-use crate::panics::unless_panics;
+use crate::panics::catch_panic;
 use crate::trace::{Current, SpanContext, Traceparent};
 
 /// How long a handler may take. Then its event has failed, so that the events behind it are handled. A sender over HTTP
@@ -257,7 +257,7 @@ async fn bounded(handling: impl Future<Output = Result<(), HandleError>>) -> Res
 async fn rejected_on_panic(
     handling: impl Future<Output = Result<(), HandleError>>,
 ) -> Result<(), HandleError> {
-    let handled = unless_panics(handling).await;
+    let handled = catch_panic(handling).await;
     handled.unwrap_or_else(|panicked| Err(HandleError::Rejected(panicked.to_string())))
 }
 

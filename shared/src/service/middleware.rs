@@ -22,7 +22,7 @@ use super::conditional::unmodified;
 use super::connection::{Answering, Exchange, Scheme, prepare_body};
 use super::drain::{Drain, InFlight};
 use crate::http;
-use crate::panics::{Panicked, unless_panics};
+use crate::panics::{Panicked, catch_panic};
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::request::is_at_or_below;
 use crate::resilience::Deadline;
@@ -202,7 +202,7 @@ fn with_headers_for_pages(mut late: HttpResponse, response: &HttpResponse<BoxBod
 async fn internal_error_on_panic(
     answering: impl Future<Output = Result<ServiceResponse<BoxBody>, Error>>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let answered = unless_panics(answering).await;
+    let answered = catch_panic(answering).await;
     answered.unwrap_or_else(|panicked| Err(Problem::internal().because(&panicked).into()))
 }
 

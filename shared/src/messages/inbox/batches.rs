@@ -6,8 +6,7 @@
 //!                                      └── a row stays locked: after all others ──► answers
 //! ```
 //!
-//! An event does not wait if the last transaction has ended and had one event. After a transaction with several events,
-//! there is a [pause](CommitDelay), in which more events arrive.
+//! An event waits only while a transaction runs, or in the [pause](CommitDelay) after one with several events.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -30,7 +29,7 @@ const MAX_ALONE: usize = 4;
 
 #[allow(clippy::expect_used, reason = "registered once, under a unique name")]
 static SIZES: LazyLock<Histogram> = LazyLock::new(|| {
-    let help = "Events that one transaction of the inbox handled.";
+    let help = "Events in one batch of the inbox.";
     register_histogram!("inbox_batch_events", help, vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
         .expect("the name is unique")
 });
@@ -83,7 +82,7 @@ impl Inbox {
         current: Current,
     ) -> Handled {
         let handled = batching::call(self, ReceivedEvent { event, delivery, current }).await;
-        handled.unwrap_or(Err(HandleError::Retry))
+        handled.unwrap_or_else(|_| Err(HandleError::Retry))
     }
 
     async fn handle_batch(&self, mut batch: Vec<Waiting>) {
@@ -112,13 +111,13 @@ impl Inbox {
     /// Handles each event in its own transaction. Returns those whose rows stayed locked for longer than the
     /// [short](LockTimeout::Short) timeout.
     async fn handle_each(&self, batch: Vec<Waiting>, lock_timeout: LockTimeout) -> Vec<Waiting> {
-        let (locked, is_over) = (RefCell::new(Vec::<Waiting>::new()), Cell::new(false));
+        let (locked, gave_up) = (RefCell::new(Vec::<Waiting>::new()), Cell::new(false));
         let handle = async |waiting: Waiting| {
             let is_same = |locked: &Waiting| locked.request.event.subject == waiting.request.event.subject;
             if locked.borrow().iter().any(is_same) {
                 return locked.borrow_mut().push(waiting);
             }
-            let handled = match is_over.get() {
+            let handled = match gave_up.get() {
                 false => self.handle_with(lock_timeout, &waiting.request).await,
                 true => Err(HandleError::Retry),
             };
@@ -127,7 +126,7 @@ impl Inbox {
                     return locked.borrow_mut().push(waiting);
                 }
                 // The rest of the batch is given up: each event would wait until its timeout, one after the other.
-                (Err(HandleError::Db(DbError::Locked(_) | DbError::Unavailable(_))), _) => is_over.set(true),
+                (Err(HandleError::Db(DbError::Locked(_) | DbError::Unavailable(_))), _) => gave_up.set(true),
                 _ => {}
             }
             waiting.answer(handled);
