@@ -51,7 +51,9 @@ pub(crate) async fn place_order(
     // request (same idempotency key) gets its stored response even if the call fails, for example because user-service is
     // down.
     let outcome = match users.must_be_active(caller.id, &context).await {
-        Ok(()) => orders.once(claim, PlaceOrderInput { customer_id: caller.id, body: body.value, cause }).await?,
+        Ok(()) => {
+            orders.once(claim, PlaceOrderInput { customer_id: caller.id, body: body.value, cause }).await?
+        }
         Err(error) => orders.replay_or(claim, error).await?,
     };
     Ok(prefer_wait::respond(&orders.operation().store, outcome, created_response, wait, &context).await)
