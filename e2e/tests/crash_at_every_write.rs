@@ -31,7 +31,7 @@ const WRITES: [(&str, &[&str]); 2] = [
             "INSERT INTO idempotency_keys",
             "INSERT INTO orders",
             "INSERT INTO order_events",
-            "UPDATE stock SET on_hand",
+            "WITH wanted (product_id, quantity)",
             "INSERT INTO outbox",
             "UPDATE idempotency_keys",
             "UPDATE outbox SET sent_at",
