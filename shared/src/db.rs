@@ -50,7 +50,7 @@ pub use loader::Loader;
 #[cfg(test)]
 pub(crate) use prune::BATCH;
 pub use prune::Retention;
-pub use query::{Conn, Query, Row, placeholders, query};
+pub use query::{Conn, Query, Row, padded, placeholders, query};
 pub use value::{Column, Value, now};
 
 #[cfg(feature = "postgres")]
@@ -66,7 +66,7 @@ use span::TxSpan;
 use time::OffsetDateTime;
 
 use crate::metrics::Readings;
-use crate::trace::SpanContext;
+use crate::trace::{Current, SpanContext};
 
 /// Prepared statements that a connection keeps. Statements for 1 to 32 rows differ, so a service may have over a hundred.
 const PREPARED_STATEMENTS: usize = 500;
@@ -121,6 +121,17 @@ impl Db {
     /// other work. On SQLite the same as [`Db::begin`], after which nobody else has a lock.
     pub(crate) async fn begin_with_short_lock_timeout(&self) -> Result<Tx, DbError> {
         self.begin_with(Some(SHORT_LOCK_TIMEOUT)).await
+    }
+
+    /// The same, for work of several traces: the transaction is in the first, and linked to the others.
+    pub(crate) async fn begin_in(&self, mut traces: impl Iterator<Item = Current>) -> Result<Tx, DbError> {
+        let beginning = self.begin_with_short_lock_timeout();
+        let mut tx = match traces.next() {
+            Some(first) => first.scope(beginning).await?,
+            None => beginning.await?,
+        };
+        tx.link(traces.map(|current| current.context().clone()));
+        Ok(tx)
     }
 
     async fn begin_with(&self, lock_timeout: Option<Duration>) -> Result<Tx, DbError> {

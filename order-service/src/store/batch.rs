@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use shared::db::{DbError, DeferredWrite, Tx, placeholders, query};
+use shared::db::{DbError, DeferredWrite, Tx, padded, placeholders, query};
 use uuid::Uuid;
 
 use super::rows::{LockedOrder, bind_state};
@@ -53,9 +53,10 @@ impl DeferredWrite for Batch {
     async fn write(self: Box<Self>, tx: &mut Tx) -> Result<(), DbError> {
         let is_changed = |batched: &BatchedOrder| batched.latest.order.version() != batched.stored_version;
         let changed: Vec<_> = self.0.into_values().filter(is_changed).collect();
-        let Some(last) = changed.last() else { return Ok(()) };
-        // The last row is repeated, so that there are few different statements: a connection keeps a limited number prepared.
-        let rows = changed.len().next_power_of_two();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let rows = padded(&changed);
         let update = query(format!(
             "WITH new (id, stored_version, status, reason, version, updated_at, step, attempts, deadline, wake_at, \
                 last_error) AS (VALUES {}) \
@@ -63,10 +64,9 @@ impl DeferredWrite for Batch {
                 updated_at = new.updated_at, step = new.step, attempts = new.attempts, deadline = new.deadline, \
                 wake_at = new.wake_at, last_error = new.last_error \
              FROM new WHERE orders.id = new.id AND orders.version = new.stored_version",
-            placeholders(1, 11, rows)
+            placeholders(1, 11, rows.len())
         ));
-        let padded = changed.iter().chain(std::iter::repeat(last)).take(rows);
-        let update = padded.fold(update, |update, BatchedOrder { latest, stored_version }| {
+        let update = rows.into_iter().fold(update, |update, BatchedOrder { latest, stored_version }| {
             let update = update.bind(latest.order.id).bind(*stored_version);
             bind_state(update, &latest.order, &latest.saga)
         });

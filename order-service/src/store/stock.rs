@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use shared::db::{DbError, DeferredWrite, Tx, placeholders, query};
+use shared::db::{DbError, DeferredWrite, Tx, padded, placeholders, query};
 use uuid::Uuid;
 
 use super::{Store, rows};
@@ -46,6 +46,9 @@ pub(super) async fn reserve(tx: &mut Tx, lines: &[&Line]) -> Result<(), Error> {
     for line in lines {
         *quantities.entry(line.product_id).or_default() += line.quantity.get();
     }
+    if quantities.is_empty() {
+        return Ok(());
+    }
     let ids: Vec<_> = quantities.keys().copied().collect();
     if ids.len() > 1 && tx.locks_rows() {
         // In the order of the ids, so that two orders of the same products do not deadlock.
@@ -53,18 +56,16 @@ pub(super) async fn reserve(tx: &mut Tx, lines: &[&Line]) -> Result<(), Error> {
             query("SELECT 1 AS one FROM stock WHERE product_id = ANY($1) ORDER BY product_id FOR UPDATE");
         lock.bind(ids).fetch_all(&mut *tx).await?;
     }
-    let Some(last) = quantities.last_key_value() else { return Ok(()) };
-    // The last row is repeated, so that there are few different statements: a connection keeps a limited number prepared.
-    let rows = quantities.len().next_power_of_two();
+    let quantities: Vec<_> = quantities.into_iter().collect();
+    let rows = padded(&quantities);
     let update = query(format!(
         "WITH wanted (product_id, quantity) AS (VALUES {}) \
          UPDATE stock SET on_hand = on_hand - quantity, reserved = reserved + quantity \
          FROM wanted WHERE stock.product_id = wanted.product_id AND on_hand >= quantity \
          RETURNING stock.product_id",
-        placeholders(1, 2, rows)
+        placeholders(1, 2, rows.len())
     ));
-    let padded = quantities.iter().chain(std::iter::repeat(last)).take(rows);
-    let update = padded.fold(update, |update, (id, quantity)| update.bind(*id).bind(*quantity));
+    let update = rows.into_iter().fold(update, |update, (id, quantity)| update.bind(*id).bind(*quantity));
     let mut reserved = BTreeSet::new();
     for row in update.fetch_all(tx).await? {
         reserved.insert(row.get::<Uuid>("product_id")?);

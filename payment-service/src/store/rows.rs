@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shared::db::{Conn, Db, DbError, Query, Row, Tx, placeholders, query};
+use shared::db::{Conn, Db, DbError, Query, Row, Tx, padded, placeholders, query};
 use shared::request::Paging;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -82,9 +82,10 @@ pub(super) async fn update(
 /// Writes the columns that may change of several payments, if their rows still have the stored versions. Returns the number
 /// of updated rows.
 pub(super) async fn update_all(tx: &mut Tx, changed: &[ChangedPayment]) -> Result<u64, DbError> {
-    let Some(last) = changed.last() else { return Ok(0) };
-    // The last row is repeated, so that there are few different statements: a connection keeps a limited number prepared.
-    let rows = changed.len().next_power_of_two();
+    if changed.is_empty() {
+        return Ok(0);
+    }
+    let rows = padded(changed);
     let update = query(format!(
         "WITH new (refunded, refund_pending, refund_all, token, status, intent, decline_code, intended_at, attempts, \
             stuck, version, updated_at, due_at, traceparent, id, stored_version) AS (VALUES {}) \
@@ -94,14 +95,15 @@ pub(super) async fn update_all(tx: &mut Tx, changed: &[ChangedPayment]) -> Resul
             stuck = new.stuck, version = new.version, updated_at = new.updated_at, due_at = new.due_at, \
             traceparent = COALESCE(new.traceparent, payments.traceparent) \
          FROM new WHERE payments.id = new.id AND payments.version = new.stored_version",
-        placeholders(1, 16, rows)
+        placeholders(1, 16, rows.len())
     ));
-    let padded = changed.iter().chain(std::iter::repeat(last)).take(rows);
-    let update =
-        padded.fold(update, |update, ChangedPayment { latest, stored_version, due, traceparent }| {
+    let update = rows.into_iter().fold(
+        update,
+        |update, ChangedPayment { latest, stored_version, due, traceparent }| {
             let update = bind_changing(update, latest, *due).bind(traceparent.as_deref());
             update.bind(latest.id).bind(*stored_version)
-        });
+        },
+    );
     update.execute(tx).await
 }
 

@@ -30,7 +30,9 @@ pub(crate) trait Batched: 'static {
     fn queue(&self) -> &Queue<Self::Request, Self::Answer>;
 
     /// The pause between batches, if there is one.
-    fn delay(&self) -> Option<CommitDelay>;
+    fn delay(&self) -> Option<CommitDelay> {
+        None
+    }
 
     /// Answers each request. Those without an answer have failed.
     async fn run(&self, batch: Vec<Waiting<Self::Request, Self::Answer>>);

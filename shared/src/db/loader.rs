@@ -9,7 +9,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::batching::{self, Batched, Queue, Waiting};
-use super::{CommitDelay, Db, DbError, Row, query};
+use super::{Db, DbError, Row, query};
 
 /// The row, if there is one. Several reads may fail with the same error.
 type Answer = Result<Option<Arc<Row>>, Arc<DbError>>;
@@ -43,10 +43,6 @@ impl Batched for Reads {
 
     fn queue(&self) -> &Queue<Uuid, Answer> {
         &self.queue
-    }
-
-    fn delay(&self) -> Option<CommitDelay> {
-        None
     }
 
     /// One query for all reads. If it fails, all of them fail.

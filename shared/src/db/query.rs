@@ -59,6 +59,13 @@ pub fn placeholders(first: usize, columns: usize, rows: usize) -> String {
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
+/// The rows of a statement whose text depends on their number: the last is repeated, up to a power of two. So there are few
+/// different statements, and a connection keeps a limited number prepared. For updates, which may see a row twice.
+pub fn padded<T>(rows: &[T]) -> Vec<&T> {
+    let count = if rows.is_empty() { 0 } else { rows.len().next_power_of_two() };
+    rows.iter().chain(rows.last().into_iter().cycle()).take(count).collect()
+}
+
 #[derive(Debug)]
 pub enum Row {
     #[cfg(feature = "postgres")]

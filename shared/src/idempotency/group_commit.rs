@@ -18,7 +18,7 @@ use prometheus::{Histogram, register_histogram};
 
 use super::{Claim, Outcome, StoredResponse, claim_all};
 use crate::db::batching::{self, Batched, Queue};
-use crate::db::{CommitDelay, Db, DbError, Tx};
+use crate::db::{Db, DbError, Tx};
 use crate::panics::catch_panic;
 use crate::problem::Problem;
 use crate::trace::{Current, SpanContext};
@@ -56,7 +56,7 @@ pub trait Operation: Send + Sync + 'static {
 pub type Plans<O> =
     Result<Vec<Result<<O as Operation>::Plan, <O as Operation>::Error>>, <O as Operation>::Error>;
 
-/// Runs an operation at most once for each key. Clones share the transactions.
+/// Runs an operation at most once for each key.
 pub struct GroupCommit<O: Operation>(Arc<Group<O>>);
 
 struct Group<O: Operation> {
@@ -125,10 +125,6 @@ impl<O: Operation> Batched for Group<O> {
         &self.waiting
     }
 
-    fn delay(&self) -> Option<CommitDelay> {
-        None
-    }
-
     async fn run(&self, batch: Vec<Waiting<O>>) {
         let rest = if batch.len() > 1 { self.run_together(batch).await } else { batch };
         // At the same time, as if there were no batches. The pool limits the connections.
@@ -139,10 +135,8 @@ impl<O: Operation> Batched for Group<O> {
 impl<O: Operation> Group<O> {
     /// Returns the requests that need a transaction of their own.
     async fn run_together(&self, batch: Vec<Waiting<O>>) -> Vec<Waiting<O>> {
-        // The transaction is in the trace of the first request, and linked to the others.
-        let mut traces = batch.iter().map(|waiting| waiting.request.current.clone());
-        let Some(first) = traces.next() else { return batch };
-        let mut tx = match first.scope(self.db.begin_with_short_lock_timeout()).await {
+        let traces = batch.iter().map(|waiting| waiting.request.current.clone());
+        let tx = match self.db.begin_in(traces).await {
             Ok(tx) => tx,
             // None of them would get a connection: they have waited long enough.
             Err(error) => {
@@ -151,7 +145,6 @@ impl<O: Operation> Group<O> {
                 return Vec::new();
             }
         };
-        tx.link(traces.map(|current| current.context().clone()));
         let requests: Vec<_> = batch.iter().map(|waiting| &waiting.request).collect();
         let mut done = match catch_panic(self.together(tx, &requests)).await {
             Ok(Ok(done)) => done,
@@ -240,10 +233,4 @@ impl<O: Operation> Group<O> {
 fn only<T, E: From<DbError>>(plans: Vec<Result<T, E>>) -> Result<T, E> {
     let missing = || Err(DbError::Contradiction("a request has no plan".to_owned()).into());
     plans.into_iter().next().unwrap_or_else(missing)
-}
-
-impl<O: Operation> Clone for GroupCommit<O> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
 }

@@ -154,13 +154,8 @@ impl Inbox {
 
     /// Handles all events in one transaction. After an error, none has an effect.
     async fn handle_together(&self, batch: &[Waiting]) -> Result<Vec<Received>, HandleError> {
-        // The transaction is in the trace of the first event, and linked to the others.
-        let mut traces = batch.iter().map(|waiting| waiting.request.current.clone());
-        let mut tx = match traces.next() {
-            Some(first) => first.scope(self.db.begin_with_short_lock_timeout()).await?,
-            None => return Ok(Vec::new()),
-        };
-        tx.link(traces.map(|current| current.context().clone()));
+        let traces = batch.iter().map(|waiting| waiting.request.current.clone());
+        let mut tx = self.db.begin_in(traces).await?;
         let ids: BTreeSet<_> = batch.iter().map(|waiting| waiting.request.event.id).collect();
         let mut new = self.record_all(&mut tx, ids).await?;
         let events: Vec<_> = batch
