@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use actix_web::body::SizedStream;
 use actix_web::{HttpResponse, web};
+use futures_util::{StreamExt as _, stream};
 use shared::service::{HttpConfig, Service};
 use shared::testing::{eventually, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -33,6 +35,7 @@ fn service(config: HttpConfig) -> Service {
             .route("/large", web::get().to(async || HttpResponse::Ok().body(vec![b'x'; LARGE])))
             .route("/medium", web::get().to(async || HttpResponse::Ok().body(vec![b'x'; MEDIUM])))
             .route("/refused", web::post().to(async || HttpResponse::Unauthorized().body("no")))
+            .route("/answer-first", web::post().to(answer_first))
             .route("/body", web::post().to(async |body: web::Bytes| body));
     })
 }
@@ -41,6 +44,17 @@ fn service(config: HttpConfig) -> Service {
 async fn text() -> &'static str {
     tokio::time::sleep(Duration::from_millis(5)).await;
     "hello"
+}
+
+/// Answers before it has read the request.
+async fn answer_first(mut payload: web::Payload) -> HttpResponse {
+    let body = stream::once(async move {
+        while let Some(part) = payload.next().await {
+            part.unwrap();
+        }
+        Ok::<_, std::io::Error>(vec![b'x'; MEDIUM].into())
+    });
+    HttpResponse::Ok().body(SizedStream::new(MEDIUM as u64, Box::pin(body)))
 }
 
 fn start(service: Service) -> SocketAddr {
@@ -326,6 +340,20 @@ async fn an_early_response_to_an_upload_arrives_whole() {
     }
     let answered = rest(&mut client).await;
     assert!(answered.contains("missing_token"), "{answered:?}");
+}
+
+#[actix_web::test]
+async fn an_upload_goes_on_while_its_response_is_sent() {
+    let address = start(service(config()));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client
+        .write_all(b"POST /answer-first HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+    client.write_all(&vec![b'x'; 1_000_000]).await.unwrap();
+    let mut body = vec![0; MEDIUM];
+    client.read_exact(&mut body).await.unwrap();
 }
 
 #[actix_web::test]

@@ -21,7 +21,7 @@ use shared::tls::{PeerTls, Stream};
 use tokio::net::TcpStream;
 
 use super::body::{Receiving, ResponseBody};
-use super::pool::{Buffers, Connection, IdleConnections, ReplicaConnections};
+use super::pool::{Buffers, Connection, IdleConnections, READ_SIZE, ReplicaConnections};
 use super::sending::Sending;
 use super::wire::{Framing, Head, take_head};
 use super::{Headers, Request, Response, UpstreamError};
@@ -50,7 +50,7 @@ async fn connect(
         (opened, _) => opened.map(Stream::Plain),
     };
     match secured {
-        Ok(stream) => Ok(Connection::new(stream, buffers.take(), Alarm::default(), false)),
+        Ok(stream) => Ok(Connection::new(stream, buffers.clone(), Alarm::default(), false)),
         Err(error) if blames_peer(&error) => Err(UpstreamError::Unreachable(error)),
         Err(error) => Err(UpstreamError::Local(error)),
     }
@@ -103,7 +103,7 @@ impl Engine {
         replica: Rc<ReplicaConnections>,
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
-        let mut sending = Sending::new(request, self.pool.buffers().take())?;
+        let mut sending = Sending::new(request, self.pool.buffers().take(READ_SIZE))?;
         let began = Instant::now();
         // The time when the last byte was sent.
         let mut since = began;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix_web::web::{Buf as _, Bytes, BytesMut};
+use actix_web::web::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use shared::alarm::Alarm;
 use shared::tls::Stream;
@@ -22,12 +22,16 @@ use tokio_util::io::poll_read_buf;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections of a thread per replica: as many as the replica may have requests in flight.
 const MAX_IDLE: usize = 256;
-/// Bytes per read, and per read of a body that fills the buffer. With 32 KiB instead of 64 KiB, a response of 1 MiB
-/// costs about 10 % more processor time.
-const READ_SIZE: usize = 16 * 1024;
-const LARGE_READ_SIZE: usize = 64 * 1024;
-/// Buffers that are kept for the next requests.
+/// Bytes per read of a head, and size of its buffer.
+pub(super) const READ_SIZE: usize = 16 * 1024;
+/// Size of the buffer for the rest of a body that has filled the first one. The more bytes move at once, the less processor
+/// time each costs.
+const LARGE_BUFFER: usize = 112 * 1024;
+/// A buffer with less space than this is full.
+const MIN_READ: usize = 4 * 1024;
+/// Buffers that are kept for the next reads.
 const MAX_BUFFERS: usize = 256;
+const MAX_LARGE_BUFFERS: usize = 16;
 
 /// A connection and its read buffer.
 pub(super) struct Connection {
@@ -39,11 +43,12 @@ pub(super) struct Connection {
     has_received: bool,
     /// The last read has filled the buffer.
     is_full: bool,
+    buffers: Buffers,
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, read: BytesMut, alarm: Alarm, reused: bool) -> Self {
-        Self { stream, read, alarm, reused, has_received: false, is_full: false }
+    pub(super) fn new(stream: Stream, buffers: Buffers, alarm: Alarm, reused: bool) -> Self {
+        Self { stream, read: BytesMut::new(), alarm, reused, has_received: false, is_full: false, buffers }
     }
 
     /// Whether the connection was idle before this request, and the server has sent nothing since.
@@ -51,13 +56,29 @@ impl Connection {
         self.reused && !self.has_received
     }
 
-    /// Reads into the buffer; returns 0 if the server has closed the connection.
+    /// Reads into the buffer; returns 0 if the server has closed the connection. A connection that waits has no buffer,
+    /// unless it has unread bytes. So a few buffers serve all connections, and stay in the processor's cache.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.read.reserve(if self.is_full { LARGE_READ_SIZE } else { READ_SIZE });
-        let polled = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read);
-        if let Poll::Ready(Ok(read)) = polled {
-            self.has_received |= read > 0;
-            self.is_full = read >= READ_SIZE;
+        let size = if self.is_full { LARGE_BUFFER } else { READ_SIZE };
+        if self.read.capacity() - self.read.len() < MIN_READ {
+            let full = std::mem::take(&mut self.read);
+            if full.is_empty() {
+                self.buffers.put(full);
+                self.read = self.buffers.take(size);
+            } else {
+                self.read = self.buffers.take(LARGE_BUFFER);
+                self.read.extend_from_slice(&full);
+                self.buffers.put(full);
+            }
+        }
+        let polled = poll_read_buf(Pin::new(&mut self.stream), cx, &mut (&mut self.read).limit(size));
+        match polled {
+            Poll::Ready(Ok(read)) => {
+                self.has_received |= read > 0;
+                self.is_full = read >= READ_SIZE;
+            }
+            Poll::Pending if self.read.is_empty() => self.buffers.put(std::mem::take(&mut self.read)),
+            _ => {}
         }
         polled
     }
@@ -84,17 +105,38 @@ type Idle = (Stream, Alarm, Instant);
 
 /// Empty buffers, to be used again.
 #[derive(Clone, Default)]
-pub(super) struct Buffers(Rc<RefCell<Vec<BytesMut>>>);
+pub(super) struct Buffers(Rc<RefCell<Spare>>);
+
+#[derive(Default)]
+struct Spare {
+    small: Vec<BytesMut>,
+    /// Each has more than [`READ_SIZE`].
+    large: Vec<BytesMut>,
+}
 
 impl Buffers {
-    pub(super) fn take(&self) -> BytesMut {
-        self.0.borrow_mut().pop().unwrap_or_default()
+    /// An empty buffer with space for `size` bytes.
+    pub(super) fn take(&self, size: usize) -> BytesMut {
+        let mut spare = self.0.borrow_mut();
+        let stack = if size > READ_SIZE { &mut spare.large } else { &mut spare.small };
+        let mut buffer = stack.pop().unwrap_or_default();
+        buffer.reserve(size);
+        buffer
     }
 
-    fn put(&self, buffer: BytesMut) {
-        let mut buffers = self.0.borrow_mut();
-        if buffers.len() < MAX_BUFFERS {
-            buffers.push(buffer);
+    /// Keeps the memory of `buffer` that is not in use: all of it, if no part of its bytes is.
+    pub(super) fn put(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        let mut spare = self.0.borrow_mut();
+        let (stack, most) = if buffer.try_reclaim(READ_SIZE + 1) {
+            (&mut spare.large, MAX_LARGE_BUFFERS)
+        } else if buffer.try_reclaim(READ_SIZE) {
+            (&mut spare.small, MAX_BUFFERS)
+        } else {
+            return;
+        };
+        if stack.len() < most {
+            stack.push(buffer);
         }
     }
 }
@@ -141,7 +183,7 @@ impl ReplicaConnections {
                 return None;
             }
             if is_open(&mut stream) {
-                return Some(Connection::new(stream, self.buffers.take(), alarm, true));
+                return Some(Connection::new(stream, self.buffers.clone(), alarm, true));
             }
         }
         None
@@ -207,7 +249,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
-        let connection = Connection::new(Stream::Plain(stream), BytesMut::new(), Alarm::default(), false);
+        let connection = Connection::new(Stream::Plain(stream), Buffers::default(), Alarm::default(), false);
         pool.replica("used", now);
         pool.replica("left", now).give_back(connection, BytesMut::new());
         pool.replica("used", now + IDLE_TIMEOUT / 2);
@@ -216,5 +258,33 @@ mod tests {
         let closed = tokio::time::timeout(Duration::from_secs(5), server.read(&mut [0])).await;
         assert_eq!(closed.expect("it is closed").unwrap(), 0);
         assert!(!pool.by_replica.borrow().contains_key("left"));
+    }
+
+    #[test]
+    fn the_memory_of_a_buffer_is_used_again_unless_a_part_of_its_bytes_is_in_use() {
+        for size in [READ_SIZE, LARGE_BUFFER] {
+            let buffers = Buffers::default();
+            let mut first = buffers.take(size);
+            first.extend_from_slice(&vec![1; size]);
+            let (memory, part) = (first.as_ptr(), take(&mut first, size / 2));
+            buffers.put(first);
+            let mut second = buffers.take(size);
+            assert_ne!(second.as_ptr(), memory, "a part is in use");
+            drop(part);
+            second.extend_from_slice(&vec![2; size]);
+            let (memory, part) = (second.as_ptr(), take(&mut second, size));
+            drop(part);
+            buffers.put(second);
+            assert_eq!(buffers.take(size).as_ptr(), memory);
+        }
+    }
+
+    #[test]
+    fn few_large_buffers_are_kept() {
+        let buffers = Buffers::default();
+        let taken: Vec<_> = (0..2 * MAX_LARGE_BUFFERS).map(|_| buffers.take(LARGE_BUFFER)).collect();
+        taken.into_iter().for_each(|buffer| buffers.put(buffer));
+        assert_eq!(buffers.0.borrow().large.len(), MAX_LARGE_BUFFERS);
+        assert!(buffers.0.borrow().small.is_empty());
     }
 }

@@ -131,6 +131,10 @@ impl Sending {
                         let first = written.min(self.unwritten.len());
                         self.unwritten.advance(first);
                         self.part.advance(written - first);
+                        if self.part.is_empty() {
+                            // The client's connection can then use its memory for the next part.
+                            self.part = Bytes::new();
+                        }
                         (progress, self.unflushed) = (true, true);
                     }
                     Poll::Ready(Err(error)) => return self.broken(error).map(|()| progress),

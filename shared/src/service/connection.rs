@@ -7,8 +7,9 @@
 //! | A head that can be read in two ways gets 400, and the connection closes. | Request smuggling. |
 //! | The next request is not read before the response is written. | actix keeps one HEAD flag per connection: pipelined requests got wrong responses. |
 //! | After a request with `Connection: close` or `upgrade`, nothing is served. What comes is read and discarded for a moment ([`linger`]). | RFC 9112 §9.6. |
-//! | A client that waits for a 100 gets it when a handler reads the body ([`expect`]). | actix sends it before a handler can refuse the request. |
+//! | A client that waits for a 100 gets it when a handler reads the body ([`request_body`]). | actix sends it before a handler can refuse the request. |
 //! | What follows a request for a WebSocket is kept, and passed on only after a 101. | Request smuggling. |
+//! | A body is read [`MAX_UNREAD`] bytes ahead of its handler. | actix reads 128 KiB ahead. |
 //! | Bodies arrive, and responses are taken, with [`ClientLimits::min_rate`]. | A slow client holds memory and a replica. |
 //!
 //! ```text
@@ -17,19 +18,21 @@
 //! ```
 
 mod body; // where the body of a request ends
-mod expect; // asks for the body of a client that waits for a 100
+mod direct; // writes a large body of a response
 mod head; // what a head says of its connection and body
 mod http2; // the same for HTTP/2
 mod idle; // idle connections, to close some when there are too many
 mod linger; // closes without losing the response
 mod pace; // minimum rate of a transfer
 mod refusal; // the response to a request that actix never sees
+mod request_body; // asks for the body of a request, and bounds what is read of it
 
 pub use body::{Chunks, Malformed, Piece};
 
-pub(super) use expect::prepare as prepare_body;
+pub(super) use direct::MIN_SIZE as MIN_DIRECT_SIZE;
 pub(super) use http2::Http2;
 pub(super) use idle::IdleConnections;
+pub(super) use request_body::prepare as prepare_body;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -40,6 +43,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::web::{Buf as _, BytesMut};
 use actix_web::{HttpMessage as _, HttpRequest};
@@ -47,12 +51,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
-use self::body::Framing;
+use self::body::{Framing, OfBody};
+use self::direct::DirectBody;
 use self::head::{Head, Verdict};
 use self::idle::Place;
 use self::linger::Linger;
 use self::pace::Pace;
 use self::refusal::Refusal;
+use self::request_body::{MAX_UNREAD, SPARE};
 use crate::alarm::Alarm;
 use crate::problem::Problem;
 
@@ -69,6 +75,8 @@ pub struct ClientLimits {
     pub grace: Duration,
 }
 
+/// actix sends it before it calls a handler. The connection drops that one.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// How long a connection may stay without a request. Our own clients reuse connections that were idle for less than
 /// 30 s. So this side rarely closes a connection on which a client sends a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -83,6 +91,8 @@ pub struct Exchange {
     scheme: Scheme,
     /// Other requests use the connection meanwhile (HTTP/2).
     is_multiplexed: bool,
+    /// The number of requests so far, with the current one.
+    number: Cell<u64>,
     progress: Cell<Progress>,
     flushes: Cell<u64>,
     waits_for_flush: Cell<bool>,
@@ -90,7 +100,14 @@ pub struct Exchange {
     /// Whether to drop the `100 Continue` that actix writes by itself.
     drops_continue: Cell<bool>,
     awaits_continue: Cell<bool>,
+    /// How much of the request body actix has and the handler has not read; `None` if nobody will read it.
+    unread: Cell<Option<usize>>,
+    /// The handler has read the request to its end.
+    is_request_over: Cell<bool>,
     early: RefCell<Vec<u8>>,
+    /// The body of the response, if the connection writes it itself and has not begun.
+    direct: RefCell<Option<Box<DirectBody>>>,
+    is_direct: Cell<bool>,
     label: RefCell<Option<Arc<str>>>,
     is_last: Cell<bool>,
     is_slow: Cell<bool>,
@@ -119,7 +136,8 @@ enum Progress {
     Written,
 }
 
-/// Ends the exchange when it is dropped: with the body of the response, after its last part is encoded.
+/// Ends the exchange when it is dropped: with the body of the response, after its last part is encoded, or written
+/// directly.
 #[derive(Debug)]
 pub(super) struct Answering(Rc<Exchange>);
 
@@ -184,10 +202,23 @@ impl Exchange {
 
     /// Ready after the first flush that follows `mark`, a value of [`Exchange::flushes`]. actix discards encoded bytes when
     /// a body fails. A body waits here before it fails, so that the client gets the bytes that have arrived. With HTTP/2,
-    /// ready immediately.
+    /// and for a body that the connection writes itself, ready immediately.
     pub fn poll_flushed(&self, mark: u64) -> Poll<()> {
         self.waits_for_flush.set(true);
-        if self.is_multiplexed || self.flushes.get() > mark { Poll::Ready(()) } else { Poll::Pending }
+        let is_ready = self.is_multiplexed || self.is_direct.get() || self.flushes.get() > mark;
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether the connection can write the body of a response itself, in place of actix. Meanwhile, actix reads nothing. So
+    /// the handler must have read the whole request.
+    pub(super) fn can_send_directly(&self) -> bool {
+        !self.is_multiplexed && self.is_request_over.get()
+    }
+
+    /// The connection writes `body` after the head that actix writes next. The head announces `length`.
+    pub(super) fn send_directly(&self, body: BoxBody, length: u64) {
+        self.is_direct.set(true);
+        *self.direct.borrow_mut() = Some(Box::new(DirectBody::new(body, length)));
     }
 
     /// Sends an informational head, such as 103, before the response.
@@ -210,10 +241,47 @@ impl Exchange {
         awaits
     }
 
+    /// actix gets `bytes` more.
+    fn will_read(&self, bytes: usize) {
+        self.unread.set(self.unread.get().map(|unread| unread + bytes));
+    }
+
+    /// The handler has read `bytes` more.
+    fn has_read(&self, bytes: usize) {
+        let Some(unread) = self.unread.get() else { return };
+        let left = unread.saturating_sub(bytes);
+        let was_ahead = self.is_ahead();
+        self.unread.set(Some(left));
+        if was_ahead && !self.is_ahead() {
+            self.wake();
+        }
+    }
+
+    /// The handler will not read the rest: actix discards it.
+    fn discard_body(&self) {
+        let was_ahead = self.is_ahead();
+        self.unread.set(None);
+        if was_ahead {
+            self.wake();
+        }
+    }
+
+    /// Whether actix has enough for now.
+    fn is_ahead(&self) -> bool {
+        self.unread.get().is_some_and(|unread| unread >= MAX_UNREAD)
+    }
+
+    /// How many bytes to read into actix's buffer, which has `space` for more. If it then has enough, actix must not enlarge
+    /// it.
+    fn readable(&self, space: usize) -> u64 {
+        let is_enough = self.unread.get().unwrap_or_default() + space >= MAX_UNREAD + SPARE;
+        (if is_enough { space - SPARE } else { space }) as u64
+    }
+
     fn ask_for_body(&self) {
         // On HTTP/2, the task of the request sends it.
         if self.awaits_continue.take() && !self.is_multiplexed {
-            self.send_early(expect::CONTINUE);
+            self.send_early(CONTINUE);
         }
     }
 
@@ -225,6 +293,10 @@ impl Exchange {
 
     fn evict(&self) {
         self.is_evicted.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -266,6 +338,8 @@ pub(super) struct Connection<T> {
     receiving: Pace,
     sending: Pace,
     linger: Linger,
+    /// The body that the connection is writing itself.
+    direct: Option<Box<DirectBody>>,
 }
 
 enum State {
@@ -309,6 +383,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             receiving: Pace::new(limits.min_rate, limits.grace),
             sending: Pace::new(limits.min_rate, limits.grace),
             linger: Linger::default(),
+            direct: None,
         }
     }
 
@@ -323,12 +398,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             State::Head { .. } => self.judge(),
             State::Body(framing) => {
                 match framing.advance(&self.input) {
-                    Ok((length, over)) => {
+                    Ok(OfBody { length, data, is_over }) => {
                         self.cleared = length;
-                        if over {
+                        self.exchange.will_read(data);
+                        if is_over {
                             self.state = State::Response;
                         }
-                        length > 0 || over
+                        length > 0 || is_over
                     }
                     // It is unknown where the body ends: actix sees a body that breaks off.
                     Err(Malformed) => {
@@ -396,7 +472,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// Begins a request: actix gets its head.
     fn begin(&mut self, head: Head) {
         self.exchange.idle_since.set(None);
+        self.exchange.number.set(self.exchange.number.get() + 1);
         self.exchange.progress.set(Progress::Running);
+        self.exchange.is_direct.set(false);
+        self.exchange.unread.set((head.framing != Framing::None).then_some(0));
+        self.exchange.is_request_over.set(head.framing == Framing::None);
         self.has_body = head.framing != Framing::None;
         self.exchange.is_last.set(self.exchange.is_last() || head.is_last);
         self.rest_until = None;
@@ -436,29 +516,38 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.state = State::Refused(Refusal::new(problem, self.service, self.peer, is_head));
     }
 
-    /// Reads from the socket: a body of known length, or one whole head, straight to actix, everything else into
-    /// `input`.
+    /// Reads from the socket: a body of known length, or one whole head with a part of such a body, straight to actix,
+    /// everything else into `input`.
     fn poll_socket(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = out.filled().len();
         let read = match &mut self.state {
             State::Body(Framing::Length(left)) if self.input.is_empty() => {
-                self.io.set_limit(*left);
+                self.io.set_limit(self.exchange.readable(out.remaining()).min(*left));
                 or_end(ready!(Pin::new(&mut self.io).poll_read(cx, out)))?;
                 let read = out.filled().len() - before;
                 *left -= read as u64;
+                self.exchange.will_read(read);
                 if *left == 0 {
                     self.state = State::Response;
                 }
                 read
             }
             State::Head { .. } if self.input.is_empty() => {
-                self.io.set_limit(u64::MAX);
+                self.io.set_limit(self.exchange.readable(out.remaining()));
                 or_end(ready!(Pin::new(&mut self.io).poll_read(cx, out)))?;
                 let came = &out.filled()[before..];
                 let read = came.len();
                 match head::judge(came) {
-                    Verdict::Whole(head) if head.length == read && read <= self.limits.head_size => {
+                    Verdict::Whole(head) if head.length <= self.limits.head_size && head.ends_in(read) => {
+                        let of_body = read - head.length;
                         self.begin(head);
+                        self.exchange.will_read(of_body);
+                        if let State::Body(Framing::Length(left)) = &mut self.state {
+                            *left -= of_body as u64;
+                            if *left == 0 {
+                                self.state = State::Response;
+                            }
+                        }
                         return Poll::Ready(Ok(()));
                     }
                     _ => self.input.extend_from_slice(came),
@@ -501,6 +590,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes the body that actix does not write, if there is one; ready at its end.
+    fn poll_direct(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(direct) = &mut self.direct {
+            ready!(direct.poll(Pin::new(self.io.get_mut()), &mut self.sending, cx))?;
+            self.direct = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Ready when the client has been silent too long: it is then refused, or the input ends. Never ready while the
     /// response is sent.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -529,6 +627,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     }
 }
 
+impl<T> Drop for Connection<T> {
+    /// The body holds the exchange, which holds the body if the connection has not begun with it.
+    fn drop(&mut self) {
+        self.exchange.direct.take();
+    }
+}
+
 /// rustls reports an error if the client closes without close_notify. Here it is the end of the input: the framing
 /// detects a truncated body, and a running handler continues.
 fn or_end<R: Default>(read: io::Result<R>) -> io::Result<R> {
@@ -551,6 +656,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
             }
             if out.filled().len() > before {
                 return Poll::Ready(Ok(()));
+            }
+            if this.exchange.is_ahead() {
+                this.exchange.wake_with(cx.waker());
+                return Poll::Pending;
             }
             if let State::Refused(refusal) = &mut this.state {
                 return refusal.poll(this.io.get_mut(), cx).map(|()| Ok(()));
@@ -584,10 +693,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.exchange.drops_continue.take() && bytes.starts_with(expect::CONTINUE) {
-            return Poll::Ready(Ok(expect::CONTINUE.len()));
+        if this.exchange.drops_continue.take() && bytes.starts_with(CONTINUE) {
+            return Poll::Ready(Ok(CONTINUE.len()));
         }
         ready!(this.poll_early(cx))?;
+        if let Some(direct) = this.exchange.direct.take() {
+            this.direct = Some(direct);
+        }
+        if let Some(head) = this.direct.as_mut().and_then(|direct| direct.open_head()) {
+            head.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        ready!(this.poll_direct(cx))?;
         this.poll_send(cx, bytes)
     }
 
@@ -595,6 +712,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_early(cx))?;
+        ready!(this.poll_direct(cx))?;
         // TLS keeps bytes that the client does not take.
         match Pin::new(this.io.get_mut()).poll_flush(cx) {
             Poll::Ready(flushed) => this.sending.moved(flushed.map(|()| 0)?),
@@ -634,6 +752,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
 mod tests {
     use std::future::poll_fn;
 
+    use actix_web::body::BodyStream;
+    use actix_web::web::Bytes;
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
@@ -740,5 +860,134 @@ mod tests {
         let flushed = poll_fn(|cx| Pin::new(&mut connection).poll_flush(cx));
         let flushed = tokio::time::timeout(Duration::from_secs(60), flushed).await;
         assert_eq!(flushed.expect("it waits").unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// Takes all that is written, and records how much with each write.
+    #[derive(Default)]
+    struct Recorder {
+        writes: Vec<usize>,
+        bytes: Vec<u8>,
+    }
+
+    impl AsyncRead for Recorder {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Recorder {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            parts: &[io::IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let written = parts.iter().map(|part| part.len()).sum();
+            parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+            self.writes.push(written);
+            Poll::Ready(Ok(written))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A connection that has sent a head and a body of `parts`, which announces `length` bytes; and how that ended.
+    async fn after_direct(
+        parts: Vec<Result<Bytes, io::Error>>,
+        length: u64,
+    ) -> (Connection<Recorder>, io::Result<()>) {
+        let mut connection = connection(Recorder::default());
+        let body = BodyStream::new(futures_util::stream::iter(parts));
+        connection.exchange().send_directly(BoxBody::new(body), length);
+        connection.write_all(b"head ").await.unwrap();
+        assert!(connection.io.get_ref().writes.is_empty(), "the head waits for the body");
+        let flushed = connection.flush().await;
+        (connection, flushed)
+    }
+
+    #[tokio::test]
+    async fn a_head_is_written_together_with_the_first_part_of_a_large_body() {
+        let part = Bytes::from(vec![b'x'; 100_000]);
+        let (connection, flushed) = after_direct(vec![Ok(part.clone()), Ok(part)], 200_000).await;
+        flushed.unwrap();
+        assert_eq!(connection.io.get_ref().writes, [100_005, 100_000]);
+    }
+
+    #[tokio::test]
+    async fn a_client_gets_what_a_body_has_sent_before_it_fails_and_then_the_connection_ends() {
+        let failed = || Err(io::Error::other("the replica is gone"));
+        let part = || Ok(Bytes::from_static(b"body"));
+        for (parts, length) in [
+            (vec![part(), failed()], 8),
+            (vec![part()], 8), // shorter than announced
+            (vec![part(), Ok("longer".into())], 8),
+        ] {
+            let (connection, flushed) = after_direct(parts, length).await;
+            assert!(flushed.is_err());
+            assert_eq!(connection.io.get_ref().bytes, b"head body");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_never_begun_is_dropped_with_its_connection() {
+        let connection = connection(Recorder::default());
+        let exchange = connection.exchange();
+        let answering = Exchange::answering(exchange.clone());
+        let body = futures_util::stream::once(async move {
+            drop(answering);
+            Ok::<_, io::Error>(Bytes::new())
+        });
+        exchange.send_directly(BoxBody::new(BodyStream::new(Box::pin(body))), 1);
+        drop(connection);
+        assert_eq!(exchange.progress.get(), Progress::Answered);
+        assert_eq!(Rc::strong_count(&exchange), 1);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_at_most_64_kib_ahead_of_its_handler_and_without_a_limit_if_nobody_reads_it() {
+        const BODY: usize = 1 << 20;
+        let (mut client, server) = tokio::io::duplex(2 * BODY);
+        let mut connection = connection(server);
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![b'x'; BODY]).await.unwrap();
+        // As actix reads.
+        let mut buffer = BytesMut::with_capacity(8 * 1024);
+        let read = async |connection: &mut Connection<_>, buffer: &mut BytesMut| {
+            poll_fn(|cx| {
+                loop {
+                    let space = buffer.capacity() - buffer.len();
+                    if space < SPARE {
+                        buffer.reserve(8 * 1024 - space);
+                    }
+                    match poll_read_buf(Pin::new(&mut *connection), cx, buffer) {
+                        Poll::Ready(length) => assert_ne!(length.unwrap(), 0),
+                        Poll::Pending => return Poll::Ready(()),
+                    }
+                }
+            })
+            .await;
+        };
+        let mut total = 0;
+        for _ in 0..4 {
+            read(&mut connection, &mut buffer).await;
+            let part = buffer.split().freeze();
+            assert!((MAX_UNREAD..=64 * 1024).contains(&part.len()), "{}", part.len());
+            assert_eq!(buffer.capacity(), SPARE, "the buffer was enlarged");
+            total += part.len();
+            connection.exchange.has_read(part.len());
+        }
+        connection.exchange.discard_body();
+        read(&mut connection, &mut buffer).await;
+        assert_eq!(total + buffer.len(), head.len() + BODY);
     }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{self, Accept, Header as _, HeaderName, HeaderValue, Quality};
-use actix_web::http::{ConnectionType, StatusCode, Version};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError as _, web};
 use time::OffsetDateTime;
@@ -19,7 +19,7 @@ use uuid::Builder;
 
 use super::access_log::{LateLine, Line, LogFields, Seen, Sent, Unanswered};
 use super::conditional::unmodified;
-use super::connection::{Answering, Exchange, Scheme, prepare_body};
+use super::connection::{Answering, Exchange, MIN_DIRECT_SIZE, Scheme, prepare_body};
 use super::drain::{Drain, InFlight};
 use crate::http;
 use crate::panics::{Panicked, catch_panic};
@@ -159,15 +159,29 @@ async fn serve(
                 response.head_mut().no_chunking(true);
                 response.head_mut().set_connection_type(ConnectionType::Close);
             }
+            let length = direct_length(&request, &response);
+            let direct = exchange.clone().zip(length).filter(|(exchange, _)| exchange.can_send_directly());
             let client = exchange.filter(|_| is_event_stream(&response));
-            Ok(ServiceResponse::new(request, response).map_body(|_, body| Counted {
-                body,
-                client,
-                line: late_line,
-                current,
-                _in_flight: in_flight,
-                _answering: answering,
-            }))
+            let mut response = ServiceResponse::new(request, response).map_body(|_, body| {
+                BoxBody::new(Counted {
+                    body,
+                    client,
+                    line: late_line,
+                    current,
+                    _in_flight: in_flight,
+                    _answering: answering,
+                })
+            });
+            if let Some((exchange, length)) = direct {
+                response.headers_mut().remove(header::TRANSFER_ENCODING);
+                response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+                response.response_mut().head_mut().no_chunking(true);
+                response = response.map_body(|_, body| {
+                    exchange.send_directly(body, length);
+                    BoxBody::new(BodyStream::new(futures_util::stream::empty::<Result<_, Error>>()))
+                });
+            }
+            Ok(response)
         }
         Err(error) => {
             let response = late.unwrap_or_else(|| error.error_response());
@@ -344,6 +358,16 @@ fn is_json(response: &HttpResponse) -> bool {
 fn is_event_stream(response: &HttpResponse) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| http::is_event_stream(kind.as_bytes()))
+}
+
+/// The length of a body that the connection may write itself.
+fn direct_length(request: &HttpRequest, response: &HttpResponse) -> Option<u64> {
+    let BodySize::Sized(length) = response.body().size() else { return None };
+    let status = response.status();
+    let has_body = request.method() != Method::HEAD
+        && !(status.is_informational()
+            || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status));
+    Some(length).filter(|length| has_body && *length >= MIN_DIRECT_SIZE)
 }
 
 /// A body that counts as running until it has been sent.

@@ -16,24 +16,39 @@ pub(super) enum Framing {
     Chunked(Chunks),
 }
 
+/// The bytes of some input that belong to a body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OfBody {
+    pub(super) length: usize,
+    /// How many of these are data, and not the framing of chunks.
+    pub(super) data: usize,
+    /// The body ends with them.
+    pub(super) is_over: bool,
+}
+
 impl Framing {
-    /// How many bytes of `input` belong to the body, and whether it ends with them.
-    pub(super) fn advance(&mut self, input: &[u8]) -> Result<(usize, bool), Malformed> {
+    /// Finds the bytes at the beginning of `input` that belong to the body.
+    pub(super) fn advance(&mut self, input: &[u8]) -> Result<OfBody, Malformed> {
         match self {
-            Self::None => Ok((0, true)),
+            Self::None => Ok(OfBody { length: 0, data: 0, is_over: true }),
             Self::Length(left) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= here as u64;
-                Ok((here, *left == 0))
+                Ok(OfBody { length: here, data: here, is_over: *left == 0 })
             }
             Self::Chunked(chunks) => {
-                let mut at = 0;
+                let (mut at, mut data) = (0, 0);
                 loop {
-                    match chunks.next(&input[at..])? {
-                        Piece::Data(skip, length) => at += skip + length,
-                        Piece::Incomplete(skip) => return Ok((at + skip, false)),
-                        Piece::End(skip) => return Ok((at + skip, true)),
-                    }
+                    let (skip, is_over) = match chunks.next(&input[at..])? {
+                        Piece::Data(skip, length) => {
+                            at += skip + length;
+                            data += length;
+                            continue;
+                        }
+                        Piece::Incomplete(skip) => (skip, false),
+                        Piece::End(skip) => (skip, true),
+                    };
+                    return Ok(OfBody { length: at + skip, data, is_over });
                 }
             }
         }
@@ -188,11 +203,12 @@ mod tests {
 
     #[test]
     fn a_body_ends_where_its_framing_says_and_the_next_request_is_not_part_of_it() {
+        let of_body = |length, data, is_over| Ok(OfBody { length, data, is_over });
         let mut length = Framing::Length(5);
-        assert_eq!(length.advance(b"Wi"), Ok((2, false)));
-        assert_eq!(length.advance(b"ki!GET /"), Ok((3, true)));
+        assert_eq!(length.advance(b"Wi"), of_body(2, 2, false));
+        assert_eq!(length.advance(b"ki!GET /"), of_body(3, 3, true));
         let mut chunked = Framing::Chunked(Chunks::default());
-        assert_eq!(chunked.advance(b"4\r\nWi"), Ok((5, false)));
-        assert_eq!(chunked.advance(b"ki\r\n0\r\n\r\nGET /"), Ok((9, true)));
+        assert_eq!(chunked.advance(b"4\r\nWi"), of_body(5, 2, false));
+        assert_eq!(chunked.advance(b"ki\r\n0\r\n\r\nGET /"), of_body(9, 2, true));
     }
 }

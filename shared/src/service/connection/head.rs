@@ -27,6 +27,17 @@ pub(super) struct Head {
     pub(super) is_last: bool,
 }
 
+impl Head {
+    /// Whether the first `read` bytes are this head, and at most the body that it announces by its length.
+    pub(super) fn ends_in(&self, read: usize) -> bool {
+        let after = read.saturating_sub(self.length) as u64;
+        match self.framing {
+            Framing::Length(length) => after <= length,
+            Framing::None | Framing::Chunked(_) => after == 0,
+        }
+    }
+}
+
 /// Whether the head may end in `bytes[from..]`.
 pub(super) fn ends_after(bytes: &[u8], from: usize) -> bool {
     let new = &bytes[from.saturating_sub(3)..];
