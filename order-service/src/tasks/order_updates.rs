@@ -10,7 +10,7 @@ use shared::stop::Stop;
 use crate::store::Store;
 
 /// The pause after a new subscription or a change. After each query that finds no change, the pause doubles.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 /// The pause is at least this long for each order that has subscribers: then one query finds several changes.
 const PAUSE_PER_ORDER: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
@@ -54,6 +54,6 @@ mod tests {
     #[test]
     fn the_pause_grows_with_the_number_of_orders_that_have_subscribers() {
         let pauses = [0, 1, 10, 32, 1_000_000].map(|subscribed| shortest_pause(subscribed).as_millis());
-        assert_eq!(pauses, [20, 20, 20, 64, 400]);
+        assert_eq!(pauses, [5, 5, 20, 64, 400]);
     }
 }
