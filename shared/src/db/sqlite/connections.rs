@@ -283,7 +283,8 @@ mod tests {
         let first = db.begin().await.unwrap();
         assert!(other.begin().now_or_never().is_none(), "the file is locked");
         drop(first);
-        assert!(db.begin().now_or_never().is_none(), "the connection has a thread");
+        // The thread of the connection may answer immediately.
+        assert!((0..100).any(|_| db.begin().now_or_never().is_none()), "none was cancelled");
         other.begin().await.unwrap().commit().await.unwrap();
         db.begin().await.unwrap().commit().await.unwrap();
     }
