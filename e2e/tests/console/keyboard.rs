@@ -1,5 +1,8 @@
 //! The keyboard: `/` searches, `j` and `k` go through rows, Enter opens, Esc closes, `?` explains.
 
+use std::time::Duration;
+
+use e2e::eventually;
 use serde_json::json;
 
 use crate::{at_the_console, id, start, start_with};
@@ -101,7 +104,11 @@ async fn on_every_page_the_keyboard_searches_and_what_is_seen_first_is_reached_f
         (360, ["lab-map", "faults-list", "invariants"]),
     ] {
         browser.resize(width, 900).await;
-        assert_eq!(browser.run(&parts(".lab")).await, json!([expected, true]), "{width} px");
+        // The page moves its parts after the window has its size.
+        eventually(&format!("{expected:?} at {width} px"), Duration::from_secs(10), async || {
+            (browser.run(&parts(".lab")).await == json!([expected, true])).then_some(())
+        })
+        .await;
     }
     assert_eq!(browser.run(&parts("#bar")).await, json!([["name", "who", "pages"], true]));
     browser.open("/?route=orders").await;
