@@ -575,7 +575,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 self.sending.moved(*written.as_ref().unwrap_or(&0));
                 Poll::Ready(written)
             }
-            Poll::Pending => self.sending.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => self.sending.poll_timeout(cx),
         }
     }
 
@@ -717,7 +717,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         match Pin::new(this.io.get_mut()).poll_flush(cx) {
             Poll::Ready(flushed) => this.sending.moved(flushed.map(|()| 0)?),
             Poll::Pending => {
-                return this.sending.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                return this.sending.poll_timeout(cx);
             }
         }
         this.exchange.flushes.set(this.exchange.flushes.get() + 1);

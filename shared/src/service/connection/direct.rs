@@ -68,7 +68,7 @@ impl DirectBody {
             while !(self.head.is_empty() && self.part.is_empty()) {
                 let parts = [IoSlice::new(&self.head), IoSlice::new(&self.part)];
                 let Poll::Ready(written) = io.as_mut().poll_write_vectored(cx, &parts) else {
-                    return pace.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                    return pace.poll_timeout(cx);
                 };
                 let written = written?;
                 if written == 0 {
@@ -85,7 +85,7 @@ impl DirectBody {
                 Next::Pending => {
                     // TLS may have kept bytes.
                     let Poll::Ready(flushed) = io.as_mut().poll_flush(cx) else {
-                        return pace.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                        return pace.poll_timeout(cx);
                     };
                     pace.moved(flushed.map(|()| 0)?);
                     return self.failure.take().map_or(Poll::Pending, |failure| Poll::Ready(Err(failure)));

@@ -1,5 +1,6 @@
 //! The minimum rate of a transfer. Only the time in which this side waits for the client counts.
 
+use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -43,6 +44,11 @@ impl Pace {
         let since = *self.waits_since.get_or_insert_with(Instant::now);
         let earned = self.grace + Duration::from_secs(self.bytes / self.rate);
         self.alarm.poll(cx, since + earned.saturating_sub(self.waited).min(MAX_WAITS * self.grace))
+    }
+
+    /// As [`Pace::poll_late`], with the error that ends the transfer.
+    pub(super) fn poll_timeout<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

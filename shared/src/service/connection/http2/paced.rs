@@ -35,7 +35,7 @@ impl<T> Paced<T> {
                 Poll::Ready(Ok(moved))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.sending.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => self.sending.poll_timeout(cx),
         }
     }
 }
