@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -9,9 +11,10 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use async_trait::async_trait;
 use shared::balancer::{Health, Pool, Settings};
 use shared::client::{ATTEMPT_HEADER, ClientError, Context, ServiceClient, TokenSource};
-use shared::registry::Instance;
+use shared::registry::{Directory, Instance, Instances, Registry, RegistryError};
 use shared::resilience::Deadline;
 use shared::testing::{Keys, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -368,6 +371,32 @@ async fn a_call_waits_a_moment_for_the_first_replica() {
     let nobody = client_of(&Pool::new("b-service", Settings::default()));
     let unavailable = nobody.get("/").timeout(Duration::from_millis(50)).send().await;
     assert!(matches!(unavailable, Err(ClientError::Unavailable(_))));
+}
+
+/// Returns a dead replica at first, and `url` afterwards. It never reports a change.
+struct SilentRegistry {
+    url: Cell<String>,
+    next: String,
+}
+
+#[async_trait(?Send)]
+impl Registry for SilentRegistry {
+    async fn instances(&self, _: &str, seen: Option<&Instances>) -> Result<Instances, RegistryError> {
+        if seen.is_some() {
+            std::future::pending::<()>().await;
+        }
+        let instances = instances(&[&self.url.replace(self.next.clone())]);
+        Ok(Instances { instances, ..Instances::default() })
+    }
+}
+
+#[actix_web::test]
+async fn if_no_known_replica_is_reachable_a_call_asks_the_registry_for_new_ones() {
+    let (replica, (dead, _kept)) = (Replica::good().await, dead());
+    let registry = SilentRegistry { url: Cell::new(dead), next: replica.url.clone() };
+    let pool = Directory::new(Rc::new(registry), Settings::default()).watch("b-service");
+    pool.wait_until_available(&[], Duration::from_secs(10)).await;
+    assert_eq!(client_of(&pool).post("/").send().await.unwrap().status, StatusCode::OK);
 }
 
 #[actix_web::test]

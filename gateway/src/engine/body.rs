@@ -86,7 +86,7 @@ impl ResponseBody {
         self.left = Left::Nothing;
         let Some(Receiving { connection, sending, keep }) = self.receiving.take() else { return };
         if let Some(replica) = keep.filter(|_| sending.is_done()) {
-            replica.give_back(connection, sending.into_buffer());
+            replica.give_back(connection);
         }
     }
 
@@ -210,8 +210,6 @@ impl MessageBody for ResponseBody {
 mod tests {
     use std::future::poll_fn;
 
-    use actix_web::web::BytesMut;
-    use shared::alarm::Alarm;
     use shared::tls::Stream;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::{TcpListener, TcpStream};
@@ -225,7 +223,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let connection = Connection::new(Stream::Plain(stream), Buffers::default(), Alarm::default(), false);
+        let connection = Connection::new(Stream::Plain(stream), Buffers::default());
         let mut request = Request {
             head: Vec::new(),
             body: Body::None,
@@ -237,7 +235,7 @@ mod tests {
             upload_end: Instant::now(),
             end: Instant::now(),
         };
-        let sending = Sending::new(&mut request, BytesMut::new()).unwrap();
+        let sending = Sending::new(&mut request, &Buffers::default()).unwrap();
         (ResponseBody::new(Receiving { connection, sending, keep: None }, framing, size, None), server)
     }
 

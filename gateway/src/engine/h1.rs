@@ -15,13 +15,12 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::BodySize;
 use actix_web::http::StatusCode;
-use shared::alarm::Alarm;
 use shared::http::blames_peer;
 use shared::tls::{PeerTls, Stream};
 use tokio::net::TcpStream;
 
 use super::body::{Receiving, ResponseBody};
-use super::pool::{Buffers, Connection, IdleConnections, READ_SIZE, ReplicaConnections};
+use super::pool::{Buffers, Connection, IdleConnections, ReplicaConnections};
 use super::sending::Sending;
 use super::wire::{Framing, Head, take_head};
 use super::{Headers, Request, Response, UpstreamError};
@@ -50,7 +49,7 @@ async fn connect(
         (opened, _) => opened.map(Stream::Plain),
     };
     match secured {
-        Ok(stream) => Ok(Connection::new(stream, buffers.clone(), Alarm::default(), false)),
+        Ok(stream) => Ok(Connection::new(stream, buffers.clone())),
         Err(error) if blames_peer(&error) => Err(UpstreamError::Unreachable(error)),
         Err(error) => Err(UpstreamError::Local(error)),
     }
@@ -103,7 +102,7 @@ impl Engine {
         replica: Rc<ReplicaConnections>,
         request: &mut Request,
     ) -> Result<Response, UpstreamError> {
-        let mut sending = Sending::new(request, self.pool.buffers().take(READ_SIZE))?;
+        let mut sending = Sending::new(request, self.pool.buffers())?;
         let began = Instant::now();
         // The time when the last byte was sent.
         let mut since = began;

@@ -39,27 +39,31 @@ pub(super) struct Connection {
     pub(super) read: BytesMut,
     pub(super) alarm: Alarm,
     reused: bool,
-    /// Whether the server has sent a byte of its response. An informational head is one, too.
-    has_received: bool,
-    /// The last read has filled the buffer.
-    is_full: bool,
+    /// The bytes of the largest read of this response; 0 if the server has not sent a byte. An informational head is a
+    /// response, too.
+    largest_read: usize,
+    /// The same for the response before.
+    earlier_read: usize,
     buffers: Buffers,
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, buffers: Buffers, alarm: Alarm, reused: bool) -> Self {
-        Self { stream, read: BytesMut::new(), alarm, reused, has_received: false, is_full: false, buffers }
+    pub(super) fn new(stream: Stream, buffers: Buffers) -> Self {
+        let (read, alarm) = (BytesMut::new(), Alarm::default());
+        Self { stream, read, alarm, reused: false, largest_read: 0, earlier_read: 0, buffers }
     }
 
     /// Whether the connection was idle before this request, and the server has sent nothing since.
     pub(super) fn is_unanswered(&self) -> bool {
-        self.reused && !self.has_received
+        self.reused && self.largest_read == 0
     }
 
     /// Reads into the buffer; returns 0 if the server has closed the connection. A connection that waits has no buffer,
-    /// unless it has unread bytes. So a few buffers serve all connections, and stay in the processor's cache.
+    /// unless it has unread bytes. So a few buffers serve all connections, and stay in the processor's cache. After a large
+    /// response, the next one is read into a large buffer from its beginning.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let size = if self.is_full { LARGE_BUFFER } else { READ_SIZE };
+        let is_large = self.largest_read.max(self.earlier_read) >= READ_SIZE;
+        let size = if is_large { LARGE_BUFFER } else { READ_SIZE };
         if self.read.capacity() - self.read.len() < MIN_READ {
             let full = std::mem::take(&mut self.read);
             if full.is_empty() {
@@ -73,10 +77,7 @@ impl Connection {
         }
         let polled = poll_read_buf(Pin::new(&mut self.stream), cx, &mut (&mut self.read).limit(size));
         match polled {
-            Poll::Ready(Ok(read)) => {
-                self.has_received |= read > 0;
-                self.is_full = read >= READ_SIZE;
-            }
+            Poll::Ready(Ok(read)) => self.largest_read = self.largest_read.max(read),
             Poll::Pending if self.read.is_empty() => self.buffers.put(std::mem::take(&mut self.read)),
             _ => {}
         }
@@ -100,8 +101,13 @@ pub(super) struct ReplicaConnections {
     buffers: Buffers,
 }
 
-/// A connection, and the time when it became idle.
-type Idle = (Stream, Alarm, Instant);
+struct Idle {
+    stream: Stream,
+    alarm: Alarm,
+    since: Instant,
+    /// See [`Connection::largest_read`].
+    largest_read: usize,
+}
 
 /// Empty buffers, to be used again.
 #[derive(Clone, Default)]
@@ -176,23 +182,23 @@ impl ReplicaConnections {
     /// Takes the most recently used connection that is still open.
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some((mut stream, alarm, since)) = idle.pop_back() {
+        while let Some(Idle { mut stream, alarm, since, largest_read }) = idle.pop_back() {
             if since.elapsed() >= IDLE_TIMEOUT {
                 // All others have been idle for longer.
                 idle.clear();
                 return None;
             }
             if is_open(&mut stream) {
-                return Some(Connection::new(stream, self.buffers.clone(), alarm, true));
+                let new = Connection::new(stream, self.buffers.clone());
+                return Some(Connection { alarm, reused: true, earlier_read: largest_read, ..new });
             }
         }
         None
     }
 
-    /// Keeps a connection for reuse, and the empty buffer in which its request was.
-    pub(super) fn give_back(&self, connection: Connection, sent: BytesMut) {
-        let Connection { stream, read, alarm, .. } = connection;
-        self.buffers.put(sent);
+    /// Keeps a connection for reuse.
+    pub(super) fn give_back(&self, connection: Connection) {
+        let Connection { stream, read, alarm, largest_read, .. } = connection;
         // Bytes after the end of the response: the connection is not safe to reuse.
         if !read.is_empty() {
             return;
@@ -202,14 +208,14 @@ impl ReplicaConnections {
         self.close_expired(now);
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
-            idle.push_back((stream, alarm, now));
+            idle.push_back(Idle { stream, alarm, since: now, largest_read });
         }
     }
 
     fn close_expired(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         // The connections that were idle longest are at the front.
-        while idle.front().is_some_and(|(.., since)| now.saturating_duration_since(*since) >= IDLE_TIMEOUT) {
+        while idle.front().is_some_and(|idle| now.saturating_duration_since(idle.since) >= IDLE_TIMEOUT) {
             idle.pop_front();
         }
     }
@@ -222,13 +228,13 @@ fn is_open(stream: &mut Stream) -> bool {
     unconstrained(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut read))).now_or_never().is_none()
 }
 
-/// The most bytes that are copied out of a read buffer. A larger part shares the buffer's memory, so that the next read
-/// needs a new buffer.
+/// A part of at most this many bytes, or of less than a quarter of its buffer, is copied out of the buffer. A larger part
+/// shares the buffer's memory, so that the next read needs a new buffer.
 const MAX_COPY: usize = 4 * 1024;
 
 /// Takes the first `length` bytes of a read buffer.
 pub(super) fn take(read: &mut BytesMut, length: usize) -> Bytes {
-    if length > MAX_COPY {
+    if length > MAX_COPY.max(read.capacity() / 4) {
         return read.split_to(length).freeze();
     }
     let taken = Bytes::copy_from_slice(&read[..length]);
@@ -238,7 +244,7 @@ pub(super) fn take(read: &mut BytesMut, length: usize) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -249,9 +255,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
-        let connection = Connection::new(Stream::Plain(stream), Buffers::default(), Alarm::default(), false);
+        let connection = Connection::new(Stream::Plain(stream), Buffers::default());
         pool.replica("used", now);
-        pool.replica("left", now).give_back(connection, BytesMut::new());
+        pool.replica("left", now).give_back(connection);
         pool.replica("used", now + IDLE_TIMEOUT / 2);
         assert_eq!(pool.by_replica.borrow().len(), 2, "the connection may still be used");
         pool.replica("used", now + 2 * IDLE_TIMEOUT);
@@ -277,6 +283,39 @@ mod tests {
             buffers.put(second);
             assert_eq!(buffers.take(size).as_ptr(), memory);
         }
+    }
+
+    #[tokio::test]
+    async fn after_a_large_response_the_next_one_is_read_into_a_large_buffer() {
+        const LENGTH: usize = 4 * READ_SIZE;
+        let (pool, now) = (IdleConnections::default(), Instant::now());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let mut connection = Connection::new(Stream::Plain(stream), Buffers::default());
+        for (is_large, sends) in [(false, LENGTH), (true, 1), (false, 1)] {
+            server.write_all(&vec![b'x'; sends]).await.unwrap();
+            let mut read = 0;
+            while read < sends {
+                let next = poll_fn(|cx| connection.poll_read(cx)).await.unwrap();
+                let capacity = connection.read.capacity();
+                assert!(read > 0 || (capacity >= LARGE_BUFFER) == is_large, "{sends}: {capacity}");
+                read += next;
+                connection.read.clear();
+            }
+            pool.replica("a", now).give_back(connection);
+            connection = pool.replica("a", now).take().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_small_part_does_not_keep_a_large_buffer() {
+        let mut read = Buffers::default().take(LARGE_BUFFER);
+        read.extend_from_slice(&[1; LARGE_BUFFER]);
+        let (memory, [small, large]) =
+            (read.as_ptr(), [20 * 1024, 40 * 1024].map(|part| take(&mut read, part)));
+        assert_ne!(small.as_ptr(), memory);
+        assert_eq!(large.as_ptr(), memory.wrapping_add(small.len()));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use futures_util::Stream as _;
 use shared::tls::Stream;
 use tokio::io::AsyncWrite as _;
 
+use super::pool::{Buffers, READ_SIZE};
 use super::{Body, Request, UpstreamError};
 
 /// The unsent rest of a request.
@@ -26,13 +27,15 @@ pub(super) struct Sending {
     left: Option<u64>,
     /// How long the payload waits for a 100 of the server.
     held_until: Option<Instant>,
+    buffers: Buffers,
 }
 
 /// A server that knows nothing of `Expect` waits for the body.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Sending {
-    pub(super) fn new(request: &mut Request, mut unwritten: BytesMut) -> Result<Self, UpstreamError> {
+    pub(super) fn new(request: &mut Request, buffers: &Buffers) -> Result<Self, UpstreamError> {
+        let mut unwritten = buffers.take(READ_SIZE);
         unwritten.extend_from_slice(&request.head);
         let mut sending = Self {
             unwritten,
@@ -41,6 +44,7 @@ impl Sending {
             payload: None,
             left: None,
             held_until: None,
+            buffers: buffers.clone(),
         };
         if request.awaits_continue && matches!(request.body, Body::Streaming(..)) {
             sending.text("expect: 100-continue\r\n");
@@ -86,11 +90,6 @@ impl Sending {
 
     fn is_written(&self) -> bool {
         !self.has_bytes() && !self.unflushed
-    }
-
-    /// The empty buffer, for the next request.
-    pub(super) fn into_buffer(self) -> BytesMut {
-        self.unwritten
     }
 
     /// Whether all bytes received from the client have been written, and more must come.
@@ -140,6 +139,10 @@ impl Sending {
                     Poll::Ready(Err(error)) => return self.broken(error).map(|()| progress),
                     Poll::Pending => return Ok(progress),
                 }
+            }
+            if self.payload.is_none() && self.unwritten.capacity() > 0 {
+                // While the request waits for its response, other requests use the buffer.
+                self.buffers.put(std::mem::take(&mut self.unwritten));
             }
             if self.unflushed {
                 match Pin::new(&mut *stream).poll_flush(cx) {
@@ -231,7 +234,7 @@ mod tests {
             upload_end: now,
             end: now,
         };
-        let sending = Sending::new(&mut request, BytesMut::new());
+        let sending = Sending::new(&mut request, &Buffers::default());
         assert!(matches!(sending, Err(UpstreamError::Client(PayloadError::Incomplete(None)))));
     }
 }

@@ -42,14 +42,16 @@ pub struct Pool {
     peer_tls: Option<PeerTls>,
     members: Mutex<Members>,
     changed: Notify,
+    refresh: Notify,
 }
 
 impl Pool {
     /// A pool without replicas.
     pub fn new(service: &str, settings: Settings) -> Arc<Self> {
         let peer_tls = settings.tls.as_ref().map(|tls| tls.peer(service));
-        let (service, members, changed) = (service.to_owned(), Mutex::default(), Notify::new());
-        Arc::new(Self { service, settings, peer_tls, members, changed })
+        let (service, members) = (service.to_owned(), Mutex::default());
+        let (changed, refresh) = (Notify::new(), Notify::new());
+        Arc::new(Self { service, settings, peer_tls, members, changed, refresh })
     }
 
     pub fn service(&self) -> &str {
@@ -137,14 +139,21 @@ impl Pool {
         self.lock_members().all().any(ReplicaState::is_available)
     }
 
-    /// Waits until [`Self::is_available`], for at most `timeout`.
-    pub async fn wait_until_available(&self, timeout: Duration) {
+    /// Waits until a replica that is not one of `excluded` is available, for at most `timeout`. If there is none yet,
+    /// the directory queries the registry immediately, because new replicas may have registered since its last query.
+    pub async fn wait_until_available(&self, excluded: &[ReplicaKey], timeout: Duration) {
+        let is_available =
+            || self.lock_members().all().any(|one| one.is_available() && !excluded.contains(&one.key));
+        if is_available() {
+            return;
+        }
+        self.refresh.notify_one();
         let available = async {
             loop {
                 let changed = self.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if self.is_available() {
+                if is_available() {
                     return;
                 }
                 changed.await;
@@ -152,6 +161,11 @@ impl Pool {
         };
         // A timeout is not an error here: the caller then calls `pick`, which returns `PickError`.
         tokio::time::timeout(timeout, available).await.unwrap_or_default();
+    }
+
+    /// Waits until [`Self::wait_until_available`] asks for a query of the registry.
+    pub async fn refresh_requested(&self) {
+        self.refresh.notified().await;
     }
 
     /// Picks a replica for the next request, never one of `excluded`. `affinity` is the key for consistent

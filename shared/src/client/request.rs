@@ -19,7 +19,7 @@ use crate::trace::{Recording, SpanKind};
 /// Total time of a call, including retries.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call waits for a replica to register. All services start at the same time, so the first calls may be
-/// early.
+/// early, or know only some of the replicas.
 const REPLICA_WAIT: Duration = Duration::from_secs(1);
 
 /// Builder of one call.
@@ -132,10 +132,7 @@ impl<'a> RequestBuilder<'a> {
 
     async fn attempts(self, end: Instant) -> Result<Response, ClientError> {
         let client = self.client;
-        client
-            .pool
-            .wait_until_available(REPLICA_WAIT.min(end.saturating_duration_since(Instant::now())))
-            .await;
+        self.wait_for_replica(&[], end).await;
         client.budget.record_request(Instant::now());
         let request = Request {
             idempotent: self.idempotent,
@@ -145,7 +142,13 @@ impl<'a> RequestBuilder<'a> {
         let (mut attempts, mut tried, mut unreachable) = (Attempts::default(), Vec::new(), Vec::new());
         let mut last = None;
         loop {
-            let picked = self.pick(&tried, &unreachable)?;
+            let picked = match self.pick(&tried, &unreachable) {
+                Err(ClientError::Unavailable(_)) if last.is_some() => {
+                    self.wait_for_replica(&unreachable, end).await;
+                    self.pick(&tried, &unreachable)?
+                }
+                picked => picked?,
+            };
             let key = picked.key();
             tried.push(key);
             let (result, failure) = self.attempt(picked, end, &attempts, last).await;
@@ -158,6 +161,12 @@ impl<'a> RequestBuilder<'a> {
                 return result;
             }
         }
+    }
+
+    /// Waits for a replica that is not one of `excluded`, for at most [`REPLICA_WAIT`].
+    async fn wait_for_replica(&self, excluded: &[ReplicaKey], end: Instant) {
+        let left = end.saturating_duration_since(Instant::now());
+        self.client.pool.wait_until_available(excluded, REPLICA_WAIT.min(left)).await;
     }
 
     /// Picks a replica that was not tried yet. If there is none, picks a tried replica that was reachable.

@@ -6,11 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::MissedTickBehavior;
+
 use super::{Instance, LEASE, Registry};
 use crate::balancer::{Pool, Settings};
 use crate::resilience::Backoff;
 
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
+/// The shortest time between two queries that pools ask for.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One pool for each watched service, updated in the background. Used on the main thread; all threads share
 /// the pools.
@@ -38,12 +42,23 @@ impl Directory {
     }
 }
 
-/// While the registry is unavailable, the pool keeps the last known replicas.
+/// While the registry is unavailable, the pool keeps the last known replicas. A pool without an available replica does
+/// not wait for the registry to report a change.
 async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
     let (mut seen, mut known) = (None, Known::default());
     let mut failures = 0;
+    let mut refresh = tokio::time::interval(REFRESH_INTERVAL);
+    refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut refresh_requested = async || {
+        pool.refresh_requested().await;
+        refresh.tick().await;
+    };
     loop {
-        match registry.instances(pool.service(), seen.as_ref()).await {
+        let found = tokio::select! {
+            found = registry.instances(pool.service(), seen.as_ref()) => found,
+            () = refresh_requested() => registry.instances(pool.service(), None).await,
+        };
+        match found {
             Ok(found) => {
                 failures = 0;
                 let now = Instant::now();
