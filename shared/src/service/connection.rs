@@ -988,6 +988,9 @@ mod tests {
         let mut total = 0;
         for _ in 0..8 {
             read(&mut connection, &mut buffer).await;
+            if total == 0 {
+                buffer.advance(head.len());
+            }
             let part = buffer.split().freeze();
             assert!((MAX_UNREAD..BUFFER).contains(&part.len()), "{}", part.len());
             total += part.len();
@@ -999,6 +1002,6 @@ mod tests {
         }
         connection.exchange.discard_body();
         read(&mut connection, &mut buffer).await;
-        assert_eq!(total + buffer.len(), head.len() + BODY);
+        assert_eq!(total + buffer.len(), BODY);
     }
 }
