@@ -373,10 +373,11 @@ async fn a_call_waits_a_moment_for_the_first_replica() {
     assert!(matches!(unavailable, Err(ClientError::Unavailable(_))));
 }
 
-/// Returns a dead replica at first, and `url` afterwards. It never reports a change.
+/// Returns `first` to its first query, and `then` to the others. It never reports a change.
 struct SilentRegistry {
-    url: Cell<String>,
-    next: String,
+    first: Vec<Instance>,
+    then: Vec<Instance>,
+    queries: Cell<usize>,
 }
 
 #[async_trait(?Send)]
@@ -385,18 +386,34 @@ impl Registry for SilentRegistry {
         if seen.is_some() {
             std::future::pending::<()>().await;
         }
-        let instances = instances(&[&self.url.replace(self.next.clone())]);
-        Ok(Instances { instances, ..Instances::default() })
+        let instances = if self.queries.get() == 0 { &self.first } else { &self.then };
+        self.queries.set(self.queries.get() + 1);
+        Ok(Instances { instances: instances.clone(), ..Instances::default() })
     }
+}
+
+/// Calls a service whose replicas are first `first`. Also returns the number of queries to the registry.
+async fn call_through_registry(first: &[&str], then: &[&str]) -> (Result<StatusCode, ClientError>, usize) {
+    let (first, then) = (instances(first), instances(then));
+    let registry = Rc::new(SilentRegistry { first, then, queries: Cell::default() });
+    let pool = Directory::new(registry.clone(), Settings::default()).watch("b-service");
+    pool.wait_until_available(Duration::from_secs(10)).await;
+    let answer = client_of(&pool).post("/").send().await;
+    (answer.map(|answer| answer.status), registry.queries.get())
 }
 
 #[actix_web::test]
 async fn if_no_known_replica_is_reachable_a_call_asks_the_registry_for_new_ones() {
-    let (replica, (dead, _kept)) = (Replica::good().await, dead());
-    let registry = SilentRegistry { url: Cell::new(dead), next: replica.url.clone() };
-    let pool = Directory::new(Rc::new(registry), Settings::default()).watch("b-service");
-    pool.wait_until_available(&[], Duration::from_secs(10)).await;
-    assert_eq!(client_of(&pool).post("/").send().await.unwrap().status, StatusCode::OK);
+    let (replica, dead) = (Replica::good().await, [dead(), dead(), dead(), dead()]);
+    let dead: Vec<_> = dead.iter().map(|(url, _kept)| url.as_str()).collect();
+    for known in [1, 2, 3] {
+        let (answer, queries) = call_through_registry(&dead[..known], &[&replica.url]).await;
+        assert_eq!((answer.unwrap(), queries), (StatusCode::OK, 2), "{known}");
+    }
+    let began = Instant::now();
+    let (answer, queries) = call_through_registry(&dead[..1], &dead[..1]).await;
+    assert!(matches!(answer, Err(ClientError::Unavailable(_))) && queries == 2);
+    assert!(began.elapsed() < Duration::from_secs(1), "it waits although the registry has answered");
 }
 
 #[actix_web::test]

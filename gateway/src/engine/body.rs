@@ -97,7 +97,10 @@ impl ResponseBody {
         match &mut self.left {
             Left::Nothing => Ok(None),
             _ if read.is_empty() => Ok(None),
-            Left::UntilClose => Ok(Some(read.split().freeze())),
+            Left::UntilClose => {
+                let here = read.len();
+                Ok(Some(take(read, here)))
+            }
             Left::Bytes(left) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
                 *left -= here as u64;

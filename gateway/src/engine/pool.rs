@@ -22,10 +22,10 @@ use tokio_util::io::poll_read_buf;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections of a thread per replica: as many as the replica may have requests in flight.
 const MAX_IDLE: usize = 256;
-/// Bytes per read of a head, and size of its buffer.
+/// Size of the buffer for a head, and the most bytes that one read puts there.
 pub(super) const READ_SIZE: usize = 16 * 1024;
-/// Size of the buffer for the rest of a body that has filled the first one. The more bytes move at once, the less processor
-/// time each costs.
+/// Size of the buffer after a read that has filled the first one. The more bytes move at once, the less processor time each
+/// costs.
 const LARGE_BUFFER: usize = 112 * 1024;
 /// A buffer with less space than this is full.
 const MIN_READ: usize = 4 * 1024;
@@ -228,8 +228,8 @@ fn is_open(stream: &mut Stream) -> bool {
     unconstrained(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut read))).now_or_never().is_none()
 }
 
-/// A part of at most this many bytes, or of less than a quarter of its buffer, is copied out of the buffer. A larger part
-/// shares the buffer's memory, so that the next read needs a new buffer.
+/// A part of at most this many bytes, or of a quarter of what is left of its buffer, is copied out of the buffer. A larger
+/// part shares the buffer's memory, so that the next read needs a new buffer.
 const MAX_COPY: usize = 4 * 1024;
 
 /// Takes the first `length` bytes of a read buffer.

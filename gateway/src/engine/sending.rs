@@ -140,8 +140,8 @@ impl Sending {
                     Poll::Pending => return Ok(progress),
                 }
             }
-            if self.payload.is_none() && self.unwritten.capacity() > 0 {
-                // While the request waits for its response, other requests use the buffer.
+            if (self.payload.is_none() || self.left.is_some()) && self.unwritten.capacity() > 0 {
+                // Only chunks need it again. While this request waits, other requests use the buffer.
                 self.buffers.put(std::mem::take(&mut self.unwritten));
             }
             if self.unflushed {
@@ -218,14 +218,17 @@ fn is_closed(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
 
-    #[test]
-    fn a_request_is_not_sent_again_without_the_body_that_an_earlier_attempt_has_consumed() {
+    fn request(body: Body) -> Request {
         let now = Instant::now();
-        let mut request = Request {
+        Request {
             head: b"POST / HTTP/1.1\r\n".to_vec(),
-            body: Body::Gone,
+            body,
             is_upgrade: false,
             is_head: false,
             awaits_continue: false,
@@ -233,8 +236,27 @@ mod tests {
             client: None,
             upload_end: now,
             end: now,
-        };
-        let sending = Sending::new(&mut request, &Buffers::default());
+        }
+    }
+
+    #[test]
+    fn a_request_is_not_sent_again_without_the_body_that_an_earlier_attempt_has_consumed() {
+        let sending = Sending::new(&mut request(Body::Gone), &Buffers::default());
         assert!(matches!(sending, Err(UpstreamError::Client(PayloadError::Incomplete(None)))));
+    }
+
+    #[tokio::test]
+    async fn while_a_request_waits_for_its_response_another_one_uses_the_buffer_of_its_head() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut request, buffers) = (request(Body::None), Buffers::default());
+        let buffer = buffers.take(READ_SIZE);
+        let memory = buffer.as_ptr();
+        buffers.put(buffer);
+        let mut sending = Sending::new(&mut request, &buffers).unwrap();
+        assert_ne!(buffers.take(READ_SIZE).as_ptr(), memory);
+        let mut stream = Stream::Plain(stream);
+        assert!(poll_fn(|cx| Poll::Ready(sending.poll(&mut stream, cx))).await.unwrap());
+        assert_eq!(buffers.take(READ_SIZE).as_ptr(), memory);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::Instance;
 use super::members::{HealthSource, Members, PickError};
@@ -43,6 +43,8 @@ pub struct Pool {
     members: Mutex<Members>,
     changed: Notify,
     refresh: Notify,
+    /// The callers of [`Pool::refresh`].
+    refreshes: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
 impl Pool {
@@ -50,8 +52,8 @@ impl Pool {
     pub fn new(service: &str, settings: Settings) -> Arc<Self> {
         let peer_tls = settings.tls.as_ref().map(|tls| tls.peer(service));
         let (service, members) = (service.to_owned(), Mutex::default());
-        let (changed, refresh) = (Notify::new(), Notify::new());
-        Arc::new(Self { service, settings, peer_tls, members, changed, refresh })
+        let (changed, refresh, refreshes) = (Notify::new(), Notify::new(), Mutex::default());
+        Arc::new(Self { service, settings, peer_tls, members, changed, refresh, refreshes })
     }
 
     pub fn service(&self) -> &str {
@@ -139,21 +141,14 @@ impl Pool {
         self.lock_members().all().any(ReplicaState::is_available)
     }
 
-    /// Waits until a replica that is not one of `excluded` is available, for at most `timeout`. If there is none yet,
-    /// the directory queries the registry immediately, because new replicas may have registered since its last query.
-    pub async fn wait_until_available(&self, excluded: &[ReplicaKey], timeout: Duration) {
-        let is_available =
-            || self.lock_members().all().any(|one| one.is_available() && !excluded.contains(&one.key));
-        if is_available() {
-            return;
-        }
-        self.refresh.notify_one();
+    /// Waits until [`Self::is_available`], for at most `timeout`.
+    pub async fn wait_until_available(&self, timeout: Duration) {
         let available = async {
             loop {
                 let changed = self.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if is_available() {
+                if self.is_available() {
                     return;
                 }
                 changed.await;
@@ -163,9 +158,21 @@ impl Pool {
         tokio::time::timeout(timeout, available).await.unwrap_or_default();
     }
 
-    /// Waits until [`Self::wait_until_available`] asks for a query of the registry.
-    pub async fn refresh_requested(&self) {
+    /// Waits until the directory has queried the registry once more, for at most `timeout`. Replicas may have registered
+    /// since its last query.
+    pub async fn refresh(&self, timeout: Duration) {
+        let (done, is_done) = oneshot::channel();
+        self.refreshes.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+        self.refresh.notify_one();
+        // If the query fails or takes too long, the known replicas are all there are.
+        let _ = tokio::time::timeout(timeout, is_done).await;
+    }
+
+    /// Waits until [`Self::refresh`] is called. Drop the result when the registry's answer is applied: then the callers
+    /// continue.
+    pub async fn refresh_requests(&self) -> Vec<oneshot::Sender<()>> {
         self.refresh.notified().await;
+        std::mem::take(&mut *self.refreshes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Picks a replica for the next request, never one of `excluded`. `affinity` is the key for consistent

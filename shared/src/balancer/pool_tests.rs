@@ -256,7 +256,7 @@ async fn a_probe_that_succeeds_ends_the_wait_for_an_available_replica() {
         probe.record(ok(), later);
     };
     let began = Instant::now();
-    tokio::join!(pool.wait_until_available(&[], Duration::from_secs(60)), probe);
+    tokio::join!(pool.wait_until_available(Duration::from_secs(60)), probe);
     assert!(pool.is_available() && began.elapsed() < Duration::from_secs(30));
 }
 

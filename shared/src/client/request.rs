@@ -18,9 +18,17 @@ use crate::trace::{Recording, SpanKind};
 
 /// Total time of a call, including retries.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call waits for a replica to register. All services start at the same time, so the first calls may be
-/// early, or know only some of the replicas.
+/// How long a call waits for a replica to register, and for a query of the registry. All services start at the same time,
+/// so the first calls may be early, or know only some of the replicas.
 const REPLICA_WAIT: Duration = Duration::from_secs(1);
+
+struct Attempt {
+    result: Result<Response, ClientError>,
+    /// The failure about which the retry policy decides, if there is one.
+    failure: Option<Failure>,
+    /// The replica cannot be reached, and this side is not the reason.
+    is_refused: bool,
+}
 
 /// Builder of one call.
 #[must_use]
@@ -132,7 +140,7 @@ impl<'a> RequestBuilder<'a> {
 
     async fn attempts(self, end: Instant) -> Result<Response, ClientError> {
         let client = self.client;
-        self.wait_for_replica(&[], end).await;
+        client.pool.wait_until_available(replica_wait(end)).await;
         client.budget.record_request(Instant::now());
         let request = Request {
             idempotent: self.idempotent,
@@ -140,33 +148,34 @@ impl<'a> RequestBuilder<'a> {
             outermost: self.context.is_outermost(),
         };
         let (mut attempts, mut tried, mut unreachable) = (Attempts::default(), Vec::new(), Vec::new());
-        let mut last = None;
+        let (mut last, mut has_refreshed) = (None, false);
+        let mut picked = self.pick(&tried, &unreachable)?;
         loop {
-            let picked = match self.pick(&tried, &unreachable) {
-                Err(ClientError::Unavailable(_)) if last.is_some() => {
-                    self.wait_for_replica(&unreachable, end).await;
-                    self.pick(&tried, &unreachable)?
-                }
-                picked => picked?,
-            };
             let key = picked.key();
             tried.push(key);
-            let (result, failure) = self.attempt(picked, end, &attempts, last).await;
+            let Attempt { result, failure, is_refused } = self.attempt(picked, end, &attempts, last).await;
             let Some(failure) = failure else { return result };
             last = Some(failure);
             if failure == Failure::Unreachable {
                 unreachable.push(key);
             }
-            if !wait_for_retry(client.service(), &mut attempts, request, failure, end, &client.budget).await {
-                return result;
-            }
+            let service = client.service();
+            let is_allowed =
+                wait_for_retry(service, &mut attempts, request, failure, end, &client.budget).await;
+            let next = match is_allowed {
+                true => self.pick(&tried, &unreachable),
+                false if is_refused => Err(ClientError::Unavailable(service.to_owned())),
+                false => return result,
+            };
+            picked = match next {
+                Err(ClientError::Unavailable(_)) if is_refused && !has_refreshed => {
+                    has_refreshed = true;
+                    client.pool.refresh(replica_wait(end)).await;
+                    self.pick(&tried, &unreachable)?
+                }
+                next => next?,
+            };
         }
-    }
-
-    /// Waits for a replica that is not one of `excluded`, for at most [`REPLICA_WAIT`].
-    async fn wait_for_replica(&self, excluded: &[ReplicaKey], end: Instant) {
-        let left = end.saturating_duration_since(Instant::now());
-        self.client.pool.wait_until_available(excluded, REPLICA_WAIT.min(left)).await;
     }
 
     /// Picks a replica that was not tried yet. If there is none, picks a tried replica that was reachable.
@@ -190,20 +199,21 @@ impl<'a> RequestBuilder<'a> {
         })
     }
 
-    /// Makes one attempt; also returns the failure if the retry policy should decide about it.
+    /// Makes one attempt.
     async fn attempt(
         &self,
         mut picked: PickedReplica,
         end: Instant,
         attempts: &Attempts,
         last: Option<Failure>,
-    ) -> (Result<Response, ClientError>, Option<Failure>) {
+    ) -> Attempt {
         let name = self.client.service();
         let service = || name.to_owned();
         let time = end.saturating_duration_since(Instant::now());
         let exchanged = exchange(self.call(&picked, time, attempts, last)).await;
         picked.record(outcome(&exchanged, time), Instant::now());
-        match exchanged {
+        let is_refused = matches!(exchanged, Err(ExchangeError::Unreachable(_)));
+        let (result, failure) = match exchanged {
             Ok(response) => {
                 let status = response.status;
                 let failed = status.is_server_error().then_some(Failure::Answered(status));
@@ -226,7 +236,8 @@ impl<'a> RequestBuilder<'a> {
                 let why = "the answer is too large".to_owned();
                 (Err(ClientError::Malformed(service(), why)), None)
             }
-        }
+        };
+        Attempt { result, failure, is_refused }
     }
 
     fn call(
@@ -253,6 +264,11 @@ impl<'a> RequestBuilder<'a> {
             None => call,
         }
     }
+}
+
+/// How long a call with the deadline `end` waits for a replica.
+fn replica_wait(end: Instant) -> Duration {
+    REPLICA_WAIT.min(end.saturating_duration_since(Instant::now()))
 }
 
 /// Sets the attributes of an attempt: which replica, which attempt, and why there was another one before.

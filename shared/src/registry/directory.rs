@@ -42,21 +42,21 @@ impl Directory {
     }
 }
 
-/// While the registry is unavailable, the pool keeps the last known replicas. A pool without an available replica does
-/// not wait for the registry to report a change.
+/// While the registry is unavailable, the pool keeps the last known replicas. [`Pool::refresh`] ends the wait for a change.
 async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
     let (mut seen, mut known) = (None, Known::default());
     let mut failures = 0;
     let mut refresh = tokio::time::interval(REFRESH_INTERVAL);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut refresh_requested = async || {
-        pool.refresh_requested().await;
-        refresh.tick().await;
-    };
+    let mut refreshing = Vec::new();
     loop {
         let found = tokio::select! {
             found = registry.instances(pool.service(), seen.as_ref()) => found,
-            () = refresh_requested() => registry.instances(pool.service(), None).await,
+            requests = pool.refresh_requests() => {
+                refreshing.extend(requests);
+                refresh.tick().await;
+                registry.instances(pool.service(), None).await
+            }
         };
         match found {
             Ok(found) => {
@@ -67,6 +67,7 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
                 }
                 pool.apply_registry_checks(&found.failing, now);
                 seen = Some(found);
+                refreshing.clear();
             }
             Err(error) => {
                 failures += 1;
@@ -75,7 +76,14 @@ async fn follow(registry: Rc<dyn Registry>, pool: Arc<Pool>) {
                 if failures % 10 == 5 {
                     log::warn!(error:%, peer_service = pool.service(), failures; "the registry cannot be reached");
                 }
-                tokio::time::sleep(RETRY.delay(failures)).await;
+                refreshing.clear();
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY.delay(failures)) => {}
+                    requests = pool.refresh_requests() => {
+                        refreshing.extend(requests);
+                        refresh.tick().await;
+                    }
+                }
             }
         }
     }

@@ -9,7 +9,7 @@
 //! | After a request with `Connection: close` or `upgrade`, nothing is served. What comes is read and discarded for a moment ([`linger`]). | RFC 9112 §9.6. |
 //! | A client that waits for a 100 gets it when a handler reads the body ([`request_body`]). | actix sends it before a handler can refuse the request. |
 //! | What follows a request for a WebSocket is kept, and passed on only after a 101. | Request smuggling. |
-//! | A body is read [`MAX_UNREAD`] bytes ahead of its handler. | actix reads 128 KiB ahead. |
+//! | A body is read little more than [`MAX_UNREAD`] bytes ahead of its handler. | actix reads 128 KiB ahead. |
 //! | Bodies arrive, and responses are taken, with [`ClientLimits::min_rate`]. | A slow client holds memory and a replica. |
 //!
 //! ```text
@@ -100,7 +100,7 @@ pub struct Exchange {
     /// Whether to drop the `100 Continue` that actix writes by itself.
     drops_continue: Cell<bool>,
     awaits_continue: Cell<bool>,
-    /// How much of the request body actix has and the handler has not read; `None` if nobody will read it.
+    /// How much of the request body actix has got and the handler has not finished with; `None` if nobody will read it.
     unread: Cell<Option<usize>>,
     /// actix has enough for now.
     is_ahead: Cell<bool>,
