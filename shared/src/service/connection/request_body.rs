@@ -20,9 +20,9 @@ use super::Exchange;
 use crate::request::has_body;
 
 /// When actix has this many bytes of a body with which the handler has not finished, the connection reads no more. actix's
-/// buffer, which doubles from 8 or 9 KiB, then has 32 or 36 KiB, or twice that if it was filled in several parts. With half as much, a large
-/// body takes twice the processor time. With twice as much, the buffer grows to 144 KiB, which glibc returns to the kernel
-/// after each request.
+/// buffer, which doubles from 8 or 9 KiB, then has 32 or 36 KiB, or twice that if it was filled in several parts. With
+/// three quarters of this, a large body took up to twice the processor time. With twice as much, the buffer grows to
+/// 144 KiB, which glibc returns to the kernel after each request.
 pub(super) const MAX_UNREAD: usize = 24 * 1024;
 /// actix moves its buffer to a larger one before it reads, if there is less space than this.
 pub(super) const SPARE: usize = 1024;
