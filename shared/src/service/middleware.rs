@@ -122,7 +122,7 @@ async fn serve(
         }
     };
     unanswered.answered();
-    seen.is_last |= exchange.as_ref().is_some_and(|exchange| exchange.stop_awaiting_continue());
+    seen.is_last |= exchange.as_ref().is_some_and(|exchange| exchange.begin_response());
     // The handler has seen a body that breaks off.
     let is_slow = exchange.as_ref().is_some_and(|exchange| exchange.is_slow());
     let late = is_slow.then(|| Problem::of_status(StatusCode::REQUEST_TIMEOUT).error_response());

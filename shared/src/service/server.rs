@@ -16,7 +16,7 @@ use futures_util::TryFutureExt as _;
 use futures_util::future::{FutureExt as _, LocalBoxFuture, ready, select_all};
 use socket2::SockRef;
 
-use super::connection::{ClientLimits, Connection, Exchange, Http2, IdleConnections, Scheme};
+use super::connection::{ClientLimits, Connection, Exchange, Http2, IdleConnections, Lent, Scheme};
 use super::drain::{self, Drain};
 use super::shares::Shares;
 use super::workers::{MakeServe, Serve, Workers};
@@ -324,18 +324,11 @@ where
         // The connection limits the time between requests, and the time of a head.
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(Duration::ZERO)
-        // How long unread bytes of a request are read after its response. Without this, the kernel resets the
-        // connection, and the client may lose the response.
-        .client_disconnect_timeout(Duration::from_secs(2))
-        .graceful_shutdown_signal(move || {
-            let (closing, accepted) = (closing.clone(), Instant::now());
-            // A connection that was accepted a moment ago is served once: its request may still be on its way.
-            async move {
-                closing.requested().await;
-                tokio::time::sleep_until((accepted + FIRST_REQUEST).into()).await;
-            }
+        .graceful_shutdown_signal({
+            let closing = closing.clone();
+            move || closes(closing.clone())
         })
-        .on_connect_ext(|connection: &Connection<Stream>, data| {
+        .on_connect_ext(|connection: &Lent<Stream>, data| {
             data.insert::<Rc<Exchange>>(connection.exchange());
         })
         .finish(fn_factory(move || {
@@ -346,20 +339,29 @@ where
     let http1 = Rc::new(http1.new_service(()).await);
     Rc::new(move |stream: TcpStream, peer, scheme| {
         let (clients, http1, http2, idle) = (clients.clone(), http1.clone(), http2.clone(), idle.clone());
+        let closing = closing.clone();
         async move {
             let Ok(http1) = http1.as_ref() else { return };
             match clients.accept(stream, scheme).await {
                 Ok((stream, true)) => Box::pin(http2.serve(stream, peer)).await,
                 Ok((stream, false)) => {
                     let connection = Connection::new(stream, peer.ip(), scheme, service, limits, &idle);
-                    // It ends with an error when the client closes in the middle of something.
-                    let _ = http1.call((connection, Protocol::Http1, Some(peer))).await;
+                    let dispatch = |connection| http1.call((connection, Protocol::Http1, Some(peer)));
+                    connection.serve(closes(closing), dispatch).await;
                 }
                 Err(_) => {}
             }
         }
         .boxed_local()
     })
+}
+
+/// Ready when a connection that was accepted now has to close after `closing`: it is served once, because its request may
+/// still be on its way.
+async fn closes(closing: Stop) {
+    let accepted = Instant::now();
+    closing.requested().await;
+    tokio::time::sleep_until((accepted + FIRST_REQUEST).into()).await;
 }
 
 /// Half of the descriptors: a client's connection may need one towards a replica, and some are for files.

@@ -171,6 +171,8 @@ fn run(make: Arc<MakeServe>, commands: UnboundedReceiver<Command>, begun: &Sende
 async fn work(make: Arc<MakeServe>, mut commands: UnboundedReceiver<Command>) {
     let idle = Rc::new(IdleConnections::default());
     let serve = make(idle.clone()).await;
+    let idle_too_long = idle.clone();
+    actix_web::rt::spawn(async move { idle_too_long.make_dormant().await });
     while let Some(command) = commands.recv().await {
         match command {
             Command::Serve(stream, peer, scheme, share) => {

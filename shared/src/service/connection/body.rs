@@ -1,6 +1,9 @@
 //! Where the body of a request ends (RFC 9112 §6), and chunked bodies.
 
 use actix_web::http::header::HeaderName;
+use actix_web::web::{Buf as _, Bytes, BytesMut};
+
+use super::request_body::Announced;
 
 /// A body that does not follow the rules of chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,41 +19,57 @@ pub(super) enum Framing {
     Chunked(Chunks),
 }
 
-/// The bytes of some input that belong to a body.
+/// What the input holds of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct OfBody {
-    pub(super) length: usize,
-    /// How many of these are data, and not the framing of chunks.
-    pub(super) data: usize,
-    /// The body ends with them.
-    pub(super) is_over: bool,
+pub(super) enum OfBody {
+    Part(Bytes),
+    /// More bytes are needed.
+    Incomplete,
+    End,
 }
 
 impl Framing {
-    /// Finds the bytes at the beginning of `input` that belong to the body.
-    pub(super) fn advance(&mut self, input: &[u8]) -> Result<OfBody, Malformed> {
+    pub(super) fn announced(&self) -> Announced {
         match self {
-            Self::None => Ok(OfBody { length: 0, data: 0, is_over: true }),
+            Self::None => Announced::Nothing,
+            Self::Length(length) => Announced::Length(*length),
+            Self::Chunked(_) => Announced::Chunks,
+        }
+    }
+
+    /// Whether the whole body was taken.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunks) => chunks.0 == State::Done,
+        }
+    }
+
+    /// Takes the next part of the body from the beginning of `input`.
+    pub(super) fn take(&mut self, input: &mut BytesMut) -> Result<OfBody, Malformed> {
+        match self {
+            Self::None | Self::Length(0) => Ok(OfBody::End),
+            Self::Length(_) if input.is_empty() => Ok(OfBody::Incomplete),
             Self::Length(left) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= here as u64;
-                Ok(OfBody { length: here, data: here, is_over: *left == 0 })
+                Ok(OfBody::Part(input.split_to(here).freeze()))
             }
-            Self::Chunked(chunks) => {
-                let (mut at, mut data) = (0, 0);
-                loop {
-                    let (skip, is_over) = match chunks.next(&input[at..])? {
-                        Piece::Data(skip, length) => {
-                            at += skip + length;
-                            data += length;
-                            continue;
-                        }
-                        Piece::Incomplete(skip) => (skip, false),
-                        Piece::End(skip) => (skip, true),
-                    };
-                    return Ok(OfBody { length: at + skip, data, is_over });
+            Self::Chunked(chunks) => match chunks.next(input)? {
+                Piece::Data(skip, length) => {
+                    input.advance(skip);
+                    Ok(OfBody::Part(input.split_to(length).freeze()))
                 }
-            }
+                Piece::Incomplete(skip) => {
+                    input.advance(skip);
+                    Ok(OfBody::Incomplete)
+                }
+                Piece::End(skip) => {
+                    input.advance(skip);
+                    Ok(OfBody::End)
+                }
+            },
         }
     }
 }
@@ -203,12 +222,19 @@ mod tests {
 
     #[test]
     fn a_body_ends_where_its_framing_says_and_the_next_request_is_not_part_of_it() {
-        let of_body = |length, data, is_over| Ok(OfBody { length, data, is_over });
-        let mut length = Framing::Length(5);
-        assert_eq!(length.advance(b"Wi"), of_body(2, 2, false));
-        assert_eq!(length.advance(b"ki!GET /"), of_body(3, 3, true));
-        let mut chunked = Framing::Chunked(Chunks::default());
-        assert_eq!(chunked.advance(b"4\r\nWi"), of_body(5, 2, false));
-        assert_eq!(chunked.advance(b"ki\r\n0\r\n\r\nGET /"), of_body(9, 2, true));
+        let chunked = || Framing::Chunked(Chunks::default());
+        for (mut framing, sent) in
+            [(Framing::Length(5), "Wiki!GET /"), (chunked(), "4\r\nWiki\r\n1\r\n!\r\n0\r\n\r\nGET /")]
+        {
+            let (mut input, mut body) = (BytesMut::new(), Vec::new());
+            for byte in sent.bytes() {
+                input.extend_from_slice(&[byte]);
+                while let OfBody::Part(part) = framing.take(&mut input).unwrap() {
+                    body.extend_from_slice(&part);
+                }
+            }
+            assert!(framing.is_over());
+            assert_eq!((&body[..], &input[..]), (&b"Wiki!"[..], &b"GET /"[..]));
+        }
     }
 }

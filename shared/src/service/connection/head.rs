@@ -2,6 +2,7 @@
 //! rules are stricter: a request that two programs may understand differently is refused.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use actix_web::http::{Method, StatusCode, Uri};
 
@@ -23,19 +24,10 @@ pub(super) struct Head {
     /// The length in bytes.
     pub(super) length: usize,
     pub(super) framing: Framing,
+    /// The line that says so: `Content-Length` or `Transfer-Encoding`. Empty without a body.
+    pub(super) announcement: Range<usize>,
     /// The connection closes after the response.
     pub(super) is_last: bool,
-}
-
-impl Head {
-    /// Whether the first `read` bytes are this head, and at most the body that it announces by its length.
-    pub(super) fn ends_in(&self, read: usize) -> bool {
-        let after = read.saturating_sub(self.length) as u64;
-        match self.framing {
-            Framing::Length(length) => after <= length,
-            Framing::None | Framing::Chunked(_) => after == 0,
-        }
-    }
 }
 
 /// Whether the head may end in `bytes[from..]`.
@@ -57,9 +49,29 @@ pub(super) fn judge(bytes: &[u8]) -> Verdict {
         Err(_) => return refused("The request is not HTTP/1.1."),
     };
     match read(&request) {
-        Ok((framing, is_last)) => Verdict::Whole(Head { length, framing, is_last }),
+        Ok((framing, is_last)) => {
+            let announcement = match framing {
+                Framing::None => 0..0,
+                Framing::Length(_) => line(&bytes[..length], "content-length"),
+                Framing::Chunked(_) => line(&bytes[..length], "transfer-encoding"),
+            };
+            Verdict::Whole(Head { length, framing, announcement, is_last })
+        }
         Err(why) => refused(why),
     }
+}
+
+/// Where the line of the field `name` is in a head that has one.
+fn line(head: &[u8], name: &str) -> Range<usize> {
+    let mut at = 0;
+    for line in head.split_inclusive(|byte| *byte == b'\n') {
+        let end = at + line.len();
+        if line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes()) {
+            return at..end;
+        }
+        at = end;
+    }
+    0..0
 }
 
 fn refused(detail: &str) -> Verdict {
@@ -201,8 +213,25 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(head(text), Some(Head { length: text.len(), framing, is_last }), "{text}");
+            let head = head(text).unwrap();
+            assert_eq!((head.length, head.framing, head.is_last), (text.len(), framing, is_last), "{text}");
         }
+    }
+
+    #[test]
+    fn the_line_that_announces_a_body_is_found() {
+        for line in ["content-LENGTH: 5\r\n", "Content-Length:5\n", "Transfer-Encoding: chunked\r\n"] {
+            for text in [
+                format!("POST /Content-Length:6 HTTP/1.1\r\nHost: a\r\n{line}Content-Length-Of: b\r\n\r\n"),
+                format!("\r\nPOST / HTTP/1.1\nHost: a\nX: Content-Length:\n{line}\n"),
+                format!("POST / HTTP/1.1\r\n{line}Host: a\r\n\r\n"),
+            ] {
+                assert_eq!(&text[head(&text).unwrap().announcement], line, "{text}");
+            }
+        }
+        assert!(
+            head("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").unwrap().announcement.is_empty()
+        );
     }
 
     #[test]

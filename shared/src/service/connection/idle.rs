@@ -1,12 +1,14 @@
 //! The connections of one worker thread, to find the idle ones.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Exchange;
+use super::dormant::DORMANT_AFTER;
 
 /// A connection enters once and says in its [`Exchange`] when it is idle, because that changes with every request.
 #[derive(Default)]
@@ -15,6 +17,10 @@ pub(in crate::service) struct IdleConnections {
     next: Cell<u64>,
     /// Where the next eviction begins to look.
     hand: Cell<u64>,
+    /// The connections that became idle lately, and when: the earliest first. Some have another request by now.
+    recent: RefCell<VecDeque<(Instant, Rc<Exchange>)>>,
+    /// `recent` is no longer empty.
+    some_recent: Notify,
 }
 
 /// How many connections an eviction looks at. When there are too many, each new connection evicts one.
@@ -48,6 +54,37 @@ impl IdleConnections {
             }
         }
         longest.iter().for_each(|(_, exchange)| exchange.evict());
+    }
+
+    /// Makes connections dormant that have been idle for [`DORMANT_AFTER`]. Never ends.
+    pub(in crate::service) async fn make_dormant(&self) {
+        loop {
+            if self.recent.borrow().is_empty() {
+                self.some_recent.notified().await;
+            }
+            tokio::time::sleep(DORMANT_AFTER).await;
+            let latest = Instant::now() - DORMANT_AFTER;
+            while let Some((since, exchange)) = self.next_recent(latest) {
+                if exchange.idle_since.get() == Some(since) {
+                    exchange.make_dormant();
+                }
+            }
+        }
+    }
+
+    /// The next connection that became idle before `latest`.
+    fn next_recent(&self, latest: Instant) -> Option<(Instant, Rc<Exchange>)> {
+        self.recent.borrow_mut().pop_front_if(|(since, _)| *since <= latest)
+    }
+}
+
+impl Place {
+    pub(super) fn became_idle(&self, exchange: &Rc<Exchange>, since: Instant) {
+        let mut recent = self.connections.recent.borrow_mut();
+        if recent.is_empty() {
+            self.connections.some_recent.notify_one();
+        }
+        recent.push_back((since, exchange.clone()));
     }
 }
 
