@@ -348,7 +348,7 @@ async fn an_early_response_to_an_upload_arrives_whole() {
     // The server has answered; the client has not noticed, and goes on. Many clients lose the response when that fails.
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     for _ in 0..20 {
-        client.write_all(&[b'x'; 10_000]).await.unwrap();
+        client.write_all(&[b'x'; 50_000]).await.unwrap();
         ticks.tick().await;
     }
     let answered = rest(&mut client).await;

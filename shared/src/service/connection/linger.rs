@@ -1,6 +1,7 @@
 //! Closes a connection without losing the response: the kernel resets a connection that is closed with unread bytes, and
 //! a client whose connection is reset may lose what it has not read.
 
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,16 +9,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::READ_SIZE;
 use crate::alarm::Alarm;
 
-/// How long, and how much, is read after the response.
+/// How long is read after the response.
 const TIME: Duration = Duration::from_secs(2);
-const BYTES: usize = 256 * 1024;
 
 #[derive(Default)]
 pub(super) struct Linger {
     is_shut: bool,
-    discarded: usize,
     until: Option<Instant>,
     alarm: Alarm,
 }
@@ -45,15 +45,13 @@ impl Linger {
             ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
             self.is_shut = true;
         }
-        let mut unread = [0; 4096];
-        while self.discarded < BYTES {
-            let mut buffer = ReadBuf::new(&mut unread);
+        let mut unread = [MaybeUninit::uninit(); READ_SIZE];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut unread);
             ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer))?;
-            match buffer.filled().len() {
-                0 => break,
-                read => self.discarded += read,
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
             }
         }
-        Poll::Ready(Ok(()))
     }
 }
