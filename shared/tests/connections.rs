@@ -310,13 +310,42 @@ async fn an_event_stream_ends_when_its_client_leaves() {
         };
         app.route("/events", web::get().to(events));
     });
-    let mut client = TcpStream::connect(start(service)).await.unwrap();
-    client.write_all(b"GET /events HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
-    read_until(&mut client, "data: 1").await;
-    assert!(!seen.load(Ordering::Relaxed));
-    drop(client);
-    let is_over = async || seen.load(Ordering::Relaxed).then_some(());
-    eventually("the stream is over", Duration::from_secs(10), is_over).await;
+    let address = start(service);
+    // No body; one that nobody reads; and one that is not whole.
+    for body in ["\r\n", "content-length: 5\r\n\r\nhello", "content-length: 100\r\n\r\nhello"] {
+        seen.store(false, Ordering::Relaxed);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(format!("GET /events HTTP/1.1\r\nhost: h\r\n{body}").as_bytes()).await.unwrap();
+        read_until(&mut client, "data: 1").await;
+        assert!(!seen.load(Ordering::Relaxed));
+        drop(client);
+        let is_over = async || seen.load(Ordering::Relaxed).then_some(());
+        eventually(&format!("the stream is over: {body}"), Duration::from_secs(10), is_over).await;
+    }
+}
+
+#[actix_web::test]
+async fn a_body_over_http_1_0_arrives_and_so_does_the_request_after_a_body_that_nobody_reads() {
+    let address = start(service(config()));
+    let old = "POST /body HTTP/1.0\r\ncontent-length: 5\r\n\r\nhello";
+    let answered = exchange(address, old).await;
+    assert!(answered.contains("200 OK") && answered.ends_with("\r\n\r\nhello"), "{answered}");
+
+    let last = "POST /body HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 4\r\n\r\nlast";
+    for body in
+        ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+    {
+        let request = format!("POST /refused HTTP/1.1\r\nhost: h\r\n{body}");
+        let answered = exchange(address, &(request.clone() + last)).await;
+        assert!(answered.contains("missing_token") && answered.ends_with("last"), "{answered}");
+
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_until(&mut client, "missing_token").await;
+        client.write_all(last.as_bytes()).await.unwrap();
+        let answered = rest(&mut client).await;
+        assert!(answered.ends_with("last"), "{answered}");
+    }
 }
 
 #[actix_web::test]

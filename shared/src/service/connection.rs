@@ -122,8 +122,8 @@ pub struct Exchange {
     /// When the connection became idle. `None` during a request, and for an HTTP/2 stream.
     idle_since: Cell<Option<Instant>>,
     is_evicted: Cell<bool>,
-    /// The connection does not need its dispatcher at present.
-    is_dormant: Cell<bool>,
+    /// The connection gives up its dispatcher when it is polled.
+    becomes_dormant: Cell<bool>,
     has_left: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -245,19 +245,20 @@ impl Exchange {
     /// for a 100, which it does not get: it is unknown whether it sends its body. It also does if the request is not over,
     /// because the rest of its body may come late or never.
     pub(super) fn begin_response(&self) -> bool {
-        let closes = self.awaits_continue.take() || !(self.is_multiplexed || self.ends_request());
+        let is_over = self.is_multiplexed || self.ends_request();
+        let closes = self.awaits_continue.take() || !is_over;
         if closes {
             self.is_last.set(true);
         }
         closes
     }
 
-    /// Whether the request is over, or can be, because all of it has arrived and no handler will read it.
+    /// Whether the whole request has arrived, and a handler has read it or will not.
     fn ends_request(&self) -> bool {
-        if !self.is_request_over.get() && !self.has_reader.get() {
-            self.source().iter().for_each(|source| source.borrow_mut().skip_arrived());
+        if self.is_request_over.get() || self.has_reader.get() {
+            return self.is_request_over.get();
         }
-        self.is_request_over.get()
+        self.source().is_none_or(|source| source.borrow_mut().abandon_body())
     }
 
     fn source(&self) -> Option<Rc<RefCell<dyn BodySource>>> {
@@ -284,7 +285,7 @@ impl Exchange {
 
     /// The connection has been idle for a while.
     fn make_dormant(&self) {
-        self.is_dormant.set(true);
+        self.becomes_dormant.set(true);
         self.wake();
     }
 
@@ -324,6 +325,10 @@ pub(super) struct Connection<T> {
     waits_for_client: bool,
     /// The last read of the body was one of at least [`READ_SIZE`].
     is_fast: bool,
+    /// The handler has begun to read the body.
+    is_being_read: bool,
+    /// Why the socket cannot be read any more. actix does not know it yet.
+    failure: Option<io::Error>,
     /// No more input is read: the client has closed its side, or exceeded a limit.
     has_ended: bool,
     alarm: Alarm,
@@ -370,6 +375,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             state: State::Head { deadline: now + IDLE_TIMEOUT, scanned: 0 },
             waits_for_client: false,
             is_fast: false,
+            is_being_read: false,
+            failure: None,
             has_ended: false,
             alarm: Alarm::default(),
             receiving: Pace::new(limits.min_rate, limits.grace),
@@ -398,14 +405,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 let now = Instant::now();
                 self.state = State::Head { deadline: now + IDLE_TIMEOUT, scanned: 0 };
                 if self.input.is_empty() {
-                    self.input = BytesMut::new();
-                    self.exchange.idle_since.set(Some(now));
-                    self.place.became_idle(&self.exchange, now);
+                    self.become_idle(now);
                 }
                 true
             }
             State::Body(_) | State::Response | State::Refused(_) => false,
         }
+    }
+
+    /// There is no byte of the next request.
+    fn become_idle(&mut self, now: Instant) {
+        self.input = BytesMut::new();
+        self.exchange.idle_since.set(Some(now));
+        self.place.became_idle(&self.exchange, now);
     }
 
     fn judge(&mut self) -> bool {
@@ -414,6 +426,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             self.input.advance(2);
         }
         if self.input.is_empty() {
+            self.become_idle(Instant::now());
             return false;
         }
         let State::Head { deadline, scanned } = &mut self.state else { return false };
@@ -443,13 +456,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         true
     }
 
-    /// actix gets the head that `input` begins with, without the line that announces a body.
+    /// actix gets the head that `input` begins with. In place of the line that announces a body, it gets one that says that
+    /// there is none.
     fn accept(&mut self, head: Head) {
-        self.cleared = head.length - head.announcement.len();
-        if !head.announcement.is_empty() {
-            self.input.copy_within(..head.announcement.start, head.announcement.len());
-            self.input.advance(head.announcement.len());
+        const NO_BODY: &[u8] = b"content-length:0";
+        if let Some((zero, name)) = NO_BODY.split_last()
+            && !head.announcement.is_empty()
+        {
+            let line = &mut self.input[head.announcement.clone()];
+            line.fill(b' ');
+            line[..name.len()].copy_from_slice(name);
+            line[line.len() - 1] = *zero;
         }
+        self.cleared = head.length;
         self.begin(head);
     }
 
@@ -461,7 +480,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.exchange.announced.set(head.framing.announced());
         self.exchange.is_request_over.set(head.framing == Framing::None);
         self.exchange.has_reader.set(false);
-        self.is_fast = false;
+        (self.is_fast, self.is_being_read) = (false, false);
         self.exchange.is_last.set(self.exchange.is_last() || head.is_last);
         self.receiving.restart();
         self.sending.restart();
@@ -623,6 +642,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> BodySource for Connection<T> {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
         loop {
             let State::Body(framing) = &mut self.state else { return Poll::Ready(None) };
+            self.is_being_read = true;
             let part = match framing.take(&mut self.input) {
                 Ok(OfBody::Part(part)) => Some(Ok(part)),
                 Ok(OfBody::End) => None,
@@ -635,29 +655,34 @@ impl<T: AsyncRead + AsyncWrite + Unpin> BodySource for Connection<T> {
                     continue;
                 }
                 // It is unknown where the body ends.
-                Err(Malformed) => {
+                Err(error) => {
                     self.input.clear();
                     self.has_ended = true;
-                    Some(Err(PayloadError::EncodingCorrupted))
+                    Some(Err(PayloadError::Incomplete(Some(io::Error::other(error)))))
                 }
             };
             if matches!(&self.state, State::Body(framing) if framing.is_over()) {
                 self.end_request();
                 // From now on the task waits until the client leaves, or sends another request.
-                if self.input.is_empty() {
-                    let _ = self.poll_input(cx);
+                let next = if self.input.is_empty() { self.poll_input(cx) } else { Poll::Ready(Ok(0)) };
+                if let Poll::Ready(read) = next {
+                    self.failure = read.err();
+                    cx.waker().wake_by_ref();
                 }
             }
             return Poll::Ready(part);
         }
     }
 
-    fn skip_arrived(&mut self) {
-        let State::Body(framing) = &mut self.state else { return };
+    fn abandon_body(&mut self) -> bool {
+        let State::Body(framing) = &mut self.state else { return true };
         while let Ok(OfBody::Part(_)) = framing.take(&mut self.input) {}
-        if framing.is_over() {
-            self.end_request();
+        let has_arrived = framing.is_over();
+        if !has_arrived {
+            self.input.clear();
         }
+        self.end_request();
+        has_arrived
     }
 }
 
@@ -691,6 +716,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
             if out.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
+            if let Some(failure) = this.failure.take() {
+                return Poll::Ready(Err(failure));
+            }
             if let State::Refused(refusal) = &mut this.state {
                 return refusal.poll(&mut this.io, cx).map(|()| Ok(()));
             }
@@ -700,9 +728,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<T> {
             if this.advance() {
                 continue;
             }
-            // The handler reads it. If it does not, or if the body breaks off, the response closes the connection.
             if matches!(this.state, State::Body(_)) {
-                return Poll::Pending;
+                // The handler reads it. Until it begins, the connection reads a little of it, and notices if the client leaves.
+                if this.is_being_read || this.has_ended || this.input.len() >= READ_SIZE {
+                    return Poll::Pending;
+                }
+                ready!(this.poll_input(cx))?;
+                continue;
             }
             let waits = matches!(this.state, State::Response) && !this.input.is_empty();
             match (this.has_ended, waits) {
@@ -865,22 +897,34 @@ mod tests {
         poll_fn(|cx| connection.poll_body(cx)).await.transpose().unwrap()
     }
 
-    const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nX: b\r\n\r\n";
     const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-    /// `HEAD` with the line that announces a body.
+    /// A head with the line that announces a body.
     fn announcing(line: &str) -> String {
-        HEAD.replacen("X:", &format!("{line}\r\nX:"), 1)
+        format!("POST / HTTP/1.1\r\nHost: a\r\n{line}\r\nX: b\r\n\r\n")
+    }
+
+    /// Reads a head as actix does.
+    async fn read_head<T: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<T>) {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            connection.read_exact(&mut byte).await.unwrap();
+            head.extend(byte);
+        }
     }
 
     #[tokio::test]
     async fn actix_gets_only_the_head_and_a_handler_the_body_however_they_arrive() {
-        let requests = [
-            announcing("Content-Length: 5") + "Wiki!",
-            announcing("transfer-encoding: chunked") + "4\r\nWiki\r\n1;x\r\n!\r\n0\r\nT: x\r\n\r\n",
-        ];
-        for request in requests {
-            let sent = request + GET;
+        for (line, body, no_body) in [
+            ("Content-Length: 5", "Wiki!", "content-length: 0"),
+            ("A:5\r\ncontent-length:5", "Wiki!", "A:5\r\ncontent-length:0"),
+            (
+                "transfer-encoding: chunked",
+                "4\r\nWiki\r\n1;x\r\n!\r\n0\r\nT: x\r\n\r\n",
+                "content-length:          0",
+            ),
+        ] {
+            let (sent, expected) = (announcing(line) + body + GET, announcing(no_body));
             for size in [1, 7, 40, sent.len()] {
                 let (mut client, server) = tokio::io::duplex(4096);
                 let mut connection = connection(server);
@@ -892,9 +936,9 @@ mod tests {
                     }
                 };
                 let reading = async {
-                    let mut head = vec![0; HEAD.len()];
+                    let mut head = vec![0; expected.len()];
                     connection.read_exact(&mut head).await.unwrap();
-                    assert_eq!(String::from_utf8(head).unwrap(), HEAD, "{size}");
+                    assert_eq!(String::from_utf8(head).unwrap(), expected, "{size}");
                     let early = poll_fn(|cx| {
                         Poll::Ready(Pin::new(&mut connection).poll_read(cx, &mut ReadBuf::new(&mut [0; 9])))
                     });
@@ -951,8 +995,8 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(4096);
         let mut connection = connection(server);
         client.write_all((announcing("Content-Length: 5") + "Wiki!").as_bytes()).await.unwrap();
-        connection.read_exact(&mut vec![0; HEAD.len()]).await.unwrap();
-        connection.skip_arrived();
+        read_head(&mut connection).await;
+        assert!(connection.abandon_body());
         drop(Exchange::answering(connection.exchange()));
         let mut polls = 0;
         let woken = poll_fn(|cx| {
@@ -971,21 +1015,21 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_breaks_off_or_is_malformed_is_an_error_and_ends_the_connection() {
         for (request, expected) in [
-            (announcing("Content-Length: 5") + "Wiki", "Incomplete"),
-            (announcing("Transfer-Encoding: chunked") + "5\r\nWiki", "Incomplete"),
-            (announcing("Transfer-Encoding: chunked") + "4\r\nWiki!\r\n", "EncodingCorrupted"),
+            (announcing("Content-Length: 5") + "Wiki", "Incomplete(None"),
+            (announcing("Transfer-Encoding: chunked") + "5\r\nWiki", "Incomplete(None"),
+            (announcing("Transfer-Encoding: chunked") + "4\r\nWiki!\r\n", "Incomplete(Some"),
         ] {
             let (mut client, server) = tokio::io::duplex(4096);
             let mut connection = connection(server);
             client.write_all(request.as_bytes()).await.unwrap();
             drop(client);
-            connection.read_exact(&mut vec![0; HEAD.len()]).await.unwrap();
+            read_head(&mut connection).await;
             assert_eq!(part(&mut connection).await.unwrap(), "Wiki");
             let mut next = async || poll_fn(|cx| connection.poll_body(cx)).await.unwrap();
             let error = next().await.unwrap_err();
             assert!(format!("{error:?}").starts_with(expected), "{error:?}");
             assert!(next().await.is_err(), "it does not become whole");
-            assert!(connection.exchange.begin_response(), "the connection closes");
+            assert!(!connection.abandon_body(), "the connection closes");
         }
     }
 
@@ -1094,7 +1138,7 @@ mod tests {
         let mut connection = connection(server);
         client.write_all(announcing(&format!("Content-Length: {BODY}")).as_bytes()).await.unwrap();
         client.write_all(&vec![b'x'; BODY]).await.unwrap();
-        connection.read_exact(&mut vec![0; HEAD.len()]).await.unwrap();
+        read_head(&mut connection).await;
         let mut parts = Vec::new();
         while let Some(part) = part(&mut connection).await {
             parts.push((part.as_ptr(), part.len()));

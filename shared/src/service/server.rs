@@ -326,7 +326,7 @@ where
         .client_request_timeout(Duration::ZERO)
         .graceful_shutdown_signal({
             let closing = closing.clone();
-            move || closes(closing.clone())
+            move || end_of_connection(closing.clone())
         })
         .on_connect_ext(|connection: &Lent<Stream>, data| {
             data.insert::<Rc<Exchange>>(connection.exchange());
@@ -347,7 +347,7 @@ where
                 Ok((stream, false)) => {
                     let connection = Connection::new(stream, peer.ip(), scheme, service, limits, &idle);
                     let dispatch = |connection| http1.call((connection, Protocol::Http1, Some(peer)));
-                    connection.serve(closes(closing), dispatch).await;
+                    connection.serve(end_of_connection(closing), dispatch).await;
                 }
                 Err(_) => {}
             }
@@ -356,12 +356,14 @@ where
     })
 }
 
-/// Ready when a connection that was accepted now has to close after `closing`: it is served once, because its request may
-/// still be on its way.
-async fn closes(closing: Stop) {
+/// Ready when `closing` ends a connection that was accepted now: it is served once, because its request may still be on
+/// its way.
+fn end_of_connection(closing: Stop) -> impl Future<Output = ()> {
     let accepted = Instant::now();
-    closing.requested().await;
-    tokio::time::sleep_until((accepted + FIRST_REQUEST).into()).await;
+    async move {
+        closing.requested().await;
+        tokio::time::sleep_until((accepted + FIRST_REQUEST).into()).await;
+    }
 }
 
 /// Half of the descriptors: a client's connection may need one towards a replica, and some are for files.

@@ -62,13 +62,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
         exchange.source.replace(Some(source));
         let mut closing = std::pin::pin!(closing);
         loop {
-            let request = poll_fn(|cx| connection.borrow_mut().poll_first_read(cx));
+            let request = poll_fn(|cx| connection.borrow_mut().poll_next_request(cx));
             match select(request, closing.as_mut()).await {
                 Either::Left((true, _)) => {}
                 Either::Left((false, _)) | Either::Right(_) => break,
             }
+            exchange.becomes_dormant.set(false);
             let mut dispatcher = Box::pin(dispatch(Lent(connection.clone())));
-            let is_over = poll_fn(|cx| match exchange.is_dormant.take() {
+            let is_over = poll_fn(|cx| match exchange.becomes_dormant.take() {
                 true => Poll::Ready(false),
                 false => dispatcher.as_mut().poll(cx).map(|_| true),
             });
@@ -82,7 +83,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
     }
 
     /// Ready when the client has sent something (`true`), or when the connection is over.
-    fn poll_first_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn poll_next_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if !self.input.is_empty() {
+            return Poll::Ready(true);
+        }
         let is_over = match self.poll_input(cx) {
             Poll::Ready(read) => read.is_err() || self.has_ended,
             Poll::Pending => {

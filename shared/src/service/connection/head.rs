@@ -24,7 +24,7 @@ pub(super) struct Head {
     /// The length in bytes.
     pub(super) length: usize,
     pub(super) framing: Framing,
-    /// The line that says so: `Content-Length` or `Transfer-Encoding`. Empty without a body.
+    /// The line that says so, without its end: `Content-Length` or `Transfer-Encoding`. Empty without a body.
     pub(super) announcement: Range<usize>,
     /// The connection closes after the response.
     pub(super) is_last: bool,
@@ -61,13 +61,13 @@ pub(super) fn judge(bytes: &[u8]) -> Verdict {
     }
 }
 
-/// Where the line of the field `name` is in a head that has one.
+/// Where the line of the field `name` is in a head that has one, without the end of the line.
 fn line(head: &[u8], name: &str) -> Range<usize> {
     let mut at = 0;
     for line in head.split_inclusive(|byte| *byte == b'\n') {
         let end = at + line.len();
         if line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name.as_bytes()) {
-            return at..end;
+            return at..at + line.trim_ascii_end().len();
         }
         at = end;
     }
@@ -226,7 +226,7 @@ mod tests {
                 format!("\r\nPOST / HTTP/1.1\nHost: a\nX: Content-Length:\n{line}\n"),
                 format!("POST / HTTP/1.1\r\n{line}Host: a\r\n\r\n"),
             ] {
-                assert_eq!(&text[head(&text).unwrap().announcement], line, "{text}");
+                assert_eq!(&text[head(&text).unwrap().announcement], line.trim_end(), "{text}");
             }
         }
         assert!(

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Exchange;
 use super::dormant::DORMANT_AFTER;
 
-/// A connection enters once and says in its [`Exchange`] when it is idle, because that changes with every request.
+/// A connection enters once, and says in its [`Exchange`] whether it is idle.
 #[derive(Default)]
 pub(in crate::service) struct IdleConnections {
     places: RefCell<BTreeMap<u64, Rc<Exchange>>>,

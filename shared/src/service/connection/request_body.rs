@@ -1,7 +1,7 @@
-//! The body of a request. The handler reads it from the connection, and actix never sees it: actix gets the head without
-//! the line that announces a body, and the middleware puts that line back.
+//! The body of a request. The handler reads it from the connection, and actix never sees it: actix gets a head that says
+//! that there is no body, and the middleware puts the true line back.
 //!
-//! Nothing is read before the handler asks for it. A client that sends `Expect: 100-continue` (RFC 9110 §10.1.1) gets a 100
+//! Little is read before the handler asks for it. A client that sends `Expect: 100-continue` (RFC 9110 §10.1.1) gets a 100
 //! when the handler begins to read. If the handler refuses the request before, the client need not send the body.
 
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use futures_util::Stream;
 use super::Exchange;
 use crate::request::has_body;
 
-/// What the head of a request says of its body.
+/// What the client said of the body in the head.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Announced {
     #[default]
@@ -32,8 +32,8 @@ pub(super) trait BodySource {
     /// The next part; `None` at the end. The task of the connection must call it.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>>;
 
-    /// Discards what has arrived of the body, which nobody will read.
-    fn skip_arrived(&mut self);
+    /// Ends the request: nobody will read the rest of its body. Returns whether all of it has arrived.
+    fn abandon_body(&mut self) -> bool;
 }
 
 /// The body, for a handler.
@@ -85,6 +85,7 @@ pub(in crate::service) fn prepare(request: &mut ServiceRequest, exchange: &Rc<Ex
             request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         Announced::Chunks => {
+            request.headers_mut().remove(header::CONTENT_LENGTH);
             request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
     }
